@@ -1,0 +1,170 @@
+"""The configuration: where it lies, what its top level holds, and a check before anything starts.
+
+Hydra composes ``conf/``; a node with ``_target_`` names what is built from it. The check holds
+every such node against the signature of its target, so that a mistyped key or a value of the
+wrong type is one clear error, wherever it was written.
+"""
+
+import difflib
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+_PACKAGE = Path(__file__).parent
+_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+Node = dict[str, Any]
+
+
+def config_dir() -> str:
+    """Directory of the configuration files, in a checkout or an installed wheel."""
+    installed = _PACKAGE / "conf"
+    return str(installed if installed.is_dir() else _PACKAGE.parent / "conf")
+
+
+@dataclass
+class TrainConfig:
+    """Top level of ``conf/train.yaml``: no other key is accepted, in an experiment file either.
+
+    Attributes:
+        name: Of the run's directory and W&B project's run.
+        data: Data module.
+        classifier: Builder of the classifier to explain.
+        encoder: Network of the explainer.
+        prior: Distribution over saliency maps.
+        posterior: ``mean_field`` or ``correlated``.
+        topk: Differentiable top-k.
+        perturbation: Baseline that removes information.
+        beta: Weight of the KL per pixel.
+        optimizer: Of the encoder's parameters.
+        scheduler: Of the learning rate; null for a constant one.
+        trainer: Lightning's Trainer.
+        logger: Loggers by name.
+        callbacks: Callbacks by name.
+        compile: Compile encoder and classifier with ``torch.compile``.
+        channels_last: Memory format of encoder and classifier.
+        seed: Of initial weights, order and noise.
+        ckpt_path: Checkpoint to continue from: a file, or ``last`` with ``hydra.run.dir``.
+    """
+
+    name: str = MISSING
+    data: Node = field(default_factory=dict)
+    classifier: Node = field(default_factory=dict)
+    encoder: Node = field(default_factory=dict)
+    prior: Node = field(default_factory=dict)
+    posterior: str = "mean_field"
+    topk: Node = field(default_factory=dict)
+    perturbation: Node = field(default_factory=dict)
+    beta: float = MISSING
+    optimizer: Node = field(default_factory=dict)
+    scheduler: Node | None = None
+    trainer: Node = field(default_factory=dict)
+    logger: Node = field(default_factory=dict)
+    callbacks: Node = field(default_factory=dict)
+    compile: bool = False
+    channels_last: bool = False
+    seed: int = 0
+    ckpt_path: str | None = None
+
+
+def register_schemas() -> None:
+    """Make the schemas known to Hydra."""
+    ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+
+
+def resolve(config: DictConfig) -> Node:
+    """Resolve a composed configuration to plain values and check every node of it.
+
+    Raises:
+        ValueError: If a value is missing, a key unknown or a type wrong.
+    """
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error).splitlines()[0]) from None
+    assert isinstance(resolved, dict)
+    plain: Node = {str(key): value for key, value in resolved.items()}
+    check_targets(plain)
+    return plain
+
+
+def check_targets(node: Any, path: str = "") -> None:
+    """Hold every node that has a ``_target_`` against the signature of its target.
+
+    Args:
+        node: Plain configuration.
+        path: Where it lies, for messages.
+
+    Raises:
+        ValueError: If a key is unknown, a value of the wrong type, or a target not found.
+    """
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            check_targets(item, f"{path}[{index}]")
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        check_targets(value, f"{path}.{key}" if path else str(key))
+    if "_target_" in node:
+        _check_arguments(node, path)
+
+
+def _check_arguments(node: Node, path: str) -> None:
+    try:
+        target = get_object(node["_target_"])
+    except Exception as error:
+        raise ValueError(
+            f"Expected {path}._target_ to be an import path. Found {node['_target_']} ({error})."
+        ) from None
+    parameters = inspect.signature(target).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    for key, value in node.items():
+        if key in _HYDRA_KEYS:
+            continue
+        if key not in parameters:
+            near = difflib.get_close_matches(key, parameters, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(
+                f"Expected {path} to have keys among {', '.join(parameters)}. "
+                f"Found {path}.{key}.{hint}"
+            )
+        _check_value(value, parameters[key].annotation, f"{path}.{key}")
+
+
+def _check_value(value: Any, annotation: Any, path: str) -> None:
+    if annotation is inspect.Parameter.empty or _holds_target(value):
+        return
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return  # a type that no plain value has; the target itself will say
+    except Exception:
+        adapter = _adapter_without_config(annotation)
+        if adapter is None:
+            return
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        expected = "; or ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
+        raise ValueError(f"Wrong value {path}={value!r}. {expected}.") from None
+
+
+def _adapter_without_config(annotation: Any) -> TypeAdapter[Any] | None:
+    try:
+        return TypeAdapter(annotation)
+    except Exception:
+        return None
+
+
+def _holds_target(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "_target_" in value or any(_holds_target(item) for item in value.values())
+    return isinstance(value, list) and any(_holds_target(item) for item in value)

@@ -1,0 +1,1 @@
+"""Images to explain: LightningDataModules without labels."""

@@ -1,0 +1,102 @@
+"""What every data module shares: batches of uint8 images that become float on the device."""
+
+from typing import Any, NotRequired, TypedDict
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from saliency_vae.preprocessing import Preprocessing
+
+
+class Batch(TypedDict):
+    """One image of a data set, or a batch of them.
+
+    ``image`` is uint8 (3, H, W) from a data set; in the model it is float in [0, 1],
+    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known.
+    """
+
+    image: Tensor
+    mask: NotRequired[Tensor]
+    label: NotRequired[Tensor]
+
+
+def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1) -> int:
+    """Share a global batch among devices and accumulated batches.
+
+    Raises:
+        ValueError: If it does not divide.
+    """
+    if batch_size < 1 or batch_size % (devices * accumulate):
+        raise ValueError(
+            "Expected data.batch_size, the number of images a step over all devices, to be a "
+            f"positive multiple of {devices} devices x {accumulate} accumulated batches "
+            f"= {devices * accumulate}. Found {batch_size}."
+        )
+    return batch_size // (devices * accumulate)
+
+
+class SaliencyDataModule(LightningDataModule):
+    """Base of the data modules: children set ``train_set`` and ``val_set`` in ``setup``.
+
+    Those that have test images with true masks set ``has_test_set`` and ``test_set`` too.
+
+    Args:
+        batch_size: Images a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Of the shuffling.
+    """
+
+    train_set: Dataset[Batch]
+    val_set: Dataset[Batch]
+    test_set: Dataset[Batch]  # only where has_test_set
+    has_test_set = False
+
+    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        if num_workers < 0:
+            raise ValueError(f"Expected data.num_workers >= 0. Found {num_workers}.")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.preprocessing = Preprocessing()
+
+    def train_dataloader(self) -> TRAIN_DATALOADERS:
+        """Shuffled by (seed, epoch), the same on every rank; the incomplete batch is dropped."""
+        return self._loader(self.train_set, shuffle=True)
+
+    def val_dataloader(self) -> EVAL_DATALOADERS:
+        """Validation images in their order."""
+        return self._loader(self.val_set, shuffle=False)
+
+    def test_dataloader(self) -> EVAL_DATALOADERS:
+        """Test images in their order."""
+        return self._loader(self.test_set, shuffle=False)
+
+    def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        devices, rank = self.trainer.world_size, self.trainer.global_rank
+        # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
+        sampler = DistributedSampler(
+            dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False
+        )
+        return DataLoader(
+            dataset,
+            batch_size=per_device_batch_size(
+                self.batch_size,
+                devices=devices,
+                accumulate=self.trainer.accumulate_grad_batches,
+            ),
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            drop_last=shuffle,
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Turn uint8 images to float in [0, 1] on the device: a quarter of the bytes travels."""
+        image = batch["image"].float().div_(255)
+        result: Batch = {**batch, "image": image}
+        return result

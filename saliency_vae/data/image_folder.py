@@ -1,0 +1,59 @@
+"""Any directory tree of images."""
+
+from pathlib import Path
+
+import torch
+
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.images import ImageFiles, list_images
+
+
+class ImageFolderData(SaliencyDataModule):
+    """A directory tree of images, split at random into training and validation images.
+
+    Args:
+        root: Directory; images anywhere below it are taken.
+        validation_fraction: Share of the images kept for validation, in (0, 1).
+        batch_size: Images a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Of the split and the shuffling.
+
+    Raises:
+        ValueError: If root is not a directory or validation_fraction is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        validation_fraction: float = 0.1,
+        batch_size: int = 128,
+        num_workers: int = 4,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if root is None or not Path(root).is_dir():
+            raise ValueError(
+                f"Expected data.root=DIR to name a directory tree of images. Found {root}."
+            )
+        if not 0 < validation_fraction < 1:
+            raise ValueError(
+                f"Expected 0 < data.validation_fraction < 1. Found {validation_fraction}."
+            )
+        self.root = Path(root)
+        self.validation_fraction = validation_fraction
+
+    def setup(self, stage: str) -> None:
+        """List the files and split them.
+
+        Raises:
+            ValueError: If there are fewer than two images.
+        """
+        paths = list_images(self.root)
+        if len(paths) < 2:
+            raise ValueError(f"Expected at least 2 images below {self.root}. Found {len(paths)}.")
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(paths), generator=generator).tolist()
+        held_out = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
+        val, train = sorted(order[:held_out]), sorted(order[held_out:])
+        self.train_set = ImageFiles([paths[i] for i in train], self.preprocessing)
+        self.val_set = ImageFiles([paths[i] for i in val], self.preprocessing)

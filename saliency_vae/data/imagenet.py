@@ -1,0 +1,49 @@
+"""ImageNet, or any tree of the same form: ``train/<class>/*`` and ``val/<class>/*``."""
+
+from pathlib import Path
+
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.images import ImageFiles, list_images
+
+
+class ImageNetData(SaliencyDataModule):
+    """Training and validation images of an ImageNet tree; the class folders are not used.
+
+    Args:
+        root: Directory that holds ``train`` and ``val``.
+        batch_size: Images a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Of the shuffling.
+
+    Raises:
+        ValueError: If root is not given or lacks ``train`` or ``val``.
+    """
+
+    def __init__(
+        self, root: str | None, batch_size: int = 128, num_workers: int = 8, seed: int = 0
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if root is None:
+            raise ValueError(
+                "Expected data.root=DIR (or the environment variable IMAGENET_ROOT) to name a "
+                "directory with train/<class>/* and val/<class>/*. Found neither. "
+                "To try the built-in data instead: experiment=cluttered_digits."
+            )
+        self.root = Path(root)
+        for part in ("train", "val"):
+            if not (self.root / part).is_dir():
+                raise ValueError(
+                    f"Expected data.root={root} to hold the directories train and val. "
+                    f"Not found: {self.root / part}. "
+                    "For a tree without them: data=image_folder; for built-in data: "
+                    "experiment=cluttered_digits."
+                )
+
+    def setup(self, stage: str) -> None:
+        """List the files of the splits that the stage needs."""
+        if stage == "fit":
+            self.train_set = self._images("train")
+        self.val_set = self._images("val")
+
+    def _images(self, part: str) -> ImageFiles:
+        return ImageFiles(list_images(self.root / part), self.preprocessing)

@@ -1,0 +1,113 @@
+"""The built-in classifier: small, and trained on cluttered digits when first needed."""
+
+import json
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
+from saliency_vae.encoders import conv_block
+
+
+class DigitNet(nn.Sequential):
+    """Six convolutional blocks at a half, a quarter and an eighth of the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            conv_block(3, 16, stride=2),
+            conv_block(16, 24),
+            nn.MaxPool2d(2),
+            conv_block(24, 48),
+            conv_block(48, 48),
+            nn.MaxPool2d(2),
+            conv_block(48, 64),
+            conv_block(64, 64),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(64, NUM_CLASSES),
+        )
+
+
+def cluttered_digits_classifier(
+    path: str | Path,
+    image_size: int = 48,
+    train_size: int = 16_000,
+    epochs: int = 4,
+    seed: int = 0,
+) -> FrozenClassifier:
+    """Load the classifier of cluttered digits, or train it if no such file fits these settings.
+
+    Args:
+        path: Of its weights, ``.safetensors``.
+        image_size: Height and width of its images.
+        train_size: Number of training images.
+        epochs: Passes over them.
+        seed: Of the images, the initial weights and the order.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
+    network = DigitNet()
+    with FileLock(path.with_suffix(".lock")):  # one process trains, the others wait
+        if _settings_of(path) != settings:
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                network = DigitNet()
+                data = ClutteredDigits(
+                    "train", train_size, seed=seed, image_size=image_size, progress=True
+                )
+                _train(network, data, epochs)
+                test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
+                print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
+            save_file(network.state_dict(), path, {"settings": json.dumps(settings)})
+    network.load_state_dict(load_file(path))
+    return FrozenClassifier(network, name="cluttered_digits", weights=path.name)
+
+
+def _settings_of(path: Path) -> dict[str, int] | None:
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        settings: dict[str, int] = json.loads((file.metadata() or {}).get("settings", "{}"))
+    return settings
+
+
+def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
+    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=4e-3, total_steps=epochs * len(loader)
+    )
+    with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
+        for _ in range(epochs):
+            for batch in loader:
+                images = batch["image"].float().div(255)
+                images = images.contiguous(memory_format=torch.channels_last)
+                # Writers are few: smoothing is what carries over to unseen ones.
+                loss = F.cross_entropy(network(images), batch["label"], label_smoothing=0.1)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, data: ClutteredDigits) -> float:
+    """Top-1 accuracy of a classifier of images in [0, 1] on labelled digits."""
+    correct = torch.tensor(0)
+    for batch in DataLoader(data, batch_size=250):
+        predicted: Tensor = network(batch["image"].float() / 255).argmax(-1)
+        correct += (predicted == batch["label"]).sum()
+    return int(correct) / len(data)

@@ -1,0 +1,17 @@
+"""Gaussian distributions over saliency maps, event shape (h, w), and KL in closed form."""
+
+from saliency_vae.distributions.kl import kl_floor
+from saliency_vae.distributions.kronecker import KroneckerNormal
+from saliency_vae.distributions.posterior import CorrelatedNormal, DiagonalNormal, SaliencyPosterior
+from saliency_vae.distributions.prior import SaliencyPrior
+from saliency_vae.distributions.soft_tv import SoftTVNormal
+
+__all__ = [
+    "CorrelatedNormal",
+    "DiagonalNormal",
+    "KroneckerNormal",
+    "SaliencyPosterior",
+    "SaliencyPrior",
+    "SoftTVNormal",
+    "kl_floor",
+]

@@ -1,0 +1,157 @@
+"""Correlation of the pixels along one axis: the factors of a Kronecker prior.
+
+``correlation`` is that of two *adjacent* pixels for every kernel, so that one sweep serves all.
+A kernel's matrix K has unit diagonal; L is its Cholesky factor, K = L L'.
+"""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Kernel(ABC):
+    """Correlation matrix K of n pixels in a row."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    @abstractmethod
+    def whiten(self, x: Tensor) -> Tensor:
+        """Apply L^-1 along the last axis."""
+
+    @abstractmethod
+    def hadamard(self, x: Tensor) -> Tensor:
+        """Apply T = K^-1 o K (entrywise product) along the last axis."""
+
+    @property
+    @abstractmethod
+    def cholesky(self) -> Tensor:
+        """L, (n, n), float64."""
+
+    @property
+    @abstractmethod
+    def precision_diagonal(self) -> Tensor:
+        """Diagonal of K^-1, (n,), float64."""
+
+    @property
+    @abstractmethod
+    def log_determinant(self) -> float:
+        """log |K|."""
+
+
+class ExponentialKernel(Kernel):
+    """``K_ij = rho^|i-j|``, a stationary AR(1): the inverse is tridiagonal, so O(n) without K."""
+
+    def __init__(self, n: int, correlation: float) -> None:
+        super().__init__(n)
+        self.rho = correlation
+        self.innovation = 1 - correlation**2
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Normalised innovations: ``z_1 = x_1``, ``z_i = (x_i - rho x_{i-1}) / sqrt(1-rho^2)``."""
+        innovations = (x[..., 1:] - self.rho * x[..., :-1]) / math.sqrt(self.innovation)
+        return torch.cat((x[..., :1], innovations), dim=-1)
+
+    def hadamard(self, x: Tensor) -> Tensor:
+        """Tridiagonal: K^-1's diagonal, and -rho^2 / (1-rho^2) beside it."""
+        diagonal = self.precision_diagonal.to(x)
+        neighbours = torch.zeros_like(x)
+        neighbours[..., 1:] += x[..., :-1]
+        neighbours[..., :-1] += x[..., 1:]
+        return diagonal * x - self.rho**2 / self.innovation * neighbours
+
+    @cached_property
+    def cholesky(self) -> Tensor:
+        """Column j carries innovation j forward: ``rho^(i-j)``, scaled by sqrt(1-rho^2) if j>0."""
+        lag = torch.arange(self.n)[:, None] - torch.arange(self.n)
+        factor = torch.tril(self.rho ** lag.clamp_min(0).double())
+        factor[:, 1:] *= math.sqrt(self.innovation)
+        return factor
+
+    @cached_property
+    def precision_diagonal(self) -> Tensor:
+        """1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between."""
+        diagonal = torch.full((self.n,), (1 + self.rho**2) / self.innovation, dtype=torch.float64)
+        diagonal[[0, -1]] = 1 / self.innovation if self.n > 1 else 1.0
+        return diagonal
+
+    @property
+    def log_determinant(self) -> float:
+        """(n-1) log(1-rho^2)."""
+        return (self.n - 1) * math.log(self.innovation)
+
+
+class DenseKernel(Kernel):
+    """Any stationary correlation, factorised once in float64.
+
+    Args:
+        correlation_at: Correlation at lag 0, 1, ..., n-1, (n,), float64.
+    """
+
+    _MAX_CONDITION = 1e12  # beyond this, float64 leaves fewer than four digits of the inverse
+
+    def __init__(self, correlation_at: Tensor) -> None:
+        n = len(correlation_at)
+        super().__init__(n)
+        lag = (torch.arange(n)[:, None] - torch.arange(n)).abs()
+        matrix = correlation_at[lag]
+        eigenvalues = torch.linalg.eigvalsh(matrix)
+        floor = float(eigenvalues[-1]) / self._MAX_CONDITION
+        jitter = max(0.0, floor - float(eigenvalues[0]))
+        if jitter > 0:
+            warnings.warn(
+                f"The prior's correlation matrix over {n} pixels is singular in float64: "
+                f"{jitter:.1e} is added to its diagonal, and defines the prior. "
+                "A lower correlation or the exponential kernel avoids this.",
+                stacklevel=2,
+            )
+            matrix = (matrix + jitter * torch.eye(n, dtype=matrix.dtype)) / (1 + jitter)
+        self.matrix = matrix
+        self._cholesky = torch.linalg.cholesky(matrix)
+        self._inverse = torch.cholesky_inverse(self._cholesky)
+        self._whitener = torch.linalg.solve_triangular(
+            self._cholesky, torch.eye(n, dtype=matrix.dtype), upper=False
+        )
+
+    def whiten(self, x: Tensor) -> Tensor:
+        """Apply L^-1 along the last axis."""
+        return x @ self._whitener.T.to(x)
+
+    def hadamard(self, x: Tensor) -> Tensor:
+        """Apply K^-1 o K along the last axis."""
+        return x @ (self._inverse * self.matrix).to(x)
+
+    @property
+    def cholesky(self) -> Tensor:
+        """L, (n, n), float64."""
+        return self._cholesky
+
+    @property
+    def precision_diagonal(self) -> Tensor:
+        """Diagonal of K^-1, (n,), float64."""
+        return self._inverse.diagonal()
+
+    @cached_property
+    def log_determinant(self) -> float:
+        """log |K|."""
+        return 2 * float(self._cholesky.diagonal().log().sum())
+
+
+def rbf_kernel(n: int, correlation: float) -> DenseKernel:
+    """Squared exponential ``rho^(lag^2)``: the smoothest."""
+    lag = torch.arange(n, dtype=torch.float64)
+    return DenseKernel(correlation**lag.square())
+
+
+def matern32_kernel(n: int, correlation: float) -> DenseKernel:
+    """Matern 3/2, ``(1 + a lag) exp(-a lag)`` with a solved for the adjacent correlation."""
+    low, high = 0.0, 100.0
+    for _ in range(100):
+        a = (low + high) / 2
+        low, high = (a, high) if (1 + a) * math.exp(-a) > correlation else (low, a)
+    lag = torch.arange(n, dtype=torch.float64)
+    return DenseKernel((1 + a * lag) * torch.exp(-a * lag))

@@ -1,0 +1,109 @@
+"""The paper's prior: covariance K_h (x) K_w, never formed."""
+
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.types import _size
+
+from saliency_vae.distributions.kernels import (
+    ExponentialKernel,
+    Kernel,
+    matern32_kernel,
+    rbf_kernel,
+)
+from saliency_vae.distributions.prior import SaliencyPrior
+
+KernelName = Literal["exponential", "rbf", "matern32"]
+
+
+def _kernel(name: KernelName, n: int, correlation: float) -> Kernel:
+    if correlation == 0 or name == "exponential":
+        return ExponentialKernel(n, correlation)
+    if correlation < 0:
+        raise ValueError(
+            f"Expected 0 <= prior.correlation < 1 for the {name} kernel. Found {correlation}."
+        )
+    match name:
+        case "rbf":
+            return rbf_kernel(n, correlation)
+        case "matern32":
+            return matern32_kernel(n, correlation)
+    raise ValueError(f"Expected prior.kernel exponential, rbf or matern32. Found {name!r}.")
+
+
+class KroneckerNormal(SaliencyPrior):
+    """Zero-mean Gaussian with covariance ``K_h (x) K_w`` (appendix B), unit marginal variance.
+
+    With the exponential kernel everything but sampling is O(hw).
+
+    Args:
+        height: h.
+        width: w.
+        kernel: Correlation along an axis: ``exponential``, ``rbf`` or ``matern32``.
+        correlation: Of two adjacent pixels, in (-1, 1) for the exponential kernel and [0, 1) for
+            the others; one number, or (vertical, horizontal). 0 makes pixels independent.
+        device: Of samples and parameters.
+        dtype: Likewise.
+
+    Raises:
+        ValueError: If a correlation is out of range or the kernel unknown.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        kernel: KernelName = "exponential",
+        correlation: float | tuple[float, float] = 0.9,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(height, width, device, dtype)
+        vertical, horizontal = (
+            (correlation, correlation) if isinstance(correlation, int | float) else correlation
+        )
+        for rho in (vertical, horizontal):
+            if not -1 < rho < 1:
+                raise ValueError(f"Expected -1 < prior.correlation < 1. Found {rho}.")
+        self.rows = _kernel(kernel, height, vertical)
+        self.columns = _kernel(kernel, width, horizontal)
+
+    @property
+    def stddev(self) -> Tensor:
+        """One, (h, w)."""
+        return torch.ones(self.event_shape, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def precision_diagonal(self) -> Tensor:
+        """Diagonal of K_h^-1 (x) K_w^-1, (h, w)."""
+        diagonal = torch.outer(self.rows.precision_diagonal, self.columns.precision_diagonal)
+        return diagonal.to(self.device, self.dtype)
+
+    @cached_property
+    def log_determinant(self) -> float:
+        """w log |K_h| + h log |K_w| (equation 4)."""
+        return (
+            self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
+        )
+
+    @cached_property
+    def _cholesky(self) -> tuple[Tensor, Tensor]:
+        rows, columns = self.rows.cholesky, self.columns.cholesky
+        return rows.to(self.device, self.dtype), columns.to(self.device, self.dtype)
+
+    def mahalanobis(self, saliency: Tensor) -> Tensor:
+        """``||L_h^-1 S L_w^-T||^2`` (equation 3), (..., h, w) to (...)."""
+        white = self.rows.whiten(self.columns.whiten(saliency).mT)
+        return white.square().sum((-2, -1))
+
+    def scaled_trace(self, scale: Tensor) -> Tensor:
+        """``scale' (T_h (x) T_w) scale`` with ``T = K^-1 o K``, (..., h, w) to (...)."""
+        spread = self.rows.hadamard(self.columns.hadamard(scale).mT).mT
+        return (scale * spread).sum((-2, -1))
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        """Draw ``L_h E L_w'``, sample_shape + (h, w)."""
+        rows, columns = self._cholesky
+        return rows @ self._noise(sample_shape) @ columns.mT

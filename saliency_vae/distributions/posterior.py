@@ -1,0 +1,144 @@
+"""The encoder's answer: a Gaussian over the saliency map of each image."""
+
+import math
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.types import _size
+
+from saliency_vae.distributions.prior import SaliencyPrior
+from saliency_vae.topk import hard_topk, kept, threshold
+
+
+class SaliencyPosterior(Distribution):
+    """Gaussian q(s|x) over the saliency maps of a batch of images.
+
+    Args:
+        mean: (..., h, w).
+        log_variance: eta = log nu, (..., h, w).
+
+    Raises:
+        ValueError: If the two shapes differ or are not at least (h, w).
+    """
+
+    support = constraints.independent(constraints.real, 2)
+    arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
+    has_rsample = True
+
+    def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
+        if mean.shape != log_variance.shape or mean.ndim < 2:
+            raise ValueError(
+                "Expected mean and log_variance of one shape (..., h, w). "
+                f"Found {tuple(mean.shape)} and {tuple(log_variance.shape)}."
+            )
+        self._mean = mean
+        self.log_variance = log_variance
+        super().__init__(mean.shape[:-2], mean.shape[-2:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Posterior mean mu, (..., h, w)."""
+        return self._mean
+
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variance nu of each pixel, (..., h, w)."""
+        return self.log_variance.exp()
+
+    @cached_property
+    def stddev(self) -> Tensor:
+        """Posterior standard deviation of each pixel, (..., h, w)."""
+        return (self.log_variance / 2).exp()
+
+    def topk_mask(self, fraction: float) -> Tensor:
+        """Mark the given fraction of pixels with the highest mean.
+
+        Args:
+            fraction: In (0, 1].
+
+        Returns:
+            Boolean mask, (..., h, w).
+        """
+        scores = self.mean.flatten(-2)
+        return hard_topk(scores, kept(fraction, scores.shape[-1])).view(self.mean.shape)
+
+    def inclusion_probability(self, fraction: float) -> Tensor:
+        """Probability that a pixel is among the top ``fraction`` of a sampled map.
+
+        ``Phi((mu - t) / sigma)`` with the threshold t at which the probabilities sum to k: with
+        thousands of pixels the threshold of a sample hardly varies.
+
+        Args:
+            fraction: In (0, 1].
+
+        Returns:
+            Probability, (..., h, w), summing to k over a map.
+        """
+        mean, stddev = self.mean.flatten(-2), self.stddev.flatten(-2)
+        k = kept(fraction, mean.shape[-1])
+        t = threshold(mean, stddev, k, cdf=torch.special.ndtr, quantile=torch.special.ndtri)
+        return torch.special.ndtr((mean - t) / stddev).view(self.mean.shape)
+
+
+class DiagonalNormal(SaliencyPosterior):
+    """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        """Draw ``mu + exp(eta/2) eps``, sample_shape + (..., h, w)."""
+        shape = self._extended_shape(sample_shape)
+        return self.mean + self.stddev * torch.randn(
+            shape, device=self.mean.device, dtype=self.mean.dtype
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density, (..., h, w) to (...), in nats."""
+        z = (value - self.mean) / self.stddev
+        return -0.5 * (z.square() + self.log_variance + math.log(2 * math.pi)).sum((-2, -1))
+
+    def entropy(self) -> Tensor:
+        """Differential entropy, (...), in nats."""
+        return 0.5 * (self.log_variance + math.log(2 * math.pi) + 1).sum((-2, -1))
+
+
+class CorrelatedNormal(SaliencyPosterior):
+    """Posterior N(mu, D C D), D = diag(sigma), C the prior's own correlation (ours).
+
+    Samples are as smooth as the prior's, and q = p is within reach: no KL floor.
+
+    Args:
+        mean: (..., h, w).
+        log_variance: Of each pixel, (..., h, w).
+        prior: Whose correlation matrix is taken.
+
+    Raises:
+        ValueError: If the shapes disagree.
+    """
+
+    def __init__(self, mean: Tensor, log_variance: Tensor, prior: SaliencyPrior) -> None:
+        super().__init__(mean, log_variance)
+        if self.event_shape != prior.event_shape:
+            raise ValueError(
+                f"Expected a prior over maps of {tuple(self.event_shape)}. "
+                f"Found {tuple(prior.event_shape)}."
+            )
+        self.prior = prior
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        """Draw ``mu + sigma * (sample of correlation C)``, sample_shape + (..., h, w)."""
+        shape = self._extended_shape(sample_shape)[:-2]
+        return self.mean + self.stddev * self.prior.rsample(shape) / self.prior.stddev
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density, (..., h, w) to (...), in nats."""
+        scale = self.stddev / self.prior.stddev
+        standard = (value - self.mean) / scale
+        return self.prior.log_prob(standard) - scale.log().sum((-2, -1))
+
+    def entropy(self) -> Tensor:
+        """Differential entropy, (...), in nats."""
+        size = self.event_shape.numel()
+        log_scale = self.log_variance / 2 - self.prior.stddev.log()
+        constant = size * (math.log(2 * math.pi) + 1) + self.prior.log_determinant
+        return 0.5 * constant + log_scale.sum((-2, -1))

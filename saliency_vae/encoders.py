@@ -1,0 +1,104 @@
+"""Networks from an image to the mean and log-variance of its saliency map.
+
+Every encoder maps images (B, 3, H, W) in [0, 1], any H, W >= 16, to (B, 2, H, W): channel 0 is
+the mean mu, channel 1 is eta = log nu.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MINIMUM_SIZE = 16
+_PAPER_CHANNELS = (64,) * 4 + (32,) * 5 + (16,) * 6 + (2,)
+
+
+def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, batch norm, ReLU; stride 1 keeps the resolution."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _check_channels(channels: Sequence[int], name: str) -> None:
+    if not channels or min(channels) < 1:
+        raise ValueError(f"Expected {name} to be positive whole numbers. Found {list(channels)}.")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[-2:]) < MINIMUM_SIZE:
+        raise ValueError(
+            f"Expected images (B, 3, H, W) with H, W >= {MINIMUM_SIZE}. "
+            f"Found {tuple(images.shape)}."
+        )
+
+
+class PaperEncoder(nn.Module):
+    """Convolutions at full resolution (appendix C): hidden blocks, then a plain 2-channel layer.
+
+    The appendix counts 17 layers, lists 16 and lets ReLU follow each, which would force mu >= 0.
+    Here the 16 listed blocks stand as listed and the 17th layer is plain.
+
+    Args:
+        hidden_channels: Output channels of each block.
+
+    Raises:
+        ValueError: If there is no block or a channel count is not positive.
+    """
+
+    def __init__(self, hidden_channels: Sequence[int] = _PAPER_CHANNELS) -> None:
+        super().__init__()
+        _check_channels(hidden_channels, "encoder.hidden_channels")
+        widths = (3, *hidden_channels)
+        self.blocks = nn.Sequential(
+            *(conv_block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        )
+        self.head = nn.Conv2d(widths[-1], 2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""
+        _check_images(images)
+        output: Tensor = self.head(self.blocks(images))
+        return output
+
+
+class UNet(nn.Module):
+    """U-Net: coarse scales see the whole object, skips keep the edges; cheaper than the paper's.
+
+    Args:
+        channels: Channels at each scale, finest first; each scale halves the resolution.
+
+    Raises:
+        ValueError: If there is no scale or a channel count is not positive.
+    """
+
+    def __init__(self, channels: Sequence[int] = (16, 32, 64, 128)) -> None:
+        super().__init__()
+        _check_channels(channels, "encoder.channels")
+        widths = (3, *channels)
+        self.down = nn.ModuleList(
+            nn.Sequential(conv_block(a, b), conv_block(b, b))
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.up = nn.ModuleList(
+            conv_block(fine + coarse, fine)
+            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+        )
+        self.head = nn.Conv2d(channels[0], 2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""
+        _check_images(images)
+        features = [self.down[0](images)]
+        for block in self.down[1:]:
+            # ceil_mode keeps the last row and column of odd sizes.
+            features.append(block(F.max_pool2d(features[-1], 2, ceil_mode=True)))
+        x = features.pop()
+        for block, skip in zip(reversed(self.up), reversed(features), strict=True):
+            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = block(torch.cat((skip, x), dim=1))
+        output: Tensor = self.head(x)
+        return output

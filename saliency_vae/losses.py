@@ -1,0 +1,34 @@
+"""Reconstruction of the classifier's own prediction, nats per image."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def categorical_kl(target: Tensor, prediction: Tensor) -> Tensor:
+    """KL(y || y') between softmax predictions.
+
+    Args:
+        target: Logits of y, (B, classes).
+        prediction: Logits of y', (B, classes).
+
+    Returns:
+        Divergence, (B,), nats per image.
+    """
+    log_y, log_y_perturbed = F.log_softmax(target, dim=-1), F.log_softmax(prediction, dim=-1)
+    return (log_y.exp() * (log_y - log_y_perturbed)).sum(-1)
+
+
+def bernoulli_kl(target: Tensor, prediction: Tensor) -> Tensor:
+    """KL(y || y') between independent sigmoid predictions, summed over the labels.
+
+    Args:
+        target: Logits of y, (B, labels).
+        prediction: Logits of y', (B, labels).
+
+    Returns:
+        Divergence, (B,), nats per image.
+    """
+    y = target.sigmoid()
+    positive = y * (F.logsigmoid(target) - F.logsigmoid(prediction))
+    negative = (1 - y) * (F.logsigmoid(-target) - F.logsigmoid(-prediction))
+    return (positive + negative).sum(-1)

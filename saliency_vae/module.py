@@ -1,0 +1,218 @@
+"""The LightningModule: Figure 1 of the paper in one readable step."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.distributions import SaliencyPosterior, kl_floor
+from saliency_vae.explainer import Explainer
+from saliency_vae.metrics.localization import mask_iou, pointing_game
+from saliency_vae.perturbations import perturb
+from saliency_vae.topk import SoftTopK, active_fraction
+
+Stage = Literal["train", "val", "test"]
+AGREEMENT_FRACTIONS = (0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One evaluation of the loss and what it was made of.
+
+    Attributes:
+        loss: reconstruction + beta * kl.
+        reconstruction: KL(y || y'), nats per image.
+        kl: KL(q || p), nats per pixel.
+        posterior: q(s|x).
+        mask: Soft top-k of a sample, (B, H, W).
+        baseline: Images without information, (B, 3, H, W).
+        original: Logits y of the images.
+    """
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    posterior: SaliencyPosterior
+    mask: Tensor
+    baseline: Tensor
+    original: Tensor
+
+
+class VariationalSaliency(LightningModule):
+    """Trains an explainer for a frozen classifier.
+
+    Args:
+        explainer: Whose encoder is trained.
+        classifier: To explain; never trained, never saved.
+        topk: Differentiable top-k with the range of kept fractions.
+        perturbation: Baseline that removes information.
+        beta: Weight of the KL per pixel, >= 0.
+        optimizer: Makes the optimizer of the encoder's parameters.
+        scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
+        channels_last: Run encoder and classifier in this memory format.
+        compile: Compile encoder and classifier with ``torch.compile``.
+        seed: Of the noise of each step.
+
+    Raises:
+        ValueError: If beta is negative.
+    """
+
+    def __init__(
+        self,
+        explainer: Explainer,
+        classifier: FrozenClassifier,
+        topk: SoftTopK,
+        perturbation: nn.Module,
+        beta: float,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not beta >= 0:
+            raise ValueError(f"Expected beta >= 0. Found {beta}.")
+        self.explainer = explainer
+        # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
+        # SyncBatchNorm conversion. _apply moves it along.
+        self._frozen = (classifier,)
+        self.topk = topk
+        self.perturbation = perturbation
+        self.beta = beta
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.channels_last = channels_last
+        self.seed = seed
+        if channels_last:
+            explainer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if compile:  # in place: the names in the state dict stay
+            explainer.encoder.compile()
+            classifier.network.compile()
+
+    @property
+    def classifier(self) -> FrozenClassifier:
+        """The frozen classifier M."""
+        return self._frozen[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self.classifier._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def objective(self, images: Tensor) -> Objective:
+        """Evaluate the loss on images (B, 3, H, W) in [0, 1]: Figure 1, left to right."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        posterior = self.explainer(images)
+        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+            prior = self.explainer.prior(*images.shape[-2:], images.device)
+            saliency = posterior.rsample()
+            mask = self.topk(saliency)
+            baseline = self.perturbation(images)
+            perturbed = perturb(images, mask, baseline)
+            kl = kl_divergence(posterior, prior).mean() / posterior.event_shape.numel()
+        with torch.no_grad():
+            original = self.classifier(images)
+        prediction = self.classifier(perturbed)
+        reconstruction = self.classifier.divergence(original, prediction).mean()
+        loss = reconstruction + self.beta * kl
+        return Objective(loss, reconstruction, kl, posterior, mask, baseline, original)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Evaluate the loss of a training batch."""
+        self._seed("train", self.current_epoch, batch_idx)
+        objective = self.objective(batch["image"])
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log_dict(self.measure("train", batch, objective))
+        self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
+        return objective.loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure a validation batch, with the same noise every epoch."""
+        self._seed("val", batch_idx)
+        measured = self.measure("val", batch, self.objective(batch["image"]))
+        self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure a test batch, against the true masks where they are known."""
+        self._seed("test", batch_idx)
+        measured = self.measure("test", batch, self.objective(batch["image"]))
+        self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
+
+    @torch.no_grad()
+    def measure(self, stage: Stage, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+        """Name and compute everything that is logged of a batch."""
+        images, posterior = batch["image"], objective.posterior
+        height, width = posterior.event_shape
+        floor = kl_floor(posterior, self.explainer.prior(height, width, images.device))
+        measured = {
+            "loss": objective.loss,
+            "reconstruction": objective.reconstruction,
+            "kl": objective.kl,
+            "kl_above_floor": objective.kl - floor / (height * width),
+            "stddev": posterior.stddev.mean(),
+            "topk_active_fraction": active_fraction(objective.mask),
+        }
+        for fraction in AGREEMENT_FRACTIONS:
+            kept_view = perturb(images, posterior.topk_mask(fraction), objective.baseline)
+            agrees = self.classifier.agreement(objective.original, self.classifier(kept_view))
+            measured[f"agreement_{fraction:.0%}".rstrip("%")] = agrees.float().mean()
+        if "mask" in batch:
+            hits = pointing_game(posterior.mean, batch["mask"])
+            measured["pointing_game"] = hits.float().mean()
+            measured["iou"] = mask_iou(posterior.mean, batch["mask"]).mean()
+        return {f"{stage}/{name}": value.detach() for name, value in measured.items()}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimize the encoder alone."""
+        optimizer = self.make_optimizer(self.explainer.encoder.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self.make_scheduler(optimizer, total_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record which classifier is explained, and the validation metrics of this moment."""
+        checkpoint["classifier"] = self.classifier.identity()
+        checkpoint["metrics"] = {
+            name: float(value)
+            for name, value in self.trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint made for another classifier.
+
+        Raises:
+            ValueError: Naming both.
+        """
+        ours, theirs = self.classifier.identity(), checkpoint["classifier"]
+        if ours["sha256"] != theirs["sha256"]:
+            raise ValueError(
+                "Expected ckpt_path to be a checkpoint for this run's classifier "
+                f"{_describe(ours)}. Found one for {_describe(theirs)}."
+            )
+
+    def _seed(self, *stream: str | int) -> None:
+        """Draw this step's noise from a stream of its own.
+
+        So a resumed run continues exactly, whatever else drew numbers, and ranks differ.
+        """
+        key = repr((self.seed, self.global_rank, *stream)).encode()
+        torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True))
+
+
+def _describe(identity: dict[str, Any]) -> str:
+    return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"

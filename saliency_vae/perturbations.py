@@ -1,0 +1,143 @@
+"""Removing information from the pixels that a mask does not keep.
+
+A baseline maps images (B, 3, H, W) in [0, 1] to their information-free counterparts.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+
+def perturb(images: Tensor, mask: Tensor, baseline: Tensor) -> Tensor:
+    """Blend ``m * x + (1 - m) * baseline(x)``.
+
+    Args:
+        images: (B, 3, H, W).
+        mask: In [0, 1], (B, H, W).
+        baseline: (B, 3, H, W).
+
+    Returns:
+        Perturbed images, (B, 3, H, W).
+    """
+    return torch.lerp(baseline, images, mask.unsqueeze(1).to(images.dtype))
+
+
+@lru_cache(maxsize=16)
+def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
+    pixel = torch.arange(n, dtype=torch.float32, device=device)
+    weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
+    return weights / weights.sum(1, keepdim=True)
+
+
+class Blur(nn.Module):
+    """Gaussian blur as two matrix products; the kernel is renormalised at the borders.
+
+    Args:
+        sigma: Standard deviation in pixels, > 0.
+
+    Raises:
+        ValueError: If sigma is not positive.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"Expected perturbation.sigma > 0 pixels. Found {sigma}.")
+        self.sigma = sigma
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Blur images (B, 3, H, W)."""
+        height, width = images.shape[-2:]
+        rows = _gaussian_weights(height, self.sigma, images.device).to(images.dtype)
+        columns = _gaussian_weights(width, self.sigma, images.device).to(images.dtype)
+        return rows @ images @ columns.mT
+
+
+class Mean(nn.Module):
+    """Each image's own mean colour."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Fill images (B, 3, H, W) with their mean colour."""
+        return images.mean((-2, -1), keepdim=True).expand_as(images)
+
+
+class Noise(nn.Module):
+    """Gaussian colour noise around each image's mean colour, clipped to [0, 1].
+
+    Args:
+        stddev: Of the noise before clipping, >= 0.
+
+    Raises:
+        ValueError: If stddev is negative.
+    """
+
+    def __init__(self, stddev: float = 0.25) -> None:
+        super().__init__()
+        if stddev < 0:
+            raise ValueError(f"Expected perturbation.stddev >= 0. Found {stddev}.")
+        self.stddev = stddev
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Replace images (B, 3, H, W) by noise."""
+        mean = images.mean((-2, -1), keepdim=True)
+        return (mean + self.stddev * torch.randn_like(images)).clamp(0, 1)
+
+
+class Constant(nn.Module):
+    """One colour for all images.
+
+    Args:
+        colour: RGB in [0, 1]; black for (0, 0, 0).
+
+    Raises:
+        ValueError: If a value is outside [0, 1].
+    """
+
+    colour: Tensor
+
+    def __init__(self, colour: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
+        super().__init__()
+        if not all(0 <= value <= 1 for value in colour):
+            raise ValueError(f"Expected perturbation.colour in [0, 1]. Found {tuple(colour)}.")
+        self.register_buffer("colour", torch.tensor(colour)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Fill images (B, 3, H, W) with the colour."""
+        return self.colour.to(images).expand_as(images)
+
+
+class Mixture(nn.Module):
+    """One of several baselines, drawn for each image.
+
+    Args:
+        baselines: To draw from.
+        weights: Their probabilities up to scale; equal if left out.
+
+    Raises:
+        ValueError: If there is no baseline, or weights do not match or are not positive.
+    """
+
+    def __init__(
+        self, baselines: Sequence[nn.Module], weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        weights = [1.0] * len(baselines) if weights is None else list(weights)
+        if not baselines or len(weights) != len(baselines) or min(weights) <= 0:
+            raise ValueError(
+                "Expected perturbation.weights to hold one positive number for each of "
+                f"{len(baselines)} (at least 1) baselines. Found {weights}."
+            )
+        self.baselines = nn.ModuleList(baselines)
+        self.weights = weights
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Draw a baseline for each of the images (B, 3, H, W)."""
+        weights = torch.tensor(self.weights, device=images.device)
+        drawn = torch.multinomial(weights, len(images), replacement=True)
+        result = torch.empty_like(images)
+        for index, baseline in enumerate(self.baselines):
+            chosen = drawn == index
+            result[chosen] = baseline(images[chosen])
+        return result

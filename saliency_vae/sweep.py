@@ -1,0 +1,93 @@
+"""Hydra sweeps: each job in a process of its own, and one table at the end."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+COMPARED = ("loss", "agreement_5", "agreement_10", "agreement_20", "reconstruction", "kl")
+
+
+def run_job(module: str) -> float:
+    """Run the current job of a sweep as a single run, and return its validation loss.
+
+    In one process Lightning would let each device's child run the whole sweep again; as single
+    runs the jobs can also use any number of devices, and cannot disturb each other.
+
+    Args:
+        module: To run with ``python -m``.
+
+    Returns:
+        Lowest validation loss; NaN if the job failed.
+    """
+    hydra = HydraConfig.get()
+    directory = hydra.runtime.output_dir
+    command = [sys.executable, "-m", module, *hydra.overrides.task]
+    command.append(f'hydra.run.dir="{directory}"')
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            command += ["--config-dir", source.path]
+    if subprocess.run(command, check=False).returncode != 0:
+        return math.nan
+    return float(read_metrics(Path(directory)).get("val/loss", math.nan))
+
+
+def read_metrics(run: Path) -> dict[str, float]:
+    """Metrics of the best explainer of a run; none if it did not finish."""
+    try:
+        metrics: dict[str, float] = json.loads((run / "explainer/config.json").read_text())["metrics"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return metrics
+
+
+class SweepTable(Callback):
+    """Writes ``sweep.csv`` into the sweep's directory and shows it."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Compare the jobs.
+
+        Raises:
+            SystemExit: With status 1, if a job failed.
+        """
+        directory = Path(config.hydra.sweep.dir)
+        rows = [self._row(job) for job in self._jobs(directory)]
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        with (directory / "sweep.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        table = Table(*columns, title=str(directory / "sweep.csv"))
+        for row in rows:
+            table.add_row(*(_text(row.get(column, "")) for column in columns))
+        Console().print(table)
+        failed = [row["job"] for row in rows if row["status"] == "failed"]
+        if failed:
+            raise SystemExit(f"error: {len(failed)} of {len(rows)} jobs failed: {failed}")
+
+    @staticmethod
+    def _jobs(directory: Path) -> list[Path]:
+        jobs = [path.parent.parent for path in directory.glob("*/.hydra/overrides.yaml")]
+        return sorted(jobs, key=lambda job: (len(job.name), job.name))
+
+    @staticmethod
+    def _row(job: Path) -> dict[str, Any]:
+        overrides = OmegaConf.load(job / ".hydra/overrides.yaml")
+        settings = dict(str(override).split("=", 1) for override in overrides)
+        metrics = read_metrics(job)
+        status = "done" if metrics else "failed"
+        values = {f"val/{name}": metrics.get(f"val/{name}", math.nan) for name in COMPARED}
+        return {"job": job.name, **settings, "status": status, **values}
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

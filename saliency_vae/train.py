@@ -1,0 +1,161 @@
+"""Train an explainer for a classifier.
+
+python -m saliency_vae.train                                  ImageNet, ResNet-50, the paper's recipe
+python -m saliency_vae.train experiment=cluttered_digits      built-in data, minutes on two CPU cores
+python -m saliency_vae.train trainer.devices=4
+python -m saliency_vae.train -m prior.correlation=0.5,0.9,0.99
+python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in directory RUN
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from saliency_vae import __version__
+from saliency_vae.callbacks import draw_explanations
+from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
+from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.explainer import Explainer, save_explainer
+from saliency_vae.figures import save_figure
+from saliency_vae.module import VariationalSaliency
+from saliency_vae.resume import checkpoint_path, with_overrides_of_run
+from saliency_vae.sweep import run_job
+
+# What an explainer's config.json takes over from the configuration.
+RECIPE = ("name", "encoder", "prior", "posterior", "topk", "perturbation", "beta", "optimizer")
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
+def main(config: DictConfig) -> float:
+    """Run one training, or one job of a sweep; returns the lowest validation loss."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return run_job("saliency_vae.train")
+    try:
+        return train(resolve(config), Path(HydraConfig.get().runtime.output_dir))
+    except InstantiationException as error:
+        raise SystemExit(f"error: {error.__cause__ or error}") from None
+    except (ValueError, OSError, MisconfigurationException) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def train(config: Node, run: Path) -> float:
+    """Train an explainer and write everything that a run's directory holds.
+
+    Args:
+        config: Resolved configuration.
+        run: The run's directory.
+
+    Returns:
+        Lowest validation loss.
+
+    Raises:
+        ValueError: If a setting is wrong, before anything is downloaded or trained.
+    """
+    seed_everything(config["seed"], verbose=False)
+    ckpt_path = checkpoint_path(config["ckpt_path"], run)
+    data: SaliencyDataModule = build(config["data"])
+    explainer = Explainer(
+        build(config["encoder"]), prior=build(config["prior"]), posterior=config["posterior"]
+    )
+    parts = {name: build(config[name]) for name in ("topk", "perturbation", "optimizer")}
+    scheduler = config["scheduler"] and build(config["scheduler"])
+    trainer: Trainer = build(
+        {
+            **config["trainer"],
+            "logger": [build(logger) for logger in config["logger"].values()],
+            "callbacks": [build(callback) for callback in config["callbacks"].values()],
+        }
+    )
+    per_device_batch_size(
+        data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches
+    )
+    classifier = build(config["classifier"])
+    data.preprocessing = classifier.preprocessing
+    module = VariationalSaliency(
+        explainer,
+        classifier,
+        **parts,
+        beta=config["beta"],
+        scheduler=scheduler,
+        channels_last=config["channels_last"],
+        compile=config["compile"],
+        seed=config["seed"],
+    )
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
+
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    return finish(trainer, module, data, config, run)["val/loss"]
+
+
+def finish(
+    trainer: Trainer, module: VariationalSaliency, data: SaliencyDataModule, config: Node, run: Path
+) -> dict[str, float]:
+    """Turn the checkpoint of lowest validation loss into an explainer, and show what it does.
+
+    Returns:
+        Its metrics.
+    """
+    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    metrics: dict[str, float] = best["metrics"]
+    shown = data.val_set
+    if data.has_test_set:
+        metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
+        shown = data.test_set
+    if trainer.is_global_zero:
+        image_size = shown[0]["image"].shape[-2:]
+        save_explainer(
+            module.explainer,
+            run / "explainer",
+            {
+                **{name: config[name] for name in RECIPE},
+                "classifier": module.classifier.identity(),
+                "preprocessing": asdict(module.classifier.preprocessing),
+                "image_size": list(image_size),
+                "command": " ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
+                "version": __version__,
+                "metrics": metrics,
+            },
+        )
+        save_figure(draw_explanations(module, shown, number=8), run / "explanations.png")
+        Console().print(metrics_table(metrics))
+        print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
+        print(run / "explanations.png")
+    trainer.strategy.barrier()
+    return metrics
+
+
+def metrics_table(metrics: dict[str, float]) -> Table:
+    """Lay out the metrics of the best explainer: one row each, one column a split."""
+    splits = sorted({name.split("/")[0] for name in metrics}, reverse=True)
+    table = Table("", *splits, title="Explainer of lowest validation loss")
+    for name in dict.fromkeys(name.split("/")[1] for name in metrics):
+        values = [metrics.get(f"{split}/{name}") for split in splits]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    return table
+
+
+def build(node: Node) -> Any:
+    """Build what a configuration node names."""
+    return instantiate(node, _convert_="all")
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = with_overrides_of_run(sys.argv[1:])
+    main()
