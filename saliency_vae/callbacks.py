@@ -33,6 +33,7 @@ class SaliencyPanels(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, VariationalSaliency)
+        assert trainer.val_dataloaders is not None
         dataset: Dataset[Batch] = trainer.val_dataloaders.dataset
         path = self.directory / f"epoch_{trainer.current_epoch:03d}.png"
         figure = draw_explanations(pl_module, dataset, self.images, self.fraction)
@@ -69,9 +70,14 @@ def draw_explanations(
 
 
 class ImageRate(Callback):
-    """Log images per second, over all devices, of training and of validation."""
+    """Log images per second, over all devices, of training and of validation.
 
-    def __init__(self) -> None:
+    Args:
+        every_n_batches: Training batches between two rates.
+    """
+
+    def __init__(self, every_n_batches: int = 50) -> None:
+        self.every_n_batches = every_n_batches
         self._since = 0.0
         self._images = 0
 
@@ -87,11 +93,16 @@ class ImageRate(Callback):
         self._start()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
     ) -> None:
         """Log the rate since it was last logged."""
         self._images += len(batch["image"])
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+        if (batch_idx + 1) % self.every_n_batches == 0:
             self._log(pl_module, "train/images_per_second")
             self._start()
 

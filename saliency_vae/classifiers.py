@@ -185,6 +185,7 @@ def timm_classifier(
     """
     try:
         import timm
+        from timm.data.config import resolve_model_data_config
     except ImportError:
         raise ValueError(
             "Expected the optional extra timm for classifier=timm. Not found: "
@@ -195,7 +196,7 @@ def timm_classifier(
             f"Expected classifier.name to be one of timm.list_models(). Found {name!r}."
         )
     network = timm.create_model(name, pretrained=pretrained)
-    data = timm.data.resolve_model_data_config(network)
+    data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     _, height, width = data["input_size"]
     return FrozenClassifier(
         network,
@@ -246,7 +247,9 @@ def custom_classifier(
     try:
         network.load_state_dict(load_state_dict(Path(weights)))
     except RuntimeError as error:
-        raise ValueError(f"Expected classifier.weights {weights} to fit {module}. {error}") from None
+        raise ValueError(
+            f"Expected classifier.weights {weights} to fit {module}. {error}"
+        ) from None
     return FrozenClassifier(
         network,
         name=module,

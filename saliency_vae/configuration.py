@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 _PACKAGE = Path(__file__).parent
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
@@ -142,14 +142,9 @@ def _check_arguments(node: Node, path: str) -> None:
 def _check_value(value: Any, annotation: Any, path: str) -> None:
     if annotation is inspect.Parameter.empty or _holds_target(value):
         return
-    try:
-        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticSchemaGenerationError:
-        return  # a type that no plain value has; the target itself will say
-    except Exception:
-        adapter = _adapter_without_config(annotation)
-        if adapter is None:
-            return
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return
     try:
         adapter.validate_python(value)
     except ValidationError as error:
@@ -157,10 +152,15 @@ def _check_value(value: Any, annotation: Any, path: str) -> None:
         raise ValueError(f"Wrong value {path}={value!r}. {expected}.") from None
 
 
-def _adapter_without_config(annotation: Any) -> TypeAdapter[Any] | None:
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    """Validator of a type; None for a type that no plain value has, which the target judges."""
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # some types bring their own configuration
+        pass
     try:
         return TypeAdapter(annotation)
-    except Exception:
+    except (PydanticUserError, NameError):
         return None
 
 

@@ -82,7 +82,7 @@ def _settings_of(path: Path) -> dict[str, int] | None:
 
 
 def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train().to(memory_format=torch.channels_last)
     loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -100,7 +100,7 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
                 optimizer.step()
                 schedule.step()
                 bar.update()
-    network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network.eval().to(memory_format=torch.contiguous_format)
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ the mean mu, channel 1 is eta = log nu.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +54,7 @@ class PaperEncoder(nn.Module):
         super().__init__()
         _check_channels(hidden_channels, "encoder.hidden_channels")
         widths = (3, *hidden_channels)
-        self.blocks = nn.Sequential(
-            *(conv_block(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        )
+        self.blocks = nn.Sequential(*(conv_block(a, b) for a, b in pairwise(widths)))
         self.head = nn.Conv2d(widths[-1], 2, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,12 +79,10 @@ class UNet(nn.Module):
         _check_channels(channels, "encoder.channels")
         widths = (3, *channels)
         self.down = nn.ModuleList(
-            nn.Sequential(conv_block(a, b), conv_block(b, b))
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in pairwise(widths)
         )
         self.up = nn.ModuleList(
-            conv_block(fine + coarse, fine)
-            for fine, coarse in zip(channels[:-1], channels[1:], strict=True)
+            conv_block(fine + coarse, fine) for fine, coarse in pairwise(channels)
         )
         self.head = nn.Conv2d(channels[0], 2, 3, padding=1)
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from hydra.utils import instantiate
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -52,11 +51,8 @@ class Explainer(nn.Module):
         prior(2, 2)  # refuses bad parameters now rather than at the first image
         self.encoder = encoder
         self.posterior = posterior
-        self._make_prior = lru_cache(maxsize=4)(prior)
-
-    def prior(self, height: int, width: int, device: torch.device) -> SaliencyPrior:
-        """Prior p(s) over maps of the given size."""
-        return self._make_prior(height, width, device=device)
+        # Makes p(s) of (height, width, device=...); the same object for the same arguments.
+        self.prior = lru_cache(maxsize=4)(prior)
 
     def forward(self, images: Tensor) -> SaliencyPosterior:
         """Explain images.
@@ -70,7 +66,7 @@ class Explainer(nn.Module):
         mean, log_variance = self.encoder(images).float().unbind(1)
         if self.posterior == "mean_field":
             return DiagonalNormal(mean, log_variance)
-        prior = self.prior(*images.shape[-2:], images.device)
+        prior = self.prior(*images.shape[-2:], device=images.device)
         return CorrelatedNormal(mean, log_variance, prior)
 
 

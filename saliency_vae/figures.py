@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -42,7 +43,7 @@ def explanation_figure(
     maps: dict[str, tuple[Tensor, str, tuple[float, float]]] = {
         "posterior mean": (mean, "viridis", _range(mean)),
         "posterior stddev": (stddev, "magma", (0.0, _range(stddev)[1])),
-        f"P(in top {fraction:.0%})": (inclusion, "cividis", (0.0, 1.0)),
+        f"P(among top {fraction:.0%})": (inclusion, "cividis", (0.0, 1.0)),
     }
     rows, columns = len(images), 5 + (masks is not None)
     figure = Figure(figsize=(1.7 * columns, 1.62 * rows + 0.9), layout="constrained")
@@ -81,11 +82,9 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def figure_pixels(figure: Figure) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Render a figure to RGB pixels, (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
 
 
 def _range(values: Tensor) -> tuple[float, float]:

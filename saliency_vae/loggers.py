@@ -73,7 +73,7 @@ class MetricsCSV(Logger):
             writer = csv.DictWriter(file, self._columns or [])
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.path)
+        partial.replace(self.path)
 
 
 def wandb_logger(

@@ -61,6 +61,7 @@ class VariationalSaliency(LightningModule):
         scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
         channels_last: Run encoder and classifier in this memory format.
         compile: Compile encoder and classifier with ``torch.compile``.
+        log_every_n_steps: Steps between two measurements of training batches.
         seed: Of the noise of each step.
 
     Raises:
@@ -78,6 +79,7 @@ class VariationalSaliency(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        log_every_n_steps: int = 50,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -93,10 +95,11 @@ class VariationalSaliency(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.channels_last = channels_last
+        self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         if channels_last:
-            explainer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            explainer.to(memory_format=torch.channels_last)
+            classifier.to(memory_format=torch.channels_last)
         if compile:  # in place: the names in the state dict stay
             explainer.encoder.compile()
             classifier.network.compile()
@@ -107,8 +110,9 @@ class VariationalSaliency(LightningModule):
         return self._frozen[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.classifier._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        self.classifier._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def objective(self, images: Tensor) -> Objective:
         """Evaluate the loss on images (B, 3, H, W) in [0, 1]: Figure 1, left to right."""
@@ -116,7 +120,7 @@ class VariationalSaliency(LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         posterior = self.explainer(images)
         with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            prior = self.explainer.prior(*images.shape[-2:], images.device)
+            prior = self.explainer.prior(*images.shape[-2:], device=images.device)
             saliency = posterior.rsample()
             mask = self.topk(saliency)
             baseline = self.perturbation(images)
@@ -133,7 +137,7 @@ class VariationalSaliency(LightningModule):
         """Evaluate the loss of a training batch."""
         self._seed("train", self.current_epoch, batch_idx)
         objective = self.objective(batch["image"])
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.log_every_n_steps == 0:
             self.log_dict(self.measure("train", batch, objective))
         self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
         return objective.loss
@@ -155,7 +159,7 @@ class VariationalSaliency(LightningModule):
         """Name and compute everything that is logged of a batch."""
         images, posterior = batch["image"], objective.posterior
         height, width = posterior.event_shape
-        floor = kl_floor(posterior, self.explainer.prior(height, width, images.device))
+        floor = kl_floor(posterior, self.explainer.prior(height, width, device=images.device))
         measured = {
             "loss": objective.loss,
             "reconstruction": objective.reconstruction,
@@ -181,7 +185,10 @@ class VariationalSaliency(LightningModule):
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = self.make_scheduler(optimizer, total_steps=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which classifier is explained, and the validation metrics of this moment."""

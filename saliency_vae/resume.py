@@ -40,5 +40,7 @@ def checkpoint_path(ckpt_path: str | None, run: Path) -> Path | None:
     path = run / "checkpoints/last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
     if not path.is_file():
         hint = "hydra.run.dir=DIR names the run to resume." if ckpt_path == "last" else ""
-        raise ValueError(f"Expected ckpt_path={ckpt_path} to be a checkpoint. Not found: {path}. {hint}")
+        raise ValueError(
+            f"Expected ckpt_path={ckpt_path} to be a checkpoint. Not found: {path}. {hint}"
+        )
     return path

@@ -44,7 +44,9 @@ def run_job(module: str) -> float:
 def read_metrics(run: Path) -> dict[str, float]:
     """Metrics of the best explainer of a run; none if it did not finish."""
     try:
-        metrics: dict[str, float] = json.loads((run / "explainer/config.json").read_text())["metrics"]
+        metrics: dict[str, float] = json.loads((run / "explainer/config.json").read_text())[
+            "metrics"
+        ]
     except (OSError, ValueError, KeyError):
         return {}
     return metrics

@@ -59,7 +59,7 @@ class _SoftTopK(torch.autograd.Function):
         return mask
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
         weight = mask * (1 - mask)
@@ -89,7 +89,7 @@ def soft_topk(scores: Tensor, k: Tensor | float, *, temperature: float) -> Tenso
         raise ValueError(f"Expected 0 <= k <= {n}, the number of scores. Found k={k}.")
     if not temperature > 0:
         raise ValueError(f"Expected temperature > 0. Found {temperature}.")
-    mask: Tensor = _SoftTopK.apply(scores, k, temperature)  # type: ignore[no-untyped-call]
+    mask: Tensor = _SoftTopK.apply(scores, k, temperature)
     return mask
 
 

@@ -1,7 +1,7 @@
 """Train an explainer for a classifier.
 
-python -m saliency_vae.train                                  ImageNet, ResNet-50, the paper's recipe
-python -m saliency_vae.train experiment=cluttered_digits      built-in data, minutes on two CPU cores
+python -m saliency_vae.train                                  the paper's: ImageNet, ResNet-50
+python -m saliency_vae.train experiment=cluttered_digits      built-in data, minutes on a CPU
 python -m saliency_vae.train trainer.devices=4
 python -m saliency_vae.train -m prior.correlation=0.5,0.9,0.99
 python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in directory RUN
@@ -18,8 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -94,6 +94,7 @@ def train(config: Node, run: Path) -> float:
         scheduler=scheduler,
         channels_last=config["channels_last"],
         compile=config["compile"],
+        log_every_n_steps=config["trainer"]["log_every_n_steps"],
         seed=config["seed"],
     )
     for logger in trainer.loggers:

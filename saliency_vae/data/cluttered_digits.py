@@ -46,7 +46,8 @@ def _digits(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 @cache  # a few thousand small arrays; enlarging each anew takes most of the time
 def _enlarged(split: Split, which: int, side: int) -> NDArray[np.float32]:
     ink = Image.fromarray(_digits(split)[0][which])
-    return np.clip(np.asarray(ink.resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
+    enlarged = np.asarray(ink.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32)
+    return enlarged.clip(0, 1)
 
 
 def cluttered_digit(

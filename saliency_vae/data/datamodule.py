@@ -78,7 +78,7 @@ class SaliencyDataModule(LightningDataModule):
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
         # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
-        sampler = DistributedSampler(
+        sampler: DistributedSampler[Batch] = DistributedSampler(
             dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False
         )
         return DataLoader(
@@ -97,6 +97,5 @@ class SaliencyDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Turn uint8 images to float in [0, 1] on the device: a quarter of the bytes travels."""
-        image = batch["image"].float().div_(255)
-        result: Batch = {**batch, "image": image}
+        result: Batch = batch | {"image": batch["image"].float().div_(255)}
         return result

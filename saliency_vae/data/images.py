@@ -47,8 +47,7 @@ def list_images(directory: Path) -> list[Path]:
     found = sorted(_walk(directory))
     if not found:
         raise ValueError(
-            f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. "
-            "Found none."
+            f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. Found none."
         )
     return [Path(path) for path in found]
 

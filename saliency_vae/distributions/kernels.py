@@ -40,7 +40,7 @@ class Kernel(ABC):
     @property
     @abstractmethod
     def log_determinant(self) -> float:
-        """log |K|."""
+        """Log |K|."""
 
 
 class ExponentialKernel(Kernel):
@@ -119,11 +119,13 @@ class DenseKernel(Kernel):
 
     def whiten(self, x: Tensor) -> Tensor:
         """Apply L^-1 along the last axis."""
-        return x @ self._whitener.T.to(x)
+        whitener: Tensor = self._whitener.mT.to(x)
+        return x @ whitener
 
     def hadamard(self, x: Tensor) -> Tensor:
         """Apply K^-1 o K along the last axis."""
-        return x @ (self._inverse * self.matrix).to(x)
+        product: Tensor = (self._inverse * self.matrix).to(x)
+        return x @ product
 
     @property
     def cholesky(self) -> Tensor:
@@ -133,18 +135,19 @@ class DenseKernel(Kernel):
     @property
     def precision_diagonal(self) -> Tensor:
         """Diagonal of K^-1, (n,), float64."""
-        return self._inverse.diagonal()
+        diagonal: Tensor = self._inverse.diagonal()
+        return diagonal
 
     @cached_property
     def log_determinant(self) -> float:
-        """log |K|."""
+        """Log |K|."""
         return 2 * float(self._cholesky.diagonal().log().sum())
 
 
 def rbf_kernel(n: int, correlation: float) -> DenseKernel:
     """Squared exponential ``rho^(lag^2)``: the smoothest."""
     lag = torch.arange(n, dtype=torch.float64)
-    return DenseKernel(correlation**lag.square())
+    return DenseKernel(correlation ** lag.square())
 
 
 def matern32_kernel(n: int, correlation: float) -> DenseKernel:

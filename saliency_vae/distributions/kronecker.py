@@ -83,10 +83,8 @@ class KroneckerNormal(SaliencyPrior):
 
     @cached_property
     def log_determinant(self) -> float:
-        """w log |K_h| + h log |K_w| (equation 4)."""
-        return (
-            self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
-        )
+        """W log |K_h| + h log |K_w| (equation 4)."""
+        return self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
 
     @cached_property
     def _cholesky(self) -> tuple[Tensor, Tensor]:
@@ -103,7 +101,7 @@ class KroneckerNormal(SaliencyPrior):
         spread = self.rows.hadamard(self.columns.hadamard(scale).mT).mT
         return (scale * spread).sum((-2, -1))
 
-    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
         """Draw ``L_h E L_w'``, sample_shape + (h, w)."""
         rows, columns = self._cholesky
         return rows @ self._noise(sample_shape) @ columns.mT

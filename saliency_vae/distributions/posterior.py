@@ -23,7 +23,7 @@ class SaliencyPosterior(Distribution):
         ValueError: If the two shapes differ or are not at least (h, w).
     """
 
-    support = constraints.independent(constraints.real, 2)
+    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
     arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
     has_rsample = True
 
@@ -79,13 +79,14 @@ class SaliencyPosterior(Distribution):
         mean, stddev = self.mean.flatten(-2), self.stddev.flatten(-2)
         k = kept(fraction, mean.shape[-1])
         t = threshold(mean, stddev, k, cdf=torch.special.ndtr, quantile=torch.special.ndtri)
-        return torch.special.ndtr((mean - t) / stddev).view(self.mean.shape)
+        probability: Tensor = torch.special.ndtr((mean - t) / stddev)
+        return probability.view(self.mean.shape)
 
 
 class DiagonalNormal(SaliencyPosterior):
     """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
 
-    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
         """Draw ``mu + exp(eta/2) eps``, sample_shape + (..., h, w)."""
         shape = self._extended_shape(sample_shape)
         return self.mean + self.stddev * torch.randn(
@@ -125,7 +126,7 @@ class CorrelatedNormal(SaliencyPosterior):
             )
         self.prior = prior
 
-    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
         """Draw ``mu + sigma * (sample of correlation C)``, sample_shape + (..., h, w)."""
         shape = self._extended_shape(sample_shape)[:-2]
         return self.mean + self.stddev * self.prior.rsample(shape) / self.prior.stddev

@@ -19,7 +19,7 @@ class SaliencyPrior(Distribution):
         dtype: Likewise.
     """
 
-    support = constraints.independent(constraints.real, 2)
+    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
     arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
     has_rsample = True
 
@@ -51,7 +51,7 @@ class SaliencyPrior(Distribution):
     @property
     @abstractmethod
     def log_determinant(self) -> float:
-        """log |Sigma|."""
+        """Log |Sigma|."""
 
     @abstractmethod
     def mahalanobis(self, saliency: Tensor) -> Tensor:

@@ -64,9 +64,7 @@ class SoftTVNormal(SaliencyPrior):
                 f"Expected 0 <= prior.correlation < 1 for the soft-TV prior. Found {correlation}."
             )
         self._rows, self._columns = _cosine_basis(height), _cosine_basis(width)
-        self._roughness = (
-            _difference_eigenvalues(height)[:, None] + _difference_eigenvalues(width)
-        )
+        self._roughness = _difference_eigenvalues(height)[:, None] + _difference_eigenvalues(width)
         ratio = self._solve_ratio(correlation)
         # Scaling the precision scales the variance: one division makes its mean 1.
         self.a = float((1 / (1 + ratio * self._roughness)).mean())
@@ -74,7 +72,7 @@ class SoftTVNormal(SaliencyPrior):
         self._eigenvalues = self.a + self.t * self._roughness
 
     def _solve_ratio(self, correlation: float) -> float:
-        """t / a by bisection of its logarithm; the correlation rises with it from 0 to 1."""
+        """T / a by bisection of its logarithm; the correlation rises with it from 0 to 1."""
         if correlation == 0 or self.height * self.width == 1:
             return 0.0
         low, high = -20.0, 40.0
@@ -102,13 +100,15 @@ class SoftTVNormal(SaliencyPrior):
     @cached_property
     def _own_moments(self) -> tuple[Tensor, Tensor, Tensor]:
         variance, down, right = self._moments(1 / self._eigenvalues)
-        to = {"device": self.device, "dtype": self.dtype}
-        return variance.to(**to), down.to(**to), right.to(**to)
+        return self._cast(variance), self._cast(down), self._cast(right)
 
     @cached_property
     def _spectral_factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        to = {"device": self.device, "dtype": self.dtype}
-        return self._rows.to(**to), self._columns.to(**to), self._eigenvalues.rsqrt().to(**to)
+        amplitude = self._eigenvalues.rsqrt()
+        return self._cast(self._rows), self._cast(self._columns), self._cast(amplitude)
+
+    def _cast(self, parameter: Tensor) -> Tensor:
+        return parameter.to(self.device, self.dtype)
 
     @cached_property
     def stddev(self) -> Tensor:
@@ -117,7 +117,7 @@ class SoftTVNormal(SaliencyPrior):
 
     @cached_property
     def precision_diagonal(self) -> Tensor:
-        """a + t times the number of neighbours, (h, w)."""
+        """A + t times the number of neighbours, (h, w)."""
         degree = _degree(self.height)[:, None] + _degree(self.width)
         return (self.a + self.t * degree).to(self.device, self.dtype)
 
@@ -140,7 +140,7 @@ class SoftTVNormal(SaliencyPrior):
         coupled = coupled + (right * scale[..., 1:] * scale[..., :-1]).sum((-2, -1))
         return trace - 2 * self.t * coupled
 
-    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+    def rsample(self, sample_shape: _size = ()) -> Tensor:
         """Colour white noise in the cosine basis, sample_shape + (h, w)."""
         rows, columns, amplitude = self._spectral_factors
         return rows @ (amplitude * self._noise(sample_shape)) @ columns.mT

@@ -1,0 +1,1 @@
+"""Tests of saliency_vae."""

@@ -1,0 +1,106 @@
+"""Small things to train on, shared by the tests of training."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch, SaliencyDataModule
+from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.encoders import PaperEncoder
+from saliency_vae.explainer import Explainer, Posterior
+from saliency_vae.module import VariationalSaliency
+from saliency_vae.perturbations import Mean
+from saliency_vae.topk import SoftTopK
+
+SIZE = 16
+
+
+class Blobs(Dataset[Batch]):
+    """Dark noise with one bright square: its place is the class."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.images = torch.randint(0, 60, (size, 3, SIZE, SIZE), generator=generator)
+        for index, (top, left) in enumerate(
+            torch.randint(0, SIZE - 5, (size, 2), generator=generator).tolist()
+        ):
+            self.images[index, :, top : top + 5, left : left + 5] += 180
+        self.images = self.images.to(torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {"image": self.images[index]}
+
+
+class BlobsData(SaliencyDataModule):
+    """32 training and 16 validation images."""
+
+    def __init__(self, batch_size: int = 8) -> None:
+        super().__init__(batch_size=batch_size, num_workers=0, seed=0)
+        self.train_set, self.val_set = Blobs(32, seed=1), Blobs(16, seed=2)
+
+
+def blob_classifier(seed: int = 0) -> FrozenClassifier:
+    """Classify by which quarter is bright, with a little noise in the weights."""
+    pooled = nn.Sequential(nn.AvgPool2d(SIZE // 2), nn.Flatten(), nn.Linear(12, 4))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        weights = 12 * torch.eye(4).repeat(1, 3) + 0.1 * torch.randn(4, 12)
+    pooled.load_state_dict({"2.weight": weights, "2.bias": torch.zeros(4)})
+    return FrozenClassifier(pooled, name="blobs")
+
+
+MakeModule = Callable[..., VariationalSaliency]
+
+
+@pytest.fixture
+def make_module() -> MakeModule:
+    """Make a small LightningModule; arguments replace its own."""
+
+    def make(posterior: Posterior = "mean_field", **arguments: Any) -> VariationalSaliency:
+        torch.manual_seed(0)
+        explainer = Explainer(
+            PaperEncoder((8, 8)), prior=partial(KroneckerNormal, correlation=0.9), posterior=posterior
+        )
+        defaults: dict[str, Any] = {
+            "explainer": explainer,
+            "classifier": blob_classifier(),
+            "topk": SoftTopK((0.1, 0.3), temperature=0.1),
+            "perturbation": Mean(),
+            "beta": 0.01,
+            "optimizer": partial(torch.optim.Adam, lr=1e-2),
+            "log_every_n_steps": 2,
+        }
+        return VariationalSaliency(**(defaults | arguments))
+
+    return make
+
+
+def make_trainer(run: Path, callbacks: list[Callback] | None = None, **arguments: Any) -> Trainer:
+    """Make a quiet Trainer on one CPU."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "default_root_dir": run,
+        "enable_checkpointing": any("Checkpoint" in type(c).__name__ for c in callbacks or []),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 2,
+    }
+    return Trainer(callbacks=callbacks, **(defaults | arguments))
+
+
+def blobs(size: int = 8) -> Tensor:
+    """Images in [0, 1], (size, 3, 16, 16)."""
+    return Blobs(size, seed=3).images.float() / 255

@@ -1,0 +1,166 @@
+"""The LightningModule: what learns, what does not, and that a resumed run is the same run."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from saliency_vae.distributions import CorrelatedNormal
+from saliency_vae.module import VariationalSaliency
+from saliency_vae.perturbations import Noise
+from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer
+
+
+class StopAfterFirstEpoch(Callback):
+    """Interrupt a run of several epochs."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = True
+
+
+def checkpoints(run: Path) -> list[Callback]:
+    best = ModelCheckpoint(run, "best", monitor="val/loss", enable_version_counter=False)
+    last = ModelCheckpoint(run, "last", enable_version_counter=False)
+    return [best, last]
+
+
+def test_gradients_reach_the_encoder_and_never_the_classifier(make_module: MakeModule) -> None:
+    module = make_module(beta=0.0)  # the reconstruction alone must carry them
+    module.objective(blobs()).loss.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in module.explainer.encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert module.explainer.encoder.head.weight.grad.abs().sum() > 0  # type: ignore[union-attr, operator]
+    assert all(p.grad is None and not p.requires_grad for p in module.classifier.parameters())
+
+
+def test_the_classifier_stays_in_eval_and_out_of_the_checkpoint(make_module: MakeModule) -> None:
+    module = make_module()
+    module.train()
+    assert not any(part.training for part in module.classifier.modules())
+    assert {name.split(".")[0] for name in module.state_dict()} == {"explainer"}
+    assert len(list(module.parameters())) == len(list(module.explainer.encoder.parameters()))
+    state = module.state_dict()
+    state.popitem()
+    with pytest.raises(RuntimeError, match="Missing key"):
+        module.load_state_dict(state)
+
+
+def test_the_classifier_moves_with_the_module(make_module: MakeModule) -> None:
+    module = make_module()
+    module.to(torch.float64)
+    assert all(p.dtype == torch.float64 for p in module.classifier.parameters())
+
+
+def test_loss_is_reconstruction_plus_weighted_kl(make_module: MakeModule) -> None:
+    for posterior in ("mean_field", "correlated"):
+        objective = make_module(posterior=posterior, beta=0.3).objective(blobs())
+        expected = objective.reconstruction + 0.3 * objective.kl
+        torch.testing.assert_close(objective.loss, expected)
+        assert objective.reconstruction >= 0
+        assert objective.kl >= 0
+
+
+@pytest.mark.parametrize("posterior", ["mean_field", "correlated"])
+def test_overfits_one_batch(make_module: MakeModule, posterior: str) -> None:
+    module = make_module(posterior=posterior, beta=1e-3)
+    optimizer = module.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Adam)
+    images = blobs(16)
+    losses = []
+    for _ in range(150):
+        objective = module.objective(images)
+        optimizer.zero_grad()
+        objective.loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(float(objective.reconstruction))
+    assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
+
+
+def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule) -> None:
+    module = make_module(posterior="correlated")
+    posterior = module.objective(blobs()).posterior
+    assert isinstance(posterior, CorrelatedNormal)
+    assert posterior.prior is module.explainer.prior(16, 16, device=torch.device("cpu"))
+
+
+def test_measures_everything_that_is_logged(make_module: MakeModule, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(make_module(), datamodule=BlobsData())
+    names = "loss reconstruction kl kl_above_floor stddev topk_active_fraction".split()
+    names += ["agreement_5", "agreement_10", "agreement_20"]
+    expected = {f"{stage}/{name}" for stage in ("train", "val") for name in names}
+    assert expected <= set(trainer.callback_metrics)
+    values = trainer.callback_metrics
+    assert 0 <= values["val/kl_above_floor"] < values["val/kl"]
+    assert 0 <= values["val/agreement_5"] <= 1
+
+
+def train_two_epochs(run: Path, module: VariationalSaliency, interrupted: bool) -> dict[str, Tensor]:
+    if interrupted:
+        callbacks = [*checkpoints(run), StopAfterFirstEpoch()]
+        make_trainer(run, callbacks, max_epochs=2).fit(module, datamodule=BlobsData())
+        for parameter in module.parameters():
+            parameter.data.zero_()  # all that counts must come from the checkpoint
+        torch.manual_seed(123)
+    trainer = make_trainer(run, checkpoints(run), max_epochs=2)
+    last = run / "last.ckpt" if interrupted else None
+    trainer.fit(module, datamodule=BlobsData(), ckpt_path=last)
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_a_resumed_run_is_the_uninterrupted_run(make_module: MakeModule, tmp_path: Path) -> None:
+    one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2)
+    settings = {"scheduler": one_cycle, "perturbation": Noise()}
+    whole = train_two_epochs(tmp_path / "a", make_module(**settings), interrupted=False)
+    parts = train_two_epochs(tmp_path / "b", make_module(**settings), interrupted=True)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_best_is_the_lowest_validation_loss_and_not_the_last(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    module = make_module(optimizer=partial(torch.optim.Adam, lr=1e-2, maximize=True))
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=3)
+    trainer.fit(module, datamodule=BlobsData())
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert (best["epoch"], last["epoch"]) == (0, 2)
+    assert best["metrics"]["val/loss"] < last["metrics"]["val/loss"]
+
+
+def test_resuming_with_another_classifier_is_refused(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1)
+    trainer.fit(make_module(), datamodule=BlobsData())
+    other = make_module(classifier=blob_classifier(seed=1))
+    resumed = make_trainer(tmp_path, max_epochs=2)
+    with pytest.raises(ValueError, match="Expected ckpt_path to be a checkpoint for this run's"):
+        resumed.fit(other, datamodule=BlobsData(), ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_bf16_keeps_the_mathematics_in_float32(make_module: MakeModule) -> None:
+    module = make_module(posterior="correlated")
+    torch.manual_seed(0)
+    full = module.objective(blobs())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.manual_seed(0)
+        mixed = module.objective(blobs())
+    for tensor in (mixed.posterior.mean, mixed.mask, mixed.baseline, mixed.loss, mixed.original):
+        assert tensor.dtype == torch.float32
+    torch.testing.assert_close(mixed.loss, full.loss, rtol=0.05, atol=0.01)
+
+
+def test_channels_last_and_compile_change_nothing_but_speed(make_module: MakeModule) -> None:
+    plain, fast = make_module(), make_module(channels_last=True, compile=True)
+    fast.load_state_dict(plain.state_dict())  # the same names, compiled or not
+    torch.manual_seed(0)
+    expected = plain.objective(blobs()).loss
+    torch.manual_seed(0)
+    torch.testing.assert_close(fast.objective(blobs()).loss, expected, rtol=1e-4, atol=1e-5)
