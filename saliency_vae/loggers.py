@@ -33,7 +33,7 @@ class MetricsCSV(Logger):
 
     @property
     def version(self) -> str:
-        """None: there is one file."""
+        """Empty: there is one file."""
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:

@@ -75,7 +75,7 @@ class Noise(nn.Module):
 
     def __init__(self, stddev: float = 0.25) -> None:
         super().__init__()
-        if stddev < 0:
+        if not stddev >= 0:
             raise ValueError(f"Expected perturbation.stddev >= 0. Found {stddev}.")
         self.stddev = stddev
 
@@ -99,8 +99,10 @@ class Constant(nn.Module):
 
     def __init__(self, colour: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> None:
         super().__init__()
-        if not all(0 <= value <= 1 for value in colour):
-            raise ValueError(f"Expected perturbation.colour in [0, 1]. Found {tuple(colour)}.")
+        if len(colour) != 3 or not all(0 <= value <= 1 for value in colour):
+            raise ValueError(
+                f"Expected perturbation.colour of 3 numbers in [0, 1]. Found {tuple(colour)}."
+            )
         self.register_buffer("colour", torch.tensor(colour)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -123,8 +125,8 @@ class Mixture(nn.Module):
         self, baselines: Sequence[nn.Module], weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        weights = [1.0] * len(baselines) if weights is None else list(weights)
-        if not baselines or len(weights) != len(baselines) or min(weights) <= 0:
+        weights = [1.0] * len(baselines) if weights is None else [float(w) for w in weights]
+        if not baselines or len(weights) != len(baselines) or not all(w > 0 for w in weights):
             raise ValueError(
                 "Expected perturbation.weights to hold one positive number for each of "
                 f"{len(baselines)} (at least 1) baselines. Found {weights}."

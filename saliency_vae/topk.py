@@ -159,7 +159,7 @@ class SoftTopK:
         mask = soft_topk(scores, fraction * scores.shape[1], temperature=self.temperature)
         if self.straight_through:
             hard = (mask >= 0.5).to(mask.dtype)  # the same threshold: m = 1/2 where s = t
-            mask = hard + mask - mask.detach()
+            mask = hard + (mask - mask.detach())
         return mask.view_as(saliency)
 
 

@@ -70,7 +70,9 @@ def make_module() -> MakeModule:
     def make(posterior: Posterior = "mean_field", **arguments: Any) -> VariationalSaliency:
         torch.manual_seed(0)
         explainer = Explainer(
-            PaperEncoder((8, 8)), prior=partial(KroneckerNormal, correlation=0.9), posterior=posterior
+            PaperEncoder((8, 8)),
+            prior=partial(KroneckerNormal, correlation=0.9),
+            posterior=posterior,
         )
         defaults: dict[str, Any] = {
             "explainer": explainer,

@@ -19,6 +19,7 @@ class StopAfterFirstEpoch(Callback):
     """Interrupt a run of several epochs."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
         trainer.should_stop = True
 
 
@@ -77,7 +78,7 @@ def test_overfits_one_batch(make_module: MakeModule, posterior: str) -> None:
         optimizer.zero_grad()
         objective.loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(float(objective.reconstruction))
+        losses.append(objective.reconstruction.item())
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
 
 
@@ -91,7 +92,7 @@ def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule)
 def test_measures_everything_that_is_logged(make_module: MakeModule, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, max_epochs=1)
     trainer.fit(make_module(), datamodule=BlobsData())
-    names = "loss reconstruction kl kl_above_floor stddev topk_active_fraction".split()
+    names = ["loss", "reconstruction", "kl", "kl_above_floor", "stddev", "topk_active_fraction"]
     names += ["agreement_5", "agreement_10", "agreement_20"]
     expected = {f"{stage}/{name}" for stage in ("train", "val") for name in names}
     assert expected <= set(trainer.callback_metrics)
@@ -100,7 +101,9 @@ def test_measures_everything_that_is_logged(make_module: MakeModule, tmp_path: P
     assert 0 <= values["val/agreement_5"] <= 1
 
 
-def train_two_epochs(run: Path, module: VariationalSaliency, interrupted: bool) -> dict[str, Tensor]:
+def train_two_epochs(
+    run: Path, module: VariationalSaliency, interrupted: bool
+) -> dict[str, Tensor]:
     if interrupted:
         callbacks = [*checkpoints(run), StopAfterFirstEpoch()]
         make_trainer(run, callbacks, max_epochs=2).fit(module, datamodule=BlobsData())

@@ -5,7 +5,7 @@ from typing import Any, NotRequired, TypedDict
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from saliency_vae.preprocessing import Preprocessing
 
@@ -35,6 +35,22 @@ def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1)
             f"= {devices * accumulate}. Found {batch_size}."
         )
     return batch_size // (devices * accumulate)
+
+
+def collate(images: list[Batch]) -> Batch:
+    """Stack images to a batch.
+
+    Raises:
+        ValueError: If their sizes differ.
+    """
+    sizes = {tuple(item["image"].shape[-2:]) for item in images}
+    if len(sizes) > 1:
+        raise ValueError(
+            "Expected images of one size after preprocessing: set classifier.resize_size and "
+            f"classifier.crop_size. Found {sorted(sizes)}."
+        )
+    batch: Batch = default_collate(images)
+    return batch
 
 
 class SaliencyDataModule(LightningDataModule):
@@ -89,6 +105,7 @@ class SaliencyDataModule(LightningDataModule):
                 accumulate=self.trainer.accumulate_grad_batches,
             ),
             sampler=sampler,
+            collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",

@@ -124,8 +124,8 @@ class DenseKernel(Kernel):
 
     def hadamard(self, x: Tensor) -> Tensor:
         """Apply K^-1 o K along the last axis."""
-        product: Tensor = (self._inverse * self.matrix).to(x)
-        return x @ product
+        spread: Tensor = x @ (self._inverse * self.matrix).to(x)
+        return spread
 
     @property
     def cholesky(self) -> Tensor:

@@ -13,6 +13,10 @@ from saliency_vae.distributions.prior import SaliencyPrior
 
 @register_kl(DiagonalNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]
 def _kl_diagonal(q: DiagonalNormal, p: SaliencyPrior) -> Tensor:
+    if q.event_shape != p.event_shape:
+        raise ValueError(
+            f"Expected a prior over maps of {tuple(q.event_shape)}. Found {tuple(p.event_shape)}."
+        )
     size = p.event_shape.numel()
     trace = (p.precision_diagonal * q.variance).sum((-2, -1))
     log_ratio = p.log_determinant - q.log_variance.sum((-2, -1))

@@ -1,7 +1,7 @@
 """The paper's prior: covariance K_h (x) K_w, never formed."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,18 +19,15 @@ KernelName = Literal["exponential", "rbf", "matern32"]
 
 
 def _kernel(name: KernelName, n: int, correlation: float) -> Kernel:
+    if name not in get_args(KernelName):
+        raise ValueError(f"Expected prior.kernel exponential, rbf or matern32. Found {name!r}.")
     if correlation == 0 or name == "exponential":
         return ExponentialKernel(n, correlation)
     if correlation < 0:
         raise ValueError(
             f"Expected 0 <= prior.correlation < 1 for the {name} kernel. Found {correlation}."
         )
-    match name:
-        case "rbf":
-            return rbf_kernel(n, correlation)
-        case "matern32":
-            return matern32_kernel(n, correlation)
-    raise ValueError(f"Expected prior.kernel exponential, rbf or matern32. Found {name!r}.")
+    return rbf_kernel(n, correlation) if name == "rbf" else matern32_kernel(n, correlation)
 
 
 class KroneckerNormal(SaliencyPrior):
@@ -83,7 +80,7 @@ class KroneckerNormal(SaliencyPrior):
 
     @cached_property
     def log_determinant(self) -> float:
-        """W log |K_h| + h log |K_w| (equation 4)."""
+        """Sum of w log |K_h| + h log |K_w| (equation 4)."""
         return self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
 
     @cached_property

@@ -72,7 +72,7 @@ class SoftTVNormal(SaliencyPrior):
         self._eigenvalues = self.a + self.t * self._roughness
 
     def _solve_ratio(self, correlation: float) -> float:
-        """T / a by bisection of its logarithm; the correlation rises with it from 0 to 1."""
+        """Ratio t / a by bisection of its logarithm; the correlation rises with it from 0 to 1."""
         if correlation == 0 or self.height * self.width == 1:
             return 0.0
         low, high = -20.0, 40.0
@@ -117,7 +117,7 @@ class SoftTVNormal(SaliencyPrior):
 
     @cached_property
     def precision_diagonal(self) -> Tensor:
-        """A + t times the number of neighbours, (h, w)."""
+        """Value a + t times the number of neighbours, (h, w)."""
         degree = _degree(self.height)[:, None] + _degree(self.width)
         return (self.a + self.t * degree).to(self.device, self.dtype)
 

@@ -1,0 +1,99 @@
+"""Going on with an earlier run."""
+
+from pathlib import Path
+
+import pytest
+
+from saliency_vae.resume import checkpoint_path, with_overrides_of_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text(
+        "- experiment=cluttered_digits\n- prior.correlation=0.5\n- +trainer.max_steps=3\n"
+        "- encoder.channels=[4,8]\n- ~scheduler\n"
+    )
+    return tmp_path
+
+
+def test_the_runs_own_overrides_come_first(run: Path) -> None:
+    given = ["ckpt_path=last", f"hydra.run.dir={run}", "logger=csv"]
+    assert with_overrides_of_run(given) == [
+        "experiment=cluttered_digits",
+        "prior.correlation=0.5",
+        "+trainer.max_steps=3",
+        "encoder.channels=[4,8]",
+        "~scheduler",
+        *given,
+    ]
+
+
+def test_what_is_given_now_wins(run: Path) -> None:
+    given = [f"hydra.run.dir={run}", "prior.correlation=0.9", "ckpt_path=last"]
+    given += ["+trainer.max_steps=9", "experiment=mine"]
+    assert with_overrides_of_run(given) == ["encoder.channels=[4,8]", "~scheduler", *given]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_quoted_directory(run: Path, quote: str) -> None:
+    given = ["ckpt_path=last", f"hydra.run.dir={quote}{run}{quote}"]
+    assert "experiment=cluttered_digits" in with_overrides_of_run(given)
+
+
+def test_a_run_that_was_resumed_before_can_be_resumed_again(run: Path) -> None:
+    overrides = run / ".hydra/overrides.yaml"
+    given = ["ckpt_path=last", f"hydra.run.dir={run}"]
+    once = with_overrides_of_run(given)
+    overrides.write_text("".join(f"- {text}\n" for text in once if "hydra" not in text))
+    assert sorted(with_overrides_of_run(given)) == sorted(once)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["experiment=cluttered_digits"],
+        ["hydra.run.dir={run}"],  # a new run in an old directory
+        ["ckpt_path=last"],
+        ["ckpt_path={run}/checkpoints/last.ckpt", "hydra.run.dir={run}"],
+        ["ckpt_path=last", "hydra.run.dir={run}/elsewhere"],
+        ["-m", "prior.correlation=0.5,0.9"],
+        ["--help"],
+        ["--config-dir=conf", "~scheduler"],
+    ],
+)
+def test_other_arguments_stay_as_they_are(run: Path, arguments: list[str]) -> None:
+    arguments = [text.replace("{run}", str(run)) for text in arguments]
+    assert with_overrides_of_run(list(arguments)) == arguments
+
+
+def test_no_checkpoint_asked_for(tmp_path: Path) -> None:
+    assert checkpoint_path(None, tmp_path) is None
+
+
+def test_the_runs_last_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints/last.ckpt"
+    path.parent.mkdir()
+    path.touch()
+    assert checkpoint_path("last", tmp_path) == path
+
+
+def test_a_checkpoint_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    path.touch()
+    assert checkpoint_path(str(path), tmp_path / "run") == path
+
+
+def test_a_missing_last_checkpoint_says_how_to_name_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ckpt_path=last") as error:
+        checkpoint_path("last", tmp_path)
+    assert str(tmp_path / "checkpoints/last.ckpt") in str(error.value)
+    assert "hydra.run.dir" in str(error.value)
+
+
+def test_a_missing_file_or_a_directory(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.ckpt", tmp_path):
+        with pytest.raises(ValueError, match=f"Not found: {path}") as error:
+            checkpoint_path(str(path), tmp_path)
+        assert "hydra.run.dir" not in str(error.value)

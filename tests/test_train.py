@@ -1,0 +1,233 @@
+"""The command, from the command line to the run's directory."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import wandb
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from saliency_vae import load_explainer
+from saliency_vae.train import main, with_overrides_of_run
+
+TINY = [
+    "experiment=cluttered_digits",
+    "data.image_size=32",
+    "data.train_size=64",
+    "data.val_size=16",
+    "data.test_size=16",
+    "data.batch_size=16",
+    "classifier.train_size=64",
+    "classifier.epochs=1",
+    "encoder.channels=[4,8]",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=2",
+    "++trainer.enable_progress_bar=false",
+    "++trainer.enable_model_summary=false",
+]
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    """Run the command in this process: importing anew takes most of a command's time."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *with_overrides_of_run(list(arguments))])
+    main()
+
+
+def error_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as exit_info:
+        run_here(monkeypatch, *arguments)
+    message = str(exit_info.value)
+    assert message.startswith("error: "), message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    return [*TINY, f"classifier.path={tmp_path}/classifier.safetensors"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_directory_holds_what_the_contract_says_and_resumes(
+    tmp_path: Path,
+    settings: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    run_here(monkeypatch, *settings, f"hydra.run.dir={run}")
+    wandb.finish()
+    assert capfd.readouterr().out.splitlines()[-1] == str(run / "explanations.png")
+    for name in (
+        ".hydra/config.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "explanations.png",
+        "panels/epoch_000.png",
+        "panels/epoch_001.png",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    with Image.open(run / "explanations.png") as picture:
+        assert min(picture.size) > 500
+
+    config = json.loads((run / "explainer/config.json").read_text())
+    assert config["encoder"]["channels"] == [4, 8]
+    assert config["image_size"] == [32, 32]
+    assert len(config["classifier"]["sha256"]) == 64
+    assert {"val/loss", "test/iou", "test/pointing_game"} <= set(config["metrics"])
+    best = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    saved = load_file(run / "explainer/model.safetensors")
+    assert all(torch.equal(best[f"explainer.encoder.{name}"], saved[name]) for name in saved)
+    posterior = load_explainer(run / "explainer")(torch.rand(2, 3, 40, 33))
+    assert posterior.inclusion_probability(0.1).shape == (2, 40, 33)
+
+    logged = rows(run / "metrics.csv")
+    for name in ("train/loss", "train/images_per_second", "val/loss", "val/agreement_5"):
+        assert any(row[name] for row in logged), name
+    check_wandb(run)
+
+    run_here(
+        monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=3", "logger=csv"
+    )
+    resumed = rows(run / "metrics.csv")
+    assert [row["epoch"] for row in resumed if row["val/loss"]] == ["0", "1", "2"]
+    assert [row["val/loss"] for row in resumed if row["epoch"] in ("0", "1")] == [
+        row["val/loss"] for row in logged if row["epoch"] in ("0", "1")
+    ]
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def check_wandb(run: Path) -> None:
+    """Read the offline run back with W&B's own reader: curves, panels, configuration."""
+    (log,) = (run / "wandb").glob("offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    records = [json.loads(line) for line in printed.splitlines()]
+    history = [record["history"]["item"] for record in records if record["type"] == "history"]
+    losses = [item["val/loss"] for item in history if "val/loss" in item]
+    assert losses == [
+        float(row["val/loss"]) for row in rows(run / "metrics.csv") if row["val/loss"]
+    ]
+    assert any("train/kl_above_floor" in item for item in history)
+    panels = [item for item in history if "explanations.filenames" in item]
+    assert len(panels) == 2
+    assert (log.parent / "files" / panels[0]["explanations.filenames"][0]).stat().st_size > 10_000
+    config = [record["config"]["update"] for record in records if record["type"] == "config"]
+    assert any(update.get("prior", {}).get("correlation") == 0.9 for update in config)
+
+
+def test_imagenet_without_data_is_one_error_before_any_download(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("IMAGENET_ROOT", raising=False)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("net"))
+    message = error_of(monkeypatch, f"hydra.run.dir={tmp_path}")
+    assert "data.root" in message
+    assert "experiment=cluttered_digits" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("prior.correlation=1.5", "prior.correlation"),
+        ("prior.correlation=abc", "prior.correlation"),
+        ("+prior.corelation=0.5", "Did you mean correlation?"),
+        ("+trainer.max_epoch=2", "Did you mean max_epochs?"),
+        ("posterior=meanfield", "mean_field or correlated"),
+        ("data.batch_size=63 trainer.accumulate_grad_batches=2", "data.batch_size"),
+        ("topk.fraction=[0.5,0.1]", "topk.fraction"),
+        ("topk.temperature=0", "topk.temperature"),
+        ("beta=-1", "beta"),
+        ("ckpt_path=last", "ckpt_path"),
+        ("ckpt_path=/nowhere.ckpt", "ckpt_path"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(
+    override: str,
+    expected: str,
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = [*settings, *override.split(), f"hydra.run.dir={tmp_path}", "logger=csv"]
+    assert expected in error_of(monkeypatch, *arguments)
+
+
+def test_image_folder_with_a_classifier_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_classifier.py").write_text(
+        "from torch import nn\n"
+        "def build(labels):\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, labels))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import my_classifier  # type: ignore[import-not-found]
+
+    torch.save(my_classifier.build(1).state_dict(), tmp_path / "weights.pt")
+    images = tmp_path / "images/deep"
+    images.mkdir(parents=True)
+    for index in range(10):
+        size = (40 + index, 36)
+        Image.effect_noise(size, 90).convert("RGB").save(images / f"{index}.jpg")
+    run_here(
+        monkeypatch,
+        "data=image_folder",
+        f"data.root={tmp_path}/images",
+        "data.batch_size=4",
+        "data.num_workers=0",
+        "classifier=custom",
+        "classifier.module=my_classifier.build",
+        "classifier.arguments={labels: 1}",
+        f"classifier.weights={tmp_path}/weights.pt",
+        "classifier.output=sigmoid",
+        "classifier.resize_size=32",
+        "classifier.crop_size=32",
+        "encoder=unet",
+        "encoder.channels=[4,8]",
+        "posterior=correlated",
+        "perturbation=mixture",
+        "trainer.max_epochs=1",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    config = json.loads((tmp_path / "run/explainer/config.json").read_text())
+    assert config["classifier"]["output"] == "sigmoid"
+    assert 0 <= config["metrics"]["val/agreement_20"] <= 1
+
+
+def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> None:
+    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    sweep = tmp_path / "sweep"
+    command = [sys.executable, "-m", "saliency_vae.train", "-m", "prior.correlation=0.5,0.9"]
+    command += [*settings, "trainer.devices=2", "trainer.max_epochs=1", f"hydra.sweep.dir={sweep}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1"]
+    table = rows(sweep / "sweep.csv")
+    assert [row["prior.correlation"] for row in table] == ["0.5", "0.9"]
+    assert [row["status"] for row in table] == ["done", "done"]
+    assert table[0]["val/loss"] != table[1]["val/loss"]
+    for job in ("0", "1"):
+        config = yaml.safe_load((sweep / job / ".hydra/config.yaml").read_text())
+        assert config["trainer"]["devices"] == 2
+        # 64 images, 16 a step over both devices: 4 steps, whatever the number of devices.
+        last = torch.load(sweep / job / "checkpoints/last.ckpt", weights_only=True)
+        assert last["global_step"] == 4
+        assert len([row for row in rows(sweep / job / "metrics.csv") if row["val/loss"]]) == 1
+    # Each of the two jobs initialised one group of two processes.
+    assert (done.stdout + done.stderr).count("All distributed processes registered") == 2
