@@ -8,6 +8,7 @@ python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in 
 """
 
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def train(config: Node, run: Path) -> float:
     """
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
+    if ckpt_path is not None:  # of course its directory is not empty
+        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
     explainer = Explainer(
         build(config["encoder"]), prior=build(config["prior"]), posterior=config["posterior"]

@@ -268,8 +268,7 @@ def test_timm_with_random_weights_and_its_own_preprocessing() -> None:
 
 
 def check_timm_preprocessing(classifier: FrozenClassifier, data: dict[str, Any]) -> None:
-    import timm
-
+    timm: Any = pytest.importorskip("timm")
     image = picture(301, 213)
     expected = timm.data.create_transform(**data, is_training=False)(image)
     pixels = classifier.preprocessing(image).float() / 255

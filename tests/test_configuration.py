@@ -230,7 +230,7 @@ def test_a_wrong_top_level_key_in_an_experiment_file(tmp_path: Path, text: str) 
         ("data: {num_workers: null}", ("data.num_workers=None",)),
         ("classifier: {output: tanh}", ("classifier.output='tanh'", "softmax")),
         ("prior: {_target_: saliency_vae.Nothing}", ("prior._target_", "saliency_vae.Nothing")),
-        ("data: {root: ???}", ("data.root",)),
+        ("data: {root: '???'}", ("data.root",)),
         ("data: {root: '${nowhere}'}", ("nowhere",)),
     ],
 )
@@ -290,7 +290,7 @@ def test_a_quoted_number_does_not_stay_text(override: str) -> None:
 
 def test_targets_in_lists_are_checked() -> None:
     node = {
-        "perturbation": {"baselines": [{"_target_": "saliency_vae.perturbations.Mean", "x": 1}]}
+        "perturbation": {"baselines": [{"_target_": "saliency_vae.perturbations.Blur", "x": 1}]}
     }
     with pytest.raises(ValueError, match=r"perturbation\.baselines\[0\]\.x"):
         check_targets(node)

@@ -19,7 +19,6 @@ class StopAfterFirstEpoch(Callback):
     """Interrupt a run of several epochs."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop."""
         trainer.should_stop = True
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import wandb
-import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
 from saliency_vae import load_explainer
-from saliency_vae.train import main, with_overrides_of_run
+from saliency_vae.resume import with_overrides_of_run
+from saliency_vae.train import main
 
 TINY = [
     "experiment=cluttered_digits",
@@ -223,8 +224,8 @@ def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> No
     assert [row["status"] for row in table] == ["done", "done"]
     assert table[0]["val/loss"] != table[1]["val/loss"]
     for job in ("0", "1"):
-        config = yaml.safe_load((sweep / job / ".hydra/config.yaml").read_text())
-        assert config["trainer"]["devices"] == 2
+        config = OmegaConf.load(sweep / job / ".hydra/config.yaml")
+        assert config.trainer.devices == 2
         # 64 images, 16 a step over both devices: 4 steps, whatever the number of devices.
         last = torch.load(sweep / job / "checkpoints/last.ckpt", weights_only=True)
         assert last["global_step"] == 4
