@@ -68,7 +68,7 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
-    run_here(monkeypatch, *settings, f"hydra.run.dir={run}")
+    run_here(monkeypatch, *settings, "scheduler=constant", f"hydra.run.dir={run}")
     wandb.finish()
     assert capfd.readouterr().out.splitlines()[-1] == str(run / "explanations.png")
     for name in (

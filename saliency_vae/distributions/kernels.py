@@ -111,7 +111,7 @@ class DenseKernel(Kernel):
             )
             matrix = (matrix + jitter * torch.eye(n, dtype=matrix.dtype)) / (1 + jitter)
         self.matrix = matrix
-        self._cholesky = torch.linalg.cholesky(matrix)
+        self._cholesky: Tensor = torch.linalg.cholesky(matrix)
         self._inverse = torch.cholesky_inverse(self._cholesky)
         self._whitener = torch.linalg.solve_triangular(
             self._cholesky, torch.eye(n, dtype=matrix.dtype), upper=False
