@@ -198,6 +198,12 @@ def timm_classifier(
     network = timm.create_model(name, pretrained=pretrained)
     data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     _, height, width = data["input_size"]
+    enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
+    if data["crop_mode"] not in ("center", "squash"):
+        raise ValueError(
+            "Expected a timm model whose images are cropped from the centre or squashed. "
+            f"Found {data['crop_mode']} for {name}."
+        )
     return FrozenClassifier(
         network,
         name=f"timm/{name}",
@@ -206,7 +212,7 @@ def timm_classifier(
         std=data["std"],
         output=output,
         preprocessing=Preprocessing(
-            resize_size=int(min(height, width) / data["crop_pct"]),
+            resize_size=enlarged if data["crop_mode"] == "squash" else min(enlarged),
             crop_size=(height, width),
             interpolation=data["interpolation"],
         ),
@@ -239,7 +245,12 @@ def custom_classifier(
     Raises:
         ValueError: If the import path, the arguments or the weights do not fit.
     """
-    network = _import(module)(**(arguments or {}))
+    try:
+        network = _import(module)(**(arguments or {}))
+    except TypeError as error:
+        raise ValueError(
+            f"Expected classifier.arguments to be those of {module}. Found {arguments} ({error})."
+        ) from None
     if not isinstance(network, nn.Module):
         raise ValueError(
             f"Expected classifier.module {module} to give an nn.Module. Found {type(network)}."
@@ -248,7 +259,7 @@ def custom_classifier(
         network.load_state_dict(load_state_dict(Path(weights)))
     except RuntimeError as error:
         raise ValueError(
-            f"Expected classifier.weights {weights} to fit {module}. {error}"
+            f"Expected classifier.weights {weights} to fit {module}. {' '.join(str(error).split())}"
         ) from None
     return FrozenClassifier(
         network,
@@ -284,7 +295,12 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
             f"Expected classifier.weights {path} to be a safetensors file or a PyTorch state "
             f"dict. Found neither ({type(error).__name__})."
         ) from None
-    state: dict[str, Tensor] = loaded.get("state_dict", loaded)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(
+            f"Expected classifier.weights {path} to hold a state dict, tensors by name. "
+            f"Found {type(loaded).__name__}."
+        )
     return state
 
 
@@ -292,7 +308,7 @@ def _import(path: str) -> Callable[..., Any]:
     module, _, name = path.rpartition(".")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(
             "Expected classifier.module to be an import path such as my_package.models.build. "
             f"Found {path!r} ({error})."

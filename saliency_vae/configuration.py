@@ -7,6 +7,7 @@ wrong type is one clear error, wherever it was written.
 
 import difflib
 import inspect
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def resolve(config: DictConfig) -> Node:
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ValueError(str(error).splitlines()[0]) from None
+        key = f" ({error.full_key})" if getattr(error, "full_key", None) else ""
+        raise ValueError(str(error).splitlines()[0] + key) from None
     assert isinstance(resolved, dict)
     plain: Node = {str(key): value for key, value in resolved.items()}
     check_targets(plain)
@@ -121,7 +123,8 @@ def _check_arguments(node: Node, path: str) -> None:
         target = get_object(node["_target_"])
     except Exception as error:
         raise ValueError(
-            f"Expected {path}._target_ to be an import path. Found {node['_target_']} ({error})."
+            f"Expected {path}._target_ to be an import path. "
+            f"Found {node['_target_']} ({str(error).splitlines()[0]})."
         ) from None
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
@@ -146,7 +149,7 @@ def _check_value(value: Any, annotation: Any, path: str) -> None:
     if adapter is None:
         return
     try:
-        adapter.validate_python(value)
+        adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         expected = "; or ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise ValueError(f"Wrong value {path}={value!r}. {expected}.") from None

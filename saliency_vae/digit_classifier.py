@@ -56,18 +56,17 @@ def cluttered_digits_classifier(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
-    network = DigitNet()
-    with FileLock(path.with_suffix(".lock")):  # one process trains, the others wait
+    # One process trains, the others wait; the caller's random numbers stay as they were.
+    with FileLock(path.with_suffix(".lock")), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = DigitNet()
         if _settings_of(path) != settings:
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                network = DigitNet()
-                data = ClutteredDigits(
-                    "train", train_size, seed=seed, image_size=image_size, progress=True
-                )
-                _train(network, data, epochs)
-                test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
-                print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
+            data = ClutteredDigits(
+                "train", train_size, seed=seed, image_size=image_size, progress=True
+            )
+            _train(network, data, epochs)
+            test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
+            print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
             save_file(network.state_dict(), path, {"settings": json.dumps(settings)})
     network.load_state_dict(load_file(path))
     return FrozenClassifier(network, name="cluttered_digits", weights=path.name)

@@ -17,12 +17,13 @@ class Preprocessing:
     """Resize the shorter side, then crop the centre, as the classifier's weights expect.
 
     Attributes:
-        resize_size: Shorter side in pixels after resizing; None keeps the size.
+        resize_size: Shorter side in pixels after resizing, or height and width whatever the shape;
+            None keeps the size.
         crop_size: Height and width of the centre crop; None keeps all.
         interpolation: Of the resizing, antialiased.
     """
 
-    resize_size: int | None = None
+    resize_size: int | tuple[int, int] | None = None
     crop_size: tuple[int, int] | None = None
     interpolation: Interpolation = "bilinear"
 
@@ -31,7 +32,7 @@ class Preprocessing:
         if self.resize_size is not None:
             image = F.resize(
                 image,
-                [self.resize_size],
+                [self.resize_size] if isinstance(self.resize_size, int) else list(self.resize_size),
                 interpolation=F.InterpolationMode(self.interpolation),
                 antialias=True,
             )

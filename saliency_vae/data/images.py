@@ -25,9 +25,12 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
     Raises:
         OSError: If the file is missing, broken or not an image.
     """
-    with Image.open(path) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"Expected an image file. Found {path}: {error}") from error
     if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
         grey = (np.asarray(upright, dtype=np.float64) / 257).round().clip(0, 255)
         upright = Image.fromarray(grey.astype(np.uint8))
