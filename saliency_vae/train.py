@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import WandbLogger
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -138,6 +139,9 @@ def finish(
             },
         )
         save_figure(draw_explanations(module, shown, number=8), run / "explanations.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()  # says its last words before ours
         Console().print(metrics_table(metrics))
         print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
         print(run / "explanations.png")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import wandb
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
@@ -69,7 +68,6 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
     run_here(monkeypatch, *settings, "scheduler=constant", f"hydra.run.dir={run}")
-    wandb.finish()
     assert capfd.readouterr().out.splitlines()[-1] == str(run / "explanations.png")
     for name in (
         ".hydra/config.yaml",
