@@ -61,7 +61,7 @@ def draw_explanations(
     figure = explanation_figure(
         images,
         module.explainer(images),
-        module.perturbation(images),
+        module.objective.perturbation(images),
         fraction=fraction,
         masks=batch.get("mask"),
     )

@@ -4,12 +4,14 @@ Every encoder maps images (B, 3, H, W) in [0, 1], any H, W >= 16, to (B, 2, H, W
 the mean mu, channel 1 is eta = log nu.
 """
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MINIMUM_SIZE = 16
 _PAPER_CHANNELS = (64,) * 4 + (32,) * 5 + (16,) * 6 + (2,)
@@ -22,6 +24,21 @@ def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
+
+
+def fold_batch_norm(encoder: nn.Module) -> nn.Module:
+    """Copy an encoder with each batch norm made part of the convolution before it.
+
+    The outputs are those of eval mode; the copy cannot be trained further as the original could.
+    """
+    folded = copy.deepcopy(encoder).eval()
+    for block in folded.modules():
+        if isinstance(block, nn.Sequential):
+            for index, (conv, norm) in enumerate(pairwise(list(block))):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    block[index] = fuse_conv_bn_eval(conv, norm)
+                    block[index + 1] = nn.Identity()
+    return folded
 
 
 def _check_channels(channels: Sequence[int], name: str) -> None:
@@ -81,9 +98,11 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in pairwise(widths)
         )
-        self.up = nn.ModuleList(
-            conv_block(fine + coarse, fine) for fine, coarse in pairwise(channels)
+        # Fewer channels before the upsampling: the finest scale is where the time goes.
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels)
         )
+        self.up = nn.ModuleList(conv_block(2 * fine, fine) for fine in channels[:-1])
         self.head = nn.Conv2d(channels[0], 2, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,8 +113,9 @@ class UNet(nn.Module):
             # ceil_mode keeps the last row and column of odd sizes.
             features.append(block(F.max_pool2d(features[-1], 2, ceil_mode=True)))
         x = features.pop()
-        for block, skip in zip(reversed(self.up), reversed(features), strict=True):
-            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+        stages = zip(reversed(self.reduce), reversed(self.up), reversed(features), strict=True)
+        for reduce, block, skip in stages:
+            x = F.interpolate(reduce(x), skip.shape[-2:], mode="bilinear", align_corners=False)
             x = block(torch.cat((skip, x), dim=1))
         output: Tensor = self.head(x)
         return output

@@ -2,14 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.distributions import kl_divergence
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -18,34 +16,12 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
 from saliency_vae.explainer import Explainer
 from saliency_vae.metrics.localization import mask_iou, pointing_game
+from saliency_vae.objective import Evaluation, Objective
 from saliency_vae.perturbations import perturb
-from saliency_vae.topk import SoftTopK, active_fraction
+from saliency_vae.topk import active_fraction
 
 Stage = Literal["train", "val", "test"]
 AGREEMENT_FRACTIONS = (0.05, 0.1, 0.2)
-
-
-@dataclass(frozen=True)
-class Objective:
-    """One evaluation of the loss and what it was made of.
-
-    Attributes:
-        loss: reconstruction + beta * kl.
-        reconstruction: KL(y || y'), nats per image.
-        kl: KL(q || p), nats per pixel.
-        posterior: q(s|x).
-        mask: Soft top-k of a sample, (B, H, W).
-        baseline: Images without information, (B, 3, H, W).
-        original: Logits y of the images.
-    """
-
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-    posterior: SaliencyPosterior
-    mask: Tensor
-    baseline: Tensor
-    original: Tensor
 
 
 class VariationalSaliency(LightningModule):
@@ -54,27 +30,20 @@ class VariationalSaliency(LightningModule):
     Args:
         explainer: Whose encoder is trained.
         classifier: To explain; never trained, never saved.
-        topk: Differentiable top-k with the range of kept fractions.
-        perturbation: Baseline that removes information.
-        beta: Weight of the KL per pixel, >= 0.
+        objective: Loss of a posterior.
         optimizer: Makes the optimizer of the encoder's parameters.
         scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
         channels_last: Run encoder and classifier in this memory format.
         compile: Compile encoder and classifier with ``torch.compile``.
         log_every_n_steps: Steps between two measurements of training batches.
         seed: Of the noise of each step.
-
-    Raises:
-        ValueError: If beta is negative.
     """
 
     def __init__(
         self,
         explainer: Explainer,
         classifier: FrozenClassifier,
-        topk: SoftTopK,
-        perturbation: nn.Module,
-        beta: float,
+        objective: Objective,
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         channels_last: bool = False,
@@ -83,15 +52,11 @@ class VariationalSaliency(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not beta >= 0:
-            raise ValueError(f"Expected beta >= 0. Found {beta}.")
         self.explainer = explainer
         # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
         # SyncBatchNorm conversion. _apply moves it along.
         self._frozen = (classifier,)
-        self.topk = topk
-        self.perturbation = perturbation
-        self.beta = beta
+        self.objective = objective
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.channels_last = channels_last
@@ -114,63 +79,55 @@ class VariationalSaliency(LightningModule):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def objective(self, images: Tensor) -> Objective:
-        """Evaluate the loss on images (B, 3, H, W) in [0, 1]: Figure 1, left to right."""
+    def evaluate(self, images: Tensor) -> tuple[SaliencyPosterior, Evaluation]:
+        """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         posterior = self.explainer(images)
-        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            prior = self.explainer.prior(*images.shape[-2:], device=images.device)
-            saliency = posterior.rsample()
-            mask = self.topk(saliency)
-            baseline = self.perturbation(images)
-            perturbed = perturb(images, mask, baseline)
-            kl = kl_divergence(posterior, prior).mean() / posterior.event_shape.numel()
-        with torch.no_grad():
-            original = self.classifier(images)
-        prediction = self.classifier(perturbed)
-        reconstruction = self.classifier.divergence(original, prediction).mean()
-        loss = reconstruction + self.beta * kl
-        return Objective(loss, reconstruction, kl, posterior, mask, baseline, original)
+        prior = self.explainer.prior(images)
+        return posterior, self.objective(images, posterior, prior, self.classifier)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate the loss of a training batch."""
         self._seed("train", self.current_epoch, batch_idx)
-        objective = self.objective(batch["image"])
+        posterior, evaluation = self.evaluate(batch["image"])
+        loss = evaluation.loss.mean()
         if (self.global_step + 1) % self.log_every_n_steps == 0:
-            self.log_dict(self.measure("train", batch, objective))
-        self.log("loss", objective.loss.detach(), prog_bar=True, logger=False)
-        return objective.loss
+            self.log_dict(self.measure("train", batch, posterior, evaluation))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a validation batch, with the same noise every epoch."""
         self._seed("val", batch_idx)
-        measured = self.measure("val", batch, self.objective(batch["image"]))
+        measured = self.measure("val", batch, *self.evaluate(batch["image"]))
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
         self._seed("test", batch_idx)
-        measured = self.measure("test", batch, self.objective(batch["image"]))
+        measured = self.measure("test", batch, *self.evaluate(batch["image"]))
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
 
     @torch.no_grad()
-    def measure(self, stage: Stage, batch: Batch, objective: Objective) -> dict[str, Tensor]:
+    def measure(
+        self, stage: Stage, batch: Batch, posterior: SaliencyPosterior, evaluation: Evaluation
+    ) -> dict[str, Tensor]:
         """Name and compute everything that is logged of a batch."""
-        images, posterior = batch["image"], objective.posterior
+        images = batch["image"]
         height, width = posterior.event_shape
-        floor = kl_floor(posterior, self.explainer.prior(height, width, device=images.device))
+        floor = kl_floor(posterior, self.explainer.prior(images))
         measured = {
-            "loss": objective.loss,
-            "reconstruction": objective.reconstruction,
-            "kl": objective.kl,
-            "kl_above_floor": objective.kl - floor / (height * width),
+            "loss": evaluation.loss.mean(),
+            "reconstruction": evaluation.reconstruction.mean(),
+            "kl": evaluation.kl.mean(),
+            "kl_above_floor": evaluation.kl.mean() - floor / (height * width),
             "stddev": posterior.stddev.mean(),
-            "topk_active_fraction": active_fraction(objective.mask),
+            "topk_active_fraction": active_fraction(evaluation.mask),
         }
         for fraction in AGREEMENT_FRACTIONS:
-            kept_view = perturb(images, posterior.topk_mask(fraction), objective.baseline)
-            agrees = self.classifier.agreement(objective.original, self.classifier(kept_view))
+            kept_view = perturb(images, posterior.topk_mask(fraction), evaluation.baseline)
+            agrees = self.classifier.agreement(evaluation.original, self.classifier(kept_view))
             measured[f"agreement_{fraction:.0%}".rstrip("%")] = agrees.float().mean()
         if "mask" in batch:
             hits = pointing_game(posterior.mean, batch["mask"])

@@ -26,9 +26,10 @@ def perturb(images: Tensor, mask: Tensor, baseline: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
-    pixel = torch.arange(n, dtype=torch.float32, device=device)
-    weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
-    return weights / weights.sum(1, keepdim=True)
+    with torch.inference_mode(False):  # what is cached may be used in training later
+        pixel = torch.arange(n, dtype=torch.float32, device=device)
+        weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
+        return weights / weights.sum(1, keepdim=True)
 
 
 class Blur(nn.Module):

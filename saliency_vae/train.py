@@ -13,48 +13,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import WandbLogger
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from saliency_vae import __version__
 from saliency_vae.callbacks import draw_explanations
-from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
+from saliency_vae.command import command
+from saliency_vae.configuration import Node
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
 from saliency_vae.module import VariationalSaliency
+from saliency_vae.objective import Objective
 from saliency_vae.resume import checkpoint_path, with_overrides_of_run
-from saliency_vae.sweep import run_job
 
 # What an explainer's config.json takes over from the configuration.
 RECIPE = ("name", "encoder", "prior", "posterior", "topk", "perturbation", "beta", "optimizer")
 
-register_schemas()
 
-
-@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
-def main(config: DictConfig) -> float:
-    """Run one training, or one job of a sweep; returns the lowest validation loss."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        return run_job("saliency_vae.train")
-    try:
-        return train(resolve(config), Path(HydraConfig.get().runtime.output_dir))
-    except InstantiationException as error:
-        raise SystemExit(f"error: {error.__cause__ or error}") from None
-    except (ValueError, OSError, MisconfigurationException) as error:
-        raise SystemExit(f"error: {error}") from None
-
-
+@command("train")
 def train(config: Node, run: Path) -> float:
     """Train an explainer and write everything that a run's directory holds.
 
@@ -73,10 +54,9 @@ def train(config: Node, run: Path) -> float:
     if ckpt_path is not None:  # of course its directory is not empty
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
-    explainer = Explainer(
-        build(config["encoder"]), prior=build(config["prior"]), posterior=config["posterior"]
-    )
-    parts = {name: build(config[name]) for name in ("topk", "perturbation", "optimizer")}
+    explainer = Explainer.from_config({name: config[name] for name in RECIPE})
+    objective = Objective(build(config["topk"]), build(config["perturbation"]), config["beta"])
+    optimizer = build(config["optimizer"])
     scheduler = config["scheduler"] and build(config["scheduler"])
     trainer: Trainer = build(
         {
@@ -93,8 +73,8 @@ def train(config: Node, run: Path) -> float:
     module = VariationalSaliency(
         explainer,
         classifier,
-        **parts,
-        beta=config["beta"],
+        objective,
+        optimizer,
         scheduler=scheduler,
         channels_last=config["channels_last"],
         compile=config["compile"],
@@ -125,19 +105,16 @@ def finish(
         shown = data.test_set
     if trainer.is_global_zero:
         image_size = shown[0]["image"].shape[-2:]
-        save_explainer(
-            module.explainer,
-            run / "explainer",
-            {
-                **{name: config[name] for name in RECIPE},
-                "classifier": module.classifier.identity(),
-                "preprocessing": asdict(module.classifier.preprocessing),
-                "image_size": list(image_size),
-                "command": " ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
-                "version": __version__,
-                "metrics": metrics,
-            },
-        )
+        module.explainer.config |= {
+            "classifier": {**module.classifier.identity(), "builder": config["classifier"]},
+            "data": config["data"],
+            "preprocessing": asdict(module.classifier.preprocessing),
+            "image_size": list(image_size),
+            "command": " ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
+            "version": __version__,
+            "metrics": metrics,
+        }
+        save_explainer(module.explainer, run / "explainer")
         save_figure(draw_explanations(module, shown, number=8), run / "explanations.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -166,4 +143,4 @@ def build(node: Node) -> Any:
 
 if __name__ == "__main__":
     sys.argv[1:] = with_overrides_of_run(sys.argv[1:])
-    main()
+    train()

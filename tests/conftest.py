@@ -13,10 +13,11 @@ from torch.utils.data import Dataset
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.datamodule import Batch, SaliencyDataModule
-from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.distributions import Family, KroneckerNormal
 from saliency_vae.encoders import PaperEncoder
-from saliency_vae.explainer import Explainer, Posterior
+from saliency_vae.explainer import Explainer
 from saliency_vae.module import VariationalSaliency
+from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Mean
 from saliency_vae.topk import SoftTopK
 
@@ -60,6 +61,11 @@ def blob_classifier(seed: int = 0) -> FrozenClassifier:
     return FrozenClassifier(pooled, name="blobs")
 
 
+def objective(beta: float = 0.01, perturbation: nn.Module | None = None) -> Objective:
+    """Make an objective that suits the blobs."""
+    return Objective(SoftTopK((0.1, 0.3), temperature=0.1), perturbation or Mean(), beta)
+
+
 MakeModule = Callable[..., VariationalSaliency]
 
 
@@ -67,7 +73,7 @@ MakeModule = Callable[..., VariationalSaliency]
 def make_module() -> MakeModule:
     """Make a small LightningModule; arguments replace its own."""
 
-    def make(posterior: Posterior = "mean_field", **arguments: Any) -> VariationalSaliency:
+    def make(posterior: Family = "mean_field", **arguments: Any) -> VariationalSaliency:
         torch.manual_seed(0)
         explainer = Explainer(
             PaperEncoder((8, 8)),
@@ -77,9 +83,7 @@ def make_module() -> MakeModule:
         defaults: dict[str, Any] = {
             "explainer": explainer,
             "classifier": blob_classifier(),
-            "topk": SoftTopK((0.1, 0.3), temperature=0.1),
-            "perturbation": Mean(),
-            "beta": 0.01,
+            "objective": objective(),
             "optimizer": partial(torch.optim.Adam, lr=1e-2),
             "log_every_n_steps": 2,
         }

@@ -15,12 +15,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("losses", "preprocessing", "perturbations", "encoders"),
     ("classifiers",),
     ("data.*",),
+    ("objective",),
+    ("refinement",),
     ("metrics.*", "explainer", "__init__"),
     ("digit_classifier", "module", "figures", "callbacks"),
     ("loggers", "resume", "sweep", "configuration"),
+    ("command",),
     ("train",),
 )
-ALONE = LAYERS[6]  # these may not import one another either
+ALONE = LAYERS[8]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 from saliency_vae.distributions import CorrelatedNormal
 from saliency_vae.module import VariationalSaliency
 from saliency_vae.perturbations import Noise
-from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer
+from tests.conftest import (
+    BlobsData,
+    MakeModule,
+    blob_classifier,
+    blobs,
+    make_trainer,
+    objective,
+)
 
 
 class StopAfterFirstEpoch(Callback):
@@ -29,8 +36,8 @@ def checkpoints(run: Path) -> list[Callback]:
 
 
 def test_gradients_reach_the_encoder_and_never_the_classifier(make_module: MakeModule) -> None:
-    module = make_module(beta=0.0)  # the reconstruction alone must carry them
-    module.objective(blobs()).loss.backward()  # type: ignore[no-untyped-call]
+    module = make_module(objective=objective(beta=0.0))  # the reconstruction alone must carry them
+    module.evaluate(blobs())[1].loss.mean().backward()  # type: ignore[no-untyped-call]
     for name, parameter in module.explainer.encoder.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -58,34 +65,37 @@ def test_the_classifier_moves_with_the_module(make_module: MakeModule) -> None:
 
 def test_loss_is_reconstruction_plus_weighted_kl(make_module: MakeModule) -> None:
     for posterior in ("mean_field", "correlated"):
-        objective = make_module(posterior=posterior, beta=0.3).objective(blobs())
-        expected = objective.reconstruction + 0.3 * objective.kl
-        torch.testing.assert_close(objective.loss, expected)
-        assert objective.reconstruction >= 0
-        assert objective.kl >= 0
+        _, evaluation = make_module(posterior=posterior, objective=objective(beta=0.3)).evaluate(
+            blobs()
+        )
+        assert evaluation.loss.shape == (8,)
+        expected = evaluation.reconstruction + 0.3 * evaluation.kl
+        torch.testing.assert_close(evaluation.loss, expected)
+        assert (evaluation.reconstruction >= 0).all()
+        assert (evaluation.kl >= 0).all()
 
 
 @pytest.mark.parametrize("posterior", ["mean_field", "correlated"])
 def test_overfits_one_batch(make_module: MakeModule, posterior: str) -> None:
-    module = make_module(posterior=posterior, beta=1e-3)
+    module = make_module(posterior=posterior, objective=objective(beta=1e-3))
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Adam)
     images = blobs(16)
     losses = []
     for _ in range(150):
-        objective = module.objective(images)
+        _, evaluation = module.evaluate(images)
         optimizer.zero_grad()
-        objective.loss.backward()  # type: ignore[no-untyped-call]
+        evaluation.loss.mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(objective.reconstruction.item())
+        losses.append(evaluation.reconstruction.mean().item())
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
 
 
 def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule) -> None:
     module = make_module(posterior="correlated")
-    posterior = module.objective(blobs()).posterior
+    posterior, _ = module.evaluate(blobs())
     assert isinstance(posterior, CorrelatedNormal)
-    assert posterior.prior is module.explainer.prior(16, 16, device=torch.device("cpu"))
+    assert posterior.prior is module.explainer.prior(blobs())
 
 
 def test_measures_everything_that_is_logged(make_module: MakeModule, tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def train_two_epochs(
 
 def test_a_resumed_run_is_the_uninterrupted_run(make_module: MakeModule, tmp_path: Path) -> None:
     one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2)
-    settings = {"scheduler": one_cycle, "perturbation": Noise()}
+    settings = {"scheduler": one_cycle, "objective": objective(perturbation=Noise())}
     whole = train_two_epochs(tmp_path / "a", make_module(**settings), interrupted=False)
     parts = train_two_epochs(tmp_path / "b", make_module(**settings), interrupted=True)
     for name, value in whole.items():
@@ -150,11 +160,11 @@ def test_resuming_with_another_classifier_is_refused(
 def test_bf16_keeps_the_mathematics_in_float32(make_module: MakeModule) -> None:
     module = make_module(posterior="correlated")
     torch.manual_seed(0)
-    full = module.objective(blobs())
+    _, full = module.evaluate(blobs())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.manual_seed(0)
-        mixed = module.objective(blobs())
-    for tensor in (mixed.posterior.mean, mixed.mask, mixed.baseline, mixed.loss, mixed.original):
+        posterior, mixed = module.evaluate(blobs())
+    for tensor in (posterior.mean, mixed.mask, mixed.baseline, mixed.loss, mixed.original):
         assert tensor.dtype == torch.float32
     torch.testing.assert_close(mixed.loss, full.loss, rtol=0.05, atol=0.01)
 
@@ -163,6 +173,6 @@ def test_channels_last_and_compile_change_nothing_but_speed(make_module: MakeMod
     plain, fast = make_module(), make_module(channels_last=True, compile=True)
     fast.load_state_dict(plain.state_dict())  # the same names, compiled or not
     torch.manual_seed(0)
-    expected = plain.objective(blobs()).loss
+    expected = plain.evaluate(blobs())[1].loss
     torch.manual_seed(0)
-    torch.testing.assert_close(fast.objective(blobs()).loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.evaluate(blobs())[1].loss, expected, rtol=1e-4, atol=1e-5)

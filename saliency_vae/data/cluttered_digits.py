@@ -4,7 +4,7 @@ A real handwritten digit is pasted at a random place on coloured noise, among fr
 digits. Every image is a function of (seed, split, index) alone.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import trange
 
@@ -102,8 +103,23 @@ def cluttered_digit(
     return image, mask, int(labels[which[-1]])
 
 
+@lru_cache(maxsize=4)  # the classifier and its explainer train on the same images
+def _draw(
+    split: Split, size: int, seed: int, image_size: int, progress: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    images = torch.empty(size, 3, image_size, image_size, dtype=torch.uint8)
+    masks = torch.empty(size, image_size, image_size, dtype=torch.bool)
+    labels = torch.empty(size, dtype=torch.int64)
+    for i in trange(size, desc=f"Drawing {split} digits", disable=not progress, leave=False):
+        image, mask, label = cluttered_digit(split, i, seed=seed, image_size=image_size)
+        images[i] = torch.from_numpy(image).permute(2, 0, 1)
+        masks[i] = torch.from_numpy(mask)
+        labels[i] = label
+    return images, masks, labels
+
+
 class ClutteredDigits(Dataset[Batch]):
-    """A split of the data set, drawn once and kept in memory.
+    """A split of the data set, drawn once in a process and kept in memory.
 
     Args:
         split: ``train``, ``val`` or ``test``: disjoint writers.
@@ -122,14 +138,7 @@ class ClutteredDigits(Dataset[Batch]):
         image_size: int = 48,
         progress: bool = False,
     ) -> None:
-        self.images = torch.empty(size, 3, image_size, image_size, dtype=torch.uint8)
-        self.masks = torch.empty(size, image_size, image_size, dtype=torch.bool)
-        self.labels = torch.empty(size, dtype=torch.int64)
-        for i in trange(size, desc=f"Drawing {split} digits", disable=not progress, leave=False):
-            image, mask, label = cluttered_digit(split, i, seed=seed, image_size=image_size)
-            self.images[i] = torch.from_numpy(image).permute(2, 0, 1)
-            self.masks[i] = torch.from_numpy(mask)
-            self.labels[i] = label
+        self.images, self.masks, self.labels = _draw(split, size, seed, image_size, progress)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -2,16 +2,24 @@
 
 from saliency_vae.distributions.kl import kl_floor
 from saliency_vae.distributions.kronecker import KroneckerNormal
-from saliency_vae.distributions.posterior import CorrelatedNormal, DiagonalNormal, SaliencyPosterior
+from saliency_vae.distributions.posterior import (
+    CorrelatedNormal,
+    DiagonalNormal,
+    Family,
+    SaliencyPosterior,
+    make_posterior,
+)
 from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.distributions.soft_tv import SoftTVNormal
 
 __all__ = [
     "CorrelatedNormal",
     "DiagonalNormal",
+    "Family",
     "KroneckerNormal",
     "SaliencyPosterior",
     "SaliencyPrior",
     "SoftTVNormal",
     "kl_floor",
+    "make_posterior",
 ]

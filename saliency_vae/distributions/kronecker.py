@@ -1,11 +1,9 @@
 """The paper's prior: covariance K_h (x) K_w, never formed."""
 
-from functools import cached_property
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.types import _size
 
 from saliency_vae.distributions.kernels import (
     ExponentialKernel,
@@ -13,7 +11,7 @@ from saliency_vae.distributions.kernels import (
     matern32_kernel,
     rbf_kernel,
 )
-from saliency_vae.distributions.prior import SaliencyPrior
+from saliency_vae.distributions.prior import SaliencyPrior, constant
 
 KernelName = Literal["exponential", "rbf", "matern32"]
 
@@ -72,18 +70,18 @@ class KroneckerNormal(SaliencyPrior):
         """One, (h, w)."""
         return torch.ones(self.event_shape, device=self.device, dtype=self.dtype)
 
-    @cached_property
+    @constant
     def precision_diagonal(self) -> Tensor:
         """Diagonal of K_h^-1 (x) K_w^-1, (h, w)."""
         diagonal = torch.outer(self.rows.precision_diagonal, self.columns.precision_diagonal)
         return diagonal.to(self.device, self.dtype)
 
-    @cached_property
+    @constant
     def log_determinant(self) -> float:
         """Sum of w log |K_h| + h log |K_w| (equation 4)."""
         return self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
 
-    @cached_property
+    @constant
     def _cholesky(self) -> tuple[Tensor, Tensor]:
         rows, columns = self.rows.cholesky, self.columns.cholesky
         return rows.to(self.device, self.dtype), columns.to(self.device, self.dtype)
@@ -98,7 +96,8 @@ class KroneckerNormal(SaliencyPrior):
         spread = self.rows.hadamard(self.columns.hadamard(scale).mT).mT
         return (scale * spread).sum((-2, -1))
 
-    def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """Draw ``L_h E L_w'``, sample_shape + (h, w)."""
+    def colour(self, noise: Tensor) -> Tensor:
+        """``L_h E L_w'``, (..., h, w)."""
         rows, columns = self._cholesky
-        return rows @ self._noise(sample_shape) @ columns.mT
+        coloured: Tensor = rows @ noise @ columns.mT
+        return coloured

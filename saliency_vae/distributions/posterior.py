@@ -1,7 +1,9 @@
 """The encoder's answer: a Gaussian over the saliency map of each image."""
 
 import math
+from abc import abstractmethod
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch.types import _size
 
 from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.topk import hard_topk, kept, threshold
+
+CONFIDENCE_FRACTION = 0.1  # of the pixels, where plausible maps are compared
 
 
 class SaliencyPosterior(Distribution):
@@ -52,6 +56,29 @@ class SaliencyPosterior(Distribution):
         """Posterior standard deviation of each pixel, (..., h, w)."""
         return (self.log_variance / 2).exp()
 
+    @abstractmethod
+    def rsample(
+        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw maps, sample_shape + (..., h, w), with gradients to mean and variance.
+
+        Args:
+            sample_shape: Number of samples.
+            generator: Random numbers to use, of the same device; torch's own by default.
+        """
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """How far sampled maps agree with the mean, (...), in (0, 1].
+
+        The share of the mean's top 10 % of pixels that the top 10 % of a sampled map are expected
+        to hold: 1 if every plausible map marks the same pixels, 0.1 if they have nothing but
+        chance in common.
+        """
+        probability = self.inclusion_probability(CONFIDENCE_FRACTION)
+        mask = self.topk_mask(CONFIDENCE_FRACTION)
+        return (probability * mask).sum((-2, -1)) / mask.sum((-2, -1))
+
     def topk_mask(self, fraction: float) -> Tensor:
         """Mark the given fraction of pixels with the highest mean.
 
@@ -86,12 +113,15 @@ class SaliencyPosterior(Distribution):
 class DiagonalNormal(SaliencyPosterior):
     """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
 
-    def rsample(self, sample_shape: _size = ()) -> Tensor:
+    def rsample(
+        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Draw ``mu + exp(eta/2) eps``, sample_shape + (..., h, w)."""
         shape = self._extended_shape(sample_shape)
-        return self.mean + self.stddev * torch.randn(
-            shape, device=self.mean.device, dtype=self.mean.dtype
+        noise = torch.randn(
+            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
+        return self.mean + self.stddev * noise
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
@@ -126,10 +156,15 @@ class CorrelatedNormal(SaliencyPosterior):
             )
         self.prior = prior
 
-    def rsample(self, sample_shape: _size = ()) -> Tensor:
+    def rsample(
+        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Draw ``mu + sigma * (sample of correlation C)``, sample_shape + (..., h, w)."""
         shape = self._extended_shape(sample_shape)[:-2]
-        return self.mean + self.stddev * self.prior.rsample(shape) / self.prior.stddev
+        return (
+            self.mean
+            + self.stddev * self.prior.rsample(shape, generator=generator) / self.prior.stddev
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
@@ -143,3 +178,15 @@ class CorrelatedNormal(SaliencyPosterior):
         log_scale = self.log_variance / 2 - self.prior.stddev.log()
         constant = size * (math.log(2 * math.pi) + 1) + self.prior.log_determinant
         return 0.5 * constant + log_scale.sum((-2, -1))
+
+
+Family = Literal["mean_field", "correlated"]
+
+
+def make_posterior(
+    family: Family, mean: Tensor, log_variance: Tensor, prior: SaliencyPrior
+) -> SaliencyPosterior:
+    """Make the posterior of a family: ``mean_field`` (the paper) or ``correlated`` (ours)."""
+    if family == "mean_field":
+        return DiagonalNormal(mean, log_variance)
+    return CorrelatedNormal(mean, log_variance, prior)

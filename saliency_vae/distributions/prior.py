@@ -2,11 +2,24 @@
 
 import math
 from abc import abstractmethod
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
+
+
+class constant(cached_property[Any]):  # noqa: N801 (a decorator, like property)
+    """Cached property of a distribution, usable in training whoever asks for it first.
+
+    What is computed under ``torch.inference_mode`` could not be saved for a backward pass later.
+    """
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        with torch.inference_mode(False):
+            return super().__get__(instance, owner)
 
 
 class SaliencyPrior(Distribution):
@@ -61,6 +74,10 @@ class SaliencyPrior(Distribution):
     def scaled_trace(self, scale: Tensor) -> Tensor:
         """tr(Sigma^-1 D Sigma D) for D = diag(scale), (..., h, w) to (...)."""
 
+    @abstractmethod
+    def colour(self, noise: Tensor) -> Tensor:
+        """Turn white noise into a sample: a linear map L with L L' = Sigma, (..., h, w)."""
+
     @property
     def mean(self) -> Tensor:
         """Zero, (h, w)."""
@@ -77,6 +94,15 @@ class SaliencyPrior(Distribution):
         constant = size * math.log(2 * math.pi) + self.log_determinant
         return -0.5 * (self.mahalanobis(value) + constant)
 
-    def _noise(self, sample_shape: _size) -> Tensor:
+    def rsample(
+        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw maps, sample_shape + (h, w).
+
+        Args:
+            sample_shape: Number of samples.
+            generator: Random numbers to use, of the same device; torch's own by default.
+        """
         shape = self._extended_shape(sample_shape)
-        return torch.randn(shape, device=self.device, dtype=self.dtype)
+        noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+        return self.colour(noise)

@@ -1,13 +1,11 @@
 """A prior that penalises the true soft total variation (ours, beyond the paper)."""
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.types import _size
 
-from saliency_vae.distributions.prior import SaliencyPrior
+from saliency_vae.distributions.prior import SaliencyPrior, constant
 
 
 def _cosine_basis(n: int) -> Tensor:
@@ -97,12 +95,12 @@ class SoftTVNormal(SaliencyPrior):
         stddev = variance.sqrt()
         return down / (stddev[1:] * stddev[:-1]), right / (stddev[:, 1:] * stddev[:, :-1])
 
-    @cached_property
+    @constant
     def _own_moments(self) -> tuple[Tensor, Tensor, Tensor]:
         variance, down, right = self._moments(1 / self._eigenvalues)
         return self._cast(variance), self._cast(down), self._cast(right)
 
-    @cached_property
+    @constant
     def _spectral_factors(self) -> tuple[Tensor, Tensor, Tensor]:
         amplitude = self._eigenvalues.rsqrt()
         return self._cast(self._rows), self._cast(self._columns), self._cast(amplitude)
@@ -110,18 +108,19 @@ class SoftTVNormal(SaliencyPrior):
     def _cast(self, parameter: Tensor) -> Tensor:
         return parameter.to(self.device, self.dtype)
 
-    @cached_property
+    @constant
     def stddev(self) -> Tensor:
         """Marginal standard deviation, (h, w): 1 on average, more at the borders."""
-        return self._own_moments[0].sqrt()
+        variance: Tensor = self._own_moments[0]
+        return variance.sqrt()
 
-    @cached_property
+    @constant
     def precision_diagonal(self) -> Tensor:
         """Value a + t times the number of neighbours, (h, w)."""
         degree = _degree(self.height)[:, None] + _degree(self.width)
         return (self.a + self.t * degree).to(self.device, self.dtype)
 
-    @cached_property
+    @constant
     def log_determinant(self) -> float:
         """Minus the sum of the precision's log eigenvalues."""
         return -float(self._eigenvalues.log().sum())
@@ -138,9 +137,11 @@ class SoftTVNormal(SaliencyPrior):
         trace = (self.precision_diagonal * variance * scale.square()).sum((-2, -1))
         coupled = (down * scale[..., 1:, :] * scale[..., :-1, :]).sum((-2, -1))
         coupled = coupled + (right * scale[..., 1:] * scale[..., :-1]).sum((-2, -1))
-        return trace - 2 * self.t * coupled
+        scaled: Tensor = trace - 2 * self.t * coupled
+        return scaled
 
-    def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """Colour white noise in the cosine basis, sample_shape + (h, w)."""
+    def colour(self, noise: Tensor) -> Tensor:
+        """Colour white noise in the cosine basis, (..., h, w)."""
         rows, columns, amplitude = self._spectral_factors
-        return rows @ (amplitude * self._noise(sample_shape)) @ columns.mT
+        coloured: Tensor = rows @ (amplitude * noise) @ columns.mT
+        return coloured

@@ -1,0 +1,84 @@
+"""The objective: Figure 1 of the paper, from the posterior over maps to the loss."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.distributions import SaliencyPosterior, SaliencyPrior
+from saliency_vae.perturbations import perturb
+from saliency_vae.topk import SoftTopK
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The objective at a batch of images, and what it was made of.
+
+    Attributes:
+        loss: reconstruction + beta * kl, (B,).
+        reconstruction: KL(y || y'), (B,), nats per image.
+        kl: KL(q || p), (B,), nats per pixel.
+        mask: Soft top-k of a sample, (B, H, W).
+        baseline: Images without information, (B, 3, H, W).
+        original: Logits y of the images, (B, classes).
+    """
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    mask: Tensor
+    baseline: Tensor
+    original: Tensor
+
+
+class Objective:
+    """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image.
+
+    Args:
+        topk: Differentiable top-k with the range of kept fractions.
+        perturbation: Baseline that removes information.
+        beta: Weight of the KL per pixel, >= 0.
+
+    Raises:
+        ValueError: If beta is negative.
+    """
+
+    def __init__(self, topk: SoftTopK, perturbation: nn.Module, beta: float) -> None:
+        if not beta >= 0:
+            raise ValueError(f"Expected beta >= 0. Found {beta}.")
+        self.topk = topk
+        self.perturbation = perturbation
+        self.beta = beta
+
+    def __call__(
+        self,
+        images: Tensor,
+        posterior: SaliencyPosterior,
+        prior: SaliencyPrior,
+        classifier: FrozenClassifier,
+        *,
+        original: Tensor | None = None,
+    ) -> Evaluation:
+        """Evaluate: Figure 1, from left to right.
+
+        Args:
+            images: In [0, 1], (B, 3, H, W).
+            posterior: q(s|x) of these images.
+            prior: p(s).
+            classifier: M, frozen; gradients flow through it into the mask.
+            original: Logits y of the images, where they are known already.
+        """
+        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+            saliency = posterior.rsample()
+            mask = self.topk(saliency)
+            baseline = self.perturbation(images)
+            perturbed = perturb(images, mask, baseline)
+            kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
+        if original is None:
+            with torch.no_grad():
+                original = classifier(images)
+        reconstruction = classifier.divergence(original, classifier(perturbed))
+        loss = reconstruction + self.beta * kl
+        return Evaluation(loss, reconstruction, kl, mask, baseline, original)
