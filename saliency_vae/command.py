@@ -10,11 +10,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import Container, DictConfig
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
 from saliency_vae.sweep import run_job
@@ -81,13 +81,15 @@ def one_line(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(error, InstantiationException) and cause is not None:
         error = cause if isinstance(cause, Exception) else error
-    elif isinstance(cause, ConfigKeyError):
+    elif isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
+    elif isinstance(error, OverrideParseException):
+        return f"Expected KEY=VALUE as Hydra writes it. Found {error.override} ({cause})."
     text = str(error).replace("\nTo append to your config use", " To add it use")
     return " ".join(text.split())
 
 
-def _unknown_key(error: ConfigKeyError) -> str:
+def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     parent = error.parent_node
     known = [str(key) for key in parent] if isinstance(parent, Container) else []
     near = difflib.get_close_matches(str(error.key), known, n=1)
