@@ -34,6 +34,7 @@ class FrozenClassifier(nn.Module):
         output: ``softmax`` for one class of many; ``sigmoid`` for independent labels, also for a
             single logit.
         preprocessing: Of image files.
+        categories: Names of the classes.
 
     Raises:
         ValueError: If a std is not positive or output is unknown.
@@ -52,6 +53,7 @@ class FrozenClassifier(nn.Module):
         std: Sequence[float] = (1.0, 1.0, 1.0),
         output: Output = "softmax",
         preprocessing: Preprocessing | None = None,
+        categories: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -68,6 +70,7 @@ class FrozenClassifier(nn.Module):
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name
         self.weights = weights
+        self.categories = categories
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -97,6 +100,17 @@ class FrozenClassifier(nn.Module):
         """Turn logits (B, classes) into class probabilities in [0, 1]."""
         return logits.softmax(-1) if self.output == "softmax" else logits.sigmoid()
 
+    def top(self, logits: Tensor, number: int = 3) -> list[list[tuple[str, float]]]:
+        """Name the most probable classes of logits (B, classes), each with its probability."""
+        values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
+        return [
+            [(self._category(index), value) for index, value in zip(*row, strict=True)]
+            for row in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
+    def _category(self, index: int) -> str:
+        return f"class {index}" if self.categories is None else self.categories[index]
+
     def identity(self) -> dict[str, Any]:
         """Say which classifier this is: what an explainer trained for it records.
 
@@ -111,6 +125,11 @@ class FrozenClassifier(nn.Module):
             "std": self.std.flatten().tolist(),
             "sha256": parameter_hash(self.network),
         }
+
+
+def describe(identity: dict[str, Any]) -> str:
+    """Say in a few words which classifier an identity is of."""
+    return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"
 
 
 def parameter_hash(network: nn.Module) -> str:
@@ -162,6 +181,7 @@ def torchvision_classifier(
         mean=transform.mean,
         std=transform.std,
         output=output,
+        categories=chosen.meta["categories"],
         preprocessing=Preprocessing(
             resize_size=transform.resize_size[0],
             crop_size=(transform.crop_size[0], transform.crop_size[0]),

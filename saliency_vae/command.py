@@ -3,7 +3,8 @@
 import difflib
 import functools
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 _EXPECTED = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError)
 
 
-def command(name: str) -> Callable[[Callable[[Node, Path], Any]], Callable[[], None]]:
+Function = Callable[[Node, Path], Any]
+
+
+def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], Callable[[], None]]:
     """Make a command of a function of the resolved configuration and the run's directory.
 
     Wrong settings and unusable files end it with one line and status 1; with the environment
@@ -31,10 +35,11 @@ def command(name: str) -> Callable[[Callable[[Node, Path], Any]], Callable[[], N
 
     Args:
         name: Of ``conf/<name>.yaml`` and of the module ``saliency_vae.<name>``.
+        paths: Settings that are paths: any file name is taken as it is typed.
     """
     register_schemas()
 
-    def decorate(function: Callable[[Node, Path], Any]) -> Callable[[], None]:
+    def decorate(function: Function) -> Callable[[], None]:
         asked = os.environ.get(_FULL_ERROR)
 
         @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
@@ -47,6 +52,7 @@ def command(name: str) -> Callable[[Callable[[Node, Path], Any]], Callable[[], N
 
         @functools.wraps(function)
         def main() -> None:
+            sys.argv[1:] = [_quoted(argument, paths) for argument in sys.argv[1:]]
             _set_full_error("1")  # else Hydra would print and exit by itself
             try:
                 with _one_line_errors(unless=asked == "1"):
@@ -57,6 +63,15 @@ def command(name: str) -> Callable[[Callable[[Node, Path], Any]], Callable[[], N
         return main
 
     return decorate
+
+
+def _quoted(argument: str, paths: Collection[str]) -> str:
+    """Quote a path whose characters mean something to Hydra, such as spaces and brackets."""
+    key, equals, value = argument.partition("=")
+    if key not in paths or not equals or not value or value[0] in "'\"":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 @contextmanager

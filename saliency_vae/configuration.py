@@ -75,9 +75,39 @@ class TrainConfig:
     ckpt_path: str | None = None
 
 
+@dataclass
+class ExplainConfig:
+    """Top level of ``conf/explain.yaml``, where each key is explained."""
+
+    explainer: str = MISSING
+    images: str = MISSING
+    output_dir: str = MISSING
+    classifier: Node | None = None
+    fraction: float = 0.1
+    refine_steps: int = 0
+    batch_size: int = 32
+    num_workers: int = 0
+    device: str = "auto"
+    overwrite: bool = False
+    force: bool = False
+    seed: int = 0
+
+
+@dataclass
+class ExportConfig:
+    """Top level of ``conf/export.yaml``, where each key is explained."""
+
+    explainer: str = MISSING
+    format: str = "onnx"
+    output: str | None = None
+    image_size: list[int] | None = None
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
+    ConfigStore.instance().store(name="explain_schema", node=ExplainConfig)
+    ConfigStore.instance().store(name="export_schema", node=ExportConfig)
 
 
 def resolve(config: DictConfig) -> Node:

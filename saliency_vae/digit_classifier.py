@@ -15,6 +15,7 @@ from tqdm import tqdm
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.encoders import conv_block
+from saliency_vae.preprocessing import Preprocessing
 
 
 class DigitNet(nn.Sequential):
@@ -69,7 +70,13 @@ def cluttered_digits_classifier(
             print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
             save_file(network.state_dict(), path, {"settings": json.dumps(settings)})
     network.load_state_dict(load_file(path))
-    return FrozenClassifier(network, name="cluttered_digits", weights=path.name)
+    return FrozenClassifier(
+        network,
+        name="cluttered_digits",
+        weights=path.name,
+        preprocessing=Preprocessing(image_size, (image_size, image_size)),
+        categories=[str(digit) for digit in range(NUM_CLASSES)],
+    )
 
 
 def _settings_of(path: Path) -> dict[str, int] | None:

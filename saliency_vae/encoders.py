@@ -26,6 +26,19 @@ def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
+def _head(inputs: int) -> nn.Conv2d:
+    """Plain 3x3 convolution to mean and log-variance, zero at first.
+
+    Every map then starts as pure noise, and the first gradients, not the initial weights, decide
+    what is salient: a map that starts inverted stays so, for at a low temperature the gradient
+    reaches only the pixels near the threshold.
+    """
+    head = nn.Conv2d(inputs, 2, 3, padding=1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
+
+
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     """Copy an encoder with each batch norm made part of the convolution before it.
 
@@ -72,7 +85,7 @@ class PaperEncoder(nn.Module):
         _check_channels(hidden_channels, "encoder.hidden_channels")
         widths = (3, *hidden_channels)
         self.blocks = nn.Sequential(*(conv_block(a, b) for a, b in pairwise(widths)))
-        self.head = nn.Conv2d(widths[-1], 2, 3, padding=1)
+        self.head = _head(widths[-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""
@@ -103,7 +116,7 @@ class UNet(nn.Module):
             nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels)
         )
         self.up = nn.ModuleList(conv_block(2 * fine, fine) for fine in channels[:-1])
-        self.head = nn.Conv2d(channels[0], 2, 3, padding=1)
+        self.head = _head(channels[0])
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""

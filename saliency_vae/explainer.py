@@ -4,14 +4,14 @@ On disk it is a directory of ``model.safetensors`` and ``config.json``: loading 
 """
 
 import json
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, get_args
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from hydra.utils import instantiate
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,23 +20,22 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
+from saliency_vae.model_card import FIGURE, model_card
 from saliency_vae.objective import Objective
 from saliency_vae.refinement import Refinement, refine
 
 FORMAT = 2
-# A file must not choose what code is run: these, exactly, may be named in a config.json.
-_LOADABLE = frozenset(
-    {
-        *(f"saliency_vae.encoders.{name}" for name in ("PaperEncoder", "UNet")),
-        *(f"saliency_vae.distributions.{name}" for name in ("KroneckerNormal", "SoftTVNormal")),
-        "saliency_vae.topk.SoftTopK",
-        *(
-            f"saliency_vae.perturbations.{name}"
-            for name in ("Blur", "Mean", "Noise", "Constant", "Mixture")
-        ),
-    }
-)
-_BUILT = ("encoder", "prior", "topk", "perturbation")
+# A file must not choose what code is run: of a config.json these parts are built, and may name
+# these, exactly.
+_LOADABLE = {
+    "encoder": {f"saliency_vae.encoders.{name}" for name in ("PaperEncoder", "UNet")},
+    "prior": {f"saliency_vae.distributions.{name}" for name in ("KroneckerNormal", "SoftTVNormal")},
+    "topk": {"saliency_vae.topk.SoftTopK"},
+    "perturbation": {
+        f"saliency_vae.perturbations.{name}"
+        for name in ("Blur", "Mean", "Noise", "Constant", "Mixture")
+    },
+}
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
@@ -44,6 +43,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     ``config`` holds what ``config.json`` does: its parts as Hydra nodes, the identity of the
     classifier it explains, and whatever else is worth knowing (metrics, command, data).
+    ``figure`` is the file of a picture of its explanations, if there is one.
 
     Args:
         encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
@@ -68,6 +68,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.encoder = encoder
         self.posterior = posterior
         self.config: dict[str, Any] = {}
+        self.figure: Path | None = None
         self._prior = lru_cache(maxsize=4)(prior)
 
     @classmethod
@@ -160,21 +161,26 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         mean: Tensor = self(images).mean
         return mean.to(images.dtype).unsqueeze(1).expand_as(images).contiguous()
 
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, **download: Any
+    ) -> "Explainer":
+        """Load as :func:`load_explainer` does, and nothing else: no second reading of the files."""
+        return load_explainer(pretrained_model_name_or_path, **download)
+
+    def generate_model_card(self) -> ModelCard:
+        """Make the page that the Hugging Face Hub shows."""
+        return ModelCard(model_card(self.config, figure=self.figure is not None))
+
     def _save_pretrained(self, save_directory: Path) -> None:
         save_explainer(self, save_directory)
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **download: Any) -> "Explainer":
-        names = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        options = {name: download[name] for name in names if name in download}
-        return load_explainer(model_id, **options)
 
 
 def save_explainer(explainer: Explainer, directory: Path) -> None:
     """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
 
     Args:
-        explainer: To save, with its ``config``.
+        explainer: To save, with its ``config`` and ``figure``.
         directory: Made if needed.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -185,6 +191,9 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
     )
     text = json.dumps({**explainer.config, "format": FORMAT}, indent=2)
     (directory / "config.json").write_text(text + "\n")
+    figure = directory / FIGURE
+    if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
+        shutil.copyfile(explainer.figure, figure)
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
@@ -204,12 +213,8 @@ def read_config(directory: str | Path) -> dict[str, Any]:
         ) from None
     if found != FORMAT:
         raise ValueError(f"Expected an explainer of format {FORMAT}. Found {found} in {path}.")
-    for part in _BUILT:
-        for target in _targets(config.get(part)):
-            if target not in _LOADABLE:
-                raise ValueError(
-                    f"Expected the {part} to be one of this package's. Found {target} in {path}."
-                )
+    for part, allowed in _LOADABLE.items():
+        check_loadable(config.get(part), allowed, f"{path}: {part}")
     return config
 
 
@@ -225,15 +230,23 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
         ValueError: If there is no intact explainer.
     """
     directory = _directory(path_or_hub_id, download)
-    explainer = Explainer.from_config(read_config(directory))
-    explainer.encoder = fold_batch_norm(explainer.encoder)
+    config = read_config(directory)
+    try:
+        explainer = Explainer.from_config(config)
+        explainer.encoder = fold_batch_norm(explainer.encoder)
+    except Exception as error:  # whatever its parts make of wrong arguments
+        raise ValueError(
+            f"Expected {directory}/config.json to describe an explainer. Found {_described(error)}."
+        ) from None
     try:
         explainer.encoder.load_state_dict(load_file(directory / "model.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"Expected {directory}/model.safetensors to hold the encoder of its config.json. "
-            f"Found {type(error).__name__}: {' '.join(str(error).split())}"
+            f"Found {_described(error)}."
         ) from None
+    figure = directory / FIGURE
+    explainer.figure = figure if figure.is_file() else None
     return explainer.eval().requires_grad_(False)
 
 
@@ -241,22 +254,40 @@ def _directory(path_or_hub_id: str | Path, download: dict[str, Any]) -> Path:
     path = Path(path_or_hub_id)
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
         return path
+    files = ["config.json", "model.safetensors", FIGURE]
     try:
-        files = ["config.json", "model.safetensors"]
         return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub's own and its HTTP library's, with no common base
         raise ValueError(
             f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "
-            f"Face Hub. Found neither ({type(error).__name__})."
+            f"Face Hub. Found neither ({_described(error)})."
         ) from None
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a node, however deep."""
+def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:
+    """Refuse a node that would run other code than the allowed when Hydra builds it.
+
+    Args:
+        node: Plain values, read from a file.
+        allowed: Import paths that a ``_target_`` in it, however deep, may hold.
+        where: It was found, for messages.
+
+    Raises:
+        ValueError: If it names another target or holds an interpolation, which could make one.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise ValueError(f"Expected {where} without interpolation. Found {node!r}.")
     if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
+        if "_target_" in node and str(node["_target_"]) not in allowed:
+            raise ValueError(
+                f"Expected {where} to be one of {', '.join(sorted(allowed))}. "
+                f"Found {node['_target_']}."
+            )
         node = list(node.values())
     if isinstance(node, list):
         for item in node:
-            yield from _targets(item)
+            check_loadable(item, allowed, where)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

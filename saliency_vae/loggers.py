@@ -2,6 +2,7 @@
 
 import csv
 import os
+import secrets
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -99,5 +100,19 @@ def wandb_logger(
             "W&B: no key found, so the run is kept offline. "
             f"To upload it: wandb login, then wandb sync {save_dir}/wandb/offline-run-*"
         )
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(project=project, name=name, save_dir=save_dir, mode=mode)
+    return WandbLogger(
+        project=project,
+        name=name,
+        save_dir=save_dir,
+        mode=mode,
+        id=_wandb_id(Path(save_dir) / "wandb" / "run_id"),
+        resume="allow" if mode != "offline" else None,
+    )
+
+
+def _wandb_id(path: Path) -> str:
+    """Name of this run at W&B: a resumed run goes on under the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    return path.read_text()

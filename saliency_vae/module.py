@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
 from saliency_vae.explainer import Explainer
@@ -22,6 +22,7 @@ from saliency_vae.topk import active_fraction
 
 Stage = Literal["train", "val", "test"]
 AGREEMENT_FRACTIONS = (0.05, 0.1, 0.2)
+ANNEALED = 0.5  # share of the steps in which the temperature falls to its final value
 
 
 class VariationalSaliency(LightningModule):
@@ -62,6 +63,7 @@ class VariationalSaliency(LightningModule):
         self.channels_last = channels_last
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
+        self._total_steps = 1
         if channels_last:
             explainer.to(memory_format=torch.channels_last)
             classifier.to(memory_format=torch.channels_last)
@@ -90,12 +92,17 @@ class VariationalSaliency(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Evaluate the loss of a training batch."""
         self._seed("train", self.current_epoch, batch_idx)
+        self.objective.topk.anneal(self.global_step / (ANNEALED * self._total_steps))
         posterior, evaluation = self.evaluate(batch["image"])
         loss = evaluation.loss.mean()
         if (self.global_step + 1) % self.log_every_n_steps == 0:
             self.log_dict(self.measure("train", batch, posterior, evaluation))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
+
+    def on_validation_start(self) -> None:
+        """Measure at the final temperature, the same in every epoch."""
+        self.objective.topk.anneal(1.0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a validation batch, with the same noise every epoch."""
@@ -147,6 +154,21 @@ class VariationalSaliency(LightningModule):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Plan the annealing; refuse to go on with a schedule that ends before the training.
+
+        Raises:
+            ValueError: If a resumed run is longer or shorter than its schedule.
+        """
+        self._total_steps = steps = int(self.trainer.estimated_stepping_batches)
+        for config in self.trainer.lr_scheduler_configs:
+            planned = getattr(config.scheduler, "total_steps", steps)
+            if planned != steps:
+                raise ValueError(
+                    f"Expected trainer.max_epochs to give the {planned} steps that this run's "
+                    f"learning-rate schedule was made for. Found {steps} steps."
+                )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which classifier is explained, and the validation metrics of this moment."""
         checkpoint["classifier"] = self.classifier.identity()
@@ -166,7 +188,7 @@ class VariationalSaliency(LightningModule):
         if ours["sha256"] != theirs["sha256"]:
             raise ValueError(
                 "Expected ckpt_path to be a checkpoint for this run's classifier "
-                f"{_describe(ours)}. Found one for {_describe(theirs)}."
+                f"{describe(ours)}. Found one for {describe(theirs)}."
             )
 
     def _seed(self, *stream: str | int) -> None:
@@ -176,7 +198,3 @@ class VariationalSaliency(LightningModule):
         """
         key = repr((self.seed, self.global_rank, *stream)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True))
-
-
-def _describe(identity: dict[str, Any]) -> str:
-    return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"

@@ -126,6 +126,8 @@ class SoftTopK:
             drawn log-uniformly for each image.
         temperature: See :func:`soft_topk`.
         straight_through: Use the hard mask forward and the soft mask's gradient backward.
+        initial_temperature: Where :meth:`anneal` starts; None for the temperature itself. A high
+            one lets the gradient reach every pixel until the map's sign is settled.
     """
 
     def __init__(
@@ -133,15 +135,30 @@ class SoftTopK:
         fraction: tuple[float, float] = (0.05, 0.3),
         temperature: float = 0.03,
         straight_through: bool = False,
+        initial_temperature: float | None = None,
     ) -> None:
         low, high = fraction
         if not 0 < low <= high <= 1:
             raise ValueError(f"Expected 0 < low <= high <= 1 in topk.fraction. Found {fraction}.")
-        if not temperature > 0:
-            raise ValueError(f"Expected topk.temperature > 0. Found {temperature}.")
+        initial = temperature if initial_temperature is None else initial_temperature
+        if not 0 < temperature <= initial:
+            raise ValueError(
+                "Expected 0 < topk.temperature <= topk.initial_temperature. "
+                f"Found {temperature} and {initial}."
+            )
         self.fraction = (low, high)
-        self.temperature = temperature
         self.straight_through = straight_through
+        self.temperature = temperature
+        self._final, self._initial = temperature, initial
+
+    def anneal(self, progress: float) -> None:
+        """Set the temperature: geometrically from the initial one to the final one.
+
+        Args:
+            progress: Of the annealing; 0 at its start, 1 and beyond at its end.
+        """
+        remaining = max(0.0, 1 - progress)
+        self.temperature = self._final * (self._initial / self._final) ** remaining
 
     def __call__(self, saliency: Tensor) -> Tensor:
         """Mask saliency maps.

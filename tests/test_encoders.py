@@ -75,6 +75,7 @@ def test_paper_layers() -> None:
 def test_every_parameter_learns(kind: type[PaperEncoder] | type[UNet]) -> None:
     torch.manual_seed(0)
     encoder = kind()
+    nn.init.normal_(encoder.head.weight)  # zero at first, which lets nothing through
     output = encoder(torch.rand(2, 3, 32, 32))
     (output * torch.randn_like(output)).sum().backward()
     for name, parameter in encoder.named_parameters():
@@ -86,7 +87,10 @@ def test_every_parameter_learns(kind: type[PaperEncoder] | type[UNet]) -> None:
 @pytest.mark.parametrize("kind", [PaperEncoder, UNet])
 def test_mean_and_log_variance_take_both_signs(kind: type[PaperEncoder] | type[UNet]) -> None:
     torch.manual_seed(0)
-    outputs = torch.cat([kind((8, 8))(torch.rand(2, 3, 16, 16)).detach() for _ in range(6)])
+    encoders = [kind((8, 8)) for _ in range(6)]
+    for encoder in encoders:
+        nn.init.normal_(encoder.head.weight)
+    outputs = torch.cat([encoder(torch.rand(2, 3, 16, 16)).detach() for encoder in encoders])
     for channel in outputs.unbind(1):
         assert channel.min() < 0 < channel.max()
 

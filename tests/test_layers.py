@@ -20,7 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("metrics.*", "explainer", "__init__"),
     ("adapters.*", "baselines.*", "overlay", "panel", "gallery"),
     ("digit_classifier", "module", "figures", "callbacks"),
-    ("loggers", "resume", "sweep", "configuration"),
+    ("loggers", "resume", "sweep", "configuration", "device"),
+    ("explained_classifier", "explanations"),
     ("command",),
     ("train", "explain", "export", "evaluate"),
 )

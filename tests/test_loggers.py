@@ -134,6 +134,8 @@ def test_the_mode(
     assert (tmp_path / "run").is_dir()
     assert logger._wandb_init["project"] == "mine"
     assert logger._wandb_init["name"] == "this"
+    again = wandb_logger(str(tmp_path / "run"), offline=offline)
+    assert again._wandb_init["id"] == logger._wandb_init["id"]  # a resumed run goes on
 
 
 SCRIPT = """

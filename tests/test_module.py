@@ -176,3 +176,21 @@ def test_channels_last_and_compile_change_nothing_but_speed(make_module: MakeMod
     expected = plain.evaluate(blobs())[1].loss
     torch.manual_seed(0)
     torch.testing.assert_close(fast.evaluate(blobs())[1].loss, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_schedule_for_another_number_of_steps_is_refused(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    one_cycle = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2)
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1)
+    trainer.fit(make_module(scheduler=one_cycle), datamodule=BlobsData())
+    longer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=2)
+    module = make_module(scheduler=one_cycle)
+    with pytest.raises(ValueError, match=r"max_epochs to give the 4 steps.* Found 8 steps"):
+        longer.fit(module, datamodule=BlobsData(), ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_every_map_starts_as_noise_around_zero(make_module: MakeModule) -> None:
+    posterior, _ = make_module().evaluate(blobs())
+    assert (posterior.mean == 0).all()
+    assert (posterior.stddev == 1).all()

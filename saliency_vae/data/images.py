@@ -1,7 +1,9 @@
 """Image files of every kind as RGB."""
 
+import glob
 import os
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,34 @@ def list_images(directory: Path) -> list[Path]:
             f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. Found none."
         )
     return [Path(path) for path in found]
+
+
+def find_images(pattern: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
+    """Image files that a file name, a directory or a glob pattern stands for.
+
+    Args:
+        pattern: Files that it names are taken whatever their extension.
+
+    Returns:
+        The directory that all of them lie in, and the files, sorted. That of a pattern is what
+        comes before its first wildcard, whatever it matches.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    path = Path(pattern)
+    if path.is_dir():
+        return path, list_images(path)
+    if path.is_file():
+        return path.parent, [path]
+    found = glob.glob(os.fspath(pattern), recursive=True)  # noqa: PTH207 (takes hidden files too)
+    files = sorted({name for name in map(Path, found) if name.is_file()})
+    if not files:
+        raise ValueError(
+            "Expected images=... to be an image file, a directory with images, or a pattern such "
+            f"as 'photos/*.jpg'. Nothing found: {pattern}."
+        )
+    return Path(*takewhile(lambda part: not glob.has_magic(part), path.parts)), files
 
 
 def _walk(directory: str | os.PathLike[str]) -> Iterator[str]:

@@ -1,0 +1,69 @@
+"""An explainer for images as the user's own model takes them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.distributions import SaliencyPosterior
+from saliency_vae.explainer import Explainer
+
+
+class NormalisedExplainer:
+    """Explain images as the user's own model takes them, in eval mode and without gradients.
+
+    Args:
+        explainer: Of images in [0, 1]; its modules' modes are as before after each call.
+        mean: That was subtracted from each of the 3 channels; None for 0.
+        std: That then divided each channel; None for 1.
+
+    Raises:
+        ValueError: If mean or std is not 3 numbers or a std is not positive.
+    """
+
+    def __init__(
+        self, explainer: Explainer, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> None:
+        mean = (0.0, 0.0, 0.0) if mean is None else tuple(mean)
+        std = (1.0, 1.0, 1.0) if std is None else tuple(std)
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                f"Expected mean and std of 3 numbers, std > 0. Found {list(mean)} and {list(std)}."
+            )
+        self.explainer = explainer
+        self._mean = torch.tensor(mean)[:, None, None]
+        self._std = torch.tensor(std)[:, None, None]
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> SaliencyPosterior:
+        """Explain normalised images.
+
+        Args:
+            inputs: (B, 3, H, W), H, W >= 16, of any device and precision.
+
+        Returns:
+            Posterior q(s|x), on the explainer's device.
+
+        Raises:
+            ValueError: If the inputs are not of that shape.
+        """
+        if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would pass, broadcast to three
+            raise ValueError(f"Expected inputs (B, 3, H, W). Found {tuple(inputs.shape)}.")
+        inputs = inputs.to(next(self.explainer.parameters()))
+        with _evaluating(self.explainer):
+            posterior: SaliencyPosterior = self.explainer(
+                inputs * self._std.to(inputs) + self._mean.to(inputs)
+            )
+        return posterior
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

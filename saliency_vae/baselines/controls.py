@@ -1,0 +1,105 @@
+"""Controls: maps that know nothing of the classifier, or that know the truth."""
+
+import zlib
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saliency_vae.baselines.method import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.perturbations import Blur
+
+
+class RandomMap:
+    """Uniform noise, a function of the seed and the image alone, whatever its batch.
+
+    Args:
+        seed: Of the noise.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Draw maps (B, H, W) in [0, 1)."""
+        return torch.stack([self._draw(image) for image in batch["image"]])
+
+    def _draw(self, image: Tensor) -> Tensor:
+        content = zlib.crc32(image.cpu().contiguous().numpy().tobytes(), self.seed)
+        noise = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(content))
+        return noise.to(image.device)
+
+
+class CentrePrior:
+    """Negative distance to the centre of the image."""
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Measure maps (B, H, W), pixels."""
+        images = batch["image"]
+        rows, columns = (
+            torch.arange(size, device=images.device) - (size - 1) / 2 for size in images.shape[-2:]
+        )
+        return -torch.hypot(rows[:, None], columns).expand(len(images), -1, -1)
+
+
+class EdgeMagnitude:
+    """Sobel's gradient magnitude of the grey image."""
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Filter images to maps (B, H, W), >= 0."""
+        grey = F.pad(batch["image"].mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+        smooth, slope = grey.new_tensor([1.0, 2.0, 1.0]), grey.new_tensor([-1.0, 0.0, 1.0])
+        across = torch.outer(smooth, slope)
+        edges = F.conv2d(grey, torch.stack([across, across.mT])[:, None])
+        return torch.hypot(edges[:, 0], edges[:, 1])
+
+
+class Blurred:
+    """Maps of another method after a Gaussian blur.
+
+    Args:
+        method: To blur.
+        sigma: As a fraction of the shorter side of the image, > 0.
+
+    Raises:
+        ValueError: If sigma is not positive.
+    """
+
+    def __init__(self, method: Method, sigma: float = 1 / 24) -> None:
+        if not sigma > 0:
+            raise ValueError(f"Expected sigma > 0 of the shorter side. Found {sigma}.")
+        self.method = method
+        self.sigma = sigma
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        return _blur(self.method(batch, classifier), self.sigma)
+
+
+class Oracle:
+    """The true mask; a light blur orders the pixels inside it, and those outside.
+
+    Args:
+        sigma: Of the blur, as a fraction of the shorter side of the image.
+    """
+
+    def __init__(self, sigma: float = 1 / 48) -> None:
+        self.sigma = sigma
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Look up maps (B, H, W) in [0, 2], above 1 inside the mask.
+
+        Raises:
+            ValueError: If the batch has no true masks.
+        """
+        if "mask" not in batch:
+            raise ValueError(f"Expected data with true masks for the oracle. Found {list(batch)}.")
+        mask = batch["mask"].float()
+        return mask + _blur(mask, self.sigma)
+
+
+def _blur(maps: Tensor, sigma: float) -> Tensor:
+    blurred: Tensor = Blur(sigma * min(maps.shape[-2:]))(maps.unsqueeze(1))
+    return blurred.squeeze(1)

@@ -1,0 +1,63 @@
+"""Occlusion (Zeiler & Fergus 2014)."""
+
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from saliency_vae.baselines.captum_method import attribute, captum_class
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.perturbations import Blur
+
+Fill = Literal["blur", "black"]
+
+
+class Occlusion:
+    """Mean loss of the decision's logit over the windows that hide a pixel.
+
+    Args:
+        window: Side of the square window, as a fraction of the shorter side of the image.
+        stride: Of the window, likewise; at most window.
+        fill: What hides: ``blur``, Gaussian of a sixth of the shorter side, or ``black``.
+        batch_size: Images classified at a time, or those of one batch if they are more.
+
+    Raises:
+        ValueError: If Captum is not installed or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        window: float = 1 / 8,
+        stride: float = 1 / 16,
+        fill: Fill = "blur",
+        batch_size: int = 64,
+    ) -> None:
+        if not 0 < stride <= window <= 1:
+            raise ValueError(
+                f"Expected 0 < stride <= window <= 1 of the shorter side. Found {stride}, {window}."
+            )
+        if fill not in get_args(Fill):
+            raise ValueError(f"Expected fill blur or black. Found {fill!r}.")
+        if batch_size < 1:
+            raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")
+        self.window = window
+        self.stride = stride
+        self.fill = fill
+        self.batch_size = batch_size
+        self.attribution = captum_class("captum.attr.Occlusion")
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        images = batch["image"]
+        side = min(images.shape[-2:])
+        window, stride = (max(1, round(part * side)) for part in (self.window, self.stride))
+        attribution = attribute(
+            self.attribution,
+            images,
+            classifier,
+            sliding_window_shapes=(3, window, window),
+            strides=(3, stride, stride),
+            baselines=Blur(side / 6)(images) if self.fill == "blur" else 0,
+            perturbations_per_eval=max(1, self.batch_size // len(images)),
+        )
+        return attribution[:, 0]  # a window hides all channels alike

@@ -1,0 +1,47 @@
+"""Optimising the posterior of each image by itself, with no encoder."""
+
+from torch import Tensor
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.distributions import Family
+from saliency_vae.refinement import explain_without_training
+
+
+class PerImageOptimisation:
+    """Posterior mean of :func:`saliency_vae.refinement.explain_without_training`.
+
+    Args:
+        steps: Adam steps.
+        lr: Of Adam.
+        samples: Maps drawn for each image and step.
+        family: Of the posterior: ``mean_field`` or ``correlated``.
+        seed: Of the noise.
+    """
+
+    def __init__(
+        self,
+        steps: int = 200,
+        lr: float = 0.05,
+        samples: int = 4,
+        family: Family = "mean_field",
+        seed: int = 0,
+    ) -> None:
+        self.steps = steps
+        self.lr = lr
+        self.samples = samples
+        self.family = family
+        self.seed = seed
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        mean: Tensor = explain_without_training(
+            batch["image"],
+            classifier,
+            steps=self.steps,
+            lr=self.lr,
+            samples=self.samples,
+            family=self.family,
+            seed=self.seed,
+        ).posterior.mean
+        return mean.detach()

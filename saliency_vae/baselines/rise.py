@@ -1,0 +1,99 @@
+"""RISE, randomised input sampling (Petsiuk et al. 2018)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from saliency_vae.baselines.decision import DecisionProbability, decide
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.perturbations import perturb
+
+
+class Rise:
+    """Mean of random masks, each weighed by the decision's probability for the masked image.
+
+    ``S = 1 / (p N) sum_i f(x * M_i) M_i``. What a mask hides becomes the classifier's own mean
+    colour, as in the authors' code, which masks normalised images. The masks are the same for all
+    images.
+
+    Args:
+        masks: N; the paper takes 4,000 at 224x224 pixels for VGG-16.
+        grid: Cells of a mask along each side, before it is enlarged.
+        probability: p, that a cell is kept, in (0, 1).
+        batch_size: Masked images classified at a time, or those of one batch if they are more.
+        seed: Of the masks.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        masks: int = 1000,
+        grid: int = 7,
+        probability: float = 0.5,
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        if min(masks, grid, batch_size) < 1 or not 0 < probability < 1:
+            raise ValueError(
+                "Expected masks, grid and batch_size >= 1 and probability in (0, 1). "
+                f"Found {masks}, {grid}, {batch_size} and {probability}."
+            )
+        self.masks = masks
+        self.grid = grid
+        self.probability = probability
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        images = batch["image"]
+        count, _, height, width = images.shape
+        score, decision = DecisionProbability(classifier), decide(images, classifier)
+        hidden = classifier.mean.to(images).expand_as(images)
+        saliency = torch.zeros(count, height, width, device=images.device)
+        for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
+            masks = enlarge(cells.to(images), shifts.to(images), height, width)
+            n = len(masks)
+            masked = perturb(images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), hidden[:1])
+            scores = score(masked, decision.repeat_interleave(n, 0)).view(count, n)
+            saliency += torch.einsum("bn,nhw->bhw", scores, masks)
+        return saliency / (self.probability * self.masks)
+
+    def _draw(self, chunk: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Chunks of kept cells (n, grid, grid), 0 or 1, and of shifts (n, 2) in [0, 1) cells."""
+        generator = torch.Generator().manual_seed(self.seed)
+        cells = torch.rand(self.masks, self.grid, self.grid, generator=generator)
+        shifts = torch.rand(self.masks, 2, generator=generator)
+        kept = (cells < self.probability).float()
+        return torch.split(kept, chunk), torch.split(shifts, chunk)
+
+
+def enlarge(cells: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
+    """Enlarge grids bilinearly by one cell more than the image, and cut it out at a shift.
+
+    Args:
+        cells: Kept cells (N, grid, grid), in [0, 1].
+        shifts: In [0, 1), (N, 2), down and right, as a fraction of a cell.
+        height: Of the image.
+        width: Of the image.
+
+    Returns:
+        Masks (N, height, width), in [0, 1].
+    """
+    grid = cells.shape[-1]
+    rows = _interpolation(shifts[:, 0], height, grid)
+    columns = _interpolation(shifts[:, 1], width, grid)
+    return rows @ cells @ columns.mT
+
+
+def _interpolation(shifts: Tensor, size: int, grid: int) -> Tensor:
+    """Weights (N, size, grid) of the cells at each pixel: a tent around each cell's centre."""
+    cell = math.ceil(size / grid)
+    pixel = torch.arange(size, device=shifts.device) + (shifts * cell).floor()[:, None]
+    position = ((pixel + 0.5) * grid / ((grid + 1) * cell) - 0.5).clamp(0, grid - 1)
+    return (1 - (position[..., None] - torch.arange(grid, device=shifts.device)).abs()).relu()

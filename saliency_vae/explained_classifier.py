@@ -1,0 +1,88 @@
+"""The classifier that an explainer explains, and no other."""
+
+import json
+from inspect import signature
+from typing import Any
+
+from hydra.utils import instantiate
+from safetensors import SafetensorError, safe_open
+
+from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.digit_classifier import cluttered_digits_classifier
+from saliency_vae.explainer import Explainer, check_loadable
+
+_BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
+# Built from an explainer's file without being named on the command line: code of ours that runs
+# no other code. An import path of somebody else's must come from the user.
+_BUILDERS = frozenset(
+    {
+        _BUILT_IN,
+        "saliency_vae.classifiers.torchvision_classifier",
+        "saliency_vae.classifiers.timm_classifier",
+    }
+)
+# Two classifiers that agree in these predict the same.
+_SAME = ("sha256", "mean", "std", "output")
+
+
+def explained_classifier(
+    explainer: Explainer, node: dict[str, Any] | None = None, *, force: bool = False
+) -> FrozenClassifier:
+    """Build the classifier of an explainer.
+
+    Args:
+        explainer: Trained.
+        node: Hydra node of the classifier; by default the one that the explainer recorded.
+        force: Take the classifier even if the explainer was trained for another.
+
+    Raises:
+        ValueError: If it is another classifier, or the record does not say how to build it.
+    """
+    expected = explainer.config.get("classifier")
+    if not isinstance(expected, dict) or not {"name", "weights", *_SAME} <= expected.keys():
+        raise ValueError(
+            f"Expected an explainer that records its classifier's identity. Found {expected}."
+        )
+    classifier: FrozenClassifier = instantiate(node or _recorded(expected), _convert_="all")
+    found = classifier.identity()
+    differing = [key for key in _SAME if found[key] != expected[key]]
+    if differing and not force:
+        raise ValueError(
+            f"Expected the classifier that this explainer explains, {describe(expected)}. "
+            f"Found {describe(found)}, another {', '.join(differing)}. "
+            "force=true explains with it all the same."
+        )
+    return classifier
+
+
+def _recorded(identity: dict[str, Any]) -> dict[str, Any]:
+    """Hydra node that an explainer recorded for its classifier, if it may be built unasked."""
+    builder = identity.get("builder")
+    if not isinstance(builder, dict) or builder.get("_target_") not in _BUILDERS:
+        target = builder.get("_target_") if isinstance(builder, dict) else builder
+        raise ValueError(
+            f"Expected classifier=... on the command line for {describe(identity)}: an "
+            f"explainer's file does not choose what code is run. Found {target} in the file."
+        )
+    check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
+    if builder["_target_"] == _BUILT_IN:
+        _check_trained(builder)
+    return builder
+
+
+def _check_trained(builder: dict[str, Any]) -> None:
+    """Refuse what would train the built-in classifier, even over another's file."""
+    parameters = signature(cluttered_digits_classifier).parameters
+    settings = {name: parameters[name].default for name in parameters} | builder
+    del settings["_target_"]
+    path = str(settings.pop("path"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get("settings", "null"))
+    except (OSError, SafetensorError) as error:
+        found = error
+    if found != settings:
+        raise ValueError(
+            f"Expected the built-in classifier with {settings} at {path}. Found {found}. "
+            "classifier=cluttered_digits classifier.path=FILE names another place."
+        )

@@ -1,0 +1,206 @@
+"""Export an explainer as one graph that runs without this package.
+
+python -m saliency_vae.export explainer=DIR format=onnx
+python -m saliency_vae.export explainer=DIR format=torch_export output=explainer.pt2
+python -m saliency_vae.export explainer=OWNER/NAME format=onnx image_size=[224,224]
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from saliency_vae.command import command
+from saliency_vae.configuration import Node
+from saliency_vae.explainer import Explainer, load_explainer
+
+INPUT = "images"
+OUTPUTS = ("mean", "stddev")
+TOLERANCE = 1e-4  # between the exported graph and PyTorch
+_BATCHES = (1, 2, 5)  # that they are compared at
+
+Run = Callable[[Tensor], Sequence[Any]]
+
+
+class MeanAndStddev(nn.Module):
+    """What is exported: images (B, 3, H, W) in [0, 1] to the posterior's mean and stddev.
+
+    Sampling is left out: a graph has no random numbers of its own.
+    """
+
+    def __init__(self, explainer: Explainer) -> None:
+        super().__init__()
+        self.encoder = explainer.encoder
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Explain: mean and stddev, (B, H, W) each, float32."""
+        mean, log_variance = self.encoder(images).float().unbind(1)
+        return mean, (log_variance / 2).exp()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to export.
+
+    Attributes:
+        suffix: Of the file.
+        requires: Optional packages, all of the extra ``onnx``.
+        write: Export a network, with an example of its input, to a file.
+        load: Load the file as a function of a batch of images.
+    """
+
+    suffix: str
+    requires: tuple[str, ...]
+    write: Callable[[nn.Module, Tensor, Path], None]
+    load: Callable[[Path], Run]
+
+
+def _dynamic_batch() -> dict[str, dict[int, Any]]:
+    return {INPUT: {0: Dim("batch", min=1)}}
+
+
+def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
+    torch.onnx.export(
+        network,
+        (example,),
+        path,
+        input_names=[INPUT],
+        output_names=OUTPUTS,
+        opset_version=20,
+        dynamic_shapes=_dynamic_batch(),
+        dynamo=True,
+        external_data=False,  # one file
+        verbose=False,
+    )
+
+
+def _load_onnx(path: Path) -> Run:
+    import onnxruntime  # type: ignore[import-untyped]
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(list(OUTPUTS), {INPUT: images.numpy()})
+
+
+def _write_torch_export(network: nn.Module, example: Tensor, path: Path) -> None:
+    program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_batch())
+    torch.export.save(program, path)
+
+
+def _load_torch_export(path: Path) -> Run:
+    return torch.export.load(path).module()
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "torch_export": Format(".pt2", (), _write_torch_export, _load_torch_export),
+}
+
+
+@command("export", paths=("explainer", "output"))
+def export(config: Node, run: Path) -> None:
+    """Export an explainer as configured, and say what was written.
+
+    Raises:
+        ValueError: If a setting is wrong or the exported graph disagrees with PyTorch.
+    """
+    form = format_of(config["format"])
+    source = Path(config["explainer"])
+    directory = source if source.is_dir() else Path()
+    output = Path(config["output"] or directory / f"explainer{form.suffix}")
+    if output.suffix != form.suffix:
+        raise ValueError(f"Expected output to end in {form.suffix}. Found {output}.")
+    explainer = load_explainer(config["explainer"])
+    height, width = image_size(config["image_size"] or explainer.config.get("image_size"))
+    difference = write_export(explainer, output, form, height=height, width=width)
+    report = (
+        f"{output} ({output.stat().st_size / 1e6:.2f} MB)\n"
+        f"input   {INPUT}: float32 (batch, 3, {height}, {width}) in [0, 1], any batch\n"
+        f"outputs {', '.join(OUTPUTS)}: float32 (batch, {height}, {width})\n"
+        f"largest difference from PyTorch: {difference:.1e}"
+    )
+    print(report)
+
+
+def format_of(name: str) -> Format:
+    """Format by name, with all that it needs installed.
+
+    Raises:
+        ValueError: If there is no such format or a package is missing.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"Expected format {' or '.join(FORMATS)}. Found {name!r}.")
+    missing = [package for package in FORMATS[name].requires if find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"Expected the optional extra onnx for format={name}. "
+            f"Not found: {', '.join(missing)}: pip install 'saliency-vae[onnx]'."
+        )
+    return FORMATS[name]
+
+
+def image_size(size: Sequence[int] | None) -> tuple[int, int]:
+    """Height and width of a list of the two.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if size is None or len(size) != 2:
+        raise ValueError(f"Expected image_size=[HEIGHT,WIDTH]. Found {size}.")
+    return size[0], size[1]
+
+
+def write_export(
+    explainer: Explainer, output: Path, form: Format, *, height: int, width: int
+) -> float:
+    """Export an explainer; the file takes its place once it has been found to be right.
+
+    Args:
+        explainer: In eval mode, on the CPU.
+        output: File to write; its directory is made if needed.
+        form: To write.
+        height: H of the images, >= 16.
+        width: W of the images, >= 16.
+
+    Returns:
+        Largest difference from PyTorch found.
+
+    Raises:
+        ValueError: If it is more than :data:`TOLERANCE`, or the size is too small.
+    """
+    network = MeanAndStddev(explainer).eval()
+    generator = torch.Generator().manual_seed(0)
+    batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCHES]
+    expected = [_answers(network, images) for images in batches]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent, prefix=".export_") as scratch:
+        partial = Path(scratch) / output.name
+        form.write(network, batches[1], partial)  # 1 would be taken for a constant
+        exported = form.load(partial)
+        found = [_answers(exported, images) for images in batches]
+        difference = max(_difference(a, b) for a, b in zip(expected, found, strict=True))
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"Expected the exported graph to agree with PyTorch within {TOLERANCE}. "
+                f"Found a difference of {difference}: nothing was written."
+            )
+        partial.replace(output)
+    return difference
+
+
+@torch.no_grad()
+def _answers(function: Run, images: Tensor) -> Tensor:
+    return torch.stack([torch.as_tensor(answer) for answer in function(images)])
+
+
+def _difference(expected: Tensor, found: Tensor) -> float:
+    return (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
+
+
+if __name__ == "__main__":
+    export()

@@ -1,0 +1,92 @@
+"""How much a mean over images would vary with other images: the paired bootstrap."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_DRAWS = 2**22  # in memory at once
+
+
+class Interval(NamedTuple):
+    """A mean over images and its bootstrap interval, each of the shape of one image's values."""
+
+    mean: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
+    """Mean over images drawn with replacement, many times.
+
+    The same number of images and seed draw the same images: so two methods are compared in pairs.
+
+    Args:
+        values: Per image, (N, ...).
+        resamples: Number of draws of N images.
+        seed: Of the draws.
+
+    Returns:
+        (resamples, ...) float64, on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images = values.detach().cpu().double()
+    number, flat = len(images), images.flatten(1) if images.ndim > 1 else images[:, None]
+    means = []
+    block = max(1, _DRAWS // number)
+    for start in range(0, resamples, block):
+        shape = min(block, resamples - start), number
+        drawn = torch.randint(number, shape, generator=generator)
+        times = torch.zeros(shape, dtype=torch.float64)
+        times.scatter_add_(1, drawn, torch.ones_like(times))
+        means.append(times @ flat / number)
+    return torch.cat(means).view(resamples, *values.shape[1:])
+
+
+def mean_interval(
+    values: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Percentile interval of the mean over images.
+
+    Args:
+        values: Per image, (N, ...), N >= 1, no NaN.
+        level: Of confidence, in (0, 1).
+        resamples: Number of bootstrap resamples.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: If there is no image or a value is NaN.
+    """
+    if len(values) == 0 or values.isnan().any():
+        raise ValueError(
+            f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "
+            f"among values of shape {tuple(values.shape)}."
+        )
+    means = resampled_means(values, resamples=resamples, seed=seed)
+    tail = (1 - level) / 2
+    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return Interval(values.detach().cpu().double().mean(0), low, high)
+
+
+def difference_interval(
+    first: Tensor, second: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Interval of the difference of two methods' means over the same resampled images.
+
+    Args:
+        first: Per image, (N, ...).
+        second: Of the same images in the same order, same shape.
+        level: Of confidence, in (0, 1).
+        resamples: Number of bootstrap resamples.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: If the shapes differ, there is no image or a value is NaN.
+    """
+    if first.shape != second.shape:
+        raise ValueError(
+            "Expected values of the same images. "
+            f"Found shapes {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+    difference = first.double() - second.double()  # the mean of differences, resample by resample
+    return mean_interval(difference, level=level, resamples=resamples, seed=seed)

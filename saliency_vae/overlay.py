@@ -1,0 +1,80 @@
+"""Colouring saliency maps and laying them over images."""
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from torch import Tensor
+
+OPACITY = 0.55  # of a map over an image
+
+Pixels = NDArray[np.uint8]
+
+
+def as_rgb(image: Tensor) -> Pixels:
+    """Pixels (H, W, 3) of an image (3, H, W), uint8 or float in [0, 1].
+
+    Raises:
+        ValueError: If it is not such an image, as a normalised one is not.
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"Expected an image (3, H, W). Found {tuple(image.shape)}.")
+    if image.is_floating_point():
+        low, high = float(image.min()), float(image.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):
+            raise ValueError(
+                "Expected a float image in [0, 1], its normalisation undone. "
+                f"Found values from {low:.3g} to {high:.3g}."
+            )
+        image = (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    elif image.dtype != torch.uint8:
+        raise ValueError(f"Expected an image of type uint8 or float. Found {image.dtype}.")
+    pixels: Pixels = image.permute(1, 2, 0).cpu().numpy()
+    return pixels
+
+
+def limits(values: Tensor) -> tuple[float, float]:
+    """Lowest and highest finite value of a map; zeros if there is none."""
+    finite = values[values.isfinite()]
+    return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
+
+
+def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
+    """Colour a map (H, W) by a named colour map of matplotlib over a scale (low, high).
+
+    Returns:
+        (H, W, 3); the lowest colour where a value is NaN and wherever low = high.
+    """
+    low, high = scale
+    normalised = (values.double() - low) / (high - low if high > low else 1.0)
+    indices = normalised.clamp(0, 1).nan_to_num(0).cpu().numpy()
+    rgb: Pixels = colormaps[colours](indices, bytes=True)[..., :3]
+    return rgb
+
+
+def overlay(
+    image: Tensor, values: Tensor, *, colours: str = "viridis", scale: tuple[float, float]
+) -> Pixels:
+    """Lay a coloured map over an image that stays visible in its own colours.
+
+    Args:
+        image: (3, H, W), uint8 or float in [0, 1].
+        values: (H, W); where it is NaN the image is left as it is.
+        colours: Name of a matplotlib colour map.
+        scale: Values of its two ends.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        ValueError: If the image is not in range or the sizes differ.
+    """
+    pixels = as_rgb(image)
+    if pixels.shape[:2] != tuple(values.shape):
+        raise ValueError(
+            f"Expected a map of the image's size {pixels.shape[:2]}. Found {tuple(values.shape)}."
+        )
+    opacity = OPACITY * values.isfinite().cpu().numpy()[..., None]
+    blended = (1 - opacity) * pixels + opacity * colour(values, colours, scale)
+    result: Pixels = blended.round().astype(np.uint8)
+    return result

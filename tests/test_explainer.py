@@ -1,0 +1,355 @@
+"""Saving, loading, confidence, refinement: what users have of a trained explainer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
+from saliency_vae.explainer import (
+    Explainer,
+    check_loadable,
+    load_explainer,
+    read_config,
+    save_explainer,
+)
+from saliency_vae.refinement import explain_without_training, refine
+from tests.conftest import SIZE, blob_classifier, blobs, objective
+
+UNET = {"_target_": "saliency_vae.encoders.UNet", "channels": [4, 8]}
+PAPER = {"_target_": "saliency_vae.encoders.PaperEncoder", "hidden_channels": [4, 4]}
+
+
+def configuration(**parts: Any) -> dict[str, Any]:
+    """Configuration of a small explainer; parts replace its own."""
+    return {
+        "name": "test",
+        "encoder": UNET,
+        "prior": {
+            "_target_": "saliency_vae.distributions.KroneckerNormal",
+            "_partial_": True,
+            "correlation": 0.9,
+        },
+        "posterior": "mean_field",
+        "topk": {
+            "_target_": "saliency_vae.topk.SoftTopK",
+            "fraction": [0.1, 0.3],
+            "temperature": 0.1,
+        },
+        "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
+        "beta": 0.01,
+        "image_size": [20, 33],
+        **parts,
+    }
+
+
+def trained_explainer(**parts: Any) -> Explainer:
+    """Make an explainer whose batch norms have seen data and whose answers vary."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config(configuration(**parts))
+        for module in explainer.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, 0.5, 2)
+                nn.init.normal_(module.bias)
+        nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.2)
+        for _ in range(5):
+            explainer.train()(torch.rand(4, 3, 24, 24))
+    return explainer.eval()
+
+
+def random_images(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("encoder", [UNET, PAPER])
+@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (3, 3, 21, 34)])
+def test_a_loaded_explainer_answers_as_the_trained_one(
+    tmp_path: Path, encoder: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    trained = trained_explainer(encoder=encoder)
+    save_explainer(trained, tmp_path)
+    loaded = load_explainer(tmp_path)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in loaded.modules())
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    images = random_images(*shape)
+    expected, found = trained(images), loaded(images)
+    assert found.batch_shape + found.event_shape == (shape[0], *shape[2:])
+    torch.testing.assert_close(found.mean, expected.mean, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.stddev, expected.stddev, rtol=0, atol=1e-5)
+    assert found.mean.std() > 0.01
+
+
+def test_what_is_saved_is_what_was_configured(tmp_path: Path) -> None:
+    explainer = trained_explainer(beta=0.25)
+    explainer.config["metrics"] = {"val/loss": 0.5}
+    save_explainer(explainer, tmp_path)
+    assert load_explainer(tmp_path).config == {**explainer.config, "format": 2}
+    save_explainer(load_explainer(tmp_path), tmp_path / "again")
+    again = load_explainer(tmp_path / "again")
+    images = random_images(2, 3, 20, 20)
+    torch.testing.assert_close(again(images).mean, explainer(images).mean, rtol=0, atol=1e-5)
+    assert again.objective().beta == 0.25
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_its_prior_can_be_trained_with_after_inference(tmp_path: Path, family: Family) -> None:
+    save_explainer(trained_explainer(posterior=family), tmp_path)
+    explainer = load_explainer(tmp_path)
+    images = random_images(2, 3, 20, 17)
+    with torch.inference_mode():
+        posterior = explainer(images)
+        prior = explainer.prior(images)
+        kl_divergence(posterior, prior)
+        posterior.rsample((2,)), posterior.inclusion_probability(0.1), posterior.confidence
+    mean = posterior.mean.clone().requires_grad_()
+    log_variance = posterior.log_variance.clone().requires_grad_()
+    assert explainer.prior(images) is prior
+    q = make_posterior(family, mean, log_variance, prior)
+    loss = (kl_divergence(q, prior) + q.rsample().square().sum((-2, -1))).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for leaf in (mean, log_variance):
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+        assert leaf.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_sampling_with_a_generator_repeats_and_touches_nothing_else(family: Family) -> None:
+    posterior = trained_explainer(posterior=family)(random_images(2, 3, 16, 18))
+    state = torch.random.get_rng_state()
+    first, second, other = (
+        posterior.rsample((3,), generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert first.shape == (3, 2, 16, 18)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def written(directory: Path, config: Any) -> Path:
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+MIXTURE = "saliency_vae.perturbations.Mixture"
+EVIL = {"_target_": "pathlib.Path", "_args_": ["x"]}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"perturbation": {"_target_": MIXTURE, "baselines": [EVIL]}},
+        {"perturbation": {"_target_": MIXTURE, "_args_": [[{"_target_": MIXTURE, "a": EVIL}]]}},
+        {"encoder": {"_target_": "saliency_vae.encoders.torch.load", "f": "weights.pt"}},
+        {"encoder": {"_target_": "saliency_vae.encoders.copy.deepcopy", "x": 1}},
+        {"encoder": {**UNET, "channels": EVIL}},
+        {"encoder": {"_target_": ["saliency_vae.encoders.UNet"]}},
+        {"encoder": {"_target_": "saliency_vae.distributions.KroneckerNormal"}},
+        {"prior": EVIL},
+        {"topk": EVIL},
+    ],
+)
+def test_a_file_does_not_choose_what_code_is_run(tmp_path: Path, part: dict[str, Any]) -> None:
+    directory = written(tmp_path, configuration(**part, format=2))
+    with pytest.raises(ValueError, match="to be one of saliency_vae"):
+        read_config(directory)
+
+
+def test_a_file_does_not_run_code_through_an_interpolation(tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    text = f"${{oc.create:{{_target_: os.mkdir, path: {touched}}}}}"
+    encoder = {**UNET, "channels": text}
+    save_explainer(trained_explainer(), tmp_path)
+    directory = written(tmp_path, configuration(encoder=encoder, format=2))
+    with pytest.raises(ValueError, match="without interpolation"):
+        load_explainer(directory)
+    assert not touched.exists()
+
+
+def test_check_loadable_accepts_what_is_allowed() -> None:
+    node = {"_target_": "a.B", "parts": [{"_target_": "a.C", "size": 3, "name": "$x {y}"}]}
+    check_loadable(node, {"a.B", "a.C"}, "here")
+    check_loadable(None, {"a.B"}, "here")
+    with pytest.raises(ValueError, match=r"Expected here to be one of a\.B\. Found a\.C\."):
+        check_loadable(node, {"a.B"}, "here")
+
+
+@pytest.mark.parametrize("found", [1, 3, "2", None])
+def test_another_format_is_refused(tmp_path: Path, found: Any) -> None:
+    save_explainer(trained_explainer(), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    with pytest.raises(ValueError, match="Expected an explainer of format 2"):
+        load_explainer(written(tmp_path, {**config, "format": found}))
+
+
+def error_of_loading(directory: Path) -> str:
+    with pytest.raises(ValueError, match="Expected") as info:
+        load_explainer(directory)
+    message = str(info.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "other"])
+def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
+    save_explainer(trained_explainer(), tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "other":
+        save_explainer(trained_explainer(encoder=PAPER), tmp_path / "other")
+        weights.write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    else:
+        weights.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
+    assert "model.safetensors to hold the encoder" in error_of_loading(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        [1],
+        {},
+        {"format": 2},
+        configuration(format=2, posterior="flat"),
+        configuration(format=2, encoder={"channels": [4]}),
+        configuration(format=2, encoder={**UNET, "chanels": [4]}),
+        configuration(format=2, encoder={**UNET, "_partial_": True}),
+        configuration(format=2, encoder={**UNET, "channels": "???"}),
+        configuration(
+            format=2,
+            prior={
+                "_target_": "saliency_vae.distributions.KroneckerNormal",
+                "height": 4,
+                "width": 4,
+            },
+        ),
+    ],
+)
+def test_a_damaged_configuration_is_one_line(tmp_path: Path, config: Any) -> None:
+    save_explainer(trained_explainer(), tmp_path)
+    assert str(tmp_path) in error_of_loading(written(tmp_path, config))
+
+
+def test_text_that_is_no_json_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    assert str(tmp_path) in error_of_loading(tmp_path)
+    assert "nowhere" in error_of_loading(tmp_path / "nowhere")
+
+
+def posteriors(size: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
+    """Means and log-variances from nearly certain to nearly pure noise."""
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(size, side, side, generator=generator)
+    spread = torch.tensor([0.3, 1.0, 3.0])[:size, None, None]
+    stddev = spread * (0.5 + torch.rand(size, side, side, generator=generator))
+    return mean, 2 * stddev.log()
+
+
+def test_confidence_is_the_expected_overlap_of_sampled_maps() -> None:
+    mean, log_variance = posteriors()
+    k = round(0.1 * mean[0].numel())
+    top = [set(row.argsort(descending=True)[:k].tolist()) for row in mean.flatten(1)]
+    samples = DiagonalNormal(mean, log_variance).rsample(
+        (400,), generator=torch.Generator().manual_seed(1)
+    )
+    overlap = torch.tensor(
+        [
+            [
+                len(top[i] & set(row.argsort(descending=True)[:k].tolist())) / k
+                for i, row in enumerate(sample.flatten(1))
+            ]
+            for sample in samples
+        ]
+    )
+    confidence = DiagonalNormal(mean, log_variance).confidence
+    torch.testing.assert_close(confidence, overlap.mean(0), rtol=0, atol=0.01)
+    assert confidence[0] > confidence[1] > confidence[2] > 0.1
+
+
+def test_confidence_is_between_chance_and_one() -> None:
+    mean, _ = posteriors()
+    certain = DiagonalNormal(mean, torch.full_like(mean, -30.0)).confidence
+    assert (certain <= 1).all()
+    torch.testing.assert_close(certain, torch.ones(3))
+    chance = DiagonalNormal(mean, torch.full_like(mean, 15.0)).confidence
+    torch.testing.assert_close(chance, torch.full((3,), 0.1), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_refinement_lowers_the_objective_of_each_image(family: Family) -> None:
+    explainer = trained_explainer(posterior=family)
+    classifier = blob_classifier()
+    images = blobs(4)
+    state = torch.random.get_rng_state()
+    with torch.inference_mode():
+        refined = explainer.refine(images, classifier, steps=30)
+        again = explainer.refine(images, classifier, steps=30)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (refined.after < refined.before).all()
+    assert torch.equal(refined.posterior.mean, again.posterior.mean)
+    assert type(refined.posterior) is type(explainer(images))
+    assert not refined.posterior.mean.requires_grad
+    # Both are what the objective says with the same eight draws of noise.
+    prior, goal = explainer.prior(images), explainer.objective()
+    for posterior, measured in (
+        (explainer(images), refined.before),
+        (refined.posterior, refined.after),
+    ):
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            draws = [goal(images, posterior, prior, classifier).loss for _ in range(8)]
+        torch.testing.assert_close(measured, torch.stack(draws).mean(0))
+
+
+def test_no_steps_change_nothing_and_fewer_are_refused() -> None:
+    mean = torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    start = DiagonalNormal(mean, torch.zeros_like(mean))
+
+    def refined(steps: int) -> Any:
+        return refine(
+            start,
+            blobs(2),
+            blob_classifier(),
+            objective=objective(),
+            prior=KroneckerNormal(SIZE, SIZE),
+            family="mean_field",
+            steps=steps,
+        )
+
+    result = refined(0)
+    torch.testing.assert_close(result.posterior.mean, mean)
+    torch.testing.assert_close(result.after, result.before)
+    with pytest.raises(ValueError, match=r"Expected refine_steps >= 0\. Found -1\."):
+        refined(-1)
+
+
+def squares() -> tuple[Tensor, Tensor]:
+    """Dark images with one bright square in each quarter in turn; where it is, (4, H, W) bool."""
+    region = torch.zeros(4, SIZE, SIZE, dtype=torch.bool)
+    for index, (top, left) in enumerate(((1, 2), (2, 10), (10, 1), (9, 9))):
+        region[index, top : top + 5, left : left + 5] = True
+    noise = 0.2 * random_images(4, 3, SIZE, SIZE)
+    return noise + 0.7 * region[:, None], region
+
+
+def test_an_explanation_without_training_finds_the_region_that_decides() -> None:
+    images, region = squares()
+    classifier = blob_classifier()
+    assert classifier(images).argmax(-1).tolist() == [0, 1, 2, 3]
+    state = torch.random.get_rng_state()
+    result = explain_without_training(images, classifier, objective=objective(), steps=60)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert (result.after < result.before).all()
+    mean = result.posterior.mean
+    best = mean.flatten(1).argmax(1, keepdim=True)
+    assert region.flatten(1).gather(1, best).all()
+    # Keeping as many pixels as the square has keeps mostly its own; chance is 0.1.
+    top = result.posterior.topk_mask(25 / SIZE**2)
+    assert ((top & region).sum((1, 2)) / 25 > 0.6).all()

@@ -1,0 +1,92 @@
+"""Bootstrap intervals against a loop, theory and coverage."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binom  # type: ignore[import-untyped]
+from torch import Tensor
+
+from saliency_vae.metrics import bootstrap
+from saliency_vae.metrics.bootstrap import difference_interval, mean_interval, resampled_means
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_means_equal_a_loop() -> None:
+    values = draw(0, 17, 2, 3)
+    generator = torch.Generator().manual_seed(5)
+    drawn = torch.randint(17, (40, 17), generator=generator)
+    loop = torch.stack([values[images].double().mean(0) for images in drawn])
+    torch.testing.assert_close(resampled_means(values, resamples=40, seed=5), loop)
+
+
+def test_blocks_bound_memory_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = draw(0, 17)
+    whole = resampled_means(values, resamples=41, seed=5)
+    monkeypatch.setattr(bootstrap, "_DRAWS", 100)  # 5 resamples a block
+    torch.testing.assert_close(resampled_means(values, resamples=41, seed=5), whole)
+    assert whole.shape == (41,)
+
+
+def test_interval_is_that_of_theory() -> None:
+    values = 3 + 2 * draw(0, 1000)
+    interval = mean_interval(values)
+    half = 1.96 * float(values.std()) / math.sqrt(1000)
+    assert float(interval.mean) == pytest.approx(float(values.mean()), rel=1e-6)
+    assert float(interval.mean - interval.low) == pytest.approx(half, rel=0.1)
+    assert float(interval.high - interval.mean) == pytest.approx(half, rel=0.1)
+
+
+def test_percentiles_of_hits_are_those_of_the_binomial() -> None:
+    hits = torch.arange(50) < 20  # each resample's hits are Binomial(50, 0.4)
+    interval = mean_interval(hits, resamples=20_000)
+    assert float(interval.mean) == pytest.approx(0.4)
+    low, high = binom.ppf([0.025, 0.975], 50, 0.4) / 50
+    assert float(interval.low) == pytest.approx(low, abs=0.021)
+    assert float(interval.high) == pytest.approx(high, abs=0.021)
+
+
+def test_covers_the_true_mean_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(200):
+        interval = mean_interval(draw(seed, 60), resamples=400, seed=seed)
+        covered += bool(interval.low <= 0 <= interval.high)
+    assert 0.89 <= covered / 200 <= 0.985
+
+
+def test_methods_are_compared_in_pairs() -> None:
+    hard = 10 * draw(0, 300)  # images differ far more than the methods
+    first, second = hard + 0.1 + 0.1 * draw(1, 300), hard
+    interval = difference_interval(first, second)
+    assert 0.05 < float(interval.low) < float(interval.mean) < float(interval.high) < 0.15
+    means = resampled_means(torch.stack([first, second], 1))
+    apart = resampled_means(first) - resampled_means(second)
+    torch.testing.assert_close(means[:, 0] - means[:, 1], apart)
+    expected = apart.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    torch.testing.assert_close(
+        torch.stack([interval.low, interval.high]), expected, atol=1e-6, rtol=0
+    )
+
+
+def test_seed_decides() -> None:
+    values = draw(0, 50)
+    assert mean_interval(values, seed=3) == mean_interval(values, seed=3)
+    assert mean_interval(values, seed=3) != mean_interval(values, seed=4)
+
+
+def test_level_widens() -> None:
+    values = draw(0, 50)
+    wide, narrow = mean_interval(values, level=0.99), mean_interval(values, level=0.5)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_refuses_nan_nothing_and_other_images() -> None:
+    with pytest.raises(ValueError, match=r"^Expected at least one image and no NaN\. Found 1 NaN"):
+        mean_interval(torch.tensor([1.0, math.nan]))
+    with pytest.raises(ValueError, match=r"^Expected at least one image .* shape \(0,\)\.$"):
+        mean_interval(torch.empty(0))
+    with pytest.raises(ValueError, match=r"^Expected values of the same images\."):
+        difference_interval(torch.zeros(3), torch.zeros(4))
