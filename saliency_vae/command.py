@@ -100,6 +100,8 @@ def one_line(error: Exception) -> str:
         return _unknown_key(cause)
     elif isinstance(error, OverrideParseException):
         return f"Expected KEY=VALUE as Hydra writes it. Found {error.override} ({cause})."
+    if cause is not None and str(error).startswith("Error merging override"):
+        error = ValueError(f"{error}: {cause}")
     text = str(error).replace("\nTo append to your config use", " To add it use")
     return " ".join(text.split())
 

@@ -103,10 +103,38 @@ class ExportConfig:
     image_size: list[int] | None = None
 
 
+@dataclass
+class EvaluateConfig:
+    """Top level of ``conf/evaluate.yaml``, where each key is explained."""
+
+    explainer: str = MISSING
+    data: Node = field(default_factory=dict)
+    classifier: Node | None = None
+    baselines: Node = field(default_factory=dict)
+    methods: list[str] | None = None
+    limit: int | None = None
+    steps: int = 24
+    removal: list[str] = field(default_factory=lambda: ["blur"])
+    tolerance: float = 0.0
+    annotations: str | None = None
+    gallery: int = 8
+    reference_images: int = 32
+    reference_runs: int = 3
+    ensemble: list[str] = field(default_factory=list)
+    robustness_images: int = 0
+    randomised: str | None = None
+    batch_size: int = 50
+    num_workers: int = 0
+    device: str = "auto"
+    force: bool = False
+    seed: int = 0
+
+
 def register_schemas() -> None:
     """Make the schemas known to Hydra."""
     ConfigStore.instance().store(name="train_schema", node=TrainConfig)
     ConfigStore.instance().store(name="explain_schema", node=ExplainConfig)
+    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
     ConfigStore.instance().store(name="export_schema", node=ExportConfig)
 
 

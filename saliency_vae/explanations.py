@@ -154,7 +154,7 @@ def explain_batch(
         refine_steps: Gradient steps on each explanation by itself.
         seed: Of the refinement's noise.
     """
-    pixels = torch.from_numpy(np.stack([view.pixels for view in views]))
+    pixels = torch.stack([torch.from_numpy(view.pixels) for view in views])
     images = pixels.to(classifier.mean.device).float() / 255
     objective = None
     if refine_steps:
@@ -239,7 +239,7 @@ class Outputs:
         with replacing(self.npz(view.name)) as file:
             np.savez_compressed(file, **arrays(explanation, preprocessing))
         with replacing(self.panel(view.name)) as file:
-            draw_panel(panel(explanation, preprocessing)).save(file, format="PNG")
+            draw_panel(panel(explanation, preprocessing)).save(file, format="PNG", compress_level=1)
         entry(
             view.name,
             explanation.image,

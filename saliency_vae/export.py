@@ -180,7 +180,7 @@ def write_export(
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=".export_") as scratch:
         partial = Path(scratch) / output.name
-        form.write(network, batches[1], partial)  # 1 would be taken for a constant
+        form.write(network, batches[1], partial)  # a batch of 1 may be taken for a constant
         exported = form.load(partial)
         found = [_answers(exported, images) for images in batches]
         difference = max(_difference(a, b) for a, b in zip(expected, found, strict=True))

@@ -115,7 +115,8 @@ class _Sheet:
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
-        self.picture.paste(_resized(image, (width, height)), (left, _HEADER))
+        corner = left + (self.width - width) // 2, _HEADER + (self.height - height) // 2
+        self.picture.paste(_resized(image, (width, height)), corner)
 
     def colour_bar(self, column: int, colours: str, scale: tuple[float, float]) -> None:
         left, top = self._left(column), self._below

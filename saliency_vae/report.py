@@ -1,7 +1,6 @@
 """The report of an evaluation: one HTML file that needs nothing else."""
 
 import base64
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -40,7 +39,7 @@ def write_report(results: Results, figures: Mapping[str, Figure], path: Path) ->
     )
     partial = path.with_suffix(".partial")
     partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _rows(results: Results) -> list[dict[str, object]]:

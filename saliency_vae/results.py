@@ -18,11 +18,13 @@ class Quality:
 
     Attributes:
         title: Column heading.
+        short: The same where there is little room.
         higher_is_better: Direction.
         explanation: What it measures, one sentence.
     """
 
     title: str
+    short: str
     higher_is_better: bool
     explanation: str
 
@@ -30,31 +32,45 @@ class Quality:
 QUALITIES: dict[str, Quality] = {
     "insertion": Quality(
         "Insertion AUC",
+        "ins",
         True,
         "Probability of the predicted class while pixels are put into the baseline, most salient "
         "first; area under the curve.",
     ),
     "deletion": Quality(
-        "Deletion AUC", False, "The same while pixels are taken away from the image."
+        "Deletion AUC", "del", False, "The same while pixels are taken away from the image."
     ),
     "agreement_5": Quality(
-        "Agreement 5 %", True, "Images whose decision stays when only 5 % of the pixels are kept."
+        "Agreement 5 %",
+        "5 %",
+        True,
+        "Images whose decision stays when only 5 % of the pixels are kept.",
     ),
-    "agreement_10": Quality("Agreement 10 %", True, "The same with 10 % kept."),
-    "agreement_20": Quality("Agreement 20 %", True, "The same with 20 % kept."),
+    "agreement_10": Quality("Agreement 10 %", "10 %", True, "The same with 10 % kept."),
+    "agreement_20": Quality("Agreement 20 %", "20 %", True, "The same with 20 % kept."),
     "pointing_game": Quality(
-        "Pointing game", True, "Images whose most salient pixel lies on the true object."
+        "Pointing game", "point", True, "Images whose most salient pixel lies on the true object."
     ),
     "iou": Quality(
-        "IoU", True, "Intersection over union of the true mask and as many most salient pixels."
+        "IoU",
+        "IoU",
+        True,
+        "Intersection over union of the true mask and as many most salient pixels.",
     ),
-    "relevance_mass": Quality("Relevance mass", True, "Share of positive saliency on the mask."),
+    "relevance_mass": Quality(
+        "Relevance mass", "mass", True, "Share of positive saliency on the mask."
+    ),
     "relevance_rank": Quality(
-        "Relevance rank", True, "Share of the most salient pixels, as many as the mask has, on it."
+        "Relevance rank",
+        "rank",
+        True,
+        "Share of the most salient pixels, as many as the mask has, on it.",
     ),
-    "sparsity": Quality("Sparsity", True, "Gini index of the map; a property, not a merit."),
-    "infidelity": Quality("Infidelity", False, "Captum's, noise perturbation."),
-    "sensitivity": Quality("Max-sensitivity", False, "Captum's: change under small noise."),
+    "sparsity": Quality(
+        "Sparsity", "Gini", True, "Gini index of the map; a property, not a merit."
+    ),
+    "infidelity": Quality("Infidelity", "infid", False, "Captum's, noise perturbation."),
+    "sensitivity": Quality("Max-sensitivity", "sens", False, "Captum's: change under small noise."),
 }
 
 
@@ -97,7 +113,11 @@ class Results:
     def save(self, directory: Path) -> None:
         """Write ``metrics.csv``, ``metrics.json`` and ``curves.npz``."""
         rows = [
-            {"method": method, "metric": metric, **vars(self.interval(metric, method))}
+            {
+                "method": method,
+                "metric": metric,
+                **{k: float(v) for k, v in self.interval(metric, method)._asdict().items()},
+            }
             for metric in self.values
             for method in self.values[metric]
         ]
@@ -127,4 +147,4 @@ class Results:
             for metric, by_method in self.values.items()
             for method, value in by_method.items()
         }
-        np.savez_compressed(directory / "curves.npz", **arrays, **values)
+        np.savez_compressed(directory / "curves.npz", allow_pickle=False, **arrays, **values)

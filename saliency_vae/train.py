@@ -27,6 +27,7 @@ from saliency_vae.configuration import Node
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
+from saliency_vae.model_card import FIGURE
 from saliency_vae.module import VariationalSaliency
 from saliency_vae.objective import Objective
 from saliency_vae.resume import checkpoint_path, with_overrides_of_run
@@ -114,14 +115,16 @@ def finish(
             "version": __version__,
             "metrics": metrics,
         }
+        figure = run / FIGURE
+        save_figure(draw_explanations(module, shown, number=8), figure)
+        module.explainer.figure = figure
         save_explainer(module.explainer, run / "explainer")
-        save_figure(draw_explanations(module, shown, number=8), run / "explanations.png")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()  # says its last words before ours
         Console().print(metrics_table(metrics))
         print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
-        print(run / "explanations.png")
+        print(figure)
     trainer.strategy.barrier()
     return metrics
 

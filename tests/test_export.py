@@ -21,7 +21,8 @@ HEIGHT, WIDTH = 20, 33
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    save_explainer(trained_explainer(image_size=[HEIGHT, WIDTH]), tmp_path / "explainer")
+    explainer = trained_explainer(encoder=PAPER, image_size=[HEIGHT, WIDTH])
+    save_explainer(explainer, tmp_path / "explainer")
     return tmp_path / "explainer"
 
 

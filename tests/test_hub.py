@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from huggingface_hub import HfApi, ModelCard, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from markdown_it import MarkdownIt
+from omegaconf import OmegaConf
 
 from saliency_vae import Explainer, load_explainer
 from saliency_vae.explainer import save_explainer
@@ -191,7 +191,7 @@ def rendered(card: str) -> str:
 
 def test_the_card_says_what_the_configuration_does() -> None:
     card = model_card(FACTS, figure=True)
-    header = yaml.safe_load(card.split("---\n")[1])
+    header = OmegaConf.create(card.split("---\n")[1])
     assert header == {
         "library_name": "saliency_vae",
         "license": "apache-2.0",

@@ -68,7 +68,7 @@ def test_refuses_a_missing_file_and_other_encodings(tmp_path: Path) -> None:
         read_boxes(tmp_path / "missing.xml")
     path = tmp_path / "wide.xml"
     path.write_bytes(('<?xml version="1.0" encoding="utf-16"?>' + ANNOTATION).encode("utf-16"))
-    with pytest.raises(ValueError, match="^Expected an ILSVRC annotation"):
+    with pytest.raises(ValueError, match=r"^Expected an ILSVRC annotation"):
         read_boxes(path)
 
 

@@ -26,10 +26,9 @@ B, H, W = 4, 7, 9
 def classifier(output: Output = "softmax", classes: int = 5) -> FrozenClassifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * (H - 2) * (W - 2), classes)
-        )
-    network[3].weight.data.mul_(8)
+        head = nn.Linear(8 * (H - 2) * (W - 2), classes)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), head)
+    head.weight.data.mul_(8)
     return FrozenClassifier(network, name="random", mean=(0.4,) * 3, std=(0.2,) * 3, output=output)
 
 

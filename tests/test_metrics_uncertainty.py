@@ -41,7 +41,7 @@ def test_ranks(seed: int, levels: int, n: int) -> None:
     np.testing.assert_array_equal(ranks, rankdata(values.flatten(1), axis=1))
     descending = descending_rank(values).flatten(1)
     for row, position in zip(values.flatten(1).tolist(), descending.tolist(), strict=True):
-        order = sorted(range(2 * n), key=lambda i: -row[i])  # noqa: B023 (used at once)
+        order = sorted(range(2 * n), key=lambda i: -row[i])
         assert [position[i] for i in order] == list(range(2 * n))
 
 
@@ -100,7 +100,7 @@ def test_ause_against_a_loop() -> None:
     for e, u, found in zip(
         error.tolist(), uncertainty.tolist(), ause(error, uncertainty), strict=True
     ):
-        by_uncertainty = [e[i] for i in sorted(range(40), key=lambda i: u[i])]  # noqa: B023
+        by_uncertainty = [e[i] for i in sorted(range(40), key=lambda i: u[i])]
         gaps = []
         for twentieth in range(20):
             kept = 40 - 2 * twentieth

@@ -9,7 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.data.images import ImageFiles
 from saliency_vae.preprocessing import Preprocessing
 
 
@@ -61,6 +64,44 @@ def boxes_mask(boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
         canvas[top : bottom + 1, left : right + 1] = 255
     view = replace(preprocessing, interpolation="nearest")(Image.fromarray(canvas))
     return view[0] > 0
+
+
+class WithBoxes(Dataset[Batch]):
+    """Image files with the true masks that their annotations give.
+
+    Args:
+        images: Image files, or the first of them.
+        annotations: Directory that holds ``<name of the image>.xml``, however deep.
+        preprocessing: Of the images.
+
+    Raises:
+        ValueError: If the images are no files, or an image has no annotation.
+    """
+
+    def __init__(
+        self, images: Dataset[Batch], annotations: Path, preprocessing: Preprocessing
+    ) -> None:
+        files = images.dataset if isinstance(images, Subset) else images
+        if not isinstance(files, ImageFiles):
+            raise ValueError(f"Expected annotations of image files. Found {type(files).__name__}.")
+        self.images = images
+        self.preprocessing = preprocessing
+        found = {path.stem: path for path in annotations.rglob("*.xml")}
+        number = len(images)  # type: ignore[arg-type]
+        missing = [path for path in files.paths[:number] if path.stem not in found]
+        if missing:
+            raise ValueError(
+                f"Expected an annotation below {annotations} for each image. Not found for "
+                f"{len(missing)}, such as {missing[0].name}."
+            )
+        self.annotations = [found[path.stem] for path in files.paths[:number]]
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Batch:
+        mask = boxes_mask(read_boxes(self.annotations[index]), self.preprocessing)
+        return {"image": self.images[index]["image"], "mask": mask}
 
 
 def _number(node: ElementTree.Element, name: str) -> int:

@@ -1,0 +1,194 @@
+"""An explainer explains its own classifier, and its file chooses no code."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from saliency_vae import digit_classifier
+from saliency_vae.classifiers import FrozenClassifier, describe, torchvision_classifier
+from saliency_vae.digit_classifier import cluttered_digits_classifier
+from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.encoders import UNet
+from saliency_vae.explained_classifier import explained_classifier
+from saliency_vae.explainer import Explainer
+
+BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
+Record = dict[str, Any]
+
+
+def custom_network() -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 3))
+
+
+def explainer_of(record: Any) -> Explainer:
+    explainer = Explainer(UNet([4, 8]), prior=KroneckerNormal)
+    explainer.config["classifier"] = record
+    return explainer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FrozenClassifier, Record]]:
+    """Built-in classifier, trained for seconds, and how an explainer records it."""
+    path = tmp_path_factory.mktemp("classifier") / "digits.safetensors"
+    arguments = {"path": str(path), "image_size": 32, "train_size": 64, "epochs": 1, "seed": 0}
+    classifier = cluttered_digits_classifier(**arguments)  # type: ignore[arg-type]
+    yield classifier, {**classifier.identity(), "builder": {"_target_": BUILT_IN, **arguments}}
+
+
+Trained = tuple[FrozenClassifier, Record]
+
+
+@pytest.fixture(autouse=True)
+def no_training(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digit_classifier, "_train", lambda *_: pytest.fail("it was trained"))
+
+
+def with_builder(record: Record, **changes: Any) -> Record:
+    return {**record, "builder": {**record["builder"], **changes}}
+
+
+def custom(tmp_path: Path, seed: int = 0, **arguments: Any) -> Record:
+    torch.manual_seed(seed)
+    path = tmp_path / f"{seed}.safetensors"
+    save_file(custom_network().state_dict(), path)
+    return {
+        "_target_": "saliency_vae.classifiers.custom_classifier",
+        "module": f"{__name__}.custom_network",
+        "weights": str(path),
+        **arguments,
+    }
+
+
+def build(node: Record) -> FrozenClassifier:
+    from hydra.utils import instantiate
+
+    classifier: FrozenClassifier = instantiate(node, _convert_="all")
+    return classifier
+
+
+def test_the_recorded_classifier_is_built(trained: Trained) -> None:
+    classifier, record = trained
+    found = explained_classifier(explainer_of(record))
+    assert found.identity() == classifier.identity()
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(found(images), classifier(images))
+
+
+def test_a_record_that_went_through_json_is_built(trained: Trained) -> None:
+    record = json.loads(json.dumps(trained[1]))
+    assert explained_classifier(explainer_of(record)).identity() == trained[0].identity()
+
+
+def test_a_torchvision_classifier_is_built_from_its_record() -> None:
+    torch.manual_seed(0)
+    node = {
+        "_target_": "saliency_vae.classifiers.torchvision_classifier",
+        "name": "squeezenet1_1",
+        "weights": None,
+        "output": "sigmoid",
+    }
+    record = {
+        **torchvision_classifier("squeezenet1_1", None, "sigmoid").identity(),
+        "builder": node,
+    }
+    torch.manual_seed(0)
+    assert explained_classifier(explainer_of(record)).output == "sigmoid"
+
+
+def test_another_classifier_is_refused_with_both_named(tmp_path: Path) -> None:
+    own, other = custom(tmp_path, seed=1), custom(tmp_path, seed=2)
+    explainer = explainer_of({**build(own).identity(), "builder": own})
+    with pytest.raises(ValueError, match="another sha256") as refused:
+        explained_classifier(explainer, other)
+    for node in (own, other):
+        assert describe(build(node).identity()) in str(refused.value)
+    assert "force=true" in str(refused.value)
+    assert explained_classifier(explainer, own).identity() == build(own).identity()
+    forced = explained_classifier(explainer, other, force=True)
+    assert forced.identity() == build(other).identity()
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [("mean", [0.5, 0.5, 0.5]), ("std", [0.25, 0.25, 0.25]), ("output", "sigmoid")],
+)
+def test_the_same_weights_used_otherwise_are_another_classifier(
+    argument: str, value: Any, tmp_path: Path
+) -> None:
+    explainer = explainer_of(build(custom(tmp_path)).identity())
+    other = custom(tmp_path, **{argument: value})
+    with pytest.raises(ValueError, match=f"another {argument}"):
+        explained_classifier(explainer, other)
+    assert explained_classifier(explainer, other, force=True).identity()[argument] == value
+
+
+def test_a_recorded_classifier_of_ones_own_must_be_named(tmp_path: Path) -> None:
+    own = custom(tmp_path)
+    explainer = explainer_of({**build(own).identity(), "builder": own})
+    for force in (False, True):
+        with pytest.raises(ValueError, match="classifier=.* on the command line"):
+            explained_classifier(explainer, force=force)
+    assert explained_classifier(explainer, own).name.endswith("custom_network")
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        None,
+        "os.getcwd",
+        {},
+        {"_target_": "os.mkdir", "path": "made"},
+        {
+            "_target_": "saliency_vae.classifiers.torchvision_classifier",
+            "name": {"_target_": "os.mkdir", "path": "made"},
+        },
+        {"_target_": BUILT_IN, "path": [{"_target_": "os.mkdir", "path": "made"}]},
+        {"_target_": BUILT_IN, "path": "${oc.env:HOME}"},
+    ],
+    ids=["none", "text", "empty", "code", "code inside", "code deep inside", "interpolation"],
+)
+def test_a_file_chooses_no_code(
+    builder: Any, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^Expected .* Found "):
+        explained_classifier(explainer_of({**trained[1], "builder": builder}), force=True)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("changes", [{"train_size": 65}, {"image_size": 48}, {"epochs": 2}])
+def test_a_file_trains_and_overwrites_nothing(changes: Record, trained: Trained) -> None:
+    path = Path(trained[1]["builder"]["path"])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"classifier\.path=FILE"):
+        explained_classifier(explainer_of(with_builder(trained[1], **changes)))
+    assert path.read_bytes() == before
+
+
+def test_missing_or_foreign_weights_are_one_error_and_stay(
+    trained: Trained, tmp_path: Path
+) -> None:
+    text, foreign = tmp_path / "text.safetensors", tmp_path / "foreign.safetensors"
+    text.write_text("mine")
+    save_file({"mine": torch.ones(1)}, foreign)
+    for path in (tmp_path / "nowhere/x.safetensors", tmp_path, text, foreign):
+        record = with_builder(trained[1], path=str(path))
+        with pytest.raises(ValueError, match=f"at {path}") as refused:
+            explained_classifier(explainer_of(record))
+        assert "\n" not in str(refused.value)
+    assert text.read_text() == "mine"
+    assert load_file(foreign)["mine"] == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("record", [None, "resnet50", {"name": "x"}, {}])
+def test_an_explainer_must_say_what_it_explains(record: Any, tmp_path: Path) -> None:
+    for node in (None, custom(tmp_path)):
+        with pytest.raises(ValueError, match="records its classifier's identity"):
+            explained_classifier(explainer_of(record), node, force=True)
