@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Classifier, its explainer, the evaluation: on built-in data, into a directory of its own.
+demo: RUN := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 demo: .venv/installed
-	$(BIN)/python -m saliency_vae.train experiment=cluttered_digits
+	$(BIN)/python -m saliency_vae.train experiment=cluttered_digits hydra.run.dir=$(RUN)
+	$(BIN)/python -m saliency_vae.evaluate explainer=$(RUN)/explainer data=cluttered_digits \
+	    limit=100 reference_images=16 hydra.run.dir=$(RUN)/evaluation
 
 test: .venv/installed
 	$(BIN)/python -m pytest

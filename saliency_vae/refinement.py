@@ -45,8 +45,9 @@ def refine(
     prior: SaliencyPrior,
     family: Family,
     steps: int,
-    lr: float = 0.05,
+    lr: float = 0.02,
     samples: int = 4,
+    anneal: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> Refinement:
@@ -65,6 +66,7 @@ def refine(
         steps: Adam steps, >= 0.
         lr: Of Adam.
         samples: Maps drawn for each image and step.
+        anneal: Let the temperature of the top-k fall to its final value in the first half.
         seed: Of the noise; torch's own random numbers stay as they were.
         progress: Show a progress bar.
 
@@ -95,13 +97,15 @@ def refine(
 
         def measure() -> Tensor:
             torch.manual_seed(seed)
+            objective.topk.anneal(1.0)
             with torch.no_grad():
                 return loss(_EVALUATIONS)
 
         before = measure()
         optimizer = torch.optim.Adam([offset, log_variance], lr=lr)
         torch.manual_seed(seed + 1)
-        for _ in trange(steps, desc="Refining", disable=not progress, leave=False):
+        for step in trange(steps, desc="Refining", disable=not progress, leave=False):
+            objective.topk.anneal(2 * step / steps if anneal else 1.0)
             optimizer.zero_grad()
             loss(samples).sum().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -131,7 +135,8 @@ def explain_without_training(
         steps: Adam steps.
         prior: p(s) over maps (H, W); exponential with correlation 0.9 by default.
         family: Of the posterior: ``mean_field`` or ``correlated``.
-        objective: By default that of the built-in experiment, with a blur of H / 6 pixels.
+        objective: By default that of the built-in experiment, with a blur of H / 6 pixels and a
+            final temperature of 0.1.
         lr: Of Adam.
         samples: Maps drawn for each image and step.
         seed: Of the noise.
@@ -141,7 +146,8 @@ def explain_without_training(
     if prior is None:
         prior = KroneckerNormal(height, width, device=images.device)
     if objective is None:
-        objective = Objective(SoftTopK((0.05, 0.3), temperature=0.03), Blur(height / 6), beta=0.1)
+        topk = SoftTopK((0.05, 0.3), temperature=0.1, initial_temperature=0.3)
+        objective = Objective(topk, Blur(height / 6), beta=0.1)
     # The member of the family that is nearest to the prior.
     variance = 1 / prior.precision_diagonal if family == "mean_field" else prior.variance
     mean = torch.zeros_like(images[:, 0])
@@ -156,6 +162,7 @@ def explain_without_training(
         steps=steps,
         lr=lr,
         samples=samples,
+        anneal=True,
         seed=seed,
         progress=progress,
     )

@@ -1,12 +1,14 @@
-"""What an evaluation found: per-image values of every method, on the same images."""
+"""What an evaluation found: values of every method for each image, the images being the same."""
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from saliency_vae.metrics.bootstrap import Interval, mean_interval
@@ -14,22 +16,27 @@ from saliency_vae.metrics.bootstrap import Interval, mean_interval
 
 @dataclass(frozen=True)
 class Quality:
-    """A metric of the ranking table.
+    """A metric, as tables name it.
 
     Attributes:
         title: Column heading.
         short: The same where there is little room.
-        higher_is_better: Direction.
+        higher_is_better: Direction; None for a property that is no merit.
         explanation: What it measures, one sentence.
     """
 
     title: str
     short: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     explanation: str
 
+    @property
+    def arrow(self) -> str:
+        """Where the better values are."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
 
-QUALITIES: dict[str, Quality] = {
+
+_QUALITIES: dict[str, Quality] = {
     "insertion": Quality(
         "Insertion AUC",
         "ins",
@@ -42,14 +49,17 @@ QUALITIES: dict[str, Quality] = {
     ),
     "agreement_5": Quality(
         "Agreement 5 %",
-        "5 %",
+        "5%",
         True,
-        "Images whose decision stays when only 5 % of the pixels are kept.",
+        "Share of the images whose decision stays when only 5 % of the pixels are kept.",
     ),
-    "agreement_10": Quality("Agreement 10 %", "10 %", True, "The same with 10 % kept."),
-    "agreement_20": Quality("Agreement 20 %", "20 %", True, "The same with 20 % kept."),
+    "agreement_10": Quality("Agreement 10 %", "10%", True, "The same with 10 % kept."),
+    "agreement_20": Quality("Agreement 20 %", "20%", True, "The same with 20 % kept."),
     "pointing_game": Quality(
-        "Pointing game", "point", True, "Images whose most salient pixel lies on the true object."
+        "Pointing game",
+        "point",
+        True,
+        "Share of the images whose most salient pixel lies on the true object.",
     ),
     "iou": Quality(
         "IoU",
@@ -58,20 +68,97 @@ QUALITIES: dict[str, Quality] = {
         "Intersection over union of the true mask and as many most salient pixels.",
     ),
     "relevance_mass": Quality(
-        "Relevance mass", "mass", True, "Share of positive saliency on the mask."
+        "Relevance mass", "mass", True, "Share of the positive saliency that lies on the true mask."
     ),
     "relevance_rank": Quality(
         "Relevance rank",
         "rank",
         True,
-        "Share of the most salient pixels, as many as the mask has, on it.",
+        "Share of the true mask among as many most salient pixels.",
     ),
     "sparsity": Quality(
-        "Sparsity", "Gini", True, "Gini index of the map; a property, not a merit."
+        "Sparsity", "Gini", None, "Gini index of the map: a property, not a merit."
     ),
-    "infidelity": Quality("Infidelity", "infid", False, "Captum's, noise perturbation."),
-    "sensitivity": Quality("Max-sensitivity", "sens", False, "Captum's: change under small noise."),
+    "own_mask": Quality(
+        "Own mask",
+        "own",
+        True,
+        "Agreement when 10 % are kept, less the agreement when the other images' masks are laid "
+        "over the image: a mask that carries the class by its shape gains nothing.",
+    ),
+    "infidelity": Quality(
+        "Infidelity",
+        "infid",
+        False,
+        "Captum's: how far the map is from predicting what noise does to the probability.",
+    ),
+    "sensitivity": Quality(
+        "Max-sensitivity",
+        "sens",
+        False,
+        "Captum's: how much the map changes under noise too small to see.",
+    ),
 }
+_TITLES = {
+    "grad_cam": "Grad-CAM",
+    "input_x_gradient": "input × gradient",
+    "rise": "RISE",
+    "smoothgrad": "SmoothGrad",
+    "vargrad": "VarGrad",
+    "per_image": "per-image optimisation",
+}
+
+
+def quality(metric: str) -> Quality:
+    """Describe a metric; ``insertion_zero`` is insertion over another baseline than the first."""
+    if metric in _QUALITIES:
+        return _QUALITIES[metric]
+    kind, _, removal = metric.rpartition("_")
+    of_first = _QUALITIES[kind]
+    return replace(
+        of_first,
+        title=f"{of_first.title}, {removal}",
+        short=f"{of_first.short} {removal}",
+        explanation=f"{of_first.title} over the {removal} baseline.",
+    )
+
+
+def title(method: str) -> str:
+    """Name a method as people write it."""
+    return _TITLES.get(method, method.replace("_", " "))
+
+
+Verdict = Literal["better", "level", "worse", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence that says what was found.
+
+    Attributes:
+        verdict: On ours; ``note`` where nothing is compared.
+        text: The sentence, its numbers included.
+    """
+
+    verdict: Verdict
+    text: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number on the uncertainty.
+
+    Attributes:
+        name: What was measured.
+        interval: Its mean and 95 % bootstrap interval over images.
+        meaning: What it says.
+        ours: Whether it is of our uncertainty rather than a control.
+    """
+
+    name: str
+    interval: Interval
+    meaning: str
+    ours: bool
 
 
 @dataclass
@@ -79,21 +166,33 @@ class Results:
     """Values of methods on the same images.
 
     Attributes:
-        values: Metric, then method, to per-image values (N,).
-        curves: ``insertion`` or ``deletion``, then method, to curves (N, steps + 1).
+        seed: Of the bootstrap.
+        values: Metric, then method, to its values per image, (N,).
+        curves: Such as ``insertion`` and ``deletion_mean``, then method, to curves (N, points).
         seconds: Method to seconds an image.
-        memory: Method to the peak of tensor memory in bytes, an image.
-        uncertainty: Findings about uncertainty by name: plain numbers and lists.
-        about: How it was found: command, versions, hardware, N, seeds.
+        memory: Method to the peak of tensor memory in bytes, one image.
+        controls: Methods that need no classifier, or are blurred: what any method must beat.
+        oracles: Methods that know the true masks: no rivals.
+        findings: Where ours stands.
+        uncertainty_findings: What ours is worth as an uncertainty.
+        uncertainty: The numbers behind them.
+        uncertainty_curves: Points of the figures on it, by figure and line.
+        about: How it was found: command, versions, hardware and so on.
         left_out: What could not be measured, and why.
     """
 
+    seed: int = 0
     values: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     curves: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
-    uncertainty: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
+    controls: set[str] = field(default_factory=set)
+    oracles: set[str] = field(default_factory=set)
+    findings: list[Finding] = field(default_factory=list)
+    uncertainty_findings: list[Finding] = field(default_factory=list)
+    uncertainty: list[Row] = field(default_factory=list)
+    uncertainty_curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -101,50 +200,93 @@ class Results:
         """Names of the methods, in the order they were measured."""
         return list(self.seconds)
 
-    def interval(self, metric: str, method: str) -> Interval:
-        """Mean over the images and its 95 % bootstrap interval."""
-        return mean_interval(self.values[metric][method], seed=self.about["seed"])
+    @property
+    def images(self) -> int:
+        """Number of images."""
+        return max((len(v) for by in self.values.values() for v in by.values()), default=0)
 
-    def best(self, metric: str, *, among: list[str]) -> str:
-        """Method of the best mean."""
-        sign = 1 if QUALITIES[metric].higher_is_better else -1
-        return max(among, key=lambda method: sign * float(self.values[metric][method].mean()))
+    @cached_property
+    def intervals(self) -> dict[str, dict[str, Interval]]:
+        """Metric, then method, to the mean over images and its 95 % bootstrap interval.
+
+        Computed when first asked for: after everything is measured.
+        """
+        return {
+            metric: dict(zip(by_method, self._intervals(list(by_method.values())), strict=True))
+            for metric, by_method in self.values.items()
+        }
+
+    def _intervals(self, values: list[Tensor]) -> list[Interval]:
+        together = mean_interval(torch.stack(values, dim=1), seed=self.seed)  # the same resamples
+        return [Interval(*numbers) for numbers in zip(*together, strict=True)]
+
+    def mean(self, metric: str, method: str) -> float:
+        """Mean of a metric over the images."""
+        return float(self.values[metric][method].double().mean())
+
+    def best(self, metric: str) -> str | None:
+        """Method of the best mean, oracles apart; None where nothing is better or worse."""
+        rivals = [method for method in self.values[metric] if method not in self.oracles]
+        higher_is_better = quality(metric).higher_is_better
+        if higher_is_better is None or not rivals:
+            return None
+        sign = 1 if higher_is_better else -1
+        return max(rivals, key=lambda method: sign * self.mean(metric, method))
+
+    def ranking(self) -> list[str]:
+        """Methods, best insertion first."""
+        return sorted(self.methods, key=lambda method: -self.mean("insertion", method))
 
     def save(self, directory: Path) -> None:
         """Write ``metrics.csv``, ``metrics.json`` and ``curves.npz``."""
-        rows = [
-            {
-                "method": method,
-                "metric": metric,
-                **{k: float(v) for k, v in self.interval(metric, method)._asdict().items()},
-            }
-            for metric in self.values
-            for method in self.values[metric]
-        ]
-        rows += [
-            {"method": method, "metric": name, "mean": value, "low": "", "high": ""}
-            for name, by_method in (("seconds", self.seconds), ("memory", self.memory))
-            for method, value in by_method.items()
-        ]
+        rows = self._rows()
         with (directory / "metrics.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["method", "metric", "mean", "low", "high"])
+            writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
         found = {
             "about": self.about,
+            "findings": [asdict(finding) for finding in self.findings],
             "metrics": rows,
-            "uncertainty": self.uncertainty,
+            "uncertainty": {
+                "findings": [asdict(finding) for finding in self.uncertainty_findings],
+                "numbers": [vars(row) | {"interval": _plain(row.interval)} for row in self.uncertainty],
+                "curves": self.uncertainty_curves,
+            },
             "left_out": self.left_out,
         }
-        (directory / "metrics.json").write_text(json.dumps(found, indent=2) + "\n")
+        text = json.dumps(found, indent=2, allow_nan=False)
+        (directory / "metrics.json").write_text(text + "\n")
         arrays = {
-            f"{kind}/{method}": curve.numpy()
-            for kind, by_method in self.curves.items()
-            for method, curve in by_method.items()
+            f"{kind}/{method}": values.numpy()
+            for kind, by_method in (self.curves | _prefixed(self.values)).items()
+            for method, values in by_method.items()
         }
-        values = {
-            f"values/{metric}/{method}": value.numpy()
-            for metric, by_method in self.values.items()
+        np.savez_compressed(directory / "curves.npz", allow_pickle=False, **arrays)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """One row for each method and metric."""
+        rows = [
+            {
+                "method": method,
+                "metric": metric,
+                **_plain(interval),
+                "images": len(self.values[metric][method]),
+            }
+            for metric, by_method in self.intervals.items()
+            for method, interval in by_method.items()
+        ]
+        costs = {"seconds": self.seconds, "bytes": self.memory}
+        return rows + [
+            {"method": method, "metric": cost, "mean": value, "low": "", "high": "", "images": ""}
+            for cost, by_method in costs.items()
             for method, value in by_method.items()
-        }
-        np.savez_compressed(directory / "curves.npz", allow_pickle=False, **arrays, **values)
+        ]
+
+
+def _plain(interval: Interval) -> dict[str, float]:
+    return {name: float(value) for name, value in interval._asdict().items()}
+
+
+def _prefixed(values: dict[str, dict[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    return {f"values/{metric}": by_method for metric, by_method in values.items()}

@@ -1,9 +1,8 @@
 """Every method against an independent, slow computation on networks of a few weights."""
 
-import builtins
-import copy
 import importlib.util
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saliency_vae import baselines
 from saliency_vae.baselines import (
     Blurred,
     CaptumMethod,
@@ -32,6 +32,7 @@ from saliency_vae.baselines import (
 )
 from saliency_vae.baselines.decision import DecisionProbability, copy_to_modify, decide
 from saliency_vae.baselines.grad_cam import last_feature_layer
+from saliency_vae.baselines.occlusion import Fill
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.classifiers import (
     FrozenClassifier,
@@ -75,17 +76,27 @@ def make_classifier(output: Output = "softmax", classes: int = 4) -> FrozenClass
         network = Residual(classes)
         network.norm.running_mean = 0.1 * torch.randn(6)
         network.head.weight.data.mul_(10)
-    with torch.no_grad():  # so that both decisions occur
-        network.head.bias -= network((make_images() - 0.4) / 0.5).median(0).values
-    return FrozenClassifier(network, name="tiny", mean=(0.4,) * 3, std=(0.5,) * 3, output=output)
+    mean, std = (0.4,) * 3, (0.5,) * 3
+    classifier = FrozenClassifier(network, name="tiny", mean=mean, std=std, output=output)
+    with torch.no_grad():  # so that more than one decision occurs
+        network.head.bias.sub_(classifier(make_images()).mean(0))
+    return classifier
 
 
-def linear_classifier(classes: int = 4) -> FrozenClassifier:
+def residual(classifier: FrozenClassifier) -> Residual:
+    assert isinstance(classifier.network, Residual)
+    return classifier.network
+
+
+def linear_classifier(classes: int = 4) -> tuple[FrozenClassifier, Tensor]:
+    """Give the classifier and its weights for images in [0, 1], (classes, 3, H, W)."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * HEIGHT * WIDTH, classes))
+        linear = nn.Linear(3 * HEIGHT * WIDTH, classes)
+    network = nn.Sequential(nn.Flatten(), linear)
     output: Output = "sigmoid" if classes == 1 else "softmax"
-    return FrozenClassifier(network, name="linear", std=(0.5,) * 3, output=output)
+    classifier = FrozenClassifier(network, name="linear", std=(0.5,) * 3, output=output)
+    return classifier, linear.weight.view(classes, 3, HEIGHT, WIDTH) / 0.5
 
 
 def make_images(count: int = 3) -> Tensor:
@@ -154,8 +165,8 @@ def test_many_logits_are_decided_by_the_most_probable(output: Output) -> None:
 def test_copy_shares_weights_and_works_not_in_place() -> None:
     classifier = make_classifier()
     copied = copy_to_modify(classifier)
-    assert classifier.network.relu.inplace
-    assert not copied.network.relu.inplace
+    assert residual(classifier).relu.inplace
+    assert not residual(copied).relu.inplace
     for name, tensor in classifier.state_dict(keep_vars=True).items():
         assert copied.state_dict(keep_vars=True)[name] is tensor
     assert copied.network is not classifier.network
@@ -188,11 +199,11 @@ def test_input_x_gradient(make: Make) -> None:
 
 @pytest.mark.parametrize("classes", [1, 4])
 def test_integrated_gradients_of_a_linear_model_are_input_x_weights(classes: int) -> None:
-    classifier, images = linear_classifier(classes), make_images()
+    (classifier, weights), images = linear_classifier(classes), make_images()
     logits = classifier(images)
-    weights = classifier.network[1].weight / 0.5
-    chosen = logits.sign() * weights if classes == 1 else weights[logits.argmax(1)]
-    expected = (chosen.view_as(images) * images).sum(1)
+    sign = logits.sign() if classes == 1 else torch.ones(3, 1)
+    chosen = sign.view(3, 1, 1, 1) * weights[logits.argmax(1)]
+    expected = (chosen * images).sum(1)
     method = CaptumMethod("captum.attr.IntegratedGradients", "sum", internal_batch_size=4)
     close(method({"image": images}, classifier), expected)
 
@@ -201,7 +212,7 @@ def test_integrated_gradients_of_a_linear_model_are_input_x_weights(classes: int
 def test_integrated_gradients_are_complete(make: Make) -> None:
     classifier, images = make(), make_images()
     method = CaptumMethod(
-        "captum.attr.IntegratedGradients", "sum", n_steps=400, internal_batch_size=50
+        "captum.attr.IntegratedGradients", "sum", n_steps=200, internal_batch_size=50
     )
     found = method({"image": images}, classifier).sum((1, 2))
     gained = score(classifier, images, images) - score(classifier, 0 * images, images)
@@ -209,16 +220,10 @@ def test_integrated_gradients_are_complete(make: Make) -> None:
 
 
 @pytest.mark.parametrize("kind", ["smoothgrad", "vargrad"])
-def test_noise_tunnel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_tunnel(kind: str) -> None:
     classifier, images = make_classifier(), make_images()
-    drawn: list[Tensor] = []
-    normal = torch.normal
-
-    def remember(*arguments: Any, **settings: Any) -> Tensor:
-        drawn.append(normal(*arguments, **settings))
-        return drawn[-1]
-
-    monkeypatch.setattr(torch, "normal", remember)
+    seen: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     method = CaptumMethod(
         "captum.attr.Saliency",
         "sum",
@@ -226,11 +231,12 @@ def test_noise_tunnel(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         abs=False,
     )
     found = method({"image": images}, classifier)
-    # Captum repeats each image, then draws the noisy image around it.
-    samples = torch.cat([draw.view(3, -1, 3, HEIGHT, WIDTH) for draw in drawn], 1)
+    handle.remove()
+    decided, *noisy = seen
+    assert torch.equal(decided, images)
+    samples = torch.cat([some.view(3, -1, 3, HEIGHT, WIDTH) for some in noisy], 1)
     assert samples.shape[1] == 7
-    deviation = (samples - images[:, None]).std().item()
-    assert deviation == pytest.approx(0.15, rel=0.05)
+    assert (samples - images[:, None]).std().item() == pytest.approx(0.15, rel=0.05)
 
     def one(noisy: Tensor) -> Tensor:
         inputs = noisy.clone().requires_grad_()
@@ -257,7 +263,7 @@ class _Guided(torch.autograd.Function):
 @classifiers
 def test_guided_backprop(make: Make) -> None:
     classifier, images = make(), make_images()
-    network, inputs = classifier.network, images.clone().requires_grad_()
+    network, inputs = residual(classifier), images.clone().requires_grad_()
     decision = decide(images, classifier)
     first = network.stem((inputs - 0.4) / 0.5)
     second = network.norm(network.conv(_Guided.apply(first)) + first)
@@ -279,14 +285,14 @@ def test_guided_backprop_equals_captum_where_captum_is_right() -> None:
 
 def test_guided_backprop_needs_relu_modules() -> None:
     with pytest.raises(ValueError, match=r"Expected a classifier with nn\.ReLU .* Found none"):
-        GuidedBackprop()(make_batch(), linear_classifier())
+        GuidedBackprop()(make_batch(), linear_classifier()[0])
 
 
 @classifiers
 @pytest.mark.parametrize("layer", [None, "stem", "relu"])
 def test_grad_cam(make: Make, layer: str | None) -> None:
     classifier, images = make(), make_images()
-    network = classifier.network
+    network = residual(classifier)
     decision = decide(images, classifier)
     inputs = ((images - 0.4) / 0.5).requires_grad_()
     stem = network.stem(inputs)
@@ -304,32 +310,35 @@ def test_grad_cam(make: Make, layer: str | None) -> None:
     ("name", "layer"),
     [
         ("resnet18", "layer4"),
-        ("vgg11", "features.19"),  # its last ReLU, before the pooling
         ("mobilenet_v3_small", "features"),  # not the 1x1 maps of squeeze-and-excitation
     ],
 )
 def test_grad_cam_finds_the_last_feature_maps(name: str, layer: str) -> None:
-    if name == "vgg11":
-        network = importlib.import_module("torchvision.models").vgg11()
-        network.classifier = nn.Sequential(nn.Linear(512 * 49, 2))
-        classifier = FrozenClassifier(network, name=name)
-    else:
-        classifier = torchvision_classifier(name, weights=None)
+    classifier = torchvision_classifier(name, weights=None)
     assert last_feature_layer(torch.rand(1, 3, 64, 64), classifier) == layer
+
+
+def test_grad_cam_takes_the_last_relu_before_the_pooling() -> None:
+    """As in VGG."""
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.MaxPool2d(2))
+    head = nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 2)
+    classifier = FrozenClassifier(nn.Sequential(block, *head), name="plain")
+    assert last_feature_layer(make_images(), classifier) == "0.1"
 
 
 def test_grad_cam_refuses_what_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"Expected layer .* one of stem.* Found 'layer9'"):
         GradCAM("layer9")(make_batch(), make_classifier())
     with pytest.raises(ValueError, match=r"Expected a classifier with feature maps .* Found none"):
-        GradCAM()(make_batch(), linear_classifier())
+        GradCAM()(make_batch(), linear_classifier()[0])
 
 
-@classifiers
-@pytest.mark.parametrize("fill", ["blur", "black"])
-def test_occlusion(make: Make, fill: Any) -> None:
-    classifier, images = make(), make_images()
-    window, stride = 5, 3  # of the shorter side of 20
+@pytest.mark.parametrize(
+    ("fill", "kind"), [("blur", "single logit"), ("blur", "softmax"), ("black", "sigmoid")]
+)
+def test_occlusion(fill: Fill, kind: str) -> None:
+    classifier, images = CLASSIFIERS[kind](), make_images()
+    window, stride = 6, 4  # of the shorter side of 20
     sums, counts = torch.zeros(3, HEIGHT, WIDTH), torch.zeros(HEIGHT, WIDTH)
     pixel = torch.arange(26.0)
     kernel = torch.exp(-((pixel[:, None] - pixel) ** 2) / (2 * (20 / 6) ** 2))
@@ -344,7 +353,7 @@ def test_occlusion(make: Make, fill: Any) -> None:
             sums[:, *where] += loss.detach()[:, None, None]
             counts[where] += 1
     assert counts.min() > 0
-    method = Occlusion(window=0.25, stride=0.15, fill=fill, batch_size=8)
+    method = Occlusion(window=0.3, stride=0.2, fill=fill, batch_size=8)
     torch.testing.assert_close(
         method({"image": images}, classifier), sums / counts, rtol=1e-3, atol=2e-5
     )
@@ -484,16 +493,23 @@ def test_oracle_needs_masks() -> None:
 def all_methods() -> dict[str, Method]:
     nodes = resolve(OmegaConf.create({"baselines": OmegaConf.load(METHODS)}))["baselines"]
     nodes["rise"]["masks"] = 20
+    nodes["occlusion"]["stride"] = 0.125
     nodes["per_image"]["steps"] = 2
     return {name: instantiate(node, _convert_="all") for name, node in nodes.items()}
 
 
-@classifiers
-@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(
+    ("kind", "context"),
+    [
+        ("softmax", torch.no_grad),
+        ("sigmoid", torch.inference_mode),
+        ("single logit", torch.inference_mode),
+    ],
+)
 def test_every_method_explains_and_leaves_the_classifier_as_it_was(
-    make: Make, context: Callable[[], Any]
+    kind: str, context: Callable[[], Any]
 ) -> None:
-    classifier, batch = make(), make_batch()
+    classifier, batch = CLASSIFIERS[kind](), make_batch()
     weights, before = parameter_hash(classifier.network), classifier(batch["image"])
     images, state = batch["image"].clone(), torch.get_rng_state()
     for name, method in all_methods().items():
@@ -512,7 +528,7 @@ def test_every_method_explains_and_leaves_the_classifier_as_it_was(
     assert parameter_hash(classifier.network) == weights
     assert torch.equal(classifier(images), before)
     assert not classifier.training
-    assert classifier.network.relu.inplace
+    assert residual(classifier).relu.inplace
     for module in classifier.modules():
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
@@ -537,8 +553,8 @@ def test_seeds_change_the_noise() -> None:
 
 def test_a_method_of_captum_by_import_path() -> None:
     """DeepLIFT of a linear model is input x weights; its settings reach class and attribute."""
-    classifier, images = linear_classifier(), make_images()
-    weights = (classifier.network[1].weight / 0.5)[classifier(images).argmax(1)].view_as(images)
+    (classifier, weights), images = linear_classifier(), make_images()
+    weights = weights[classifier(images).argmax(1)]
     deep_lift = CaptumMethod("captum.attr.DeepLift", "sum", multiply_by_inputs=False)
     close(deep_lift({"image": images}, classifier), weights.sum(1).detach())
     deep_lift = CaptumMethod("captum.attr.DeepLift", "sum", baselines=0.2)
@@ -571,11 +587,25 @@ def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_attributions_must_be_of_the_pixels() -> None:
-    method = CaptumMethod("captum.attr.LayerGradCam", layer=None)
-    method.settings["layer"] = nn.Identity()
-    with pytest.raises(ValueError, match="Expected LayerGradCam to attribute to the pixels"):
-        method(make_batch(), make_classifier())
+class Users:
+    """A user's own method in Captum's shape: the decision's score, at every pixel or once."""
+
+    def __init__(self, forward_func: nn.Module, everywhere: bool = True) -> None:
+        self.score = forward_func
+        self.everywhere = everywhere
+
+    def attribute(self, inputs: Tensor, additional_forward_args: Tensor, scale: float) -> Tensor:
+        scores: Tensor = scale * self.score(inputs, additional_forward_args)
+        return scores.view(-1, 1, 1, 1).expand_as(inputs) if self.everywhere else scores
+
+
+def test_the_users_own_method_by_import_path() -> None:
+    classifier, images = make_classifier(), make_images()
+    found = CaptumMethod(f"{__name__}.Users", scale=2.0, reduce="sum")(make_batch(), classifier)
+    expected = 6 * score(classifier, images, images)
+    close(found, expected.view(3, 1, 1).expand_as(found))
+    with pytest.raises(ValueError, match=r"Expected Users to attribute to the pixels, .* \(3,\)\."):
+        CaptumMethod(f"{__name__}.Users", scale=2.0, everywhere=False)(make_batch(), classifier)
 
 
 @pytest.mark.parametrize(
@@ -596,12 +626,9 @@ def test_missing_captum_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_captum_is_not_imported_unless_asked_for() -> None:
-    assert not any(
-        hasattr(module, "captum")
-        for name, module in list(importlib.import_module("sys").modules.items())
-        if name.startswith("saliency_vae.baselines")
-    )
+def test_captum_is_imported_only_when_asked_for() -> None:
+    for path in Path(baselines.__path__[0]).glob("*.py"):
+        assert not re.search(r"^\s*(import|from) captum", path.read_text(), re.MULTILINE), path
 
 
 @pytest.mark.parametrize(

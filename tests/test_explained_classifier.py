@@ -1,12 +1,12 @@
 """An explainer explains its own classifier, and its file chooses no code."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -33,12 +33,12 @@ def explainer_of(record: Any) -> Explainer:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FrozenClassifier, Record]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[FrozenClassifier, Record]:
     """Built-in classifier, trained for seconds, and how an explainer records it."""
     path = tmp_path_factory.mktemp("classifier") / "digits.safetensors"
     arguments = {"path": str(path), "image_size": 32, "train_size": 64, "epochs": 1, "seed": 0}
     classifier = cluttered_digits_classifier(**arguments)  # type: ignore[arg-type]
-    yield classifier, {**classifier.identity(), "builder": {"_target_": BUILT_IN, **arguments}}
+    return classifier, {**classifier.identity(), "builder": {"_target_": BUILT_IN, **arguments}}
 
 
 Trained = tuple[FrozenClassifier, Record]
@@ -66,8 +66,6 @@ def custom(tmp_path: Path, seed: int = 0, **arguments: Any) -> Record:
 
 
 def build(node: Record) -> FrozenClassifier:
-    from hydra.utils import instantiate
-
     classifier: FrozenClassifier = instantiate(node, _convert_="all")
     return classifier
 
@@ -97,8 +95,11 @@ def test_a_torchvision_classifier_is_built_from_its_record() -> None:
         **torchvision_classifier("squeezenet1_1", None, "sigmoid").identity(),
         "builder": node,
     }
+    explainer = explainer_of(record)
     torch.manual_seed(0)
-    assert explained_classifier(explainer_of(record)).output == "sigmoid"
+    assert explained_classifier(explainer).output == "sigmoid"
+    with pytest.raises(ValueError, match="another sha256"):
+        explained_classifier(explainer)  # random weights, others now
 
 
 def test_another_classifier_is_refused_with_both_named(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_recorded_classifier_of_ones_own_must_be_named(tmp_path: Path) -> None
     own = custom(tmp_path)
     explainer = explainer_of({**build(own).identity(), "builder": own})
     for force in (False, True):
-        with pytest.raises(ValueError, match="classifier=.* on the command line"):
+        with pytest.raises(ValueError, match=r"classifier=.* on the command line"):
             explained_classifier(explainer, force=force)
     assert explained_classifier(explainer, own).name.endswith("custom_network")
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor
 
 from saliency_vae.distributions import CorrelatedNormal
 from saliency_vae.module import VariationalSaliency
-from saliency_vae.perturbations import Noise
+from saliency_vae.objective import Objective
+from saliency_vae.perturbations import Mean, Noise
+from saliency_vae.topk import SoftTopK
 from tests.conftest import (
     BlobsData,
     MakeModule,
@@ -194,3 +197,22 @@ def test_every_map_starts_as_noise_around_zero(make_module: MakeModule) -> None:
     posterior, _ = make_module().evaluate(blobs())
     assert (posterior.mean == 0).all()
     assert (posterior.stddev == 1).all()
+
+
+def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    topk = SoftTopK((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
+    used: list[tuple[bool, float]] = []
+    module = make_module(objective=Objective(topk, Mean(), beta=0.01))
+    evaluate = module.evaluate
+
+    def recorded(images: Tensor) -> Any:
+        used.append((module.training, topk.temperature))
+        return evaluate(images)
+
+    module.evaluate = recorded  # type: ignore[method-assign]
+    make_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0).fit(module, datamodule=BlobsData())
+    training = [temperature for stage, temperature in used if stage]
+    assert training == pytest.approx([0.5 * 0.1 ** min(1, step / 4) for step in range(8)])
+    assert {temperature for stage, temperature in used if not stage} == {0.05}

@@ -20,7 +20,7 @@ CASES = [
     (Preprocessing(64), (90, 130)),  # no crop
     (Preprocessing(None, (32, 33)), (50, 41)),  # no resizing
     (Preprocessing(None, (64, 64)), (51, 70)),  # padded and cut
-    (Preprocessing(None, (64, 64)), (50, 47)),  # padded
+    (Preprocessing(None, (64, 64)), (49, 47)),  # padded
     (Preprocessing(), (31, 45)),
     (Preprocessing(96, (90, 90)), (30, 40)),  # enlarged
     (Preprocessing(32, (32, 32)), (1, 1)),

@@ -131,7 +131,7 @@ def test_wrong_k(k: float) -> None:
 def test_wrong_temperature(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature > 0"):
         soft_topk(torch.zeros(10), 3, temperature=temperature)
-    with pytest.raises(ValueError, match=r"topk\.temperature > 0"):
+    with pytest.raises(ValueError, match=r"0 < topk\.temperature"):
         SoftTopK(temperature=temperature)
 
 
@@ -211,3 +211,22 @@ def test_kept_wrong_fraction(fraction: float) -> None:
 def test_active_fraction() -> None:
     mask = torch.tensor([[0.0, 1.0, 0.5, 0.2], [0.001, 0.999, 0.9, 1.0]])
     assert float(active_fraction(mask)) == pytest.approx(3 / 8)
+
+
+def test_annealing_goes_geometrically_from_the_initial_temperature_to_the_final() -> None:
+    topk = SoftTopK(temperature=0.03, initial_temperature=0.3)
+    assert topk.temperature == 0.03  # for use, before and without annealing
+    for progress, expected in ((0.0, 0.3), (0.5, 0.3 * 0.1**0.5), (1.0, 0.03), (7.0, 0.03)):
+        topk.anneal(progress)
+        assert topk.temperature == pytest.approx(expected)
+
+
+def test_without_an_initial_temperature_annealing_changes_nothing() -> None:
+    topk = SoftTopK(temperature=0.05)
+    topk.anneal(0.0)
+    assert topk.temperature == 0.05
+
+
+def test_an_initial_temperature_below_the_final_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"topk\.temperature <= topk\.initial_temperature"):
+        SoftTopK(temperature=0.1, initial_temperature=0.05)

@@ -1,0 +1,142 @@
+"""Which methods are compared: ours, those of the configuration, and what of it can run here."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import Tensor
+
+from saliency_vae.baselines import (
+    Blurred,
+    CentrePrior,
+    EdgeMagnitude,
+    Method,
+    Oracle,
+    RandomMap,
+)
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.explainer import Explainer, load_explainer
+from saliency_vae.findings import OURS
+from saliency_vae.metrics.cost import peak_memory
+from saliency_vae.results import Results
+
+_CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap, Oracle)
+
+
+class Ours:
+    """The posterior mean of an explainer: one forward pass.
+
+    Args:
+        explainer: Trained, or its directory: so a second one joins the comparison,
+            ``+baselines.ours_paper._target_=saliency_vae.contenders.Ours``.
+    """
+
+    def __init__(self, explainer: Explainer | str) -> None:
+        self.explainer = load_explainer(explainer) if isinstance(explainer, str) else explainer
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        images = batch["image"]
+        mean: Tensor = self.explainer.to(images.device)(images).mean
+        return mean
+
+
+def check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse to compare methods that nobody knows.
+
+    Raises:
+        ValueError: If there is no name, or an unknown one.
+    """
+    unknown = [name for name in names if name not in known]
+    if names and not unknown:
+        return
+    near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ValueError(
+        f"Expected methods among {', '.join(known)}. Found {', '.join(unknown) or 'none'}.{hint}"
+    )
+
+
+def contenders(
+    names: Sequence[str] | None,
+    nodes: Mapping[str, object],
+    explainer: Explainer,
+    left_out: list[str],
+) -> dict[str, Method]:
+    """Build the methods to compare.
+
+    Args:
+        names: Of the methods; None for ours and all nodes, without what needs Captum where it is
+            not installed.
+        nodes: Hydra nodes of the methods by name.
+        explainer: Ours.
+        left_out: Is told what is left out.
+
+    Raises:
+        ValueError: If there is an unknown name, or none.
+    """
+    known = list(dict.fromkeys([OURS, *nodes]))
+    check_names(known if names is None else names, known)
+    methods: dict[str, Method] = {}
+    without_captum = []
+    for name in known if names is None else names:
+        try:
+            methods[name] = (
+                Ours(explainer) if name == OURS else instantiate(nodes[name], _convert_="all")
+            )
+        except InstantiationException as error:
+            if names is not None or not _lacks_captum(error):
+                raise
+            without_captum.append(name)
+    if without_captum:
+        left_out.append(
+            f"{', '.join(without_captum)}: they need pip install 'saliency-vae[captum]'."
+        )
+    return methods
+
+
+def _lacks_captum(error: InstantiationException) -> bool:
+    return find_spec("captum") is None and "extra captum" in str(error.__cause__)
+
+
+def try_out(
+    methods: Mapping[str, Method],
+    image: Batch,
+    classifier: FrozenClassifier,
+    results: Results,
+    *,
+    strict: bool,
+) -> dict[str, Method]:
+    """Let each method explain one image, which also warms it up, and note its peak memory.
+
+    Args:
+        methods: By name.
+        image: Batch of one.
+        classifier: To explain.
+        results: Is told the memory, which methods are controls, and what is left out.
+        strict: Whether a method that cannot explain this classifier or these data is an error.
+
+    Returns:
+        The methods that can.
+
+    Raises:
+        ValueError: Of a method, if strict, or of all methods.
+    """
+    able: dict[str, Method] = {}
+    for name, method in methods.items():
+        try:
+            results.memory[name] = peak_memory(lambda: method(image, classifier))  # noqa: B023
+        except ValueError as error:
+            if strict or name == OURS:
+                raise
+            results.left_out.append(f"{name}: {' '.join(str(error).split())}")
+            continue
+        able[name] = method
+    results.controls = {name for name, method in able.items() if isinstance(method, _CONTROLS)}
+    results.oracles = {name for name, method in able.items() if isinstance(method, Oracle)}
+    return able

@@ -1,0 +1,62 @@
+"""Where ours stands, in plain words, each comparison with its interval."""
+
+from saliency_vae.metrics.bootstrap import Interval, difference_interval
+from saliency_vae.results import Finding, Results, Verdict, quality, title
+
+OURS = "ours"
+_HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
+_WORDS = {"better": "better than", "level": "level with", "worse": "worse than"}
+
+
+def findings(results: Results) -> list[Finding]:
+    """Compare ours with the best of all others, metric by metric, and say what it costs.
+
+    The others are all methods but further explainers of ours (``ours_...``) and oracles. Level is
+    what cannot be told apart: the interval of the paired difference holds 0.
+    """
+    rivals = [m for m in results.methods if not m.startswith(OURS) and m not in results.oracles]
+    if OURS not in results.methods or not rivals:
+        return []
+    compared = [_compared(results, m, rivals) for m in _HEADLINES if m in results.values]
+    return [*compared, _cost(results, rivals)]
+
+
+def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:
+    """Judge a difference, ours minus another's."""
+    if difference.low <= 0 <= difference.high:
+        return "level"
+    return "better" if (difference.low > 0) == higher_is_better else "worse"
+
+
+def in_words(difference: Interval) -> str:
+    """Write a difference with its interval."""
+    return f"difference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def _compared(results: Results, metric: str, rivals: list[str]) -> Finding:
+    rival, of = _best(results, metric, rivals), quality(metric)
+    values = results.values[metric]
+    difference = difference_interval(values[OURS], values[rival], seed=results.seed)
+    judged = verdict(difference, higher_is_better=of.higher_is_better is not False)
+    return Finding(
+        judged,
+        f"{of.title}: ours {results.mean(metric, OURS):.3f}, {_WORDS[judged]} the best other, "
+        f"{title(rival)}, {results.mean(metric, rival):.3f} ({in_words(difference)}).",
+    )
+
+
+def _cost(results: Results, rivals: list[str]) -> Finding:
+    rival = _best(results, "insertion", rivals)
+    ours, theirs = results.seconds[OURS], results.seconds[rival]
+    ratio = theirs / ours
+    slower = f"{ratio:.3g} times as long" if ratio >= 1 else f"{1 / ratio:.3g} times as fast"
+    return Finding(
+        "better" if ratio > 1 else "worse",
+        f"Time: ours {1000 * ours:.3g} ms an explanation; the best other by insertion, "
+        f"{title(rival)}, {1000 * theirs:.3g} ms, {slower}.",
+    )
+
+
+def _best(results: Results, metric: str, rivals: list[str]) -> str:
+    sign = -1 if quality(metric).higher_is_better is False else 1
+    return max(rivals, key=lambda method: sign * results.mean(metric, method))
