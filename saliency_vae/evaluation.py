@@ -1,22 +1,18 @@
 """Measuring methods: every method on the same images, with the same classifier and baseline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.metrics.agreement import kept_agreement
-from saliency_vae.metrics.cost import peak_memory, timed
-from saliency_vae.metrics.insertion_deletion import (
-    area_under_curve,
-    deletion_curve,
-    insertion_curve,
-)
+from saliency_vae.metrics.cost import timed
+from saliency_vae.metrics.insertion_deletion import insertion_deletion
 from saliency_vae.metrics.localization import (
     mask_iou,
     pointing_game,
@@ -24,9 +20,23 @@ from saliency_vae.metrics.localization import (
     relevance_rank,
 )
 from saliency_vae.metrics.sparsity import gini_index
+from saliency_vae.perturbations import Blur, Constant, Mean
 from saliency_vae.results import Results
 
 FRACTIONS = (0.05, 0.1, 0.2)
+
+
+def _blur(images: Tensor) -> Tensor:
+    blurred: Tensor = Blur(min(images.shape[-2:]) / 6)(images)
+    return blurred
+
+
+# What removes information, by name. They do not depend on the explainer.
+REMOVALS: dict[str, Callable[[Tensor], Tensor]] = {
+    "blur": _blur,
+    "mean": Mean(),
+    "zero": Constant(),
+}
 
 
 @dataclass(frozen=True)
@@ -34,40 +44,43 @@ class Protocol:
     """How methods are scored.
 
     Attributes:
-        baselines: Name to what removes information; the first is that of the kept views.
+        removals: Names of what removes information; the first is that of the kept views too.
         steps: Of insertion and deletion.
         tolerance: Of the pointing game, pixels.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
-    baselines: Mapping[str, nn.Module]
+    removals: Sequence[str] = ("blur",)
     steps: int = 24
     tolerance: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.removals or not set(self.removals) <= REMOVALS.keys():
+            raise ValueError(
+                f"Expected removal among {', '.join(REMOVALS)}. "
+                f"Found {', '.join(self.removals) or 'none'}."
+            )
+        if self.steps < 1 or self.tolerance < 0:
+            raise ValueError(
+                f"Expected steps >= 1 and tolerance >= 0 pixels. "
+                f"Found {self.steps} and {self.tolerance}."
+            )
+
+    def baselines(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) without their information, by the name of what removed it."""
+        return {name: REMOVALS[name](images) for name in self.removals}
+
 
 @dataclass
-class Measurement:
-    """Scores of one method, gathered batch by batch.
-
-    Attributes:
-        scores: Metric to its values of each batch, (B,).
-        curves: Kind of curve to those of each batch, (B, points).
-        maps: Saliency of each batch, (B, H, W).
-        seconds: In all.
-        memory: Peak bytes of one image.
-    """
+class _Measurement:
+    """Scores of one method, gathered batch by batch; maps of the first images alone."""
 
     scores: dict[str, list[Tensor]] = field(default_factory=dict)
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
     maps: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
-    memory: int = 0
-
-    def add(self, scores: Mapping[str, Tensor], curves: Mapping[str, Tensor]) -> None:
-        """Keep the scores of a batch."""
-        for name, values in scores.items():
-            self.scores.setdefault(name, []).append(values.cpu())
-        for name, curve in curves.items():
-            self.curves.setdefault(name, []).append(curve.cpu())
 
 
 def measure(
@@ -75,40 +88,53 @@ def measure(
     methods: Mapping[str, Method],
     classifier: FrozenClassifier,
     protocol: Protocol,
+    results: Results,
     *,
     total: int,
-) -> tuple[Results, dict[str, Tensor]]:
+    keep: int,
+) -> dict[str, Tensor]:
     """Explain and score all batches by all methods, with a progress bar.
 
     Args:
         batches: Images in [0, 1], with true masks where they are known.
-        methods: By name.
+        methods: By name, warm already: every call is timed.
         classifier: To explain.
         protocol: Of the scores.
-        total: Number of images, for the progress bar.
+        results: Is told values, curves and seconds.
+        total: Number of images.
+        keep: Number of images whose maps are returned.
 
     Returns:
-        Results, and the maps of each method, (N, H, W).
+        Maps of each method for the first images, (keep, H, W), on the CPU.
+
+    Raises:
+        ValueError: If the memory of the accelerator is too small.
     """
-    measured = {name: Measurement() for name in methods}
+    measured = {name: _Measurement() for name in methods}
     images = 0
     with tqdm(total=total * len(methods), desc="Evaluating", unit="map") as bar:
         for batch in batches:
-            baselines = {name: make(batch["image"]) for name, make in protocol.baselines.items()}
+            baselines = protocol.baselines(batch["image"])
             for name, method in methods.items():
                 bar.set_postfix_str(name)
-                measurement = measured[name]
-                if not measurement.maps:
-                    one = first_of(batch)
-                    # The first call also warms up: it is not timed.
-                    measurement.memory = peak_memory(lambda: method(one, classifier))  # noqa: B023
-                maps, seconds = timed(lambda: method(batch, classifier))  # noqa: B023
-                measurement.seconds += seconds
-                measurement.maps.append(maps.cpu())
-                measurement.add(*score(batch, maps, classifier, baselines, protocol))
+                try:
+                    maps, seconds = _explain(batch, name, method, classifier)
+                    scores, curves = score(batch, maps, classifier, baselines, protocol)
+                except torch.OutOfMemoryError as error:
+                    raise ValueError(f"Expected a smaller batch_size. {error}") from None
+                measured[name].seconds += seconds
+                _gather(scores, measured[name].scores)
+                _gather(curves, measured[name].curves)
+                measured[name].maps.append(maps[: max(0, keep - images)].cpu())
                 bar.update(len(maps))
             images += len(batch["image"])
-    return _results(measured, images), {n: torch.cat(m.maps) for n, m in measured.items()}
+    for name, measurement in measured.items():
+        for metric, values in measurement.scores.items():
+            results.values.setdefault(metric, {})[name] = torch.cat(values)
+        for kind, values in measurement.curves.items():
+            results.curves.setdefault(kind, {})[name] = torch.cat(values)
+        results.seconds[name] = measurement.seconds / images
+    return {name: torch.cat(measurement.maps) for name, measurement in measured.items()}
 
 
 def score(
@@ -123,13 +149,13 @@ def score(
     step = -(-maps[0].numel() // protocol.steps)  # rounded up
     scores: dict[str, Tensor] = {}
     curves: dict[str, Tensor] = {}
-    for index, (name, baseline) in enumerate(baselines.items()):
-        suffix = "" if index == 0 else f"_{name}"
-        for kind, curve in (("insertion", insertion_curve), ("deletion", deletion_curve)):
-            points = curve(classifier, images, maps, baseline, step=step)
-            curves[f"{kind}{suffix}"] = points
-            scores[f"{kind}{suffix}"] = area_under_curve(points)
-    baseline = next(iter(baselines.values()))
+    for name, baseline in baselines.items():
+        suffix = "" if name == protocol.removals[0] else f"_{name}"
+        found = insertion_deletion(classifier, images, maps, baseline, step=step)
+        curves[f"insertion{suffix}"], curves[f"deletion{suffix}"] = found.insertion, found.deletion
+        scores[f"insertion{suffix}"] = found.insertion_auc
+        scores[f"deletion{suffix}"] = found.deletion_auc
+    baseline = baselines[protocol.removals[0]]
     agreement = kept_agreement(classifier, images, maps, baseline, fractions=FRACTIONS)
     for fraction, agrees in zip(FRACTIONS, agreement.float().unbind(1), strict=True):
         scores[f"agreement_{round(100 * fraction)}"] = agrees
@@ -143,21 +169,19 @@ def score(
     return scores, curves
 
 
-def first_of(batch: Batch, number: int = 1) -> Batch:
-    """First images of a batch."""
-    first: Batch = {"image": batch["image"][:number]}
-    if "mask" in batch:
-        first["mask"] = batch["mask"][:number]
-    return first
+def _explain(
+    batch: Batch, name: str, method: Method, classifier: FrozenClassifier
+) -> tuple[Tensor, float]:
+    images = batch["image"]
+    maps, seconds = timed(lambda: method(batch, classifier).detach(), images.device)
+    expected = (len(images), *images.shape[-2:])
+    if tuple(maps.shape) != expected:
+        raise ValueError(f"Expected {name} to give {expected}. Found {tuple(maps.shape)}.")
+    if not maps.isfinite().all():
+        raise ValueError(f"Expected {name} to give finite maps. Found NaN or infinity.")
+    return maps, seconds
 
 
-def _results(measured: Mapping[str, Measurement], images: int) -> Results:
-    results = Results()
-    for name, measurement in measured.items():
-        for metric, values in measurement.scores.items():
-            results.values.setdefault(metric, {})[name] = torch.cat(values)
-        for kind, curves in measurement.curves.items():
-            results.curves.setdefault(kind, {})[name] = torch.cat(curves)
-        results.seconds[name] = measurement.seconds / images
-        results.memory[name] = float(measurement.memory)
-    return results
+def _gather(found: Mapping[str, Tensor], gathered: dict[str, list[Tensor]]) -> None:
+    for name, values in found.items():
+        gathered.setdefault(name, []).append(values.cpu())

@@ -1,149 +1,228 @@
 """Figures of an evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from saliency_vae.findings import OURS
 from saliency_vae.overlay import as_rgb, limits
-from saliency_vae.results import QUALITIES, Results
+from saliency_vae.results import Results, quality, title
 
-OURS = "#c2410c"  # stands out among the greys and blues of the others
-_STYLES = ("-", "--", ":", "-.")
+_OURS = "#c2410c"  # red-orange, which no other line has
+_OTHERS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
+_CONTROL = "#a8a29e"
+_DASHES = ("-", "--", ":", "-.")
+_Style = dict[str, object]
 
 
-def method_colour(method: str, methods: Sequence[str]) -> str | tuple[float, ...]:
-    """Colour of a method, the same in every figure."""
-    if method.startswith("ours"):
-        return OURS
-    others = [name for name in methods if not name.startswith("ours")]
-    colours = colormaps["tab20"]
-    return tuple(colours(others.index(method) % 20))
+def figures(results: Results) -> dict[str, Figure]:
+    """All figures that the results have the numbers for, by name."""
+    drawn = {
+        "curves": curves_figure(results),
+        "speed": speed_figure(results, "iou" if "iou" in results.values else "insertion"),
+    }
+    curves = results.uncertainty_curves
+    if "reliability" in curves:
+        drawn["reliability"] = reliability_figure(curves["reliability"])
+    if "sparsification" in curves:
+        drawn["sparsification"] = lines_figure(
+            curves["sparsification"],
+            x="removed",
+            x_label="share of the pixels removed, least certain first",
+            y_label="rank error of the rest, relative",
+            heading="Sparsification: lower is better",
+        )
+    if "selective" in curves:
+        drawn["selective"] = lines_figure(
+            curves["selective"],
+            x="rejected",
+            x_label="share of the images withheld, least certain first",
+            y_label="insertion AUC of the rest",
+            heading="Selective explanation: higher is better",
+        )
+    return drawn
 
 
 def curves_figure(results: Results) -> Figure:
-    """Mean insertion and deletion curves of all methods."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    panels = figure.subplots(1, len(results.curves), squeeze=False)[0]
-    for axes, (kind, by_method) in zip(panels, results.curves.items(), strict=True):
-        for index, (method, curves) in enumerate(by_method.items()):
-            mean = curves.mean(0)
-            axes.plot(
-                np.linspace(0, 1, len(mean)),
-                mean,
-                label=method,
-                color=method_colour(method, results.methods),
-                linestyle="-" if method.startswith("ours") else _STYLES[index % 4],
-                linewidth=2.6 if method.startswith("ours") else 1.1,
-                zorder=3 if method.startswith("ours") else 2,
-            )
-        axes.set_title(kind.capitalize())
+    """Mean insertion and deletion curves of all methods, one row a baseline."""
+    rows = len(results.curves) // 2
+    figure = Figure(figsize=(11, 0.5 + 4.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, squeeze=False)
+    styles = method_styles(results)
+    for axes, (kind, by_method) in zip(panels.flat, results.curves.items(), strict=True):
+        for method in results.ranking():
+            mean = by_method[method].mean(0)
+            axes.plot(np.linspace(0, 1, len(mean)), mean, label=title(method), **styles[method])
+        name, _, removal = kind.partition("_")
+        axes.set_title(f"{name.capitalize()}, {removal} baseline" if removal else name.capitalize())
         axes.set_xlabel("share of the pixels, most salient first")
         axes.set_ylabel("probability of the predicted class")
-        axes.grid(alpha=0.25)
         axes.set_xlim(0, 1)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
+        _grid(axes)
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside right upper", fontsize=9, frameon=False)
     return figure
 
 
+def method_styles(results: Results) -> dict[str, _Style]:
+    """Line of each method: ours thick, controls thin and grey, the others by colour."""
+    others = [m for m in results.methods if not _is_ours(m) and m not in results.controls]
+    controls = [method for method in results.methods if method in results.controls]
+    own = [method for method in results.methods if _is_ours(method)]
+    styles: dict[str, _Style] = {}
+    for index, method in enumerate(own):
+        styles[method] = _style(_OURS, _DASHES[index % 4], 2.8, 4)
+    for index, method in enumerate(others):
+        dashes = _DASHES[index // len(_OTHERS) % 4]
+        styles[method] = _style(_OTHERS[index % len(_OTHERS)], dashes, 1.4, 3)
+    for index, method in enumerate(controls):
+        styles[method] = _style(_CONTROL, _DASHES[index % 4], 1.2, 2)
+    return styles
+
+
 def speed_figure(results: Results, metric: str) -> Figure:
-    """Seconds an explanation against a quality, both with what matters: the upper left wins."""
-    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    """Milliseconds an explanation against a quality with its interval: the upper left wins."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for method in results.methods:
-        if method not in results.values[metric]:
-            continue
-        interval = results.interval(metric, method)
+    styles = method_styles(results)
+    points: dict[str, tuple[float, float]] = {}
+    for method in results.ranking():
+        interval = results.intervals[metric][method]
+        points[method] = 1000 * results.seconds[method], float(interval.mean)
         axes.errorbar(
-            1000 * results.seconds[method],
-            interval.mean,
+            *points[method],
             yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
             fmt="o",
-            color=method_colour(method, results.methods),
-            markersize=9 if method.startswith("ours") else 6,
-            elinewidth=1,
-        )
-        axes.annotate(
-            method,
-            (1000 * results.seconds[method], interval.mean),
-            xytext=(6, 5),
-            textcoords="offset points",
-            fontsize=8,
-            fontweight="bold" if method.startswith("ours") else "normal",
+            color=styles[method]["color"],
+            markersize=10 if _is_ours(method) else 6,
+            elinewidth=1.2,
         )
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds an explanation")
-    axes.set_ylabel(QUALITIES[metric].title)
-    axes.grid(alpha=0.25)
+    axes.set_ylabel(quality(metric).title)
+    axes.margins(x=0.12, y=0.08)
+    _grid(axes)
+    _label(axes, points)
     return figure
 
 
 def gallery_figure(
     images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None = None
 ) -> Figure:
-    """Saliency maps of all methods side by side, each on its own scale: one row an image.
+    """Saliency maps of all methods on the same images, each map on its own scale.
+
+    One column an image, one row a method; above them the images and their true masks.
 
     Args:
         images: In [0, 1], (B, 3, H, W).
         maps: Method to its maps, (B, H, W).
         masks: True masks, (B, H, W).
     """
-    columns = 1 + (masks is not None) + len(maps)
-    figure = Figure(figsize=(1.15 * columns, 1.22 * len(images) + 0.4), layout="constrained")
-    grid = figure.subplots(len(images), columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-    titles = ["image", *(["true mask"] if masks is not None else []), *maps]
-    for axes, title in zip(grid[0], titles, strict=True):
-        bold = "bold" if title.startswith("ours") else "normal"
-        axes.set_title(title.replace("_", " "), fontsize=7, fontweight=bold)
-    for row, axes in enumerate(grid):
-        axes[0].imshow(as_rgb(images[row]))
-        if masks is not None:
-            axes[1].imshow(masks[row].float().numpy(), cmap="gray", vmin=0, vmax=1)
-        for column, values in enumerate(maps.values(), start=columns - len(maps)):
-            low, high = limits(values[row])
-            axes[column].imshow(values[row].numpy(), cmap="viridis", vmin=low, vmax=high)
+    rows: dict[str, Iterable[object]] = {"image": [as_rgb(image) for image in images]}
+    if masks is not None:
+        rows["true mask"] = list(masks.float().cpu().numpy())
+    rows |= {title(method): list(values.numpy()) for method, values in maps.items()}
+    figure = Figure(figsize=(1.6 + 1.1 * len(images), 1.12 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(images), squeeze=False)
+    for line, (name, pictures) in zip(grid, rows.items(), strict=True):
+        line[0].set_ylabel(
+            name,
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=9,
+            fontweight="bold" if _is_ours(name) else "normal",
+        )
+        for axes, picture in zip(line, pictures, strict=True):
+            colours = "gray" if name == "true mask" else "viridis"
+            axes.imshow(picture, cmap=colours, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
     return figure
 
 
-def reliability_figure(reliability: Mapping[str, Sequence[float]], error: float) -> Figure:
+def reliability_figure(points: Mapping[str, Sequence[float]]) -> Figure:
     """Inclusion probability against how often independent runs include the pixel."""
-    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-    sizes = 20 + 180 * np.asarray(reliability["share"])
-    axes.plot(reliability["predicted"], reliability["observed"], color=OURS, linewidth=1.5)
-    axes.scatter(reliability["predicted"], reliability["observed"], s=sizes, color=OURS)
-    axes.set_xlabel("inclusion probability")
-    axes.set_ylabel("share of independent runs that include the pixel")
-    axes.set_title(f"Calibration: ECE {error:.3f}", fontsize=10)
-    axes.grid(alpha=0.25)
+    axes.plot([0, 1], [0, 1], color=_CONTROL, linewidth=1.2, linestyle="--")
+    sizes = 20 + 180 * np.asarray(points["share"])
+    axes.plot(points["predicted"], points["observed"], color=_OURS, linewidth=1.6)
+    axes.scatter(points["predicted"], points["observed"], s=sizes, color=_OURS)
+    axes.set_xlabel("our inclusion probability")
+    axes.set_ylabel("share of the independent runs that agree")
+    axes.set_title("Calibration: the diagonal is perfect", fontsize=11)
+    _grid(axes)
     return figure
 
 
 def lines_figure(
-    lines: Mapping[str, Sequence[float]], *, x: Sequence[float], x_label: str, y_label: str
+    lines: Mapping[str, Sequence[float]], *, x: str, x_label: str, y_label: str, heading: str
 ) -> Figure:
-    """Draw one line for each name over a common axis; ours, named first, stands out."""
-    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    """Draw lines by name over the one named x; ours stands out."""
+    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    for index, (name, values) in enumerate(lines.items()):
-        first = index == 0
+    names = [name for name in lines if name != x]
+    for index, name in enumerate(names):
+        ours = _is_ours(name)
         axes.plot(
-            x,
-            values,
+            lines[x],
+            lines[name],
             label=name,
-            color=OURS if first else None,
-            linewidth=2.4 if first else 1.2,
-            linestyle=_STYLES[index % 4],
+            color=_OURS if ours else _OTHERS[index % len(_OTHERS)],
+            linewidth=2.6 if ours else 1.4,
+            linestyle=_DASHES[index % 4],
         )
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    axes.set_title(heading, fontsize=11)
     axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.25)
+    _grid(axes)
     return figure
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(OURS)
+
+
+def _style(colour: str, dashes: str, width: float, above: int) -> _Style:
+    return {"color": colour, "linestyle": dashes, "linewidth": width, "zorder": above}
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its point, in the first place where no other name stands."""
+    figure = axes.figure
+    figure.draw_without_rendering()  # the layout, and with it every place, is known from here on
+    dots = [axes.transData.transform(point) for point in points.values()]
+    taken = []
+    for method, point in points.items():
+        for right, up in ((9, -3), (-9, -3), (9, 8), (-9, 8), (9, -14), (-9, -14), (9, 19), (-9, 19)):
+            text = axes.annotate(
+                title(method),
+                point,
+                xytext=(right, up),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                fontsize=9,
+                fontweight="bold" if _is_ours(method) else "normal",
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken) and not any(
+                box.contains(*dot) for dot in dots
+            ):
+                break
+            text.remove()
+        else:
+            continue
+        taken.append(box)

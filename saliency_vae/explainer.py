@@ -219,7 +219,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
 
 
 def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
-    """Load an explainer, ready for use on the CPU: eval mode, batch norms folded.
+    """Load an explainer, ready for use on the CPU: in eval mode, its batch norms folded.
 
     Args:
         path_or_hub_id: Directory that training wrote as ``explainer/``, or ``owner/name`` on the
@@ -247,6 +247,8 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
         ) from None
     figure = directory / FIGURE
     explainer.figure = figure if figure.is_file() else None
+    # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
+    explainer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return explainer.eval().requires_grad_(False)
 
 

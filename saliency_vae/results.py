@@ -250,7 +250,9 @@ class Results:
             "metrics": rows,
             "uncertainty": {
                 "findings": [asdict(finding) for finding in self.uncertainty_findings],
-                "numbers": [vars(row) | {"interval": _plain(row.interval)} for row in self.uncertainty],
+                "numbers": [
+                    vars(row) | {"interval": _plain(row.interval)} for row in self.uncertainty
+                ],
                 "curves": self.uncertainty_curves,
             },
             "left_out": self.left_out,

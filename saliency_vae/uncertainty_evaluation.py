@@ -1,14 +1,18 @@
-"""Is the uncertainty worth anything? Each figure of it beside its control."""
+"""Is the uncertainty worth anything? Each number on it beside its control's."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.distributions.posterior import CONFIDENCE_FRACTION
+from saliency_vae.explainer import Explainer
+from saliency_vae.findings import in_words, verdict
 from saliency_vae.metrics.bootstrap import Interval, difference_interval, mean_interval
 from saliency_vae.metrics.ranking import descending_rank, spearman
 from saliency_vae.metrics.uncertainty import (
@@ -21,35 +25,118 @@ from saliency_vae.metrics.uncertainty import (
     selective_curve,
     sparsification_curve,
 )
+from saliency_vae.refinement import explain_without_training
+from saliency_vae.results import Finding, Results, Row, Verdict
 from saliency_vae.topk import hard_topk, kept
 
-OURS = "ours: P(1-P)"
+OURS = "ours, P(1-P)"
+STDDEV = "raw posterior stddev"
+CONTROL = "control, distance to the threshold"
+_CONFIDENCE = "ours, 1 - confidence"
+_ENTROPY = "control, classifier's entropy"
 _RESAMPLES = 500
+_WORDS: dict[Verdict, str] = {
+    "better": "beats",
+    "level": "cannot be told from",
+    "worse": "is beaten by",
+}
+
+
+class FromPrior:
+    """One independent run: the explainer's own objective optimised image by image, no encoder.
+
+    Args:
+        explainer: Whose objective, prior and family are taken.
+        steps: Of the optimisation.
+        seed: Of its noise.
+    """
+
+    def __init__(self, explainer: Explainer, *, steps: int, seed: int) -> None:
+        self.explainer = explainer
+        self.objective = explainer.objective()
+        self.steps = steps
+        self.seed = seed
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        images = batch["image"]
+        mean: Tensor = explain_without_training(
+            images,
+            classifier,
+            steps=self.steps,
+            prior=self.explainer.prior(images),
+            family=self.explainer.posterior,
+            objective=self.objective,
+            seed=self.seed,
+        ).posterior.mean
+        return mean
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the table.
+class Evidence:
+    """What per-pixel uncertainty is judged by, on the CPU.
 
     Attributes:
-        name: What was measured.
-        interval: Its mean and 95 % bootstrap interval over images.
-        meaning: What it says.
-        ours: Whether it is of our uncertainty rather than a control.
+        uncertainties: By name, (N, H, W), higher where less certain: OURS, STDDEV and CONTROL at
+            least.
+        mean: Of our posterior, (N, H, W).
+        inclusion: Our probability that a pixel is among the top 10 %, (N, H, W).
+        references: Maps of R independent runs, (R, N, H, W).
     """
 
-    name: str
-    interval: Interval
-    meaning: str
-    ours: bool
+    uncertainties: Mapping[str, Tensor]
+    mean: Tensor
+    inclusion: Tensor
+    references: Tensor
 
 
-def pixel_uncertainties(posterior: SaliencyPosterior, vargrad: Tensor | None) -> dict[str, Tensor]:
-    """Uncertainty of every pixel's membership of the top 10 %, ours and its controls.
+def gather_evidence(
+    batches: Iterable[Batch],
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    runs: Sequence[Method],
+    vargrad: Method | None = None,
+) -> Evidence:
+    """Explain images by ours and by independent runs.
 
     Args:
-        posterior: Of the images, batch shape (B,).
-        vargrad: VarGrad's maps, (B, H, W).
+        batches: Of images.
+        explainer: Ours.
+        classifier: To explain.
+        runs: Independent ones, at least one.
+        vargrad: VarGrad, as a further control.
+    """
+    gathered: list[Evidence] = []
+    for batch in batches:
+        with torch.no_grad():
+            posterior = explainer(batch["image"])
+            uncertainties = pixel_uncertainties(posterior)
+        if vargrad is not None:
+            uncertainties["VarGrad"] = vargrad(batch, classifier)
+        gathered.append(
+            Evidence(
+                {name: values.cpu() for name, values in uncertainties.items()},
+                posterior.mean.cpu(),
+                posterior.inclusion_probability(CONFIDENCE_FRACTION).cpu(),
+                torch.stack([run(batch, classifier).cpu() for run in runs]),
+            )
+        )
+    return Evidence(
+        {
+            name: torch.cat([part.uncertainties[name] for part in gathered])
+            for name in gathered[0].uncertainties
+        },
+        torch.cat([part.mean for part in gathered]),
+        torch.cat([part.inclusion for part in gathered]),
+        torch.cat([part.references for part in gathered], dim=1),
+    )
+
+
+def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
+    """Uncertainty of each pixel's membership of the top 10 %: ours, its control, raw stddev.
+
+    Args:
+        posterior: Of batch shape (B,).
 
     Returns:
         By name, (B, H, W), higher where less certain.
@@ -58,184 +145,174 @@ def pixel_uncertainties(posterior: SaliencyPosterior, vargrad: Tensor | None) ->
     mean = posterior.mean
     k = kept(CONFIDENCE_FRACTION, mean[0].numel())
     border = mean.flatten(1).topk(k).values[:, -1, None, None]
-    found = {
+    return {
         OURS: probability * (1 - probability),
-        "control: distance to the threshold": -(mean - border).abs(),
-        "raw posterior stddev": posterior.stddev,
+        STDDEV: posterior.stddev,
+        CONTROL: -(mean - border).abs(),
     }
-    return found if vargrad is None else found | {"VarGrad": vargrad}
 
 
-def evaluate_pixels(
-    uncertainties: Mapping[str, Tensor],
-    mean: Tensor,
-    inclusion: Tensor,
-    references: Tensor,
-    *,
-    seed: int,
-) -> tuple[list[Row], list[str], dict[str, Any]]:
-    """Hold per-pixel uncertainty against independent references.
-
-    Args:
-        uncertainties: By name, (B, H, W), ours first, its control second.
-        mean: Of our posterior, (B, H, W).
-        inclusion: Our inclusion probability, (B, H, W).
-        references: Maps of R independent runs, (R, B, H, W).
-        seed: Of the bootstrap.
-
-    Returns:
-        Rows, findings in plain words, and what the figures show.
-    """
-    pixels = mean[0].numel()
-    target = descending_rank(references.mean(0))
-    error = (descending_rank(mean) - target).abs().float() / pixels
-    correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
-    k = kept(CONFIDENCE_FRACTION, pixels)
-    observed = hard_topk(references.flatten(2), k).view_as(references).float().mean(0)
-    table = reliability_table(inclusion, observed)
-    rows = [
+def add_pixels(results: Results, evidence: Evidence) -> None:
+    """Add how well uncertainty finds the pixels whose rank is wrong, and how calibrated it is."""
+    seed, pixels = results.seed, evidence.mean[0].numel()
+    target = descending_rank(evidence.references.mean(0))
+    error = ((descending_rank(evidence.mean) - target).abs() / pixels).flatten(1)
+    flat = {name: values.flatten(1) for name, values in evidence.uncertainties.items()}
+    correlation = {name: spearman(values, error) for name, values in flat.items()}
+    for name in (OURS, STDDEV):
+        results.uncertainty_findings.append(_pixel_finding(name, correlation, seed))
+    results.uncertainty += [
         Row(
-            f"Spearman with rank error, {name}",
+            f"Spearman with the rank error: {name}",
             mean_interval(values, seed=seed),
-            "of the pixel's uncertainty with how far its rank is from the reference's",
+            "whether the uncertain pixels are those whose rank is far from the reference's; "
+            "1 is perfect, 0 chance",
             name == OURS,
         )
         for name, values in correlation.items()
     ]
-    flat = error.flatten(1)
-    rows += [
+    results.uncertainty += [
         Row(
-            f"AUSE, {name}",
-            mean_interval(ause(flat, values.flatten(1)), seed=seed),
-            "area between its sparsification curve and the oracle's; 0 is perfect",
+            f"AUSE: {name}",
+            mean_interval(ause(error, values), seed=seed),
+            "area between the sparsification curve and the oracle's; 0 is perfect",
             name == OURS,
         )
-        for name, values in uncertainties.items()
+        for name, values in flat.items()
     ]
-    rows.append(
-        Row(
-            "ECE of the inclusion probability",
-            bootstrap(lambda index: calibration_error(table[index].sum(0)), len(mean), seed=seed),
-            f"against {len(references)} independent runs; 0 is perfect",
-            True,
-        )
-    )
-    (ours, first), (control, second) = list(correlation.items())[:2]
-    findings = [
-        _verdict(
-            "Per pixel, where the map is wrong (Spearman)", ours, control, first, second, seed=seed
-        )
-    ]
-    total = table.sum(0)
-    used = total[:, 0] > 0
-    number, predicted, true = total[used].unbind(1)
-    figures = {
-        "reliability": {
-            "share": (number / number.sum()).tolist(),
-            "predicted": (predicted / number).tolist(),
-            "observed": (true / number).tolist(),
-        },
-        "ece": float(calibration_error(total)),
-        "sparsification": {
-            **{
-                name: sparsification_curve(flat, values.flatten(1)).mean(0).tolist()
-                for name, values in uncertainties.items()
-            },
-            "oracle": sparsification_curve(flat, flat).mean(0).tolist(),
-        },
-        "sparsified": list(SPARSIFIED),
+    results.uncertainty_curves["sparsification"] = {
+        "removed": list(SPARSIFIED),
+        **{n: sparsification_curve(error, v).mean(0).tolist() for n, v in flat.items()},
+        "oracle": sparsification_curve(error, error).mean(0).tolist(),
     }
-    return rows, findings, figures
+    _add_calibration(results, evidence)
 
 
-def evaluate_images(
-    confidence: Tensor,
-    controls: Mapping[str, Tensor],
-    agreement: Tensor,
-    insertion: Tensor,
-    *,
-    seed: int,
-) -> tuple[list[Row], list[str], dict[str, Any]]:
-    """Hold per-image confidence against whether the explanation fails.
+def add_images(
+    results: Results, confidence: Tensor, entropies: Tensor, failed: Tensor, insertion: Tensor
+) -> None:
+    """Add how well confidence finds the images whose explanation fails.
 
     Args:
+        results: To add to.
         confidence: Ours, (N,).
-        controls: Uncertainties by name, (N,), the strongest control first.
-        agreement: Whether the view of 5 % of the pixels decides alike, (N,).
+        entropies: Of the classifier's prediction, (N,), the control.
+        failed: Whether the view of 5 % of the pixels decides otherwise, (N,) bool.
         insertion: Insertion AUC, (N,).
-        seed: Of the bootstrap.
-
-    Returns:
-        Rows, findings in plain words, and what the figures show.
     """
-    failed = agreement < 0.5
-    scores = {"ours: 1 - confidence": 1 - confidence, **controls}
-    findings, rows = [], []
-    if failed.any() and not failed.all():
-        for name, score in scores.items():
-            interval = bootstrap(
-                lambda index: failure_auroc(score[index], failed[index]),  # noqa: B023
-                len(failed),
-                seed=seed,
-            )
-            meaning = "of predicting that agreement fails at 5 % kept; 0.5 is chance"
-            rows.append(Row(f"AUROC of failure, {name}", interval, meaning, name.startswith("our")))
-        control = next(iter(controls))
-        ours = scores["ours: 1 - confidence"]
-        difference = bootstrap(
-            lambda index: (
-                failure_auroc(ours[index], failed[index])
-                - failure_auroc(controls[control][index], failed[index])
-            ),
-            len(failed),
-            seed=seed,
-        )
-        findings.append(
-            f"Per image, predicting failure at 5 % (AUROC): ours {_compared(difference)} the "
-            f"control, {control} (difference {_text(difference)})."
-        )
-    figures = {
-        "selective": {n: selective_curve(insertion, s).tolist() for n, s in scores.items()},
+    scores = {_CONFIDENCE: 1 - confidence, _ENTROPY: entropies}
+    results.uncertainty_curves["selective"] = {
         "rejected": list(REJECTED),
+        **{name: selective_curve(insertion, score).tolist() for name, score in scores.items()},
     }
-    return rows, findings, figures
+    if failed.all() or not failed.any():
+        which = "every image" if failed.all() else "no image"
+        results.uncertainty_findings.append(
+            Finding(
+                "note", f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
+            )
+        )
+        return
+
+    def auroc(name: str) -> Callable[[Tensor], Tensor]:
+        return lambda images: failure_auroc(scores[name][images], failed[images])
+
+    found = {name: bootstrap(auroc(name), len(failed), seed=results.seed) for name in scores}
+    results.uncertainty += [
+        Row(
+            f"AUROC of failure at 5 %: {name}",
+            interval,
+            "whether the uncertain images are those that decide otherwise when 5 % of the pixels "
+            "are kept; 1 is perfect, 0.5 chance",
+            name == _CONFIDENCE,
+        )
+        for name, interval in found.items()
+    ]
+    difference = bootstrap(
+        lambda images: auroc(_CONFIDENCE)(images) - auroc(_ENTROPY)(images),
+        len(failed),
+        seed=results.seed,
+    )
+    judged = verdict(difference)
+    results.uncertainty_findings.append(
+        Finding(
+            judged,
+            f"Per image, our confidence {_WORDS[judged]} its control, the entropy of the "
+            "classifier's prediction, at telling which explanations fail at 5 % kept: AUROC "
+            f"{found[_CONFIDENCE].mean:.3f} against {found[_ENTROPY].mean:.3f} "
+            f"({in_words(difference)}).",
+        )
+    )
+
+
+@torch.inference_mode()
+def gather_images(
+    batches: Iterable[Batch], explainer: Explainer, classifier: FrozenClassifier
+) -> tuple[Tensor, Tensor]:
+    """Our confidence and the entropy of the classifier's prediction, (N,) each, on the CPU."""
+    confidence, entropies = [], []
+    for batch in batches:
+        confidence.append(explainer(batch["image"]).confidence.cpu())
+        probabilities = classifier.probabilities(classifier(batch["image"]))
+        entropies.append(entropy(probabilities, independent=classifier.output == "sigmoid").cpu())
+    return torch.cat(confidence), torch.cat(entropies)
+
+
+def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
+    """Entropy of predictions (B, classes): (B,), nats; of independent labels, summed over them."""
+    spread: Tensor = torch.special.entr(probabilities)
+    if independent:
+        spread = spread + torch.special.entr(1 - probabilities)
+    return spread.sum(1)
 
 
 def bootstrap(statistic: Callable[[Tensor], Tensor], number: int, *, seed: int) -> Interval:
-    """Interval of any statistic of resampled images; draws where it is undefined are left out."""
+    """Interval of any statistic of resampled images.
+
+    Args:
+        statistic: Maps indices of images, (number,), to a scalar; draws for which it is NaN are
+            left out.
+        number: Of images.
+        seed: Of the resamples.
+    """
     generator = torch.Generator().manual_seed(seed)
     draws = [
         statistic(torch.randint(number, (number,), generator=generator)) for _ in range(_RESAMPLES)
     ]
     values = torch.stack(draws).double()
-    values = values[values.isfinite()]
-    low, high = values.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = values[~values.isnan()].quantile(tails)
     return Interval(statistic(torch.arange(number)).double(), low, high)
 
 
-def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy of class probabilities (B, classes): (B,), nats; of labels, summed over them."""
-    if probabilities.shape[1] > 1 and torch.allclose(
-        probabilities.sum(1), torch.ones(len(probabilities), device=probabilities.device), atol=1e-3
-    ):
-        spread: Tensor = torch.special.entr(probabilities)
-        return spread.sum(1)
-    spread = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
-    return spread.sum(1)
+def _pixel_finding(name: str, correlation: Mapping[str, Tensor], seed: int) -> Finding:
+    difference = difference_interval(correlation[name], correlation[CONTROL], seed=seed)
+    judged = verdict(difference)
+    what = "our uncertainty P(1-P)" if name == OURS else "the raw posterior stddev"
+    return Finding(
+        judged,
+        f"Per pixel, {what} {_WORDS[judged]} its control, the distance to the top-10 % threshold, "
+        f"at telling where the map is wrong: Spearman {correlation[name].mean():.3f} against "
+        f"{correlation[CONTROL].mean():.3f} ({in_words(difference)}).",
+    )
 
 
-def _verdict(
-    what: str, ours: str, control: str, first: Tensor, second: Tensor, *, seed: int
-) -> str:
-    difference = difference_interval(first, second, seed=seed)
-    return f"{what}: {ours} {_compared(difference)} {control} (difference {_text(difference)})."
-
-
-def _compared(difference: Interval) -> str:
-    if difference.low > 0:
-        return "beats"
-    return "is beaten by" if difference.high < 0 else "cannot be told from"
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+def _add_calibration(results: Results, evidence: Evidence) -> None:
+    references = evidence.references
+    k = kept(CONFIDENCE_FRACTION, evidence.mean[0].numel())
+    included = hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
+    table = reliability_table(evidence.inclusion, included)
+    error = bootstrap(
+        lambda images: calibration_error(table[images].sum(0)), len(table), seed=results.seed
+    )
+    runs = f"{len(references)} independent run" + ("s" if len(references) > 1 else "")
+    results.uncertainty.append(
+        Row("ECE of the inclusion probability", error, f"against {runs}; 0 is perfect", True)
+    )
+    total = table.sum(0)
+    number, predicted, observed = total[total[:, 0] > 0].unbind(1)
+    results.uncertainty_curves["reliability"] = {
+        "predicted": (predicted / number).tolist(),
+        "observed": (observed / number).tolist(),
+        "share": (number / number.sum()).tolist(),
+    }

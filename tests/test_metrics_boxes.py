@@ -73,10 +73,10 @@ def test_refuses_a_missing_file_and_other_encodings(tmp_path: Path) -> None:
 
 
 def test_without_preprocessing_the_corners_are_inside() -> None:
-    boxes = Boxes((6, 8), torch.tensor([[1, 2, 3, 4], [7, 5, 30, 30]]))
+    boxes = Boxes((6, 8), torch.tensor([[1, 2, 3, 4], [7, 5, 30, 30], [-2, -1, 0, 0]]))
     expected = torch.zeros(6, 8, dtype=torch.bool)
     expected[2:5, 1:4] = True
-    expected[5, 7] = True
+    expected[5, 7] = expected[0, 0] = True
     assert torch.equal(boxes_mask(boxes, Preprocessing()), expected)
 
 

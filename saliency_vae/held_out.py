@@ -1,0 +1,81 @@
+"""The images to evaluate on, none of which the explainer was trained on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from saliency_vae.data.datamodule import Batch, SaliencyDataModule, collate
+from saliency_vae.preprocessing import Preprocessing
+
+_SPLIT = ("seed", "validation_fraction")  # what decides which images of a directory are held out
+
+
+def held_out(
+    data: SaliencyDataModule, preprocessing: Preprocessing, limit: int | None
+) -> Dataset[Batch]:
+    """Test images of a data module, or its validation images where it has no others.
+
+    Args:
+        data: Not set up yet.
+        preprocessing: That the classifier expects.
+        limit: Number of images, from the first on; None for all.
+
+    Raises:
+        ValueError: If limit is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"Expected limit >= 1 image. Found {limit}.")
+    data.preprocessing = preprocessing
+    data.setup("test" if data.has_test_set else "validate")
+    images = data.test_set if data.has_test_set else data.val_set
+    return images if limit is None else first(images, limit)
+
+
+def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:
+    """First images of a data set, or all if there are fewer."""
+    return Subset(images, range(min(number, len(images))))  # type: ignore[arg-type]
+
+
+def load(
+    images: Dataset[Batch], *, batch_size: int, num_workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Batches of images as methods take them: float in [0, 1], with the true masks if known."""
+    loader = DataLoader(images, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
+    for batch in loader:
+        moved: Batch = {"image": batch["image"].to(device).float() / 255}
+        if "mask" in batch:
+            moved["mask"] = batch["mask"].to(device)
+        yield moved
+
+
+def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
+    """Refuse to hold out other images of a directory than training did.
+
+    Args:
+        data: Hydra node of the data to evaluate on.
+        trained: That of the training, if it is known.
+
+    Raises:
+        ValueError: If images of the training would be evaluated.
+    """
+    if trained is None or "validation_fraction" not in data or not _same_directory(data, trained):
+        return
+    differing = [key for key in _SPLIT if data[key] != trained.get(key)]
+    if differing:
+        expected = " ".join(f"data.{key}={trained.get(key)}" for key in differing)
+        found = " ".join(f"data.{key}={data[key]}" for key in differing)
+        raise ValueError(
+            f"Expected {expected}, as in training: else images of the training would be "
+            f"evaluated. Found {found}."
+        )
+
+
+def _same_directory(data: dict[str, Any], trained: dict[str, Any]) -> bool:
+    roots = [node.get("root") for node in (data, trained)]
+    if None in roots:
+        return False
+    here, there = (Path(str(root)).resolve() for root in roots)
+    return data["_target_"] == trained.get("_target_") and here == there
