@@ -358,6 +358,17 @@ def test_an_interrupted_run_goes_on(
             assert arrays["fraction"] == 0.1
 
 
+def test_overwriting_some_with_other_settings_forgets_the_rest(
+    own: list[str], run: Run, tmp_path: Path
+) -> None:
+    images = pictures(tmp_path / "images", 3)
+    run(*own, f"images={images}", "fraction=0.2")
+    run(*own, f"images={images}/1.png", "overwrite=true")
+    assert run(*own, f"images={images}")[0].startswith("2 of 3 images explained, 1 had")
+    run(*own, f"images={images}/1.png", "overwrite=true")  # with the same, nothing else
+    assert run(*own, f"images={images}")[0].startswith("0 of 3 images explained, 3 had")
+
+
 def test_other_settings_are_not_mixed_in(
     own: list[str], run: Run, error_of: Fail, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def last_feature_layer(images: Tensor, classifier: FrozenClassifier) -> str:
     """Find the last convolution and what follows it at its resolution, up to the pooling.
 
     So the feature maps are those after normalisation, activation and the residual sum: VGG's last
-    ReLU, ResNet's ``layer4``. Convolutions of 1x1 maps, as in squeeze-and-excitation, are none.
+    ReLU, ResNet's ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count.
 
     Args:
         images: (B, 3, H, W), of which the first is classified.

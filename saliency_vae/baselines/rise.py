@@ -54,12 +54,13 @@ class Rise:
         images = batch["image"]
         count, _, height, width = images.shape
         score, decision = DecisionProbability(classifier), decide(images, classifier)
-        hidden = classifier.mean.to(images).expand_as(images)
         saliency = torch.zeros(count, height, width, device=images.device)
         for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
             masks = enlarge(cells.to(images), shifts.to(images), height, width)
             n = len(masks)
-            masked = perturb(images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), hidden[:1])
+            masked = perturb(
+                images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), classifier.mean
+            )
             scores = score(masked, decision.repeat_interleave(n, 0)).view(count, n)
             saliency += torch.einsum("bn,nhw->bhw", scores, masks)
         return saliency / (self.probability * self.masks)
