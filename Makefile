@@ -10,7 +10,7 @@ demo: .venv/installed
 	    limit=100 reference_images=16 hydra.run.dir=$(RUN)/evaluation
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff check .

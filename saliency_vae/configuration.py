@@ -85,6 +85,7 @@ class ExplainConfig:
     classifier: Node | None = None
     fraction: float = 0.1
     refine_steps: int = 0
+    samples: int = 0
     batch_size: int = 32
     num_workers: int = 0
     device: str = "auto"
@@ -120,9 +121,12 @@ class EvaluateConfig:
     gallery: int = 8
     reference_images: int = 32
     reference_runs: int = 3
+    reference_steps: int = 200
     ensemble: list[str] = field(default_factory=list)
+    own_mask_images: int = 32
     robustness_images: int = 0
     randomised: str | None = None
+    wandb: bool = False
     batch_size: int = 50
     num_workers: int = 0
     device: str = "auto"

@@ -1,23 +1,24 @@
 """Figures of an evaluation."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from saliency_vae.findings import OURS
-from saliency_vae.overlay import as_rgb, limits
+from saliency_vae.overlay import as_rgb
 from saliency_vae.results import Results, quality, title
 
 _OURS = "#c2410c"  # red-orange, which no other line has
 _OTHERS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
 _CONTROL = "#a8a29e"
 _DASHES = ("-", "--", ":", "-.")
-_Style = dict[str, object]
+_PLACES = [(side, up) for up in (-3, 8, -14, 19, -25) for side in (9, -9)]  # of a label, points
 
 
 def figures(results: Results) -> dict[str, Figure]:
@@ -69,12 +70,12 @@ def curves_figure(results: Results) -> Figure:
     return figure
 
 
-def method_styles(results: Results) -> dict[str, _Style]:
+def method_styles(results: Results) -> dict[str, dict[str, Any]]:
     """Line of each method: ours thick, controls thin and grey, the others by colour."""
     others = [m for m in results.methods if not _is_ours(m) and m not in results.controls]
     controls = [method for method in results.methods if method in results.controls]
     own = [method for method in results.methods if _is_ours(method)]
-    styles: dict[str, _Style] = {}
+    styles: dict[str, dict[str, Any]] = {}
     for index, method in enumerate(own):
         styles[method] = _style(_OURS, _DASHES[index % 4], 2.8, 4)
     for index, method in enumerate(others):
@@ -124,7 +125,7 @@ def gallery_figure(
         maps: Method to its maps, (B, H, W).
         masks: True masks, (B, H, W).
     """
-    rows: dict[str, Iterable[object]] = {"image": [as_rgb(image) for image in images]}
+    rows: dict[str, list[Any]] = {"image": [as_rgb(image) for image in images]}
     if masks is not None:
         rows["true mask"] = list(masks.float().cpu().numpy())
     rows |= {title(method): list(values.numpy()) for method, values in maps.items()}
@@ -191,7 +192,7 @@ def _is_ours(name: str) -> bool:
     return name.startswith(OURS)
 
 
-def _style(colour: str, dashes: str, width: float, above: int) -> _Style:
+def _style(colour: str, dashes: str, width: float, above: int) -> dict[str, Any]:
     return {"color": colour, "linestyle": dashes, "linewidth": width, "zorder": above}
 
 
@@ -201,28 +202,24 @@ def _grid(axes: Axes) -> None:
 
 
 def _label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, in the first place where no other name stands."""
-    figure = axes.figure
-    figure.draw_without_rendering()  # the layout, and with it every place, is known from here on
+    """Write each name beside its point, in the first place where nothing else stands."""
+    axes.figure.draw_without_rendering()  # from here on every place is known
     dots = [axes.transData.transform(point) for point in points.values()]
-    taken = []
+    taken: list[Bbox] = []
     for method, point in points.items():
-        for right, up in ((9, -3), (-9, -3), (9, 8), (-9, 8), (9, -14), (-9, -14), (9, 19), (-9, 19)):
+        for offset in _PLACES:
             text = axes.annotate(
                 title(method),
                 point,
-                xytext=(right, up),
+                xytext=offset,
                 textcoords="offset points",
-                ha="left" if right > 0 else "right",
+                ha="left" if offset[0] > 0 else "right",
                 fontsize=9,
                 fontweight="bold" if _is_ours(method) else "normal",
             )
             box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken) and not any(
-                box.contains(*dot) for dot in dots
-            ):
+            covered = any(box.overlaps(other) for other in taken)
+            if offset == _PLACES[-1] or not (covered or any(box.contains(*dot) for dot in dots)):
                 break
             text.remove()
-        else:
-            continue
         taken.append(box)

@@ -64,7 +64,7 @@ def explain(config: Node, run: Path) -> None:
         "images": str(root.resolve()),
         "explainer": fingerprint(explainer.config, parameter_hash(explainer.encoder)),
         "classifier": fingerprint(identity),
-        **{name: config[name] for name in ("fraction", "refine_steps", "seed")},
+        **{name: config[name] for name in ("fraction", "refine_steps", "samples", "seed")},
     }
     device = pick_device(config["device"])
     claim(outputs, settings, (name_of(file, root) for file in files), config["overwrite"])
@@ -83,6 +83,7 @@ def explain(config: Node, run: Path) -> None:
         perturbation=perturbation.to(device),
         fraction=config["fraction"],
         refine_steps=config["refine_steps"],
+        samples=config["samples"],
         seed=config["seed"],
     )
     save = partial(outputs.save, preprocessing=classifier.preprocessing)
@@ -114,7 +115,7 @@ def check(config: Node) -> None:
     """
     if not 0 < config["fraction"] <= 1:
         raise ValueError(f"Expected 0 < fraction <= 1. Found {config['fraction']}.")
-    for name, least in (("batch_size", 1), ("refine_steps", 0), ("num_workers", 0)):
+    for name, least in (("batch_size", 1), ("refine_steps", 0), ("samples", 0), ("num_workers", 0)):
         if config[name] < least:
             raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
 

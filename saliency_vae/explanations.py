@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.images import load_rgb
+from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.distributions.posterior import CONFIDENCE_FRACTION
 from saliency_vae.explainer import Explainer
 from saliency_vae.gallery import entry
@@ -21,6 +22,7 @@ from saliency_vae.overlay import Pixels
 from saliency_vae.panel import Panel, Prediction, display_size, displayed, draw_panel
 from saliency_vae.perturbations import perturb
 from saliency_vae.preprocessing import Preprocessing
+from saliency_vae.topk import hard_topk, kept
 
 _PANEL = ".panel.png"
 
@@ -116,6 +118,9 @@ class Explanation:
         predictions: Most probable classes of the image.
         kept_predictions: Most probable classes of the kept view.
         objective: Before and after refinement, (2,), nats; None without refinement.
+        samples: Maps drawn from the posterior, (n, h, w).
+        sample_views: Their kept views, (n, 3, h, w).
+        sample_predictions: Most probable classes of those views.
     """
 
     view: View
@@ -131,6 +136,9 @@ class Explanation:
     predictions: Prediction
     kept_predictions: Prediction
     objective: Tensor | None
+    samples: Tensor
+    sample_views: Tensor
+    sample_predictions: Sequence[Prediction]
 
 
 def explain_batch(
@@ -141,6 +149,7 @@ def explain_batch(
     *,
     fraction: float,
     refine_steps: int = 0,
+    samples: int = 0,
     seed: int = 0,
 ) -> list[Explanation]:
     """Explain images of one size.
@@ -152,7 +161,8 @@ def explain_batch(
         perturbation: Baseline of the kept view.
         fraction: Of the pixels kept, in (0, 1].
         refine_steps: Gradient steps on each explanation by itself.
-        seed: Of the refinement's noise.
+        samples: Maps to draw from each posterior: alternative explanations.
+        seed: Of the refinement's noise and of the samples.
     """
     pixels = torch.stack([torch.from_numpy(view.pixels) for view in views])
     images = pixels.to(classifier.mean.device).float() / 255
@@ -170,6 +180,12 @@ def explain_batch(
         maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
         gallery_inclusion = posterior.inclusion_probability(CONFIDENCE_FRACTION).cpu()
         confidence = posterior.confidence.tolist()
+        drawn = draw_samples(posterior, samples, seed)
+        sample_views = [
+            kept_samples(image, maps, base, fraction)
+            for image, maps, base in zip(images, drawn, baseline, strict=True)
+        ]
+        sample_top = [classifier.top(classifier(views)) for views in sample_views if samples]
         logits, kept_logits = classifier(images), classifier(kept_views)
         probabilities = classifier.probabilities(logits).cpu()
         kept_probabilities = classifier.probabilities(kept_logits).cpu()
@@ -190,9 +206,32 @@ def explain_batch(
             predictions=top[i],
             kept_predictions=kept_top[i],
             objective=None if objective is None else objective[i],
+            samples=drawn[i].cpu(),
+            sample_views=sample_views[i].cpu(),
+            sample_predictions=sample_top[i] if samples else [],
         )
         for i, view in enumerate(views)
     ]
+
+
+def draw_samples(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:
+    """Draw maps for each image with the same noise, whatever else is in its batch: (B, n, h, w)."""
+    device = posterior.mean.device
+    return torch.stack(
+        [
+            alone.rsample((number,), generator=torch.Generator(device).manual_seed(seed))
+            for alone in posterior.split()
+        ]
+    )
+
+
+def kept_samples(image: Tensor, maps: Tensor, baseline: Tensor, fraction: float) -> Tensor:
+    """Keep the top pixels of each of n maps (n, h, w) over the baseline: (n, 3, h, w)."""
+    scores = maps.flatten(1)
+    masks = hard_topk(scores, kept(fraction, scores.shape[1])).view_as(maps)
+    return perturb(
+        image.expand(len(maps), -1, -1, -1), masks, baseline.expand(len(maps), -1, -1, -1)
+    )
 
 
 @dataclass(frozen=True)
@@ -272,6 +311,9 @@ def arrays(explanation: Explanation, preprocessing: Preprocessing) -> dict[str, 
         "top_classes": [label for label, _ in explanation.predictions],
         "kept_top_classes": [label for label, _ in explanation.kept_predictions],
     }
+    if len(explanation.samples):
+        restored = preprocessing.restore(explanation.samples, explanation.view.size)
+        result["samples"] = restored.numpy()
     if explanation.objective is not None:
         result["objective"] = explanation.objective.numpy()
     return result
@@ -292,6 +334,7 @@ def panel(explanation: Explanation, preprocessing: Preprocessing) -> Panel:
         confidence=explanation.confidence,
         predictions=explanation.predictions,
         kept_predictions=explanation.kept_predictions,
+        samples=list(zip(explanation.sample_views, explanation.sample_predictions, strict=True)),
     )
 
 

@@ -1,5 +1,6 @@
 """One picture that explains one image: overlays with their scales, kept view, predictions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from saliency_vae.overlay import Pixels, as_rgb, colour, limits, overlay
 TILE = 256  # pixels of a shown image's longer side
 THINNEST = 16  # pixels of its shorter side at least
 _COLUMN = 176  # pixels of a column at least: room for text under a narrow image
+_COLUMNS = 5
 _GAP = 14
 _HEADER = 54
 _FOOTER = 76
@@ -40,6 +42,7 @@ class Panel:
         confidence: Of the explanation, in [0, 1].
         predictions: Of the image: classes and probabilities.
         kept_predictions: Of the kept view.
+        samples: Kept views of maps drawn from the posterior, and their predictions.
     """
 
     name: str
@@ -52,12 +55,14 @@ class Panel:
     confidence: float
     predictions: Prediction
     kept_predictions: Prediction
+    samples: Sequence[tuple[Tensor, Prediction]] = ()
 
 
 def draw_panel(panel: Panel) -> Image.Image:
-    """Draw five tiles: image, mean, stddev, inclusion probability, kept view."""
+    """Draw five tiles: image, mean, stddev, inclusion probability, kept view; then the samples."""
     image, share = panel.image, f"{100 * panel.fraction:.3g} %"
-    sheet = _Sheet(height=image.shape[-2], width=image.shape[-1])
+    rows = 1 + math.ceil(len(panel.samples) / _COLUMNS)
+    sheet = _Sheet(height=image.shape[-2], width=image.shape[-1], rows=rows)
     sheet.title(panel.name, f"confidence {panel.confidence:.2f}")
     sheet.tile(0, "image", as_rgb(image))
     sheet.predictions(0, panel.predictions)
@@ -72,6 +77,9 @@ def draw_panel(panel: Panel) -> Image.Image:
         sheet.colour_bar(column, colours, scale)
     sheet.tile(4, f"top {share} kept", as_rgb(panel.kept_view))
     sheet.predictions(4, panel.kept_predictions)
+    for cell, (kept_view, predictions) in enumerate(panel.samples, start=_COLUMNS):
+        sheet.tile(cell, f"sample {cell - _COLUMNS + 1}: top {share} kept", as_rgb(kept_view))
+        sheet.predictions(cell, predictions)
     return sheet.picture
 
 
@@ -94,12 +102,15 @@ def printable(text: str) -> str:
 
 
 class _Sheet:
-    """Paper of five columns: a tile, what it is above, its scale or predictions below."""
+    """Paper of five columns: a tile, what it is above, its scale or predictions below.
 
-    def __init__(self, *, height: int, width: int) -> None:
+    Cells are counted row by row.
+    """
+
+    def __init__(self, *, height: int, width: int, rows: int) -> None:
         self.height, self.width = height, width
         self.column = max(width, _COLUMN)
-        size = 5 * (self.column + _GAP) + _GAP, _HEADER + height + _FOOTER
+        size = _COLUMNS * (self.column + _GAP) + _GAP, rows * self._row_height
         self.picture = Image.new("RGB", size, _PAPER)
         self.draw = ImageDraw.Draw(self.picture)
 
@@ -109,28 +120,29 @@ class _Sheet:
         room = end - font.getlength(right) - 2 * _GAP
         self.draw.text((_GAP, 8), _fitting(left, font, room), fill=_INK, font=font)
 
-    def tile(self, column: int, caption: str, pixels: Pixels) -> None:
-        left = self._left(column)
-        self.draw.text((left, _HEADER - 20), caption, fill=_FAINT, font=_font(12))
+    def tile(self, cell: int, caption: str, pixels: Pixels) -> None:
+        left = self._left(cell)
+        above = self._top(cell)
+        self.draw.text((left, above - 20), caption, fill=_FAINT, font=_font(12))
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
-        corner = left + (self.width - width) // 2, _HEADER + (self.height - height) // 2
+        corner = left + (self.width - width) // 2, above + (self.height - height) // 2
         self.picture.paste(_resized(image, (width, height)), corner)
 
-    def colour_bar(self, column: int, colours: str, scale: tuple[float, float]) -> None:
-        left, top = self._left(column), self._below
+    def colour_bar(self, cell: int, colours: str, scale: tuple[float, float]) -> None:
+        left, top = self._left(cell), self._below(cell)
         ramp = torch.linspace(0, 1, self.column).expand(10, -1)
         self.picture.paste(Image.fromarray(colour(ramp, colours, (0.0, 1.0))), (left, top))
         for x, value, anchor in zip((left, left + self.column), scale, ("la", "ra"), strict=True):
             text = f"{value:.3g}"
             self.draw.text((x, top + 13), text, fill=_FAINT, font=_font(11), anchor=anchor)
 
-    def predictions(self, column: int, predictions: Prediction) -> None:
-        left, font = self._left(column), _font(12)
+    def predictions(self, cell: int, predictions: Prediction) -> None:
+        left, font = self._left(cell), _font(12)
         right = left + self.column
         for index, (label, probability) in enumerate(predictions):
-            top = self._below + 20 * index
+            top = self._below(cell) + 20 * index
             self.draw.rectangle((left, top, right, top + 15), fill=_BAR)
             filled = left + self.column * probability
             self.draw.rectangle((left, top, filled, top + 15), fill=_FILLED)
@@ -139,12 +151,18 @@ class _Sheet:
             room = self.column - font.getlength(percent) - 16
             self.draw.text((left + 4, top), _fitting(label, font, room), fill=_INK, font=font)
 
-    def _left(self, column: int) -> int:
-        return _GAP + column * (self.column + _GAP)
-
     @property
-    def _below(self) -> int:
-        return _HEADER + self.height + 8
+    def _row_height(self) -> int:
+        return _HEADER + self.height + _FOOTER
+
+    def _left(self, cell: int) -> int:
+        return _GAP + cell % _COLUMNS * (self.column + _GAP)
+
+    def _top(self, cell: int) -> int:
+        return cell // _COLUMNS * self._row_height + _HEADER
+
+    def _below(self, cell: int) -> int:
+        return self._top(cell) + self.height + 8
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:

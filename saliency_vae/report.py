@@ -1,15 +1,29 @@
 """The report of an evaluation: one HTML file that needs nothing else."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
-from saliency_vae.results import QUALITIES, Results
+from saliency_vae.content_policy import content_policy
+from saliency_vae.findings import OURS
+from saliency_vae.gallery import shrink
+from saliency_vae.metrics.bootstrap import Interval
+from saliency_vae.overlay import as_rgb
+from saliency_vae.results import Results, quality, short, title
+
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+)
 
 
 def save_figures(figures: Mapping[str, Figure], directory: Path) -> None:
@@ -20,58 +34,114 @@ def save_figures(figures: Mapping[str, Figure], directory: Path) -> None:
         figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
 
 
-def write_report(results: Results, figures: Mapping[str, Figure], path: Path) -> None:
-    """Write the report: ranking, curves, speed, gallery, uncertainty, how it was measured.
+def write_report(
+    results: Results,
+    figures: Mapping[str, Figure],
+    gallery: Sequence[Mapping[str, Any]],
+    path: Path,
+) -> None:
+    """Write the report: findings, ranking, curves, cost, gallery, uncertainty, how it was made.
 
-    Whatever comes from file names, classes or settings is escaped.
+    Whatever comes from names, classes or settings is escaped.
 
     Args:
         results: What was found.
-        figures: ``curves``, ``speed``, ``gallery``, and any of the uncertainty section.
+        figures: By name, see :func:`saliency_vae.evaluation_figures.figures`.
+        gallery: From :func:`gallery_rows`.
         path: Of the HTML file.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    page = environment.get_template("report.html").render(
+    page = _TEMPLATES.get_template("report.html").render(
         results=results,
-        qualities={name: QUALITIES[name] for name in QUALITIES if name in results.values},
-        rows=_rows(results),
-        pictures={name: _data_url(figure) for name, figure in figures.items()},
+        qualities={metric: quality(metric) for metric in results.values},
+        rows=ranking_rows(results),
+        gallery=gallery,
+        pictures={name: _svg(figure) for name, figure in figures.items()},
+        uncertainty=[vars(row) | {"interval": _cell(row.interval)} for row in results.uncertainty],
     )
     partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
+    text = page.replace("<!--policy-->", content_policy(page), 1)
+    partial.write_text(text, encoding="utf-8", errors="replace")
     partial.replace(path)
 
 
-def _rows(results: Results) -> list[dict[str, object]]:
-    """One row a method, best insertion first, controls of chance included."""
-    order = results.methods
-    if "insertion" in results.values:
-        order = sorted(order, key=lambda m: -float(results.values["insertion"][m].mean()))
-    best = {
-        metric: results.best(metric, among=[m for m in order if m in by_method])
-        for metric, by_method in results.values.items()
-    }
-    rows = []
-    for method in order:
-        cells = {}
-        for metric, by_method in results.values.items():
-            if method not in by_method:
-                continue
-            interval = results.interval(metric, method)
-            cells[metric] = {"interval": interval, "best": best[metric] == method}
-        rows.append(
-            {
-                "method": method,
-                "ours": method.startswith("ours"),
-                "cells": cells,
-                "milliseconds": 1000 * results.seconds[method],
-                "megabytes": results.memory.get(method, 0.0) / 2**20,
-            }
-        )
-    return rows
+def ranking_rows(results: Results) -> list[dict[str, Any]]:
+    """One row a method, best insertion first."""
+    best = {metric: results.best(metric) for metric in results.values}
+    return [
+        {
+            "name": title(method),
+            "kind": _kind(method, results),
+            "cells": {
+                metric: _cell(by_method[method]) | {"best": best[metric] == method}
+                for metric, by_method in results.intervals.items()
+            },
+            "milliseconds": 1000 * results.seconds[method],
+            "megabytes": results.memory[method] / 2**20,
+        }
+        for method in results.ranking()
+    ]
 
 
-def _data_url(figure: Figure) -> Markup:
+def gallery_rows(
+    results: Results, images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None
+) -> list[dict[str, Any]]:
+    """Pictures of the same images, one row a method; above them image and true mask.
+
+    Args:
+        results: Say in which order.
+        images: In [0, 1], (B, 3, H, W).
+        maps: Method to its maps, (B, H, W), each coloured over its own range.
+        masks: True masks, (B, H, W).
+    """
+    rows = [{"name": "image", "kind": "given", "pictures": [_photo(image) for image in images]}]
+    if masks is not None:
+        pictures = [_map(mask.float(), "gray") for mask in masks]
+        rows.append({"name": "true mask", "kind": "given", "pictures": pictures})
+    return rows + [
+        {
+            "name": title(method),
+            "kind": _kind(method, results),
+            "pictures": [_map(values, "viridis") for values in maps[method]],
+        }
+        for method in results.ranking()
+    ]
+
+
+def _kind(method: str, results: Results) -> str:
+    if method.startswith(OURS):
+        return "ours"
+    return "control" if method in results.controls else "other"
+
+
+def _cell(interval: Interval) -> dict[str, Any]:
+    mean, low, high = (short(float(value)) for value in interval)
+    return {"value": float(interval.mean), "mean": mean, "interval": f"{low} – {high}"}
+
+
+def _photo(image: Tensor) -> Markup:
+    return _png(Image.fromarray(as_rgb(shrink(image))))
+
+
+def _map(values: Tensor, colours: str) -> Markup:
+    """A map (H, W) from its lowest to its highest value, one byte a pixel."""
+    small = shrink(values[None])[0].double()
+    spread = (small - small.min()) / (small.max() - small.min()).clamp_min(1e-300)
+    picture = Image.fromarray((255 * spread).round().numpy().astype(np.uint8))
+    picture.putpalette(colormaps[colours](range(256), bytes=True)[:, :3].tobytes())
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> Markup:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return Markup("data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode())
+    picture.save(buffer, "PNG", optimize=True)
+    return _data_url("image/png", buffer)
+
+
+def _svg(figure: Figure) -> Markup:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return _data_url("image/svg+xml", buffer)
+
+
+def _data_url(kind: str, buffer: BytesIO) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}")

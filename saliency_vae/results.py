@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -126,6 +127,12 @@ def quality(metric: str) -> Quality:
 def title(method: str) -> str:
     """Name a method as people write it."""
     return _TITLES.get(method, method.replace("_", " "))
+
+
+def short(value: float) -> str:
+    """Write a number as short as it can be read: .948, or .0021 where that would be .002."""
+    digits = f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+    return re.sub(r"^(-?)0\.", r"\1.", digits)
 
 
 Verdict = Literal["better", "level", "worse", "note"]

@@ -26,7 +26,7 @@ CONF = Path(config_dir())
 OPTIONS = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))
-    if path.parent.name != "experiment"
+    if path.parent.name not in ("experiment", "baselines")
 ]
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
@@ -142,6 +142,19 @@ def test_every_option_builds_what_its_group_promises(
     built = instantiate(config[group], _convert_="all")
     assert FITS[group](built)
     torch.set_num_threads(threads)
+
+
+def test_every_baseline_builds() -> None:
+    runtime = "hydra.runtime.output_dir=/nowhere"
+    overrides = ["explainer=x", "data=cluttered_digits", runtime]
+    config = compose("evaluate", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    baselines = resolve(config)["baselines"]
+    assert len(baselines) >= 15
+    for node in baselines.values():
+        assert callable(instantiate(node, _convert_="all"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -626,3 +626,25 @@ def test_find_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for nothing in ("*.gif", "missing.png", "missing"):
             with pytest.raises(ValueError, match=r"^Expected images=.*Nothing found"):
                 find_images(f"{base}{nothing}")
+
+
+def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 3)
+    drawn = []
+    for batch_size in (1, 3):
+        out = tmp_path / f"out{batch_size}"
+        arguments = [*own, f"images={images}", f"output_dir={out}", "samples=6"]
+        run(*arguments, f"batch_size={batch_size}")
+        with np.load(out / "1.png.npz") as maps:
+            drawn.append(maps["samples"])
+            stddev = maps["stddev"]
+        with Image.open(out / "1.png.panel.png") as panel:
+            with_samples = panel.height
+    assert drawn[0].shape == (6, 24, 24)
+    np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-4, atol=1e-5)
+    assert 0.5 < drawn[0].std(0).mean() / stddev.mean() < 1.5
+    run(*own, f"images={images}", f"output_dir={tmp_path}/none")
+    with Image.open(tmp_path / "none/1.png.panel.png") as panel:
+        assert with_samples == 3 * panel.height  # six samples need two more rows
+    with np.load(tmp_path / "none/1.png.npz") as maps:
+        assert "samples" not in maps

@@ -67,6 +67,10 @@ class SaliencyPosterior(Distribution):
             generator: Random numbers to use, of the same device; torch's own by default.
         """
 
+    @abstractmethod
+    def split(self) -> list["SaliencyPosterior"]:
+        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
+
     @cached_property
     def confidence(self) -> Tensor:
         """How far sampled maps agree with the mean, (...), in (0, 1].
@@ -123,6 +127,10 @@ class DiagonalNormal(SaliencyPosterior):
         )
         return self.mean + self.stddev * noise
 
+    def split(self) -> list[SaliencyPosterior]:
+        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
+        return [DiagonalNormal(*one) for one in zip(self.mean, self.log_variance, strict=True)]
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
         z = (value - self.mean) / self.stddev
@@ -165,6 +173,11 @@ class CorrelatedNormal(SaliencyPosterior):
             self.mean
             + self.stddev * self.prior.rsample(shape, generator=generator) / self.prior.stddev
         )
+
+    def split(self) -> list[SaliencyPosterior]:
+        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
+        pairs = zip(self.mean, self.log_variance, strict=True)
+        return [CorrelatedNormal(mean, variance, self.prior) for mean, variance in pairs]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
