@@ -5,44 +5,40 @@ python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits methods=[our
 python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES tolerance=15
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from rich.console import Console
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
-from saliency_vae.contenders import Ours, contenders, try_out
-from saliency_vae.data.datamodule import Batch, SaliencyDataModule
+from saliency_vae.contenders import contenders, try_out
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.device import pick_device
 from saliency_vae.evaluation import Protocol, measure
-from saliency_vae.evaluation_figures import figures, gallery_figure
 from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS, findings
-from saliency_vae.held_out import check_split, first, held_out, load
+from saliency_vae.held_out import Images, check_split, held_out
 from saliency_vae.loggers import wandb_logger
 from saliency_vae.metrics.boxes import WithBoxes
-from saliency_vae.provenance import command_line, hardware, now, recipe, versions
-from saliency_vae.ranking_table import ranking_table
-from saliency_vae.report import gallery_rows, save_figures, write_report
+from saliency_vae.provenance import about
+from saliency_vae.publish import publish
+from saliency_vae.ranking_table import in_lines, ranking_table
 from saliency_vae.results import Finding, Results
 from saliency_vae.robustness import add_robustness
-from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised, same_classifier
+from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised
 from saliency_vae.uncertainty_evaluation import (
-    FromPrior,
     add_images,
     add_pixels,
     gather_evidence,
     gather_images,
+    independent_runs,
 )
 from saliency_vae.wandb_report import log_results
 
@@ -56,7 +52,6 @@ _LEAST = {
     "reference_steps": 1,
     "robustness_images": 0,
 }
-Load = Callable[[Dataset[Batch]], Iterator[Batch]]
 
 
 @command("evaluate", paths=("explainer", "annotations", "randomised"))
@@ -75,25 +70,129 @@ def evaluate(config: Node, run: Path) -> None:
     methods = contenders(config["methods"], config["baselines"], explainer, results.left_out)
     classifier = explained_classifier(explainer, config["classifier"], force=config["force"])
     classifier = classifier.to(device)
-    images = images_of(config, explainer, classifier, results)
-    batches = partial(
-        load, batch_size=config["batch_size"], num_workers=config["num_workers"], device=device
-    )
+    images = images_of(config, explainer, classifier, device, results.left_out)
 
-    def together(number: int) -> Batch:
-        return next(load(first(images, number), batch_size=number, num_workers=0, device=device))
-
-    strict = config["methods"] is not None
-    methods = try_out(methods, together(1), classifier, results, strict=strict)
+    one = images.first(1).together()
+    methods = try_out(methods, one, classifier, results, strict=config["methods"] is not None)
     kept = max(config["gallery"], config["own_mask_images"])
-    total = len(images)  # type: ignore[arg-type]
-    maps = measure(
-        batches(images), methods, classifier, protocol, results, total=total, keep=kept
-    )
-    add_checks(results, config, protocol, methods, maps, classifier, together)
-    results.about = about(config, explainer, classifier, protocol, device)
-    results.findings = findings(results)
+    maps = measure(images, methods, classifier, protocol, results, keep=kept)
+    if config["own_mask_images"] > 1 and len(images) > 1:
+        seen = images.first(config["own_mask_images"]).together()["image"]
+        baseline = next(iter(protocol.baselines(seen).values()))
+        own = {name: values[: len(seen)] for name, values in maps.items()}
+        add_own_mask(results, own, seen, baseline, classifier)
+    if config["robustness_images"]:
+        few = images.first(config["robustness_images"]).together()
+        add_robustness(results, methods, few, classifier)
+    results.about = about(config, explainer, classifier, images)
+    results.findings = [*forced(explainer, classifier), *findings(results)]
     if OURS in methods:
-        add_randomised(results, images, batches, explainer, config)
-        add_uncertainty(results, images, batches, explainer, classifier, methods, config)
-    publish(results, maps, together, config, run)
+        add_randomised(results, images, explainer, config["randomised"])
+        add_uncertainty(results, images, explainer, classifier, methods, config)
+    shown = images.first(config["gallery"])
+    drawn = publish(results, maps, shown, run)
+    if config["wandb"]:
+        log_results(wandb_logger(str(run), name="evaluation"), results, drawn)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    console.print(ranking_table(results))
+    for line in in_lines(results):
+        print(line)
+    print(run / "report.html")
+
+
+def check(config: Node) -> None:
+    """Refuse numbers out of range before anything is read.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name, least in _LEAST.items():
+        if config[name] < least:
+            raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
+
+
+def images_of(
+    config: Node,
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    device: torch.device,
+    left_out: list[str],
+) -> Images:
+    """Images to evaluate on, with the true masks that are known.
+
+    Raises:
+        ValueError: If there are none, or some that the explainer was trained on.
+    """
+    check_split(config["data"], explainer.config.get("data"))
+    data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
+    dataset = held_out(data, classifier.preprocessing, config["limit"])
+    if config["annotations"] is not None:
+        dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
+        if dataset.unseen:
+            left_out.append(
+                f"{dataset.unseen} images: their boxes lie outside the classifier's view."
+            )
+    if "mask" not in dataset[0]:
+        left_out.append("Pointing game, IoU, relevance: the data have no true masks.")
+    choice = HydraConfig.get().runtime.choices["data"]
+    return Images(
+        dataset,
+        name=f"{'test' if data.has_test_set else 'validation'} images of {choice}",
+        batch_size=config["batch_size"],
+        num_workers=config["num_workers"],
+        device=device,
+    )
+
+
+def forced(explainer: Explainer, classifier: FrozenClassifier) -> list[Finding]:
+    """Warn of a classifier that the explainer was not trained for."""
+    expected = explainer.config["classifier"]
+    if expected["sha256"] == classifier.identity()["sha256"]:
+        return []
+    return [Finding("note", f"Forced: the explainer was trained for {describe(expected)}.")]
+
+
+def add_randomised(
+    results: Results, images: Images, explainer: Explainer, directory: str | None
+) -> None:
+    """Add the sanity check against an explainer of a randomised classifier."""
+    if directory is None:
+        results.left_out.append(
+            "Sanity check with a randomised classifier: randomised=DIR names its explainer."
+        )
+        return
+    other = load_explainer(directory).to(images.device)
+    results.findings.append(compare_with_randomised(images, explainer, other, seed=results.seed))
+
+
+def add_uncertainty(
+    results: Results,
+    images: Images,
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    methods: Mapping[str, Method],
+    config: Node,
+) -> None:
+    """Add what our uncertainty of each pixel and of each image is worth."""
+    runs = independent_runs(
+        explainer,
+        number=config["reference_runs"],
+        steps=config["reference_steps"],
+        seed=config["seed"],
+        ensemble=config["ensemble"],
+    )
+    few = images.first(config["reference_images"])
+    if runs and len(few):
+        vargrad = methods.get("vargrad")
+        add_pixels(results, gather_evidence(few, explainer, classifier, runs, vargrad))
+    else:
+        results.left_out.append("Uncertainty of pixels: no independent runs were asked for.")
+    confidence, entropies = gather_images(images, explainer, classifier)
+    failed = results.values["agreement_5"][OURS] == 0
+    add_images(results, confidence, entropies, failed, results.values["insertion"][OURS])
+
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,6 +1,6 @@
 """Measuring methods: every method on the same images, with the same classifier and baseline."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.datamodule import Batch
+from saliency_vae.held_out import Images
 from saliency_vae.metrics.agreement import kept_agreement
 from saliency_vae.metrics.cost import timed
 from saliency_vae.metrics.insertion_deletion import insertion_deletion
@@ -84,24 +85,22 @@ class _Measurement:
 
 
 def measure(
-    batches: Iterable[Batch],
+    images: Images,
     methods: Mapping[str, Method],
     classifier: FrozenClassifier,
     protocol: Protocol,
     results: Results,
     *,
-    total: int,
     keep: int,
 ) -> dict[str, Tensor]:
-    """Explain and score all batches by all methods, with a progress bar.
+    """Explain and score all images by all methods, with a progress bar.
 
     Args:
-        batches: Images in [0, 1], with true masks where they are known.
+        images: With true masks where they are known.
         methods: By name, warm already: every call is timed.
         classifier: To explain.
         protocol: Of the scores.
         results: Is told values, curves and seconds.
-        total: Number of images.
         keep: Number of images whose maps are returned.
 
     Returns:
@@ -111,9 +110,9 @@ def measure(
         ValueError: If the memory of the accelerator is too small.
     """
     measured = {name: _Measurement() for name in methods}
-    images = 0
-    with tqdm(total=total * len(methods), desc="Evaluating", unit="map") as bar:
-        for batch in batches:
+    seen = 0
+    with tqdm(total=len(images) * len(methods), desc="Evaluating", unit="map") as bar:
+        for batch in images:
             baselines = protocol.baselines(batch["image"])
             for name, method in methods.items():
                 bar.set_postfix_str(name)
@@ -125,15 +124,15 @@ def measure(
                 measured[name].seconds += seconds
                 _gather(scores, measured[name].scores)
                 _gather(curves, measured[name].curves)
-                measured[name].maps.append(maps[: max(0, keep - images)].cpu())
+                measured[name].maps.append(maps[: max(0, keep - seen)].cpu())
                 bar.update(len(maps))
-            images += len(batch["image"])
+            seen += len(batch["image"])
     for name, measurement in measured.items():
         for metric, values in measurement.scores.items():
             results.values.setdefault(metric, {})[name] = torch.cat(values)
         for kind, values in measurement.curves.items():
             results.curves.setdefault(kind, {})[name] = torch.cat(values)
-        results.seconds[name] = measurement.seconds / images
+        results.seconds[name] = measurement.seconds / seen
     return {name: torch.cat(measurement.maps) for name, measurement in measured.items()}
 
 

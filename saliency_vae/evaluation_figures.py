@@ -30,14 +30,15 @@ def figures(results: Results) -> dict[str, Figure]:
     curves = results.uncertainty_curves
     if "reliability" in curves:
         drawn["reliability"] = reliability_figure(curves["reliability"])
-    if "sparsification" in curves:
-        drawn["sparsification"] = lines_figure(
-            curves["sparsification"],
-            x="removed",
-            x_label="share of the pixels removed, least certain first",
-            y_label="rank error of the rest, relative",
-            heading="Sparsification: lower is better",
-        )
+    for error, of in (("top", "the top 10 %"), ("rank", "the rank")):
+        if f"sparsification_{error}" in curves:
+            drawn[f"sparsification_{error}"] = lines_figure(
+                curves[f"sparsification_{error}"],
+                x="removed",
+                x_label="share of the pixels removed, least certain first",
+                y_label="error of the rest, relative",
+                heading=f"Sparsification, error of {of}: lower is better",
+            )
     if "selective" in curves:
         drawn["selective"] = lines_figure(
             curves["selective"],
@@ -109,7 +110,7 @@ def speed_figure(results: Results, metric: str) -> Figure:
     axes.set_ylabel(quality(metric).title)
     axes.margins(x=0.12, y=0.08)
     _grid(axes)
-    _label(axes, points)
+    _label(figure, axes, points)
     return figure
 
 
@@ -150,7 +151,7 @@ def gallery_figure(
 
 def reliability_figure(points: Mapping[str, Sequence[float]]) -> Figure:
     """Inclusion probability against how often independent runs include the pixel."""
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_CONTROL, linewidth=1.2, linestyle="--")
     sizes = 20 + 180 * np.asarray(points["share"])
@@ -167,7 +168,7 @@ def lines_figure(
     lines: Mapping[str, Sequence[float]], *, x: str, x_label: str, y_label: str, heading: str
 ) -> Figure:
     """Draw lines by name over the one named x; ours stands out."""
-    figure = Figure(figsize=(5.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     names = [name for name in lines if name != x]
     for index, name in enumerate(names):
@@ -201,9 +202,9 @@ def _grid(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
     """Write each name beside its point, in the first place where nothing else stands."""
-    axes.figure.draw_without_rendering()  # from here on every place is known
+    figure.draw_without_rendering()  # from here on every place is known
     dots = [axes.transData.transform(point) for point in points.values()]
     taken: list[Bbox] = []
     for method, point in points.items():

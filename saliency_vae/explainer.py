@@ -248,7 +248,7 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
     figure = directory / FIGURE
     explainer.figure = figure if figure.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
-    explainer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    explainer.to(memory_format=torch.channels_last)
     return explainer.eval().requires_grad_(False)
 
 

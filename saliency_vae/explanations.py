@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.images import load_rgb
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.distributions.posterior import CONFIDENCE_FRACTION
+from saliency_vae.distributions.posterior import INCLUSION_FRACTION
 from saliency_vae.explainer import Explainer
 from saliency_vae.gallery import entry
 from saliency_vae.overlay import Pixels
@@ -178,7 +178,7 @@ def explain_batch(
         kept_views = perturb(images, posterior.topk_mask(fraction), baseline)
         inclusion = posterior.inclusion_probability(fraction)
         maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
-        gallery_inclusion = posterior.inclusion_probability(CONFIDENCE_FRACTION).cpu()
+        gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
         confidence = posterior.confidence.tolist()
         drawn = draw_samples(posterior, samples, seed)
         sample_views = [

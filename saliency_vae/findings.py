@@ -1,7 +1,7 @@
 """Where ours stands, in plain words, each comparison with its interval."""
 
 from saliency_vae.metrics.bootstrap import Interval, difference_interval
-from saliency_vae.results import Finding, Results, Verdict, quality, title
+from saliency_vae.results import Finding, Results, Verdict, quality, three_digits, title
 
 OURS = "ours"
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
@@ -49,11 +49,11 @@ def _cost(results: Results, rivals: list[str]) -> Finding:
     rival = _best(results, "insertion", rivals)
     ours, theirs = results.seconds[OURS], results.seconds[rival]
     ratio = theirs / ours
-    slower = f"{ratio:.3g} times as long" if ratio >= 1 else f"{1 / ratio:.3g} times as fast"
+    apart = f"{three_digits(max(ratio, 1 / ratio))} times as {'long' if ratio > 1 else 'fast'}"
     return Finding(
         "better" if ratio > 1 else "worse",
-        f"Time: ours {1000 * ours:.3g} ms an explanation; the best other by insertion, "
-        f"{title(rival)}, {1000 * theirs:.3g} ms, {slower}.",
+        f"Time: ours {three_digits(1000 * ours)} ms an explanation; the best other by insertion, "
+        f"{title(rival)}, {three_digits(1000 * theirs)} ms, {apart}.",
     )
 
 

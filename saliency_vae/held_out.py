@@ -1,6 +1,7 @@
 """The images to evaluate on, none of which the explainer was trained on."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,47 @@ def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:
     return Subset(images, range(min(number, len(images))))  # type: ignore[arg-type]
 
 
-def load(
-    images: Dataset[Batch], *, batch_size: int, num_workers: int, device: torch.device
-) -> Iterator[Batch]:
-    """Batches of images as methods take them: float in [0, 1], with the true masks if known."""
-    loader = DataLoader(images, batch_size=batch_size, num_workers=num_workers, collate_fn=collate)
-    for batch in loader:
-        moved: Batch = {"image": batch["image"].to(device).float() / 255}
-        if "mask" in batch:
-            moved["mask"] = batch["mask"].to(device)
-        yield moved
+@dataclass(frozen=True)
+class Images:
+    """Images as methods take them, always in the same order: batches of float in [0, 1].
+
+    Attributes:
+        dataset: Of uint8 images, with true masks if they are known.
+        name: Says which images.
+        batch_size: Images at once.
+        num_workers: Processes that read images.
+        device: Where to.
+    """
+
+    dataset: Dataset[Batch]
+    name: str
+    batch_size: int
+    num_workers: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Batch]:
+        loader = DataLoader(
+            self.dataset,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+        )
+        for batch in loader:
+            moved: Batch = {"image": batch["image"].to(self.device).float() / 255}
+            if "mask" in batch:
+                moved["mask"] = batch["mask"].to(self.device)
+            yield moved
+
+    def first(self, number: int) -> "Images":
+        """First images, or all if there are fewer."""
+        return replace(self, dataset=first(self.dataset, number))
+
+    def together(self) -> Batch:
+        """All images in one batch."""
+        return next(iter(replace(self, batch_size=len(self), num_workers=0)))
 
 
 def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:

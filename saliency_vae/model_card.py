@@ -60,8 +60,8 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 - `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
   the classifier looks and to stay at the prior's value elsewhere. How sure a pixel's place among
   the top is, `inclusion_probability` says.
-- `confidence` is the share of the most salient 10 % of pixels that a sampled map is expected to
-  mark as well: 1 if every plausible map marks the same pixels, 0.1 if they agree by chance alone.
+- `confidence` is the share of the most salient 5 % of pixels that a sampled map is expected to
+  mark as well: 1 if every plausible map marks the same pixels, 0.05 if they agree by chance alone.
   It is about the explanation, not about the classifier's decision.
 
 ## Citation

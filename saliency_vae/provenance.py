@@ -11,9 +11,53 @@ from typing import Any
 import torch
 
 from saliency_vae import __version__
+from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.explainer import Explainer
+from saliency_vae.held_out import Images
 
 _PACKAGES = ("torch", "torchvision", "captum")
 _RECIPE = ("encoder", "prior", "topk", "perturbation")
+
+
+def about(
+    config: Mapping[str, Any],
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    images: Images,
+) -> dict[str, str]:
+    """Say how an evaluation is made, as its report shows it.
+
+    Args:
+        config: Of the evaluation.
+        explainer: Ours.
+        classifier: That is explained.
+        images: That it is explained on.
+    """
+    return {
+        "classifier": classifier.name,
+        "weights": describe(classifier.identity()),
+        "data": images.name,
+        "explainer": str(config["explainer"]),
+        "ours": recipe(explainer.config),
+        "protocol": protocol(config),
+        "seed": str(config["seed"]),
+        "command": " ".join(["python -m saliency_vae.evaluate", *sys.argv[1:]]),
+        "date": datetime.now().astimezone().isoformat(" ", "minutes"),
+        "versions": versions(),
+        "hardware": hardware(images.device),
+    }
+
+
+def protocol(config: Mapping[str, Any]) -> str:
+    """Say how an evaluation scores methods."""
+    return (
+        f"{config['steps']} steps of insertion and deletion; information removed by "
+        f"{', '.join(config['removal'])}; pointing game within {config['tolerance']:g} pixels; own "
+        f"mask on {config['own_mask_images']} images, infidelity and max-sensitivity on "
+        f"{config['robustness_images']}; uncertainty of pixels on {config['reference_images']} "
+        f"images against {config['reference_runs'] + len(config['ensemble'])} independent runs; "
+        f"times in batches of {config['batch_size']}."
+    )
 
 
 def recipe(config: Mapping[str, Any]) -> str:
@@ -41,25 +85,19 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"{_processor()}, {torch.get_num_threads()} threads of torch"
+        return f"{_processor()}, threads of torch: {torch.get_num_threads()}"
     return str(device)
-
-
-def command_line(module: str) -> str:
-    """The command that this process was started with."""
-    return " ".join([f"python -m saliency_vae.{module}", *sys.argv[1:]])
-
-
-def now() -> str:
-    """Date and time, to the minute."""
-    return datetime.now().astimezone().isoformat(" ", "minutes")
 
 
 def _call(node: Any) -> str:
     """Write a Hydra node as a call: ``Blur(sigma=8.0)``."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         return str(node)
-    settings = (f"{key}={_call(value)}" for key, value in node.items() if not key.startswith("_"))
+    settings = (
+        f"{key}={_call(value)}"
+        for key, value in node.items()
+        if not key.startswith("_") and value not in (None, False)
+    )
     return f"{node['_target_'].rpartition('.')[2]}({', '.join(settings)})"
 
 

@@ -1,10 +1,10 @@
-"""The ranking on a terminal, 100 columns wide."""
+"""What the terminal shows of an evaluation: the ranking, 100 columns wide, and the findings."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from saliency_vae.findings import OURS
-from saliency_vae.results import Results, quality, short
+from saliency_vae.results import Results, quality, short, three_digits
 
 # What there is room for; metrics.csv and the report hold the rest.
 _SHOWN = (
@@ -18,15 +18,14 @@ _SHOWN = (
     "relevance_mass",
     "relevance_rank",
     "own_mask",
-    "infidelity",
-    "sensitivity",
 )
 
 
 def ranking_table(results: Results) -> Table:
     """Lay out the means, best insertion first; the best of each column in green."""
     metrics = [metric for metric in _SHOWN if metric in results.values]
-    table = Table("method", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("method", no_wrap=True)
     for metric in metrics:
         described = quality(metric)
         table.add_column(f"{described.short}{described.arrow}", justify="right", no_wrap=True)
@@ -34,10 +33,19 @@ def ranking_table(results: Results) -> Table:
     for method in results.ranking():
         cells = [_cell(results, metric, method) for metric in metrics]
         style = "bold" if method.startswith(OURS) else ""
-        table.add_row(method, *cells, f"{1000 * results.seconds[method]:.3g}", style=style)
+        table.add_row(method, *cells, three_digits(1000 * results.seconds[method]), style=style)
     return table
+
+
+def in_lines(results: Results) -> list[str]:
+    """Write the findings and what was left out, one a line."""
+    found = [*results.findings, *results.uncertainty_findings]
+    return [
+        *(finding.text for finding in found),
+        *(f"Left out: {line}" for line in results.left_out),
+    ]
 
 
 def _cell(results: Results, metric: str, method: str) -> str:
     number = short(results.mean(metric, method))
-    return f"[green]{number}[/]" if results.best(metric) == method else number
+    return f"[green]{number}[/]" if method in results.best(metric) else number

@@ -19,7 +19,7 @@ from saliency_vae.findings import OURS
 from saliency_vae.gallery import shrink
 from saliency_vae.metrics.bootstrap import Interval
 from saliency_vae.overlay import as_rgb
-from saliency_vae.results import Results, quality, short, title
+from saliency_vae.results import Results, quality, short, three_digits, title
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -51,12 +51,14 @@ def write_report(
         path: Of the HTML file.
     """
     page = _TEMPLATES.get_template("report.html").render(
+        three_digits=three_digits,
         results=results,
         qualities={metric: quality(metric) for metric in results.values},
         rows=ranking_rows(results),
         gallery=gallery,
         pictures={name: _svg(figure) for name, figure in figures.items()},
-        uncertainty=[vars(row) | {"interval": _cell(row.interval)} for row in results.uncertainty],
+        uncertainty_qualities={metric: quality(metric) for metric in results.uncertainty},
+        uncertainty_rows=uncertainty_rows(results),
     )
     partial = path.with_suffix(".partial")
     text = page.replace("<!--policy-->", content_policy(page), 1)
@@ -72,26 +74,41 @@ def ranking_rows(results: Results) -> list[dict[str, Any]]:
             "name": title(method),
             "kind": _kind(method, results),
             "cells": {
-                metric: _cell(by_method[method]) | {"best": best[metric] == method}
+                metric: _cell(by_method[method]) | {"best": method in best[metric]}
                 for metric, by_method in results.intervals.items()
             },
-            "milliseconds": 1000 * results.seconds[method],
-            "megabytes": results.memory[method] / 2**20,
+            "costs": [1000 * results.seconds[method], results.memory[method] / 2**20],
         }
         for method in results.ranking()
     ]
 
 
+def uncertainty_rows(results: Results) -> list[dict[str, Any]]:
+    """One row an uncertainty or control; a cell is None where a metric is not for it."""
+    names = dict.fromkeys(name for by_name in results.uncertainty.values() for name in by_name)
+    return [
+        {
+            "name": name,
+            "kind": "ours" if name.startswith(OURS) else "other",
+            "cells": [
+                _cell(by_name[name]) if name in by_name else None
+                for by_name in results.uncertainty.values()
+            ],
+        }
+        for name in names
+    ]
+
+
 def gallery_rows(
-    results: Results, images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None
+    images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None, results: Results
 ) -> list[dict[str, Any]]:
     """Pictures of the same images, one row a method; above them image and true mask.
 
     Args:
-        results: Say in which order.
         images: In [0, 1], (B, 3, H, W).
         maps: Method to its maps, (B, H, W), each coloured over its own range.
-        masks: True masks, (B, H, W).
+        masks: True masks, (B, H, W), if known.
+        results: Say which methods are controls.
     """
     rows = [{"name": "image", "kind": "given", "pictures": [_photo(image) for image in images]}]
     if masks is not None:
@@ -101,9 +118,9 @@ def gallery_rows(
         {
             "name": title(method),
             "kind": _kind(method, results),
-            "pictures": [_map(values, "viridis") for values in maps[method]],
+            "pictures": [_map(values, "viridis") for values in of_method],
         }
-        for method in results.ranking()
+        for method, of_method in maps.items()
     ]
 
 
@@ -115,7 +132,7 @@ def _kind(method: str, results: Results) -> str:
 
 def _cell(interval: Interval) -> dict[str, Any]:
     mean, low, high = (short(float(value)) for value in interval)
-    return {"value": float(interval.mean), "mean": mean, "interval": f"{low} – {high}"}
+    return {"value": float(interval.mean), "mean": mean, "interval": f"[{low}, {high}]"}
 
 
 def _photo(image: Tensor) -> Markup:

@@ -100,9 +100,47 @@ _QUALITIES: dict[str, Quality] = {
         "Captum's: how much the map changes under noise too small to see.",
     ),
 }
+# On uncertainties, held against independent runs.
+_QUALITIES |= {
+    "spearman_top": Quality(
+        "Spearman, top 10 %",
+        "",
+        True,
+        "Whether the uncertain pixels are those wrongly taken for one of the top 10 %, or not; "
+        "1 is perfect, 0 chance.",
+    ),
+    "ause_top": Quality(
+        "AUSE, top 10 %",
+        "",
+        False,
+        "Area between the sparsification curves of the uncertainty and of that error; 0 is "
+        "perfect.",
+    ),
+    "spearman_rank": Quality(
+        "Spearman, rank",
+        "",
+        True,
+        "Whether the uncertain pixels are those whose rank is far off, which weighs the whole "
+        "background; 1 is perfect, 0 chance.",
+    ),
+    "ause_rank": Quality("AUSE, rank", "", False, "The same area for the error of the rank."),
+    "ece": Quality(
+        "ECE",
+        "",
+        False,
+        "Calibration error of the probability to be among the top 10 %; 0 is perfect.",
+    ),
+    "auroc": Quality(
+        "AUROC of failure",
+        "",
+        True,
+        "Whether the uncertain images are those that decide otherwise when 5 % of the pixels are "
+        "kept; 1 is perfect, 0.5 chance.",
+    ),
+}
 _TITLES = {
     "grad_cam": "Grad-CAM",
-    "input_x_gradient": "input × gradient",
+    "input_x_gradient": "input x gradient",
     "rise": "RISE",
     "smoothgrad": "SmoothGrad",
     "vargrad": "VarGrad",
@@ -135,6 +173,11 @@ def short(value: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", digits)
 
 
+def three_digits(value: float) -> str:
+    """Write a positive number with three digits that count, and no exponent."""
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+
+
 Verdict = Literal["better", "level", "worse", "note"]
 
 
@@ -151,23 +194,6 @@ class Finding:
     text: str
 
 
-@dataclass(frozen=True)
-class Row:
-    """A number on the uncertainty.
-
-    Attributes:
-        name: What was measured.
-        interval: Its mean and 95 % bootstrap interval over images.
-        meaning: What it says.
-        ours: Whether it is of our uncertainty rather than a control.
-    """
-
-    name: str
-    interval: Interval
-    meaning: str
-    ours: bool
-
-
 @dataclass
 class Results:
     """Values of methods on the same images.
@@ -182,7 +208,7 @@ class Results:
         oracles: Methods that know the true masks: no rivals.
         findings: Where ours stands.
         uncertainty_findings: What ours is worth as an uncertainty.
-        uncertainty: The numbers behind them.
+        uncertainty: Metric, then uncertainty or control, to its interval over images.
         uncertainty_curves: Points of the figures on it, by figure and line.
         about: How it was found: command, versions, hardware and so on.
         left_out: What could not be measured, and why.
@@ -197,7 +223,7 @@ class Results:
     oracles: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     uncertainty_findings: list[Finding] = field(default_factory=list)
-    uncertainty: list[Row] = field(default_factory=list)
+    uncertainty: dict[str, dict[str, Interval]] = field(default_factory=dict)
     uncertainty_curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
@@ -231,14 +257,14 @@ class Results:
         """Mean of a metric over the images."""
         return float(self.values[metric][method].double().mean())
 
-    def best(self, metric: str) -> str | None:
-        """Method of the best mean, oracles apart; None where nothing is better or worse."""
-        rivals = [method for method in self.values[metric] if method not in self.oracles]
+    def best(self, metric: str) -> set[str]:
+        """Methods of the best mean, oracles apart; none where nothing is better or worse."""
         higher_is_better = quality(metric).higher_is_better
-        if higher_is_better is None or not rivals:
-            return None
-        sign = 1 if higher_is_better else -1
-        return max(rivals, key=lambda method: sign * self.mean(metric, method))
+        means = {m: self.mean(metric, m) for m in self.values[metric] if m not in self.oracles}
+        if higher_is_better is None or not means:
+            return set()
+        best = max(means.values()) if higher_is_better else min(means.values())
+        return {method for method, mean in means.items() if mean == best}
 
     def ranking(self) -> list[str]:
         """Methods, best insertion first."""
@@ -257,8 +283,10 @@ class Results:
             "metrics": rows,
             "uncertainty": {
                 "findings": [asdict(finding) for finding in self.uncertainty_findings],
-                "numbers": [
-                    vars(row) | {"interval": _plain(row.interval)} for row in self.uncertainty
+                "metrics": [
+                    {"uncertainty": name, "metric": metric, **_plain(interval)}
+                    for metric, by_name in self.uncertainty.items()
+                    for name, interval in by_name.items()
                 ],
                 "curves": self.uncertainty_curves,
             },

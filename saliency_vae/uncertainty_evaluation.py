@@ -8,10 +8,11 @@ from torch import Tensor
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.contenders import Ours
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.distributions.posterior import CONFIDENCE_FRACTION
-from saliency_vae.explainer import Explainer
+from saliency_vae.distributions.posterior import INCLUSION_FRACTION
+from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import in_words, verdict
 from saliency_vae.metrics.bootstrap import Interval, difference_interval, mean_interval
 from saliency_vae.metrics.ranking import descending_rank, spearman
@@ -26,20 +27,25 @@ from saliency_vae.metrics.uncertainty import (
     sparsification_curve,
 )
 from saliency_vae.refinement import explain_without_training
-from saliency_vae.results import Finding, Results, Row, Verdict
+from saliency_vae.results import Finding, Results, Verdict
+from saliency_vae.sanity_checks import same_classifier
 from saliency_vae.topk import hard_topk, kept
 
-OURS = "ours, P(1-P)"
-STDDEV = "raw posterior stddev"
-CONTROL = "control, distance to the threshold"
+UNCERTAINTY = "ours, P(1-P)"
+STDDEV = "ours, raw stddev"
+_DISTANCE = "control, nearness to the threshold"
+_FAINT = "control, lack of saliency"
+_VARGRAD = "control, VarGrad"
 _CONFIDENCE = "ours, 1 - confidence"
-_ENTROPY = "control, classifier's entropy"
+_ENTROPY = "control, entropy of the prediction"
 _RESAMPLES = 500
 _WORDS: dict[Verdict, str] = {
     "better": "beats",
     "level": "cannot be told from",
     "worse": "is beaten by",
 }
+_IN_WORDS = {UNCERTAINTY: "our uncertainty P(1-P)", STDDEV: "our raw stddev"}
+_WRONG = {"top": "which pixels of the top 10 % are wrong", "rank": "whose rank is wrong"}
 
 
 class FromPrior:
@@ -72,13 +78,40 @@ class FromPrior:
         return mean
 
 
+def independent_runs(
+    explainer: Explainer, *, number: int, steps: int, seed: int, ensemble: Sequence[str] = ()
+) -> list[Method]:
+    """Explanations that owe nothing to our encoder's training.
+
+    Args:
+        explainer: Ours.
+        number: Of runs from the prior, with different noise.
+        steps: Of each.
+        seed: Of the first.
+        ensemble: Directories of explainers trained with other seeds: a run each.
+
+    Raises:
+        ValueError: If one of the ensemble explains another classifier.
+    """
+    runs: list[Method] = [
+        FromPrior(explainer, steps=steps, seed=seed + run) for run in range(number)
+    ]
+    for directory in ensemble:
+        other = load_explainer(directory)
+        if not same_classifier(explainer, other):
+            raise ValueError(
+                f"Expected ensemble=[...] of explainers of the same classifier. Found {directory}."
+            )
+        runs.append(Ours(other))
+    return runs
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What per-pixel uncertainty is judged by, on the CPU.
 
     Attributes:
-        uncertainties: By name, (N, H, W), higher where less certain: OURS, STDDEV and CONTROL at
-            least.
+        uncertainties: By name, (N, H, W), higher where less certain.
         mean: Of our posterior, (N, H, W).
         inclusion: Our probability that a pixel is among the top 10 %, (N, H, W).
         references: Maps of R independent runs, (R, N, H, W).
@@ -112,12 +145,12 @@ def gather_evidence(
             posterior = explainer(batch["image"])
             uncertainties = pixel_uncertainties(posterior)
         if vargrad is not None:
-            uncertainties["VarGrad"] = vargrad(batch, classifier)
+            uncertainties[_VARGRAD] = vargrad(batch, classifier)
         gathered.append(
             Evidence(
                 {name: values.cpu() for name, values in uncertainties.items()},
                 posterior.mean.cpu(),
-                posterior.inclusion_probability(CONFIDENCE_FRACTION).cpu(),
+                posterior.inclusion_probability(INCLUSION_FRACTION).cpu(),
                 torch.stack([run(batch, classifier).cpu() for run in runs]),
             )
         )
@@ -133,7 +166,7 @@ def gather_evidence(
 
 
 def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
-    """Uncertainty of each pixel's membership of the top 10 %: ours, its control, raw stddev.
+    """Ours, and controls that need nothing but the mean.
 
     Args:
         posterior: Of batch shape (B,).
@@ -141,51 +174,61 @@ def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
     Returns:
         By name, (B, H, W), higher where less certain.
     """
-    probability = posterior.inclusion_probability(CONFIDENCE_FRACTION)
+    probability = posterior.inclusion_probability(INCLUSION_FRACTION)
     mean = posterior.mean
-    k = kept(CONFIDENCE_FRACTION, mean[0].numel())
+    k = kept(INCLUSION_FRACTION, mean[0].numel())
     border = mean.flatten(1).topk(k).values[:, -1, None, None]
     return {
-        OURS: probability * (1 - probability),
+        UNCERTAINTY: probability * (1 - probability),
         STDDEV: posterior.stddev,
-        CONTROL: -(mean - border).abs(),
+        _DISTANCE: -(mean - border).abs(),
+        _FAINT: -mean,
     }
 
 
 def add_pixels(results: Results, evidence: Evidence) -> None:
-    """Add how well uncertainty finds the pixels whose rank is wrong, and how calibrated it is."""
-    seed, pixels = results.seed, evidence.mean[0].numel()
-    target = descending_rank(evidence.references.mean(0))
-    error = ((descending_rank(evidence.mean) - target).abs() / pixels).flatten(1)
-    flat = {name: values.flatten(1) for name, values in evidence.uncertainties.items()}
-    correlation = {name: spearman(values, error) for name, values in flat.items()}
-    for name in (OURS, STDDEV):
-        results.uncertainty_findings.append(_pixel_finding(name, correlation, seed))
-    results.uncertainty += [
-        Row(
-            f"Spearman with the rank error: {name}",
-            mean_interval(values, seed=seed),
-            "whether the uncertain pixels are those whose rank is far from the reference's; "
-            "1 is perfect, 0 chance",
-            name == OURS,
-        )
-        for name, values in correlation.items()
-    ]
-    results.uncertainty += [
-        Row(
-            f"AUSE: {name}",
-            mean_interval(ause(error, values), seed=seed),
-            "area between the sparsification curve and the oracle's; 0 is perfect",
-            name == OURS,
-        )
-        for name, values in flat.items()
-    ]
-    results.uncertainty_curves["sparsification"] = {
-        "removed": list(SPARSIFIED),
-        **{n: sparsification_curve(error, v).mean(0).tolist() for n, v in flat.items()},
-        "oracle": sparsification_curve(error, error).mean(0).tolist(),
-    }
+    """Add how well uncertainty finds the pixels that are wrong, and how calibrated it is."""
+    uncertainties = {name: values.flatten(1) for name, values in evidence.uncertainties.items()}
+    for kind, error in pixel_errors(evidence).items():
+        correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
+        results.uncertainty_findings += [
+            _pixel_finding(name, kind, correlation, results.seed) for name in (UNCERTAINTY, STDDEV)
+        ]
+        results.uncertainty[f"spearman_{kind}"] = {
+            name: mean_interval(values, seed=results.seed) for name, values in correlation.items()
+        }
+        results.uncertainty[f"ause_{kind}"] = {
+            name: mean_interval(ause(error, values), seed=results.seed)
+            for name, values in uncertainties.items()
+        }
+        curves = uncertainties | {"oracle": error}
+        results.uncertainty_curves[f"sparsification_{kind}"] = {
+            "removed": list(SPARSIFIED),
+            **{n: sparsification_curve(error, v).mean(0).tolist() for n, v in curves.items()},
+        }
     _add_calibration(results, evidence)
+
+
+def pixel_errors(evidence: Evidence) -> dict[str, Tensor]:
+    """How wrong each pixel is by the references, (N, HW) in [0, 1].
+
+    ``top``: whether it is among our top 10 %, against the share of the references in which it is.
+    ``rank``: distance of its rank from that in the references' mean, over the number of pixels;
+    most of it lies in the background, whose order means nothing.
+    """
+    mean = evidence.mean
+    rank, target = descending_rank(mean), descending_rank(evidence.references.mean(0))
+    ours = rank < kept(INCLUSION_FRACTION, mean[0].numel())
+    return {
+        "top": (ours.double() - included(evidence.references)).abs().flatten(1),
+        "rank": ((rank - target).abs() / mean[0].numel()).flatten(1),
+    }
+
+
+def included(references: Tensor) -> Tensor:
+    """Share of R maps (R, N, H, W) in which a pixel is among the top 10 %: (N, H, W)."""
+    k = kept(INCLUSION_FRACTION, references[0, 0].numel())
+    return hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
 
 
 def add_images(
@@ -218,29 +261,18 @@ def add_images(
         return lambda images: failure_auroc(scores[name][images], failed[images])
 
     found = {name: bootstrap(auroc(name), len(failed), seed=results.seed) for name in scores}
-    results.uncertainty += [
-        Row(
-            f"AUROC of failure at 5 %: {name}",
-            interval,
-            "whether the uncertain images are those that decide otherwise when 5 % of the pixels "
-            "are kept; 1 is perfect, 0.5 chance",
-            name == _CONFIDENCE,
-        )
-        for name, interval in found.items()
-    ]
+    results.uncertainty["auroc"] = found
     difference = bootstrap(
         lambda images: auroc(_CONFIDENCE)(images) - auroc(_ENTROPY)(images),
         len(failed),
         seed=results.seed,
     )
-    judged = verdict(difference)
     results.uncertainty_findings.append(
-        Finding(
-            judged,
-            f"Per image, our confidence {_WORDS[judged]} its control, the entropy of the "
-            "classifier's prediction, at telling which explanations fail at 5 % kept: AUROC "
-            f"{found[_CONFIDENCE].mean:.3f} against {found[_ENTROPY].mean:.3f} "
-            f"({in_words(difference)}).",
+        _finding(
+            f"Per image, our confidence {{}} the {_ENTROPY}, at telling which explanations fail at "
+            f"5 % kept: AUROC {found[_CONFIDENCE].mean:.3f} against {found[_ENTROPY].mean:.3f}",
+            difference,
+            above_chance=bool(found[_CONFIDENCE].low > 0.5),
         )
     )
 
@@ -285,30 +317,34 @@ def bootstrap(statistic: Callable[[Tensor], Tensor], number: int, *, seed: int) 
     return Interval(statistic(torch.arange(number)).double(), low, high)
 
 
-def _pixel_finding(name: str, correlation: Mapping[str, Tensor], seed: int) -> Finding:
-    difference = difference_interval(correlation[name], correlation[CONTROL], seed=seed)
+def _pixel_finding(name: str, kind: str, correlation: Mapping[str, Tensor], seed: int) -> Finding:
+    controls = [other for other in correlation if other.startswith("control")]
+    best = max(controls, key=lambda other: float(correlation[other].mean()))
+    ours, control = correlation[name], correlation[best]
+    return _finding(
+        f"Per pixel, {_IN_WORDS[name]} {{}} the best {best}, at telling {_WRONG[kind]}: "
+        f"Spearman {ours.mean():.3f} against {control.mean():.3f}",
+        difference_interval(ours, control, seed=seed),
+        above_chance=bool(mean_interval(ours, seed=seed).low > 0),
+    )
+
+
+def _finding(text: str, difference: Interval, *, above_chance: bool) -> Finding:
+    """Judge a difference; what does not beat chance is not better, whatever its control does."""
     judged = verdict(difference)
-    what = "our uncertainty P(1-P)" if name == OURS else "the raw posterior stddev"
+    chance = "" if above_chance else " It is no better than chance."
     return Finding(
-        judged,
-        f"Per pixel, {what} {_WORDS[judged]} its control, the distance to the top-10 % threshold, "
-        f"at telling where the map is wrong: Spearman {correlation[name].mean():.3f} against "
-        f"{correlation[CONTROL].mean():.3f} ({in_words(difference)}).",
+        "level" if judged == "better" and not above_chance else judged,
+        f"{text.format(_WORDS[judged])} ({in_words(difference)}).{chance}",
     )
 
 
 def _add_calibration(results: Results, evidence: Evidence) -> None:
-    references = evidence.references
-    k = kept(CONFIDENCE_FRACTION, evidence.mean[0].numel())
-    included = hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
-    table = reliability_table(evidence.inclusion, included)
+    table = reliability_table(evidence.inclusion, included(evidence.references))
     error = bootstrap(
         lambda images: calibration_error(table[images].sum(0)), len(table), seed=results.seed
     )
-    runs = f"{len(references)} independent run" + ("s" if len(references) > 1 else "")
-    results.uncertainty.append(
-        Row("ECE of the inclusion probability", error, f"against {runs}; 0 is perfect", True)
-    )
+    results.uncertainty["ece"] = {UNCERTAINTY: error}
     total = table.sum(0)
     number, predicted, observed = total[total[:, 0] > 0].unbind(1)
     results.uncertainty_curves["reliability"] = {

@@ -19,8 +19,7 @@ def log_results(logger: WandbLogger, results: Results, figures: Mapping[str, Fig
         results: What was found.
         figures: By name.
     """
-    columns = ["method", "metric", "mean", "low", "high"]
-    table = wandb.Table(columns=columns)
+    table = wandb.Table(columns=["method", "metric", "mean", "low", "high"])
     means: dict[str, float] = {}
     for metric, by_method in results.intervals.items():
         for method, interval in by_method.items():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
-from saliency_vae.distributions.posterior import CONFIDENCE_FRACTION
+from saliency_vae.distributions.posterior import INCLUSION_FRACTION
 from saliency_vae.explainer import Explainer
 
 try:
@@ -81,5 +81,5 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
     def _map(self, images: Tensor) -> Tensor:
         posterior = self._posterior(images)
         if self.quantity == "inclusion_probability":
-            return posterior.inclusion_probability(CONFIDENCE_FRACTION)
+            return posterior.inclusion_probability(INCLUSION_FRACTION)
         return posterior.mean if self.quantity == "mean" else posterior.stddev

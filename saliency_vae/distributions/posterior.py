@@ -13,7 +13,8 @@ from torch.types import _size
 from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.topk import hard_topk, kept, threshold
 
-CONFIDENCE_FRACTION = 0.1  # of the pixels, where plausible maps are compared
+INCLUSION_FRACTION = 0.1  # of the pixels, where one inclusion probability must do
+CONFIDENCE_FRACTION = 0.05  # of the pixels, where plausible maps are compared
 
 
 class SaliencyPosterior(Distribution):
@@ -75,9 +76,9 @@ class SaliencyPosterior(Distribution):
     def confidence(self) -> Tensor:
         """How far sampled maps agree with the mean, (...), in (0, 1].
 
-        The share of the mean's top 10 % of pixels that the top 10 % of a sampled map are expected
-        to hold: 1 if every plausible map marks the same pixels, 0.1 if they have nothing but
-        chance in common.
+        The share of the mean's top 5 % of pixels that the top 5 % of a sampled map are expected
+        to hold: 1 if every plausible map marks the same pixels, 0.05 if they have nothing but
+        chance in common. It is of the map, and no probability that the explanation is right.
         """
         probability = self.inclusion_probability(CONFIDENCE_FRACTION)
         mask = self.topk_mask(CONFIDENCE_FRACTION)

@@ -1,5 +1,6 @@
 """True masks from bounding boxes: ImageNet's annotations, as the classifier sees the image."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -69,13 +70,19 @@ def boxes_mask(boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
 class WithBoxes(Dataset[Batch]):
     """Image files with the true masks that their annotations give.
 
+    Images whose boxes lie outside the classifier's view are left out: there is no truth to score.
+
     Args:
         images: Image files, or the first of them.
         annotations: Directory that holds ``<name of the image>.xml``, however deep.
         preprocessing: Of the images.
 
+    Attributes:
+        unseen: Number of images left out.
+
     Raises:
-        ValueError: If the images are no files, or an image has no annotation.
+        ValueError: If the images are no files, one has no annotation or another's name, or none
+            has a box in view.
     """
 
     def __init__(
@@ -87,21 +94,36 @@ class WithBoxes(Dataset[Batch]):
         self.images = images
         self.preprocessing = preprocessing
         found = {path.stem: path for path in annotations.rglob("*.xml")}
-        number = len(images)  # type: ignore[arg-type]
-        missing = [path for path in files.paths[:number] if path.stem not in found]
+        names = [path.stem for path in files.paths[: len(images)]]  # type: ignore[arg-type]
+        missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(
                 f"Expected an annotation below {annotations} for each image. Not found for "
-                f"{len(missing)}, such as {missing[0].name}."
+                f"{len(missing)}, such as {missing[0]}."
             )
-        self.annotations = [found[path.stem] for path in files.paths[:number]]
+        twice = [name for name, number in Counter(names).items() if number > 1]
+        if twice:
+            raise ValueError(f"Expected images of different names. Found {twice[0]} twice.")
+        self._seen = [
+            (index, found[name])
+            for index, name in enumerate(names)
+            if self._mask(found[name]).any()
+        ]
+        self.unseen = len(names) - len(self._seen)
+        if not self._seen:
+            raise ValueError(
+                f"Expected boxes in the classifier's view. Found none in {annotations}."
+            )
 
     def __len__(self) -> int:
-        return len(self.annotations)
+        return len(self._seen)
 
     def __getitem__(self, index: int) -> Batch:
-        mask = boxes_mask(read_boxes(self.annotations[index]), self.preprocessing)
-        return {"image": self.images[index]["image"], "mask": mask}
+        image, annotation = self._seen[index]
+        return {"image": self.images[image]["image"], "mask": self._mask(annotation)}
+
+    def _mask(self, annotation: Path) -> Tensor:
+        return boxes_mask(read_boxes(annotation), self.preprocessing)
 
 
 def _number(node: ElementTree.Element, name: str) -> int:

@@ -1,0 +1,41 @@
+"""Writing all that an evaluation leaves: numbers, figures, and the report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from saliency_vae.evaluation_figures import figures, gallery_figure
+from saliency_vae.held_out import Images
+from saliency_vae.report import gallery_rows, save_figures, write_report
+from saliency_vae.results import Results
+
+
+def publish(
+    results: Results, maps: Mapping[str, Tensor], shown: Images, run: Path
+) -> dict[str, Figure]:
+    """Write ``metrics.csv``, ``metrics.json``, ``curves.npz``, ``figures/`` and ``report.html``.
+
+    Args:
+        results: What was found.
+        maps: Method to maps of the first images, (N, H, W).
+        shown: Images of the gallery, at most as many; may be none.
+        run: Directory to write into.
+
+    Returns:
+        The figures by name.
+    """
+    drawn = figures(results)
+    gallery = []
+    if len(shown):
+        batch = shown.together()
+        images = batch["image"].cpu()
+        masks = batch["mask"].cpu() if "mask" in batch else None
+        of_shown = {method: maps[method][: len(images)] for method in results.ranking()}
+        drawn["gallery"] = gallery_figure(images, of_shown, masks)
+        gallery = gallery_rows(images, of_shown, masks, results)
+    results.save(run)
+    save_figures(drawn, run / "figures")
+    write_report(results, drawn, gallery, run / "report.html")
+    return drawn
