@@ -96,7 +96,7 @@ def _call(node: Any) -> str:
     settings = (
         f"{key}={_call(value)}"
         for key, value in node.items()
-        if not key.startswith("_") and value not in (None, False)
+        if not key.startswith("_") and value is not None and value is not False
     )
     return f"{node['_target_'].rpartition('.')[2]}({', '.join(settings)})"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -27,15 +28,16 @@ def publish(
         The figures by name.
     """
     drawn = figures(results)
-    gallery = []
+    gallery: list[dict[str, Any]] = []
     if len(shown):
         batch = shown.together()
         images = batch["image"].cpu()
         masks = batch["mask"].cpu() if "mask" in batch else None
         of_shown = {method: maps[method][: len(images)] for method in results.ranking()}
-        drawn["gallery"] = gallery_figure(images, of_shown, masks)
         gallery = gallery_rows(images, of_shown, masks, results)
+    write_report(results, drawn, gallery, run / "report.html")
+    if gallery:  # which the report shows by itself
+        drawn["gallery"] = gallery_figure(images, of_shown, masks)
     results.save(run)
     save_figures(drawn, run / "figures")
-    write_report(results, drawn, gallery, run / "report.html")
     return drawn

@@ -18,16 +18,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("objective",),
     ("refinement", "model_card"),
     ("metrics.*", "explainer", "__init__"),
-    ("adapters.*", "baselines.*", "overlay", "panel", "gallery"),
-    ("results",),
-    ("evaluation", "evaluation_figures", "uncertainty_evaluation", "robustness", "report"),
+    ("adapters.*", "baselines.*", "overlay", "panel", "content_policy", "gallery"),
+    ("held_out", "results", "findings", "provenance"),
+    ("contenders", "evaluation", "sanity_checks", "uncertainty_evaluation", "robustness"),
+    ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
     ("digit_classifier", "module", "figures", "callbacks"),
     ("loggers", "resume", "sweep", "configuration", "device"),
     ("explained_classifier", "explanations"),
     ("command",),
     ("train", "explain", "export", "evaluate"),
 )
-ALONE = LAYERS[11]  # these may not import one another either
+ALONE = LAYERS[12]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 
