@@ -18,6 +18,7 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     SoftTVNormal,
     kl_floor,
+    make_posterior,
 )
 from saliency_vae.distributions.kronecker import KernelName
 from tests import reference
@@ -341,3 +342,32 @@ def test_exponential_at_image_size(correlation: float, dtype: torch.dtype) -> No
     correlated = CorrelatedNormal(q.mean, q.log_variance, prior)
     divergence = kl_divergence(correlated, prior).double()
     torch.testing.assert_close(divergence, expected, rtol=rtol, atol=0)
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_split_gives_each_image_its_own_posterior(family: Family) -> None:
+    prior = KroneckerNormal(5, 4, correlation=0.8)
+    mean, log_variance = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+    whole = make_posterior(family, mean, log_variance, prior)
+    parts = whole.split()
+    assert [type(part) for part in parts] == [type(whole)] * 3
+    value = torch.randn(3, 5, 4)
+    apart = torch.stack([part.log_prob(one) for part, one in zip(parts, value, strict=True)])
+    torch.testing.assert_close(apart, whole.log_prob(value))
+
+
+def test_a_generator_seeds_the_samples_and_nothing_else() -> None:
+    prior = KroneckerNormal(5, 4, correlation=0.8)
+    state = torch.random.get_rng_state()
+    for distribution in (
+        prior,
+        DiagonalNormal(torch.zeros(5, 4), torch.zeros(5, 4)),
+        CorrelatedNormal(torch.zeros(5, 4), torch.zeros(5, 4), prior),
+    ):
+        first, again, other = (
+            distribution.rsample((2,), generator=torch.Generator().manual_seed(seed))
+            for seed in (1, 1, 2)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)

@@ -254,7 +254,7 @@ def posteriors(size: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
 
 def test_confidence_is_the_expected_overlap_of_sampled_maps() -> None:
     mean, log_variance = posteriors()
-    k = round(0.1 * mean[0].numel())
+    k = round(0.05 * mean[0].numel())
     top = [set(row.argsort(descending=True)[:k].tolist()) for row in mean.flatten(1)]
     samples = DiagonalNormal(mean, log_variance).rsample(
         (400,), generator=torch.Generator().manual_seed(1)
@@ -269,8 +269,8 @@ def test_confidence_is_the_expected_overlap_of_sampled_maps() -> None:
         ]
     )
     confidence = DiagonalNormal(mean, log_variance).confidence
-    torch.testing.assert_close(confidence, overlap.mean(0), rtol=0, atol=0.01)
-    assert confidence[0] > confidence[1] > confidence[2] > 0.1
+    torch.testing.assert_close(confidence, overlap.mean(0), rtol=0, atol=0.015)
+    assert confidence[0] > confidence[1] > confidence[2] > 0.05
 
 
 def test_confidence_is_between_chance_and_one() -> None:
@@ -279,7 +279,7 @@ def test_confidence_is_between_chance_and_one() -> None:
     assert (certain <= 1).all()
     torch.testing.assert_close(certain, torch.ones(3))
     chance = DiagonalNormal(mean, torch.full_like(mean, 15.0)).confidence
-    torch.testing.assert_close(chance, torch.full((3,), 0.1), rtol=0.02, atol=0)
+    torch.testing.assert_close(chance, torch.full((3,), 0.05), rtol=0.03, atol=0)
 
 
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])
