@@ -18,8 +18,8 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     SoftTVNormal,
     kl_floor,
-    make_posterior,
 )
+from saliency_vae.distributions import make_posterior as posterior_of
 from saliency_vae.distributions.kronecker import KernelName
 from tests import reference
 
@@ -348,7 +348,7 @@ def test_exponential_at_image_size(correlation: float, dtype: torch.dtype) -> No
 def test_split_gives_each_image_its_own_posterior(family: Family) -> None:
     prior = KroneckerNormal(5, 4, correlation=0.8)
     mean, log_variance = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
-    whole = make_posterior(family, mean, log_variance, prior)
+    whole = posterior_of(family, mean, log_variance, prior)
     parts = whole.split()
     assert [type(part) for part in parts] == [type(whole)] * 3
     value = torch.randn(3, 5, 4)
