@@ -27,17 +27,17 @@ def publish(
     Returns:
         The figures by name.
     """
-    drawn = figures(results)
-    gallery: list[dict[str, Any]] = []
+    charts = figures(results)
+    drawn = dict(charts)
+    gallery: list[dict[str, Any]] = []  # which the report shows by itself
     if len(shown):
         batch = shown.together()
         images = batch["image"].cpu()
         masks = batch["mask"].cpu() if "mask" in batch else None
         of_shown = {method: maps[method][: len(images)] for method in results.ranking()}
         gallery = gallery_rows(images, of_shown, masks, results)
-    write_report(results, drawn, gallery, run / "report.html")
-    if gallery:  # which the report shows by itself
         drawn["gallery"] = gallery_figure(images, of_shown, masks)
     results.save(run)
     save_figures(drawn, run / "figures")
+    write_report(results, charts, gallery, run / "report.html")
     return drawn

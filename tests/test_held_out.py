@@ -1,0 +1,109 @@
+"""The images that are evaluated on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
+from saliency_vae.data.image_folder import ImageFolderData
+from saliency_vae.data.images import ImageFiles
+from saliency_vae.held_out import Images, check_split, held_out
+from saliency_vae.preprocessing import Preprocessing
+
+CPU = torch.device("cpu")
+FOLDER = "saliency_vae.data.image_folder.ImageFolderData"
+
+
+def images(number: int = 7, batch_size: int = 3) -> Images:
+    digits = ClutteredDigits("test", number, image_size=32)
+    return Images(digits, name="digits", batch_size=batch_size, num_workers=0, device=CPU)
+
+
+def test_batches_are_floats_with_masks_in_order() -> None:
+    dataset = ClutteredDigits("test", 7, image_size=32)
+    batches = list(images())
+    assert [len(batch["image"]) for batch in batches] == [3, 3, 1]
+    assert torch.equal(
+        torch.cat([batch["image"] for batch in batches]), dataset.images.float() / 255
+    )
+    assert torch.equal(torch.cat([batch["mask"] for batch in batches]), dataset.masks)
+    assert set(batches[0]) == {"image", "mask"}
+
+
+def test_they_can_be_gone_through_again() -> None:
+    found = images()
+    first, second = (torch.cat([batch["image"] for batch in found]) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_first_and_together() -> None:
+    found = images()
+    assert len(found) == 7
+    assert len(found.first(2)) == 2
+    assert len(found.first(20)) == 7
+    assert len(found.first(0)) == 0
+    assert list(found.first(0)) == []
+    together = found.first(5).together()
+    assert torch.equal(together["image"], torch.cat([b["image"] for b in found])[:5])
+
+
+def test_test_images_where_there_are_some() -> None:
+    data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
+    found = held_out(data, Preprocessing(), None)
+    assert torch.equal(found[2]["image"], ClutteredDigits("test", 6, image_size=32).images[2])
+    assert len(found) == 6  # type: ignore[arg-type]
+
+
+def test_validation_images_where_there_are_no_others(tmp_path: Path) -> None:
+    for index in range(10):
+        pixels = np.full((20, 20, 3), 10 * index, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    data = ImageFolderData(str(tmp_path), validation_fraction=0.3)
+    found = held_out(data, Preprocessing(16, (16, 16)), None)
+    assert isinstance(found, ImageFiles)
+    assert len(found) == 3
+    assert found[0]["image"].shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize(("limit", "number"), [(2, 2), (50, 6)])
+def test_limit(limit: int, number: int) -> None:
+    data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
+    found = held_out(data, Preprocessing(), limit)
+    assert len(found) == number  # type: ignore[arg-type]
+
+
+def test_no_image_is_refused() -> None:
+    data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
+    with pytest.raises(ValueError, match="Expected limit >= 1 image. Found 0."):
+        held_out(data, Preprocessing(), 0)
+
+
+def folder(root: str = "photos", **changes: Any) -> dict[str, Any]:
+    return {"_target_": FOLDER, "root": root, "seed": 0, "validation_fraction": 0.1} | changes
+
+
+def test_another_split_of_the_trained_directory_is_refused() -> None:
+    trained = folder(seed=3)
+    with pytest.raises(ValueError, match=r"Expected data.seed=3, as in training.* Found data.seed"):
+        check_split(folder(), trained)
+    with pytest.raises(ValueError, match=r"Expected data.validation_fraction=0.1"):
+        check_split(folder(seed=3, validation_fraction=0.5), trained)
+    with pytest.raises(ValueError, match=r"data.seed=3"):
+        check_split(folder(root="./other/../photos"), trained)
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [None, folder(), folder("others", seed=3), {"_target_": "elsewhere.Data", "root": "photos"}],
+)
+def test_other_images_may_be_split_otherwise(trained: dict[str, Any] | None) -> None:
+    check_split(folder(), trained)
+
+
+def test_data_with_splits_of_their_own_may_have_any_seed() -> None:
+    node = {"_target_": "saliency_vae.data.imagenet.ImageNetData", "root": "photos", "seed": 0}
+    check_split(node, node | {"seed": 1})
