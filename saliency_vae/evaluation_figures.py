@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from saliency_vae.findings import OURS
-from saliency_vae.overlay import as_rgb
+from saliency_vae.overlay import Pixels, as_rgb, colour, limits
 from saliency_vae.results import Results, quality, title
 
 _OURS = "#c2410c"  # red-orange, which no other line has
@@ -126,26 +126,28 @@ def gallery_figure(
         maps: Method to its maps, (B, H, W).
         masks: True masks, (B, H, W).
     """
-    rows: dict[str, list[Any]] = {"image": [as_rgb(image) for image in images]}
+    rows = {"image": [as_rgb(image) for image in images]}
     if masks is not None:
-        rows["true mask"] = list(masks.float().cpu().numpy())
-    rows |= {title(method): list(values.numpy()) for method, values in maps.items()}
-    figure = Figure(figsize=(1.6 + 1.1 * len(images), 1.12 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(images), squeeze=False)
-    for line, (name, pictures) in zip(grid, rows.items(), strict=True):
-        line[0].set_ylabel(
-            name,
-            rotation=0,
-            ha="right",
-            va="center",
-            fontsize=9,
-            fontweight="bold" if _is_ours(name) else "normal",
-        )
-        for axes, picture in zip(line, pictures, strict=True):
-            colours = "gray" if name == "true mask" else "viridis"
-            axes.imshow(picture, cmap=colours, interpolation="nearest")
-            axes.set_xticks([])
-            axes.set_yticks([])
+        rows["true mask"] = [colour(mask.float(), "gray", (0, 1)) for mask in masks]
+    for method, of_method in maps.items():
+        rows[title(method)] = [colour(values, "viridis", limits(values)) for values in of_method]
+    height, width = images.shape[-2:]
+    gap = max(1, width // 24)
+    framed = [
+        np.concatenate([_framed(picture, gap) for picture in pictures], axis=1)
+        for pictures in rows.values()
+    ]
+    inches = 1.05 * len(images), 1.05 * len(rows) * height / width
+    figure = Figure(figsize=(inches[0] + 1.7, inches[1] + 0.1), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(np.concatenate(framed), interpolation="nearest")
+    axes.set_xticks([])
+    middles = (np.arange(len(rows)) + 0.5) * (height + gap) - gap / 2
+    axes.set_yticks(middles, list(rows), fontsize=9)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for label in axes.get_yticklabels():
+        label.set_fontweight("bold" if _is_ours(label.get_text()) else "normal")
     return figure
 
 
@@ -187,6 +189,11 @@ def lines_figure(
     axes.legend(fontsize=8, frameon=False)
     _grid(axes)
     return figure
+
+
+def _framed(picture: Pixels, gap: int) -> Pixels:
+    """A picture with white below and to its right."""
+    return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
 def _is_ours(name: str) -> bool:

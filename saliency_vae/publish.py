@@ -27,9 +27,8 @@ def publish(
     Returns:
         The figures by name.
     """
-    charts = figures(results)
-    drawn = dict(charts)
-    gallery: list[dict[str, Any]] = []  # which the report shows by itself
+    drawn = figures(results)
+    gallery: list[dict[str, Any]] = []
     if len(shown):
         batch = shown.together()
         images = batch["image"].cpu()
@@ -38,6 +37,6 @@ def publish(
         gallery = gallery_rows(images, of_shown, masks, results)
         drawn["gallery"] = gallery_figure(images, of_shown, masks)
     results.save(run)
-    save_figures(drawn, run / "figures")
+    charts = save_figures(drawn, run / "figures")
     write_report(results, charts, gallery, run / "report.html")
     return drawn

@@ -26,17 +26,18 @@ _TEMPLATES = Environment(
 )
 
 
-def save_figures(figures: Mapping[str, Figure], directory: Path) -> None:
-    """Write each figure as PNG and SVG."""
+def save_figures(figures: Mapping[str, Figure], directory: Path) -> dict[str, Path]:
+    """Write each figure as PNG and SVG; returns the files of the latter by name."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(directory / f"{name}.png", dpi=150)
         figure.savefig(directory / f"{name}.svg", metadata={"Date": None})
+    return {name: directory / f"{name}.svg" for name in figures}
 
 
 def write_report(
     results: Results,
-    figures: Mapping[str, Figure],
+    charts: Mapping[str, Path],
     gallery: Sequence[Mapping[str, Any]],
     path: Path,
 ) -> None:
@@ -46,7 +47,7 @@ def write_report(
 
     Args:
         results: What was found.
-        figures: By name, see :func:`saliency_vae.evaluation_figures.figures`.
+        charts: SVG files of :func:`saliency_vae.evaluation_figures.figures`, by name.
         gallery: From :func:`gallery_rows`.
         path: Of the HTML file.
     """
@@ -56,7 +57,7 @@ def write_report(
         qualities={metric: quality(metric) for metric in results.values},
         rows=ranking_rows(results),
         gallery=gallery,
-        pictures={name: _svg(figure) for name, figure in figures.items()},
+        charts={name: _data_url("image/svg+xml", svg.read_bytes()) for name, svg in charts.items()},
         uncertainty_qualities={metric: quality(metric) for metric in results.uncertainty},
         uncertainty_rows=uncertainty_rows(results),
     )
@@ -151,14 +152,8 @@ def _map(values: Tensor, colours: str) -> Markup:
 def _png(picture: Image.Image) -> Markup:
     buffer = BytesIO()
     picture.save(buffer, "PNG", optimize=True)
-    return _data_url("image/png", buffer)
+    return _data_url("image/png", buffer.getvalue())
 
 
-def _svg(figure: Figure) -> Markup:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _data_url("image/svg+xml", buffer)
-
-
-def _data_url(kind: str, buffer: BytesIO) -> Markup:
-    return Markup(f"data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}")
+def _data_url(kind: str, content: bytes) -> Markup:
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")

@@ -131,6 +131,8 @@ def test_a_second_explainer_joins_by_its_directory(tmp_path: Path) -> None:
 
 
 class Refusing:
+    """A method that cannot explain this classifier."""
+
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         raise ValueError("Expected a network\nwith convolutions.")
 

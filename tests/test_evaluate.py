@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -101,6 +102,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Pat
             nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.5)
         save_explainer(explainer, root / name)
     return root
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all of the time would go into drawing them."""
+    drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
+    monkeypatch.setattr("saliency_vae.publish.figures", lambda results: dict(drawn))
+    monkeypatch.setattr("saliency_vae.publish.gallery_figure", lambda *shown: Figure((1, 1)))
 
 
 Run = Callable[..., list[str]]
@@ -218,6 +227,7 @@ def test_every_method_into_one_report(run: Run, tmp_path: Path, directory: Path)
         assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_it_repeats(run: Run, tmp_path: Path) -> None:
     arguments = (*DIGITS, "methods=[ours,random,rise]", "baselines.rise.masks=8")
     tables = []
@@ -228,6 +238,7 @@ def test_it_repeats(run: Run, tmp_path: Path) -> None:
     assert tables[0] == tables[1]
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_limit_takes_the_first_images(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP)
     with np.load(tmp_path / "run/curves.npz") as arrays:
@@ -254,6 +265,7 @@ def folder(photos: Path) -> list[str]:
     return ["data=image_folder", f"data.root={photos}", "data.validation_fraction=0.5"]
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     lines = run(*folder(photos), *ALL_CHEAP, "reference_images=0")
     rows = metrics(tmp_path / "run")
@@ -270,6 +282,7 @@ def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_boxes_are_true_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     (tmp_path / "boxes").mkdir()
     for index in range(10):
@@ -284,6 +297,7 @@ def test_boxes_are_true_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     assert int(rows["ours", "iou"]["images"]) == 5
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_only_what_is_named(run: Run, tmp_path: Path) -> None:
     lines = run(
         *DIGITS, "methods=[mine,random]", "+baselines.mine._target_=tests.test_evaluate.Mine"
@@ -293,6 +307,7 @@ def test_only_what_is_named(run: Run, tmp_path: Path) -> None:
     assert lines[-1].endswith("report.html")
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
 
@@ -309,6 +324,7 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum("saliency-vae[captum]" in line for line in left_out) == 2
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP, "gallery=0", "own_mask_images=0", "reference_runs=0")
     said = found(tmp_path / "run")
@@ -317,11 +333,13 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     assert ("ours", "own_mask") not in metrics(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_one_image(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP, "limit=1")
     assert metrics(tmp_path / "run")["ours", "insertion"]["images"] == "1"
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_another_classifier_is_said_to_be_one(run: Run, tmp_path: Path, directory: Path) -> None:
     run(
         *DIGITS,
@@ -338,6 +356,7 @@ def test_another_classifier_is_said_to_be_one(run: Run, tmp_path: Path, director
     assert found(tmp_path / "run")["findings"][0]["text"].startswith("Forced: the explainer was")
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     lines = run(*DIGITS, CHEAP, "limit=3", "wandb=true")

@@ -213,7 +213,7 @@ def test_too_little_memory_is_one_clear_error() -> None:
     def greedy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         raise torch.OutOfMemoryError("Tried to allocate 20 GiB.")
 
-    with pytest.raises(ValueError, match="Expected a smaller batch_size. Tried to allocate"):
+    with pytest.raises(ValueError, match=r"Expected a smaller batch_size. Tried to allocate"):
         measured({"greedy": greedy})
 
 

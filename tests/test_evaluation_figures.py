@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from saliency_vae.evaluation_figures import figures, gallery_figure
+from saliency_vae.overlay import colour, limits
 from saliency_vae.report import save_figures
 from tests.constructed_results import constructed, several
 
@@ -69,15 +71,18 @@ def test_curves_of_every_removal_have_a_row() -> None:
 
 
 def test_gallery_has_a_row_for_each_method_and_a_column_for_each_image() -> None:
-    images, maps = torch.rand(3, 3, 16, 16), {"ours": torch.rand(3, 16, 16)}
-    with_masks = gallery_figure(images, maps, torch.rand(3, 16, 16) > 0.5)
-    assert [axes.get_ylabel() for axes in with_masks.axes if axes.get_ylabel()] == [
-        "image",
-        "true mask",
-        "ours",
-    ]
-    assert len(with_masks.axes) == 9
-    shown = with_masks.axes[-1].images[0].get_array()
+    images, maps = torch.rand(3, 3, 24, 30), {"ours": torch.rand(3, 24, 30)}
+    masks = torch.rand(3, 24, 30) > 0.5
+    (axes,) = gallery_figure(images, maps, masks).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["image", "true mask", "ours"]
+    shown = axes.images[0].get_array()
     assert shown is not None
-    assert torch.equal(torch.as_tensor(shown), maps["ours"][2])
-    assert len(gallery_figure(images, maps).axes) == 6
+    pixels = torch.as_tensor(np.asarray(shown))
+    assert pixels.shape == (3 * 25, 3 * 31, 3)
+    second = slice(31, 31 + 30)
+    assert torch.equal(pixels[:24, second], (255 * images[1]).round().byte().permute(1, 2, 0))
+    assert torch.equal(pixels[25:49, second, 0] > 127, masks[1])
+    expected = colour(maps["ours"][1], "viridis", limits(maps["ours"][1]))
+    assert torch.equal(pixels[50:74, second], torch.as_tensor(expected))
+    (axes,) = gallery_figure(images, maps).axes
+    assert len(axes.get_yticklabels()) == 2

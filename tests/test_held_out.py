@@ -78,7 +78,7 @@ def test_limit(limit: int, number: int) -> None:
 
 def test_no_image_is_refused() -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
-    with pytest.raises(ValueError, match="Expected limit >= 1 image. Found 0."):
+    with pytest.raises(ValueError, match=r"Expected limit >= 1 image. Found 0."):
         held_out(data, Preprocessing(), 0)
 
 

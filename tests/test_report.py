@@ -17,7 +17,7 @@ from torch import Tensor
 from saliency_vae.content_policy import content_policy
 from saliency_vae.evaluation_figures import figures
 from saliency_vae.metrics.bootstrap import Interval
-from saliency_vae.report import gallery_rows, ranking_rows, write_report
+from saliency_vae.report import gallery_rows, ranking_rows, save_figures, write_report
 from saliency_vae.results import Finding, Results
 from tests.browser import Visit, chromium, visit
 from tests.constructed_results import constructed, several
@@ -67,7 +67,8 @@ def noise(*shape: int) -> Tensor:
 def write(results: Results, path: Path, images: int = 3) -> Path:
     maps = {method: noise(images, 24, 24) for method in results.ranking()}
     rows = gallery_rows(noise(images, 3, 24, 24), maps, noise(images, 24, 24) > 0.5, results)
-    write_report(results, figures(results), rows if images else [], path)
+    charts = save_figures(figures(results), path.with_suffix(""))
+    write_report(results, charts, rows if images else [], path)
     return path
 
 
@@ -248,7 +249,7 @@ def test_a_report_without_gallery_uncertainty_or_ours(browser: Browser, tmp_path
             "How this was measured",
         ]
         assert found.page.locator(".findings").count() == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html"]
 
 
 def test_the_policy_allows_this_script_and_no_other(

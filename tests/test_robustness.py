@@ -61,7 +61,7 @@ def test_sensitivity_is_the_largest_relative_change() -> None:
 
 
 def test_masks_stay_with_their_images() -> None:
-    """The oracle's map does not change with the image: the mask it is asked with must not either."""
+    """The oracle's map does not change with the image; nor must the mask it is asked with."""
     masks = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1)) > 0.8
     _, sensitive = robustness(Oracle(), {"image": blobs(3), "mask": masks}, SLOPE, seed=0)
     assert torch.equal(sensitive, torch.zeros(3))

@@ -70,7 +70,7 @@ def test_an_image_without_annotation_is_an_error(files: ImageFiles, tmp_path: Pa
 
 def test_two_images_of_one_name_are_an_error(files: ImageFiles, tmp_path: Path) -> None:
     twice = ImageFiles([*files.paths, files.paths[0]], CROP)
-    with pytest.raises(ValueError, match="different names. Found 0 twice"):
+    with pytest.raises(ValueError, match=r"different names. Found 0 twice"):
         WithBoxes(twice, tmp_path / "boxes", CROP)
 
 
@@ -80,5 +80,5 @@ def test_no_box_in_view_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
 
 
 def test_images_that_are_no_files_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="annotations of image files. Found Blobs"):
+    with pytest.raises(ValueError, match=r"annotations of image files. Found Blobs"):
         WithBoxes(Blobs(2, seed=0), tmp_path, CROP)
