@@ -11,7 +11,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from saliency_vae.baselines import EdgeMagnitude, Oracle, RandomMap
+from saliency_vae.baselines import EdgeMagnitude, Method, Oracle, RandomMap
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.configuration import config_dir
 from saliency_vae.contenders import Ours, check_names, contenders, try_out
@@ -130,6 +130,10 @@ def test_a_second_explainer_joins_by_its_directory(tmp_path: Path) -> None:
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)  # batch norms are folded
 
 
+def mean(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    return batch["image"].mean(1)
+
+
 class Refusing:
     """A method that cannot explain this classifier."""
 
@@ -139,9 +143,9 @@ class Refusing:
 
 def tried(*, strict: bool) -> tuple[dict[str, Any], Results]:
     results = Results()
-    methods = {
+    methods: dict[str, Method] = {
         "edges": EdgeMagnitude(),
-        "mine": lambda batch, classifier: batch["image"].mean(1),
+        "mine": mean,
         "oracle": Oracle(),
         "refusing": Refusing(),
     }
@@ -168,7 +172,11 @@ def test_what_was_asked_for_by_name_must_work() -> None:
 
 def test_oracles_and_controls_are_known_by_their_class() -> None:
     results, one = Results(), Batch(image=blobs(1), mask=torch.ones(1, 16, 16, dtype=torch.bool))
-    methods = {"a": RandomMap(), "b": Oracle(), "c": Ours(trained_explainer(encoder=UNET))}
+    methods: dict[str, Method] = {
+        "a": RandomMap(),
+        "b": Oracle(),
+        "c": Ours(trained_explainer(encoder=UNET)),
+    }
     try_out(methods, one, blob_classifier(), results, strict=False)
     assert (results.controls, results.oracles) == ({"a", "b"}, {"b"})
     assert list(results.memory) == ["a", "b", "c"]

@@ -1,6 +1,5 @@
 """Measuring methods, on a classifier whose true saliency is known."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -118,7 +117,7 @@ def test_values_are_those_of_the_functions_in_the_order_of_the_images() -> None:
 def test_every_method_sees_the_same_images_in_the_same_order() -> None:
     seen: dict[str, list[Tensor]] = {"first": [], "second": []}
 
-    def spy(name: str) -> Callable[[Batch, FrozenClassifier], Tensor]:
+    def spy(name: str) -> Method:
         def explain(batch: Batch, classifier: FrozenClassifier) -> Tensor:
             seen[name].append(batch["image"].clone())
             return truth(batch, classifier)
@@ -156,14 +155,9 @@ def test_further_removals_have_their_own_columns() -> None:
     results, _ = measured(protocol=Protocol(("zero", "mean"), steps=4))
     assert list(results.curves) == ["insertion", "deletion", "insertion_mean", "deletion_mean"]
     assert results.curves["insertion"]["truth"].shape == (12, 5)
-    first = results.curves["insertion"]["truth"][:, 0]  # all black: the same for every image
-    torch.testing.assert_close(
-        first, blob_classifier()(torch.zeros(1, 3, SIZE, SIZE)).softmax(1)[0, decisions()]
-    )
-
-
-def decisions() -> Tensor:
-    return blob_classifier()(toys().together()["image"]).argmax(1)
+    decisions = blob_classifier()(toys().together()["image"]).argmax(1)
+    black = blob_classifier()(torch.zeros(1, 3, SIZE, SIZE)).softmax(1)[0, decisions]
+    torch.testing.assert_close(results.curves["insertion"]["truth"][:, 0], black)
 
 
 def test_removals_take_the_information_away() -> None:

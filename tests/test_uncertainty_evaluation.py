@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_two_that_are_the_same_cannot_be_told_apart() -> None:
 def test_what_points_the_wrong_way_is_not_good_because_its_control_is_worse() -> None:
     bad = evidence(ours=-error("top"))
     worse = {name: -error("top") - 0.01 * noise(N, SIDE, SIDE) for name in (DISTANCE, FAINT)}
-    results = judged(Evidence({**bad.uncertainties, **worse}, bad.mean, bad.inclusion, bad.references))
+    results = judged(replace(bad, uncertainties={**bad.uncertainties, **worse}))
     found = results.uncertainty_findings[0]
     assert found.verdict != "better"
     assert found.text.endswith("It is no better than chance.")
