@@ -16,7 +16,7 @@ from saliency_vae.results import Results, quality, title
 
 _OURS = "#c2410c"  # red-orange, which no other line has
 _OTHERS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
-_CONTROL = "#a8a29e"
+_CONTROL = "#8a837e"
 _DASHES = ("-", "--", ":", "-.")
 _PLACES = [(side, up) for up in (-3, 8, -14, 19, -25) for side in (9, -9)]  # of a label, points
 

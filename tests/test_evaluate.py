@@ -3,8 +3,10 @@
 import csv
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.configuration import EvaluateConfig, config_dir
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.evaluate import evaluate
@@ -402,3 +405,9 @@ def test_explainers_of_the_wrong_classifier_are_refused(error_of: Fail, director
     assert "of the same classifier" in error_of(*DIGITS, CHEAP, ensemble)
     randomised = f"randomised={directory / 'twin'}"
     assert "of another classifier than ours" in error_of(*DIGITS, CHEAP, randomised)
+
+
+def test_help_says_what_each_setting_is() -> None:
+    text = (Path(config_dir()) / "evaluate.yaml").read_text().partition("header: |")[2]
+    described = set(re.findall(r"^ {6}(\w+) {2,}\S", text, re.MULTILINE))
+    assert {field.name for field in fields(EvaluateConfig)} - described <= {"baselines"}

@@ -286,8 +286,12 @@ def test_many_images_make_linked_pages_drawn_when_seen(browser: Browser, tmp_pat
         page.locator(".card:last-child").scroll_into_view_if_needed()
         page.locator(".card:last-child .kept[aria-label]").wait_for()
         page.get_by_role("navigation", name="Pages").first.get_by_role("link", name="2").click()
+        page.wait_for_url("**/index_2.html")
+        page.locator(".card").nth(1).wait_for(state="attached")
         assert names(page) == ["1.png", "0.png"]
         assert page.locator("nav").first.locator("[aria-current=page]").inner_text() == "2"
         page.get_by_role("navigation", name="Pages").last.get_by_role("link", name="1").click()
+        page.wait_for_url("**/index.html")
+        page.locator(".card").nth(len(shown) - 1).wait_for(state="attached")
         assert names(page) == shown
         assert found.complaints == []

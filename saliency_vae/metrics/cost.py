@@ -1,14 +1,13 @@
 """What an explanation costs: time, and memory of tensors."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -23,25 +22,41 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.peak = 0
         self._given: dict[int, StorageWeakRef] = {}
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._most = 0  # bytes made, what has been freed since the last count included
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        for reference, _ in _storages((args, kwargs)):
-            if reference.cdata not in self._made:
-                self._given[reference.cdata] = reference  # while it is held no other has its cdata
+        for storage in self._unknown([*args, *(kwargs or {}).values()]):
+            reference = _weak(storage)
+            self._given[reference.cdata] = reference  # while it is held no other has its cdata
         result = func(*args, **(kwargs or {}))
-        self._made = {k: v for k, v in self._made.items() if not v[0].expired()}  # type: ignore[no-untyped-call]
-        for reference, size in _storages(result):
-            if reference.cdata not in self._given:
-                self._made[reference.cdata] = reference, size
-        self.peak = max(self.peak, sum(size for _, size in self._made.values()))
+        for storage in self._unknown(result):
+            reference, size = _weak(storage), storage.nbytes()
+            self._made[reference.cdata] = reference, size
+            self._most += size
+        if self._most > self.peak:
+            self._count()
         return result
 
+    def _unknown(self, tree: Any) -> Iterator[UntypedStorage]:
+        """Storages of the tensors in nested lists that have not been seen before."""
+        if isinstance(tree, Tensor):
+            storage = tree.untyped_storage()
+            if storage._cdata not in self._made and storage._cdata not in self._given:
+                yield storage
+        elif isinstance(tree, list | tuple):
+            for branch in tree:
+                yield from self._unknown(branch)
 
-def _storages(tree: Any) -> list[tuple[StorageWeakRef, int]]:
-    storages = [leaf.untyped_storage() for leaf in tree_iter(tree) if isinstance(leaf, Tensor)]
-    return [(StorageWeakRef(storage), storage.nbytes()) for storage in storages]  # type: ignore[no-untyped-call]
+    def _count(self) -> None:
+        self._made = {k: v for k, v in self._made.items() if not v[0].expired()}  # type: ignore[no-untyped-call]
+        self._most = sum(size for _, size in self._made.values())
+        self.peak = max(self.peak, self._most)
+
+
+def _weak(storage: UntypedStorage) -> StorageWeakRef:
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
