@@ -103,11 +103,13 @@ def evaluate(config: Node, run: Path) -> None:
 
 
 def check(config: Node) -> None:
-    """Refuse numbers out of range before anything is read.
+    """Refuse missing data and numbers out of range before anything is read.
 
     Raises:
         ValueError: If there is one.
     """
+    if not config["data"]:
+        raise ValueError("Expected data=GROUP, such as data=cluttered_digits. Found none.")
     for name, least in _LEAST.items():
         if config[name] < least:
             raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")

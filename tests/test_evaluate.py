@@ -362,10 +362,17 @@ def test_another_classifier_is_said_to_be_one(run: Run, tmp_path: Path, director
 
 @pytest.mark.usefixtures("plain_figures")
 def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[Any, ...]] = []
     monkeypatch.setenv("WANDB_MODE", "offline")
-    lines = run(*DIGITS, CHEAP, "limit=3", "wandb=true")
-    assert lines[-1] == str(tmp_path / "run/report.html")
-    assert list((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
+    monkeypatch.setattr("saliency_vae.evaluate.log_results", lambda *given: logged.append(given))
+    assert run(*DIGITS, CHEAP, "limit=3")[-1] == str(tmp_path / "run/report.html")
+    assert logged == []
+    run(*DIGITS, CHEAP, "limit=3", "wandb=true")
+    ((logger, results, drawn),) = logged
+    assert logger._wandb_init["mode"] == "offline"
+    assert logger.save_dir == str(tmp_path / "run")
+    assert results.methods == ["ours", "random", "oracle"]
+    assert set(drawn) == {"curves", "speed", "gallery"}
 
 
 # ---- errors
@@ -393,6 +400,10 @@ def test_wrong_settings_end_with_one_line(
     arguments: list[str], message: str, error_of: Fail
 ) -> None:
     assert message.replace("Subset", "ClutteredDigits") in error_of(*DIGITS, *arguments)
+
+
+def test_data_must_be_named(error_of: Fail) -> None:
+    assert "Expected data=GROUP" in error_of()
 
 
 def test_an_unusable_method_that_is_named_is_an_error(error_of: Fail, photos: Path) -> None:
