@@ -44,6 +44,8 @@ class TrainConfig:
         topk: Differentiable top-k.
         perturbation: Baseline that removes information.
         beta: Weight of the KL per pixel.
+        complement: Weight of what the pixels left out still say.
+        confidence_width: Channels of the network that gives the confidence.
         optimizer: Of the encoder's parameters.
         scheduler: Of the learning rate; null for a constant one.
         trainer: Lightning's Trainer.
@@ -64,6 +66,8 @@ class TrainConfig:
     topk: Node = field(default_factory=dict)
     perturbation: Node = field(default_factory=dict)
     beta: float = MISSING
+    complement: float = 0.0
+    confidence_width: int = 16
     optimizer: Node = field(default_factory=dict)
     scheduler: Node | None = None
     trainer: Node = field(default_factory=dict)
@@ -125,6 +129,7 @@ class EvaluateConfig:
     ensemble: list[str] = field(default_factory=list)
     own_mask_images: int = 32
     robustness_images: int = 0
+    corruption_images: int = 100
     randomised: str | None = None
     wandb: bool = False
     batch_size: int = 50

@@ -18,6 +18,7 @@ from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
 from saliency_vae.contenders import contenders, try_out
+from saliency_vae.corruption import add_corruption
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.device import pick_device
 from saliency_vae.evaluation import Protocol, measure
@@ -25,21 +26,16 @@ from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS, findings
 from saliency_vae.held_out import Images, check_split, held_out
+from saliency_vae.image_confidence import add_images, gather_images
 from saliency_vae.loggers import wandb_logger
 from saliency_vae.metrics.boxes import WithBoxes
+from saliency_vae.pixel_uncertainty import add_pixels, gather_evidence, independent_runs
 from saliency_vae.provenance import about
 from saliency_vae.publish import publish
 from saliency_vae.ranking_table import in_lines, ranking_table
 from saliency_vae.results import Finding, Results
 from saliency_vae.robustness import add_robustness
 from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised
-from saliency_vae.uncertainty_evaluation import (
-    add_images,
-    add_pixels,
-    gather_evidence,
-    gather_images,
-    independent_runs,
-)
 from saliency_vae.wandb_report import log_results
 
 _LEAST = {
@@ -51,6 +47,7 @@ _LEAST = {
     "reference_runs": 0,
     "reference_steps": 1,
     "robustness_images": 0,
+    "corruption_images": 0,
 }
 
 
@@ -185,15 +182,17 @@ def add_uncertainty(
         seed=config["seed"],
         ensemble=config["ensemble"],
     )
-    few = images.first(config["reference_images"])
+    few, vargrad = images.first(config["reference_images"]), methods.get("vargrad")
     if runs and len(few):
-        vargrad = methods.get("vargrad")
         add_pixels(results, gather_evidence(few, explainer, classifier, runs, vargrad))
     else:
         results.left_out.append("Uncertainty of pixels: no independent runs were asked for.")
-    confidence, entropies = gather_images(images, explainer, classifier)
     failed = results.values["agreement_5"][OURS] == 0
-    add_images(results, confidence, entropies, failed, results.values["insertion"][OURS])
+    uncertainties = gather_images(images, explainer, classifier, vargrad)
+    add_images(results, uncertainties, failed, results.values["insertion"][OURS])
+    corrupted = images.first(config["corruption_images"])
+    if len(corrupted):
+        add_corruption(results, corrupted, explainer, classifier)
 
 
 if __name__ == "__main__":

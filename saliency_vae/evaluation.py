@@ -21,20 +21,15 @@ from saliency_vae.metrics.localization import (
     relevance_rank,
 )
 from saliency_vae.metrics.sparsity import gini_index
-from saliency_vae.perturbations import Blur, Constant, Mean
+from saliency_vae.perturbations import Constant, Mean, blurred
 from saliency_vae.results import Results
 
 FRACTIONS = (0.05, 0.1, 0.2)
 
 
-def _blur(images: Tensor) -> Tensor:
-    blurred: Tensor = Blur(min(images.shape[-2:]) / 6)(images)
-    return blurred
-
-
 # What removes information, by name. They do not depend on the explainer.
 REMOVALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "blur": _blur,
+    "blur": blurred,
     "mean": Mean(),
     "zero": Constant(),
 }

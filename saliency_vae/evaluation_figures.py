@@ -47,6 +47,15 @@ def figures(results: Results) -> dict[str, Figure]:
             y_label="insertion AUC of the rest",
             heading="Selective explanation: higher is better",
         )
+    for name, lines in curves.items():
+        if name.startswith("corruption_"):
+            drawn[name] = lines_figure(
+                lines,
+                x="level",
+                x_label=f"strength of the {name.removeprefix('corruption_')}",
+                y_label="share, probability",
+                heading="Corrupted images: both should fall together",
+            )
     return drawn
 
 

@@ -6,7 +6,7 @@ On disk it is a directory of ``model.safetensors`` and ``config.json``: loading 
 import json
 import shutil
 from collections.abc import Callable, Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -18,18 +18,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
 from saliency_vae.model_card import FIGURE, model_card
 from saliency_vae.objective import Objective
+from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import Refinement, refine
 
-FORMAT = 2
+FORMAT = 3
 # A file must not choose what code is run: of a config.json these parts are built, and may name
 # these, exactly.
 _LOADABLE = {
     "encoder": {f"saliency_vae.encoders.{name}" for name in ("PaperEncoder", "UNet")},
-    "prior": {f"saliency_vae.distributions.{name}" for name in ("KroneckerNormal", "SoftTVNormal")},
+    "prior": {
+        "saliency_vae.priors.ExponentialPrior",
+        "saliency_vae.distributions.KroneckerNormal",
+        "saliency_vae.distributions.SoftTVNormal",
+    },
+    "confidence": {"saliency_vae.confidence.ConfidenceNetwork"},
     "topk": {"saliency_vae.topk.SoftTopK"},
     "perturbation": {
         f"saliency_vae.perturbations.{name}"
@@ -39,7 +46,7 @@ _LOADABLE = {
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
-    """Encoder and the family of its posterior.
+    """Encoder, the family of its posterior, and the network that says how far to trust it.
 
     ``config`` holds what ``config.json`` does: its parts as Hydra nodes, the identity of the
     classifier it explains, and whatever else is worth knowing (metrics, command, data).
@@ -49,6 +56,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
         prior: Makes the prior over maps of ``(height, width, device=...)``.
         posterior: ``mean_field``, independent pixels (the paper), or ``correlated`` as the prior.
+        confidence: Gives ``posterior.confidence``; None to do without.
 
     Raises:
         ValueError: If posterior is unknown or the prior's parameters are out of range.
@@ -60,6 +68,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         *,
         prior: Callable[..., SaliencyPrior],
         posterior: Family = "mean_field",
+        confidence: ConfidenceNetwork | None = None,
     ) -> None:
         super().__init__()
         if posterior not in get_args(Family):
@@ -67,9 +76,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         prior(2, 2)  # refuses bad parameters now rather than at the first image
         self.encoder = encoder
         self.posterior = posterior
+        self.confidence = confidence
         self.config: dict[str, Any] = {}
         self.figure: Path | None = None
-        self._prior = lru_cache(maxsize=4)(prior)
+        self.make_prior = prior
+        self._cached_prior = lru_cache(maxsize=4)(prior)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -78,27 +89,68 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             instantiate(config["encoder"], _convert_="all"),
             prior=instantiate(config["prior"], _convert_="all"),
             posterior=config["posterior"],
+            confidence=instantiate(config.get("confidence"), _convert_="all"),
         )
         explainer.config = dict(config)
         return explainer
 
-    def prior(self, images: Tensor) -> SaliencyPrior:
-        """Prior p(s) over maps of images (B, 3, H, W): one object for each size and device."""
-        height, width = images.shape[-2:]
-        with torch.inference_mode(False):  # it may be used in training later
-            return self._prior(height, width, device=images.device)
+    def add_confidence(self, node: dict[str, Any]) -> None:
+        """Build the confidence network of a Hydra node, and record the node."""
+        self.confidence = instantiate(node, _convert_="all")
+        self.config["confidence"] = node
 
-    def forward(self, images: Tensor) -> SaliencyPosterior:
+    @property
+    def learned_correlation(self) -> list[float] | None:
+        """The prior's correlation as learned so far; None if it is fixed."""
+        return self.make_prior.learned if isinstance(self.make_prior, ExponentialPrior) else None
+
+    def prior(self, images: Tensor) -> SaliencyPrior:
+        """Prior p(s) over maps of images (B, 3, H, W).
+
+        One object for each size and device, but a new one each time while its correlation is
+        learned.
+        """
+        height, width = images.shape[-2:]
+        if self.learned_correlation is not None:
+            learned: SaliencyPrior = self.make_prior(height, width, device=images.device)
+            return learned
+        with torch.inference_mode(False):  # it may be used in training later
+            return self._cached_prior(height, width, device=images.device)
+
+    def forward(self, images: Tensor, prior: SaliencyPrior | None = None) -> SaliencyPosterior:
         """Explain images.
 
         Args:
             images: In [0, 1], (B, 3, H, W), H, W >= 16.
+            prior: That of these images, where it is at hand.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
         """
         mean, log_variance = self.encoder(images).float().unbind(1)
-        return make_posterior(self.posterior, mean, log_variance, self.prior(images))
+        prior = self.prior(images) if prior is None else prior
+        posterior = make_posterior(self.posterior, mean, log_variance, prior)
+        if self.confidence is not None:
+            posterior.judge = partial(self.judge, images)
+        return posterior
+
+    def judge(self, images: Tensor, posterior: SaliencyPosterior) -> Tensor:
+        """Say how likely the most salient 5 % of each image keep the classifier's decision.
+
+        Args:
+            images: In [0, 1], (B, 3, H, W).
+            posterior: Of these images, by this explainer or refined.
+
+        Returns:
+            Probability, (B,).
+
+        Raises:
+            ValueError: If this explainer has no network for it.
+        """
+        if self.confidence is None:
+            raise ValueError("Expected an explainer with a confidence network. Found none.")
+        confidence: Tensor = self.confidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
+        return confidence
 
     def objective(self) -> Objective:
         """Objective that this explainer was trained with.
@@ -115,7 +167,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         topk, perturbation = (
             instantiate(self.config[name], _convert_="all") for name in ("topk", "perturbation")
         )
-        return Objective(topk, perturbation, self.config["beta"])
+        complement = self.config.get("complement", 0.0)
+        return Objective(topk, perturbation, self.config["beta"], complement)
 
     def refine(
         self, images: Tensor, classifier: FrozenClassifier, *, steps: int, **settings: Any
@@ -184,16 +237,27 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
         directory: Made if needed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    state = fold_batch_norm(explainer.encoder).state_dict()
+    state = _networks(explainer).state_dict()
     save_file(
         {name: value.contiguous() for name, value in state.items()},
         directory / "model.safetensors",
     )
-    text = json.dumps({**explainer.config, "format": FORMAT}, indent=2)
+    config = {**explainer.config, "format": FORMAT}
+    if explainer.learned_correlation is not None:
+        one, *more = explainer.learned_correlation
+        fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
+        config["prior"] = {**config["prior"], **fixed}
+    text = json.dumps(config, indent=2)
     (directory / "config.json").write_text(text + "\n")
     figure = directory / FIGURE
     if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
         shutil.copyfile(explainer.figure, figure)
+
+
+def _networks(explainer: Explainer) -> nn.ModuleDict:
+    """What of an explainer is kept: its networks, their batch norms folded."""
+    kept = {"encoder": explainer.encoder, "confidence": explainer.confidence}
+    return nn.ModuleDict({k: fold_batch_norm(v) for k, v in kept.items() if v is not None})
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
@@ -233,18 +297,20 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
     config = read_config(directory)
     try:
         explainer = Explainer.from_config(config)
-        explainer.encoder = fold_batch_norm(explainer.encoder)
+        networks = _networks(explainer)
     except Exception as error:  # whatever its parts make of wrong arguments
         raise ValueError(
             f"Expected {directory}/config.json to describe an explainer. Found {_described(error)}."
         ) from None
     try:
-        explainer.encoder.load_state_dict(load_file(directory / "model.safetensors"))
+        networks.load_state_dict(load_file(directory / "model.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"Expected {directory}/model.safetensors to hold the encoder of its config.json. "
+            f"Expected {directory}/model.safetensors to hold the networks of its config.json. "
             f"Found {_described(error)}."
         ) from None
+    for name, network in networks.items():
+        setattr(explainer, name, network)
     figure = directory / FIGURE
     explainer.figure = figure if figure.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.

@@ -112,7 +112,7 @@ class Explanation:
         maps: Posterior mean, stddev and inclusion probability at ``fraction``, (3, h, w).
         gallery_inclusion: Inclusion probability at the gallery's fraction, (h, w).
         fraction: Of the pixels kept.
-        confidence: Of the explanation, in (0, 1].
+        confidence: That 5 % of the pixels keep the decision, in [0, 1].
         probabilities: Of the image's classes, (classes,).
         kept_probabilities: Of the kept view's, (classes,).
         predictions: Most probable classes of the image.
@@ -179,7 +179,7 @@ def explain_batch(
         inclusion = posterior.inclusion_probability(fraction)
         maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
         gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-        confidence = posterior.confidence.tolist()
+        confidence = explainer.judge(images, posterior).tolist()
         drawn = draw_samples(posterior, samples, seed)
         sample_views = [
             kept_samples(image, maps, base, fraction)

@@ -5,6 +5,11 @@ from saliency_vae.results import Finding, Results, Verdict, quality, three_digit
 
 OURS = "ours"
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
+_VERBS: dict[Verdict, str] = {
+    "better": "beats",
+    "level": "cannot be told from",
+    "worse": "is beaten by",
+}
 _WORDS = {"better": "better than", "level": "level with", "worse": "worse than"}
 
 
@@ -31,6 +36,22 @@ def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:
 def in_words(difference: Interval) -> str:
     """Write a difference with its interval."""
     return f"difference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+
+
+def against_control(text: str, difference: Interval, *, above_chance: bool) -> Finding:
+    """Judge an uncertainty; what does not beat chance is not better, whatever its control does.
+
+    Args:
+        text: With ``{}`` where the verb belongs.
+        difference: Ours minus the control.
+        above_chance: Whether ours tells anything at all.
+    """
+    judged = verdict(difference)
+    chance = "" if above_chance else " It is no better than chance."
+    return Finding(
+        "level" if judged == "better" and not above_chance else judged,
+        f"{text.format(_VERBS[judged])} ({in_words(difference)}).{chance}",
+    )
 
 
 def _compared(results: Results, metric: str, rivals: list[str]) -> Finding:

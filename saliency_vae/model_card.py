@@ -60,9 +60,9 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 - `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
   the classifier looks and to stay at the prior's value elsewhere. How sure a pixel's place among
   the top is, `inclusion_probability` says.
-- `confidence` is the share of the most salient 5 % of pixels that a sampled map is expected to
-  mark as well: 1 if every plausible map marks the same pixels, 0.05 if they agree by chance alone.
-  It is about the explanation, not about the classifier's decision.
+- `confidence` is the probability that the classifier decides as before when it sees nothing but the
+  most salient 5 % of the pixels, over a blur: a small network's estimate, calibrated on validation
+  images. It is about the explanation, not about whether the decision is right.
 
 ## Citation
 

@@ -10,12 +10,16 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import CatMetric
 
 from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
 from saliency_vae.explainer import Explainer
+from saliency_vae.imitation import imitation_loss, trial
 from saliency_vae.metrics.localization import mask_iou, pointing_game
+from saliency_vae.metrics.uncertainty import failure_auroc
 from saliency_vae.objective import Evaluation, Objective
 from saliency_vae.perturbations import perturb
 from saliency_vae.topk import active_fraction
@@ -36,6 +40,8 @@ class VariationalSaliency(LightningModule):
         scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
         channels_last: Run encoder and classifier in this memory format.
         compile: Compile encoder and classifier with ``torch.compile``.
+        confidence_width: Of the network that gives the explainer's confidence; None for no such
+            network.
         log_every_n_steps: Steps between two measurements of training batches.
         seed: Of the noise of each step.
     """
@@ -49,6 +55,7 @@ class VariationalSaliency(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         channels_last: bool = False,
         compile: bool = False,
+        confidence_width: int | None = None,
         log_every_n_steps: int = 50,
         seed: int = 0,
     ) -> None:
@@ -61,6 +68,8 @@ class VariationalSaliency(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.channels_last = channels_last
+        self.confidence_width = confidence_width
+        self.evidence, self.agreed = CatMetric(), CatMetric()
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         self._total_steps = 1
@@ -81,12 +90,28 @@ class VariationalSaliency(LightningModule):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
+    def setup(self, stage: str) -> None:
+        """Add the confidence network, as wide as the classifier's answer to an image."""
+        if self.confidence_width is None or self.explainer.confidence is not None:
+            return
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        image = data.train_set[0]["image"].unsqueeze(0).float() / 255
+        node = {
+            "_target_": f"{ConfidenceNetwork.__module__}.{ConfidenceNetwork.__name__}",
+            "classes": self.classifier(image).shape[1],
+            "output": self.classifier.output,
+            "width": self.confidence_width,
+        }
+        self.explainer.add_confidence(node)
+        if self.channels_last:
+            self.explainer.to(memory_format=torch.channels_last)
+
     def evaluate(self, images: Tensor) -> tuple[SaliencyPosterior, Evaluation]:
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        posterior = self.explainer(images)
         prior = self.explainer.prior(images)
+        posterior = self.explainer(images, prior)
         return posterior, self.objective(images, posterior, prior, self.classifier)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -98,17 +123,38 @@ class VariationalSaliency(LightningModule):
         if (self.global_step + 1) % self.log_every_n_steps == 0:
             self.log_dict(self.measure("train", batch, posterior, evaluation))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        network = self.explainer.confidence
+        if network is not None:  # of other parameters: neither disturbs the other
+            step = (batch["image"], posterior, evaluation, self.classifier)
+            loss = loss + imitation_loss(network, *step).mean()
         return loss
 
     def on_validation_start(self) -> None:
         """Measure at the final temperature, the same in every epoch."""
         self.objective.topk.anneal(1.0)
+        self.evidence.reset()
+        self.agreed.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a validation batch, with the same noise every epoch."""
         self._seed("val", batch_idx)
-        measured = self.measure("val", batch, *self.evaluate(batch["image"]))
+        posterior, evaluation = self.evaluate(batch["image"])
+        measured = self.measure("val", batch, posterior, evaluation)
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
+        network = self.explainer.confidence
+        if network is not None:
+            step = (batch["image"], posterior, evaluation, self.classifier)
+            evidence, agreed = trial(network, *step)
+            self.evidence.update(evidence)
+            self.agreed.update(agreed.float())
+
+    def on_validation_epoch_end(self) -> None:
+        """Calibrate the confidence on the validation images."""
+        if self.explainer.confidence is None:
+            return
+        evidence, agreed = self.evidence.compute(), self.agreed.compute() > 0
+        self.explainer.confidence.calibrate(evidence, agreed)
+        self.log("val/confidence_auroc", failure_auroc(-evidence, ~agreed).float())
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
@@ -132,6 +178,14 @@ class VariationalSaliency(LightningModule):
             "stddev": posterior.stddev.mean(),
             "topk_active_fraction": active_fraction(evaluation.mask),
         }
+        if self.objective.complement:
+            measured["complement"] = evaluation.complement.mean()
+        if self.explainer.confidence is not None:
+            measured["confidence"] = posterior.confidence.mean()
+        for axis, rho in zip(
+            ("", "_horizontal"), self.explainer.learned_correlation or (), strict=False
+        ):
+            measured[f"correlation{axis}"] = torch.tensor(rho)
         for fraction in AGREEMENT_FRACTIONS:
             kept_view = perturb(images, posterior.topk_mask(fraction), evaluation.baseline)
             agrees = self.classifier.agreement(evaluation.original, self.classifier(kept_view))
@@ -143,8 +197,11 @@ class VariationalSaliency(LightningModule):
         return {f"{stage}/{name}": value.detach() for name, value in measured.items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimize the encoder alone."""
-        optimizer = self.make_optimizer(self.explainer.encoder.parameters())
+        """Optimize the explainer: never the classifier. A learned correlation does not decay."""
+        rates = dict.fromkeys(p for n, p in self.explainer.named_parameters() if "make_prior" in n)
+        weights = [p for p in self.explainer.parameters() if p not in rates]
+        groups = [{"params": weights}, {"params": list(rates), "weight_decay": 0.0}]
+        optimizer = self.make_optimizer([group for group in groups if group["params"]])
         if self.make_scheduler is None:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)

@@ -17,40 +17,59 @@ class Evaluation:
     """The objective at a batch of images, and what it was made of.
 
     Attributes:
-        loss: reconstruction + beta * kl, (B,).
+        loss: reconstruction + beta * kl + complement's weight * complement, (B,).
         reconstruction: KL(y || y'), (B,), nats per image.
         kl: KL(q || p), (B,), nats per pixel.
+        complement: What the classifier still sees in the pixels left out, (B,), nats per image;
+            0 where that has no weight.
         mask: Soft top-k of a sample, (B, H, W).
         baseline: Images without information, (B, 3, H, W).
+        perturbed: x', the kept pixels over the baseline, (B, 3, H, W).
         original: Logits y of the images, (B, classes).
+        prediction: Logits y' of the perturbed images, (B, classes).
     """
 
     loss: Tensor
     reconstruction: Tensor
     kl: Tensor
+    complement: Tensor
     mask: Tensor
     baseline: Tensor
+    perturbed: Tensor
     original: Tensor
+    prediction: Tensor
 
 
 class Objective:
-    """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image.
+    """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image (the paper).
+
+    Beyond the paper, where asked: the pixels left out must say no more than the baseline does.
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
         perturbation: Baseline that removes information.
         beta: Weight of the KL per pixel, >= 0.
+        complement: Weight, >= 0, of KL(M(baseline) || M(complement)), the complement being the
+            image without the kept pixels.
 
     Raises:
-        ValueError: If beta is negative.
+        ValueError: If a weight is negative.
     """
 
-    def __init__(self, topk: SoftTopK, perturbation: nn.Module, beta: float) -> None:
-        if not beta >= 0:
-            raise ValueError(f"Expected beta >= 0. Found {beta}.")
+    def __init__(
+        self,
+        topk: SoftTopK,
+        perturbation: nn.Module,
+        beta: float,
+        complement: float = 0.0,
+    ) -> None:
+        for name, weight in (("beta", beta), ("complement", complement)):
+            if not weight >= 0:
+                raise ValueError(f"Expected {name} >= 0. Found {weight}.")
         self.topk = topk
         self.perturbation = perturbation
         self.beta = beta
+        self.complement = complement
 
     def __call__(
         self,
@@ -79,6 +98,16 @@ class Objective:
         if original is None:
             with torch.no_grad():
                 original = classifier(images)
-        reconstruction = classifier.divergence(original, classifier(perturbed))
+        prediction = classifier(perturbed)
+        reconstruction = classifier.divergence(original, prediction)
         loss = reconstruction + self.beta * kl
-        return Evaluation(loss, reconstruction, kl, mask, baseline, original)
+        complement = torch.zeros_like(loss)
+        if self.complement:
+            with torch.no_grad():
+                nothing = classifier(baseline)
+            left_out = classifier(perturb(images, 1 - mask, baseline))
+            complement = classifier.divergence(nothing, left_out)
+            loss = loss + self.complement * complement
+        return Evaluation(
+            loss, reconstruction, kl, complement, mask, baseline, perturbed, original, prediction
+        )

@@ -56,6 +56,15 @@ class Blur(nn.Module):
         return rows @ images @ columns.mT
 
 
+def blurred(images: Tensor) -> Tensor:
+    """Blur images (B, 3, H, W) by a sixth of their shorter side: what explanations are judged over.
+
+    It does not depend on what an explainer was trained with.
+    """
+    result: Tensor = Blur(min(images.shape[-2:]) / 6)(images)
+    return result
+
+
 class Mean(nn.Module):
     """Each image's own mean colour."""
 

@@ -29,11 +29,13 @@ from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
 from saliency_vae.model_card import FIGURE
 from saliency_vae.module import VariationalSaliency
-from saliency_vae.objective import Objective
 from saliency_vae.resume import checkpoint_path, with_overrides_of_run
 
 # What an explainer's config.json takes over from the configuration.
-RECIPE = ("name", "encoder", "prior", "posterior", "topk", "perturbation", "beta", "optimizer")
+RECIPE = (
+    *("name", "encoder", "prior", "posterior", "topk", "perturbation"),
+    *("beta", "complement", "optimizer"),
+)
 
 
 @command("train")
@@ -56,7 +58,7 @@ def train(config: Node, run: Path) -> float:
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
     explainer = Explainer.from_config({name: config[name] for name in RECIPE})
-    objective = Objective(build(config["topk"]), build(config["perturbation"]), config["beta"])
+    objective = explainer.objective()
     optimizer = build(config["optimizer"])
     scheduler = config["scheduler"] and build(config["scheduler"])
     trainer: Trainer = build(
@@ -79,6 +81,7 @@ def train(config: Node, run: Path) -> float:
         scheduler=scheduler,
         channels_last=config["channels_last"],
         compile=config["compile"],
+        confidence_width=config["confidence_width"],
         log_every_n_steps=config["trainer"]["log_every_n_steps"],
         seed=config["seed"],
     )

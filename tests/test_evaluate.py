@@ -38,6 +38,11 @@ PARTS = {
     },
     "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
     "beta": 0.1,
+    "confidence": {
+        "_target_": "saliency_vae.confidence.ConfidenceNetwork",
+        "classes": 10,
+        "width": 4,
+    },
 }
 DIGITS = ["data=cluttered_digits", "data.image_size=32", "data.test_size=8"]
 SMALL = [

@@ -17,6 +17,7 @@ from saliency_vae.explainer import (
     read_config,
     save_explainer,
 )
+from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import explain_without_training, refine
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 
@@ -42,6 +43,11 @@ def configuration(**parts: Any) -> dict[str, Any]:
         },
         "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
         "beta": 0.01,
+        "confidence": {
+            "_target_": "saliency_vae.confidence.ConfidenceNetwork",
+            "classes": 4,
+            "width": 4,
+        },
         "image_size": [20, 33],
         **parts,
     }
@@ -89,7 +95,7 @@ def test_what_is_saved_is_what_was_configured(tmp_path: Path) -> None:
     explainer = trained_explainer(beta=0.25)
     explainer.config["metrics"] = {"val/loss": 0.5}
     save_explainer(explainer, tmp_path)
-    assert load_explainer(tmp_path).config == {**explainer.config, "format": 2}
+    assert load_explainer(tmp_path).config == {**explainer.config, "format": 3}
     save_explainer(load_explainer(tmp_path), tmp_path / "again")
     again = load_explainer(tmp_path / "again")
     images = random_images(2, 3, 20, 20)
@@ -216,7 +222,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
     [
         [1],
         {},
-        {"format": 2},
+        {"format": 3},
         configuration(format=2, posterior="flat"),
         configuration(format=2, encoder={"channels": [4]}),
         configuration(format=2, encoder={**UNET, "chanels": [4]}),
@@ -252,7 +258,7 @@ def posteriors(size: int = 3, side: int = 32) -> tuple[Tensor, Tensor]:
     return mean, 2 * stddev.log()
 
 
-def test_confidence_is_the_expected_overlap_of_sampled_maps() -> None:
+def test_map_agreement_is_the_expected_overlap_of_sampled_maps() -> None:
     mean, log_variance = posteriors()
     k = round(0.05 * mean[0].numel())
     top = [set(row.argsort(descending=True)[:k].tolist()) for row in mean.flatten(1)]
@@ -268,18 +274,66 @@ def test_confidence_is_the_expected_overlap_of_sampled_maps() -> None:
             for sample in samples
         ]
     )
-    confidence = DiagonalNormal(mean, log_variance).confidence
-    torch.testing.assert_close(confidence, overlap.mean(0), rtol=0, atol=0.015)
-    assert confidence[0] > confidence[1] > confidence[2] > 0.05
+    agreement = DiagonalNormal(mean, log_variance).map_agreement(0.05)
+    torch.testing.assert_close(agreement, overlap.mean(0), rtol=0, atol=0.015)
+    assert agreement[0] > agreement[1] > agreement[2] > 0.05
 
 
-def test_confidence_is_between_chance_and_one() -> None:
+def test_map_agreement_is_between_chance_and_one() -> None:
     mean, _ = posteriors()
-    certain = DiagonalNormal(mean, torch.full_like(mean, -30.0)).confidence
+    certain = DiagonalNormal(mean, torch.full_like(mean, -30.0)).map_agreement(0.05)
     assert (certain <= 1).all()
     torch.testing.assert_close(certain, torch.ones(3))
-    chance = DiagonalNormal(mean, torch.full_like(mean, 15.0)).confidence
+    chance = DiagonalNormal(mean, torch.full_like(mean, 15.0)).map_agreement(0.05)
     torch.testing.assert_close(chance, torch.full((3,), 0.05), rtol=0.03, atol=0)
+
+
+def test_confidence_survives_saving(tmp_path: Path) -> None:
+    explainer = trained_explainer()
+    assert explainer.confidence is not None
+    explainer.confidence.calibrate(torch.tensor([-1.0, 0.0, 1.0, 2.0]), torch.arange(4) > 1)
+    save_explainer(explainer, tmp_path)
+    images = random_images(3, 3, 32, 32)
+    expected = explainer(images).confidence
+    torch.testing.assert_close(load_explainer(tmp_path)(images).confidence, expected)
+    assert expected.shape == (3,)
+    assert ((expected > 0) & (expected < 1)).all()
+
+
+def test_confidence_is_of_the_posterior_that_is_judged() -> None:
+    explainer, images = trained_explainer(), blobs(4)
+    posterior = explainer(images)
+    inverted = DiagonalNormal(-posterior.mean, posterior.log_variance)
+    assert torch.equal(explainer.judge(images, posterior), posterior.confidence)
+    assert not torch.allclose(explainer.judge(images, inverted), posterior.confidence)
+
+
+def test_without_a_confidence_network_there_is_no_confidence() -> None:
+    posterior = trained_explainer(confidence=None)(blobs(2))
+    with pytest.raises(ValueError, match="an explainer with a confidence network"):
+        _ = posterior.confidence
+
+
+@pytest.mark.parametrize("correlation", [0.8, [0.5, 0.8]])
+def test_a_learned_correlation_is_saved_as_a_number(tmp_path: Path, correlation: Any) -> None:
+    node = {
+        "_target_": "saliency_vae.priors.ExponentialPrior",
+        "correlation": correlation,
+        "learn_correlation": True,
+    }
+    explainer = trained_explainer(prior=node, posterior="correlated")
+    assert isinstance(explainer.make_prior, ExponentialPrior)
+    assert explainer.make_prior.unbounded is not None
+    with torch.no_grad():
+        explainer.make_prior.unbounded.add_(0.1)
+    save_explainer(explainer, tmp_path)
+    loaded = load_explainer(tmp_path)
+    images = random_images(2, 3, 20, 21)
+    assert loaded.learned_correlation is None
+    assert loaded.prior(images) is loaded.prior(images)
+    white = random_images(2, 20, 21)
+    expected = explainer.prior(images).log_prob(white)
+    torch.testing.assert_close(loaded.prior(images).log_prob(white), expected)
 
 
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])

@@ -12,15 +12,18 @@ PACKAGE = Path(__file__).parents[1] / "saliency_vae"
 # From the bottom up. "name.*" is the package and all of its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
-    ("losses", "preprocessing", "perturbations", "encoders"),
-    ("classifiers",),
+    ("losses", "preprocessing", "perturbations", "encoders", "priors"),
+    ("classifiers", "confidence"),
     ("data.*",),
     ("objective",),
-    ("refinement", "model_card"),
+    ("refinement", "model_card", "imitation"),
     ("metrics.*", "explainer", "__init__"),
     ("adapters.*", "baselines.*", "overlay", "panel", "content_policy", "gallery"),
     ("held_out", "results", "findings", "provenance"),
-    ("contenders", "evaluation", "sanity_checks", "uncertainty_evaluation", "robustness"),
+    (
+        *("contenders", "evaluation", "sanity_checks", "robustness"),
+        *("pixel_uncertainty", "image_confidence", "corruption"),
+    ),
     ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
     ("digit_classifier", "module", "figures", "callbacks"),
     ("loggers", "resume", "sweep", "configuration", "device"),

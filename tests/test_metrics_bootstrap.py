@@ -8,7 +8,12 @@ from scipy.stats import binom  # type: ignore[import-untyped]
 from torch import Tensor
 
 from saliency_vae.metrics import bootstrap
-from saliency_vae.metrics.bootstrap import difference_interval, mean_interval, resampled_means
+from saliency_vae.metrics.bootstrap import (
+    difference_interval,
+    mean_interval,
+    resampled_means,
+    statistic_interval,
+)
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -90,3 +95,17 @@ def test_refuses_nan_nothing_and_other_images() -> None:
         mean_interval(torch.empty(0))
     with pytest.raises(ValueError, match=r"^Expected values of the same images\."):
         difference_interval(torch.zeros(3), torch.zeros(4))
+
+
+def test_interval_of_a_statistic_agrees_with_theory() -> None:
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0)).double()
+    found = statistic_interval(lambda images: values[images].mean(), 400)
+    assert float(found.mean) == pytest.approx(float(values.mean()))
+    spread = float(values.std()) / math.sqrt(400)
+    assert float(found.high - found.low) == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+def test_interval_of_a_statistic_leaves_undefined_draws_out() -> None:
+    values = torch.tensor([1.0, math.nan])
+    found = statistic_interval(lambda images: values[images].mean(), 2)
+    assert (float(found.low), float(found.high)) == (1, 1)

@@ -13,6 +13,14 @@ import torch
 from torch import Tensor
 
 
+def degree(n: int) -> Tensor:
+    """Neighbours of each of n pixels in a row, (n,), float64."""
+    neighbours = torch.full((n,), 2.0, dtype=torch.float64)
+    neighbours[0] -= 1
+    neighbours[-1] -= 1
+    return neighbours
+
+
 class Kernel(ABC):
     """Correlation matrix K of n pixels in a row."""
 
@@ -30,30 +38,39 @@ class Kernel(ABC):
     @property
     @abstractmethod
     def cholesky(self) -> Tensor:
-        """L, (n, n), float64."""
+        """L, (n, n); float64, as all below, unless the correlation was given as a tensor."""
 
     @property
     @abstractmethod
     def precision_diagonal(self) -> Tensor:
-        """Diagonal of K^-1, (n,), float64."""
+        """Diagonal of K^-1, (n,)."""
 
     @property
     @abstractmethod
-    def log_determinant(self) -> float:
-        """Log |K|."""
+    def log_determinant(self) -> Tensor:
+        """Log |K|, a scalar."""
 
 
 class ExponentialKernel(Kernel):
-    """``K_ij = rho^|i-j|``, a stationary AR(1): the inverse is tridiagonal, so O(n) without K."""
+    """``K_ij = rho^|i-j|``, a stationary AR(1): the inverse is tridiagonal, so O(n) without K.
 
-    def __init__(self, n: int, correlation: float) -> None:
+    Args:
+        n: Pixels in the row.
+        correlation: rho in (-1, 1): a number, or a scalar that gradients flow to.
+    """
+
+    def __init__(self, n: int, correlation: float | Tensor) -> None:
         super().__init__(n)
-        self.rho = correlation
-        self.innovation = 1 - correlation**2
+        self.rho = (
+            correlation
+            if isinstance(correlation, Tensor)
+            else torch.tensor(correlation, dtype=torch.float64)
+        )
+        self.innovation = 1 - self.rho**2
 
     def whiten(self, x: Tensor) -> Tensor:
         """Normalised innovations: ``z_1 = x_1``, ``z_i = (x_i - rho x_{i-1}) / sqrt(1-rho^2)``."""
-        innovations = (x[..., 1:] - self.rho * x[..., :-1]) / math.sqrt(self.innovation)
+        innovations = (x[..., 1:] - self.rho * x[..., :-1]) / self.innovation.sqrt()
         return torch.cat((x[..., :1], innovations), dim=-1)
 
     def hadamard(self, x: Tensor) -> Tensor:
@@ -67,22 +84,21 @@ class ExponentialKernel(Kernel):
     @cached_property
     def cholesky(self) -> Tensor:
         """Column j carries innovation j forward: ``rho^(i-j)``, scaled by sqrt(1-rho^2) if j>0."""
-        lag = torch.arange(self.n)[:, None] - torch.arange(self.n)
-        factor = torch.tril(self.rho ** lag.clamp_min(0).double())
-        factor[:, 1:] *= math.sqrt(self.innovation)
-        return factor
+        pixel = torch.arange(self.n, device=self.rho.device)
+        lag = pixel[:, None] - pixel
+        factor = torch.tril(self.rho ** lag.clamp_min(0))
+        return torch.cat((factor[:, :1], factor[:, 1:] * self.innovation.sqrt()), dim=1)
 
     @cached_property
     def precision_diagonal(self) -> Tensor:
         """1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between."""
-        diagonal = torch.full((self.n,), (1 + self.rho**2) / self.innovation, dtype=torch.float64)
-        diagonal[[0, -1]] = 1 / self.innovation if self.n > 1 else 1.0
-        return diagonal
+        extra = degree(self.n).to(self.rho) - 1
+        return (1 + extra * self.rho**2) / self.innovation
 
     @property
-    def log_determinant(self) -> float:
+    def log_determinant(self) -> Tensor:
         """(n-1) log(1-rho^2)."""
-        return (self.n - 1) * math.log(self.innovation)
+        return (self.n - 1) * self.innovation.log()
 
 
 class DenseKernel(Kernel):
@@ -139,9 +155,9 @@ class DenseKernel(Kernel):
         return diagonal
 
     @cached_property
-    def log_determinant(self) -> float:
+    def log_determinant(self) -> Tensor:
         """Log |K|."""
-        return 2 * float(self._cholesky.diagonal().log().sum())
+        return 2 * self._cholesky.diagonal().log().sum()
 
 
 def rbf_kernel(n: int, correlation: float) -> DenseKernel:

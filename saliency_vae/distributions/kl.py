@@ -3,7 +3,6 @@
 Registered with ``torch.distributions.kl_divergence``.
 """
 
-import torch
 from torch import Tensor
 from torch.distributions import register_kl
 
@@ -43,4 +42,4 @@ def kl_floor(q: SaliencyPosterior, p: SaliencyPrior) -> float:
     if isinstance(q, CorrelatedNormal):
         return 0.0
     log_precision = p.precision_diagonal.double().log().sum()
-    return 0.5 * float(log_precision + torch.tensor(p.log_determinant, dtype=torch.float64))
+    return 0.5 * float(log_precision + p.log_determinant.double())

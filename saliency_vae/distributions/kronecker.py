@@ -16,9 +16,15 @@ from saliency_vae.distributions.prior import SaliencyPrior, constant
 KernelName = Literal["exponential", "rbf", "matern32"]
 
 
-def _kernel(name: KernelName, n: int, correlation: float) -> Kernel:
+def _kernel(name: KernelName, n: int, correlation: float | Tensor) -> Kernel:
     if name not in get_args(KernelName):
         raise ValueError(f"Expected prior.kernel exponential, rbf or matern32. Found {name!r}.")
+    if isinstance(correlation, Tensor):
+        if name != "exponential":
+            raise ValueError(f"Expected prior.correlation to be numbers for the {name} kernel.")
+        return ExponentialKernel(n, correlation)
+    if not -1 < correlation < 1:
+        raise ValueError(f"Expected -1 < prior.correlation < 1. Found {correlation}.")
     if correlation == 0 or name == "exponential":
         return ExponentialKernel(n, correlation)
     if correlation < 0:
@@ -38,7 +44,8 @@ class KroneckerNormal(SaliencyPrior):
         width: w.
         kernel: Correlation along an axis: ``exponential``, ``rbf`` or ``matern32``.
         correlation: Of two adjacent pixels, in (-1, 1) for the exponential kernel and [0, 1) for
-            the others; one number, or (vertical, horizontal). 0 makes pixels independent.
+            the others; one number, or (vertical, horizontal). 0 makes pixels independent. A tensor
+            of 1 or 2 for the exponential kernel is taken as it is: gradients flow to it.
         device: Of samples and parameters.
         dtype: Likewise.
 
@@ -51,17 +58,16 @@ class KroneckerNormal(SaliencyPrior):
         height: int,
         width: int,
         kernel: KernelName = "exponential",
-        correlation: float | tuple[float, float] = 0.9,
+        correlation: float | tuple[float, float] | Tensor = 0.9,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(height, width, device, dtype)
-        vertical, horizontal = (
-            (correlation, correlation) if isinstance(correlation, int | float) else correlation
-        )
-        for rho in (vertical, horizontal):
-            if not -1 < rho < 1:
-                raise ValueError(f"Expected -1 < prior.correlation < 1. Found {rho}.")
+        if isinstance(correlation, Tensor):
+            correlation = correlation.expand(2).unbind()
+        elif isinstance(correlation, int | float):
+            correlation = (correlation, correlation)
+        vertical, horizontal = correlation
         self.rows = _kernel(kernel, height, vertical)
         self.columns = _kernel(kernel, width, horizontal)
 
@@ -77,9 +83,10 @@ class KroneckerNormal(SaliencyPrior):
         return diagonal.to(self.device, self.dtype)
 
     @constant
-    def log_determinant(self) -> float:
+    def log_determinant(self) -> Tensor:
         """Sum of w log |K_h| + h log |K_w| (equation 4)."""
-        return self.width * self.rows.log_determinant + self.height * self.columns.log_determinant
+        rows, columns = self.rows.log_determinant, self.columns.log_determinant
+        return (self.width * rows + self.height * columns).to(self.device, self.dtype)
 
     @constant
     def _cholesky(self) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
@@ -14,11 +15,12 @@ from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.topk import hard_topk, kept, threshold
 
 INCLUSION_FRACTION = 0.1  # of the pixels, where one inclusion probability must do
-CONFIDENCE_FRACTION = 0.05  # of the pixels, where plausible maps are compared
 
 
 class SaliencyPosterior(Distribution):
     """Gaussian q(s|x) over the saliency maps of a batch of images.
+
+    ``judge`` gives its confidence; the explainer that makes the posterior sets it.
 
     Args:
         mean: (..., h, w).
@@ -40,6 +42,7 @@ class SaliencyPosterior(Distribution):
             )
         self._mean = mean
         self.log_variance = log_variance
+        self.judge: Callable[[SaliencyPosterior], Tensor] | None = None
         super().__init__(mean.shape[:-2], mean.shape[-2:], validate_args=False)
 
     @property
@@ -74,14 +77,25 @@ class SaliencyPosterior(Distribution):
 
     @cached_property
     def confidence(self) -> Tensor:
-        """How far sampled maps agree with the mean, (...), in (0, 1].
+        """Probability that the top 5 % of pixels keep the classifier's decision, (...), in [0, 1].
 
-        The share of the mean's top 5 % of pixels that the top 5 % of a sampled map are expected
-        to hold: 1 if every plausible map marks the same pixels, 0.05 if they have nothing but
-        chance in common. It is of the map, and no probability that the explanation is right.
+        Raises:
+            ValueError: If no explainer with a confidence network made this posterior.
         """
-        probability = self.inclusion_probability(CONFIDENCE_FRACTION)
-        mask = self.topk_mask(CONFIDENCE_FRACTION)
+        if self.judge is None:
+            raise ValueError(
+                "Expected the posterior of an explainer with a confidence network. Found another."
+            )
+        return self.judge(self)
+
+    def map_agreement(self, fraction: float) -> Tensor:
+        """How far sampled maps agree with the mean on the top ``fraction`` of pixels.
+
+        Returns:
+            The share of the mean's top pixels that those of a sampled map are expected to hold,
+            (...): 1 if every plausible map marks the same, ``fraction`` if chance alone does.
+        """
+        probability, mask = self.inclusion_probability(fraction), self.topk_mask(fraction)
         return (probability * mask).sum((-2, -1)) / mask.sum((-2, -1))
 
     def topk_mask(self, fraction: float) -> Tensor:

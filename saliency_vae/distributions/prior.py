@@ -63,8 +63,8 @@ class SaliencyPrior(Distribution):
 
     @property
     @abstractmethod
-    def log_determinant(self) -> float:
-        """Log |Sigma|."""
+    def log_determinant(self) -> Tensor:
+        """Log |Sigma|, a scalar."""
 
     @abstractmethod
     def mahalanobis(self, saliency: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from saliency_vae.distributions.kernels import degree
 from saliency_vae.distributions.prior import SaliencyPrior, constant
 
 
@@ -19,14 +20,6 @@ def _cosine_basis(n: int) -> Tensor:
 
 def _difference_eigenvalues(n: int) -> Tensor:
     return 2 - 2 * torch.cos(math.pi / n * torch.arange(n, dtype=torch.float64))
-
-
-def _degree(n: int) -> Tensor:
-    """Diagonal of D'D: the number of neighbours along the axis."""
-    degree = torch.full((n,), 2.0, dtype=torch.float64)
-    degree[0] -= 1
-    degree[-1] -= 1
-    return degree
 
 
 class SoftTVNormal(SaliencyPrior):
@@ -117,13 +110,13 @@ class SoftTVNormal(SaliencyPrior):
     @constant
     def precision_diagonal(self) -> Tensor:
         """Value a + t times the number of neighbours, (h, w)."""
-        degree = _degree(self.height)[:, None] + _degree(self.width)
-        return (self.a + self.t * degree).to(self.device, self.dtype)
+        neighbours = degree(self.height)[:, None] + degree(self.width)
+        return self._cast(self.a + self.t * neighbours)
 
     @constant
-    def log_determinant(self) -> float:
+    def log_determinant(self) -> Tensor:
         """Minus the sum of the precision's log eigenvalues."""
-        return -float(self._eigenvalues.log().sum())
+        return self._cast(-self._eigenvalues.log().sum())
 
     def mahalanobis(self, saliency: Tensor) -> Tensor:
         """``a ||s||^2 + t (||D_h s||^2 + ||D_w s||^2)``, (..., h, w) to (...)."""

@@ -1,5 +1,6 @@
 """How much a mean over images would vary with other images: the paired bootstrap."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -90,3 +91,25 @@ def difference_interval(
         )
     difference = first.double() - second.double()  # the mean of differences, resample by resample
     return mean_interval(difference, level=level, resamples=resamples, seed=seed)
+
+
+def statistic_interval(
+    statistic: Callable[[Tensor], Tensor], number: int, *, resamples: int = 500, seed: int = 0
+) -> Interval:
+    """95 % percentile interval of any statistic of resampled images.
+
+    Args:
+        statistic: Maps indices of images, (number,), to a scalar; draws for which it is NaN are
+            left out.
+        number: Of images.
+        resamples: Number of bootstrap resamples.
+        seed: Of the resamples.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    draws = [
+        statistic(torch.randint(number, (number,), generator=generator)) for _ in range(resamples)
+    ]
+    values = torch.stack(draws).double()
+    tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
+    low, high = values[~values.isnan()].quantile(tails)
+    return Interval(statistic(torch.arange(number)).double(), low, high)

@@ -1,6 +1,6 @@
-"""Is the uncertainty worth anything? Each number on it beside its control's."""
+"""Is the uncertainty of pixels worth anything? Each number on it beside its control's."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,21 +13,18 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.distributions.posterior import INCLUSION_FRACTION
 from saliency_vae.explainer import Explainer, load_explainer
-from saliency_vae.findings import in_words, verdict
-from saliency_vae.metrics.bootstrap import Interval, difference_interval, mean_interval
+from saliency_vae.findings import against_control
+from saliency_vae.metrics.bootstrap import difference_interval, mean_interval, statistic_interval
 from saliency_vae.metrics.ranking import descending_rank, spearman
 from saliency_vae.metrics.uncertainty import (
-    REJECTED,
     SPARSIFIED,
     ause,
     calibration_error,
-    failure_auroc,
     reliability_table,
-    selective_curve,
     sparsification_curve,
 )
 from saliency_vae.refinement import explain_without_training
-from saliency_vae.results import Finding, Results, Verdict
+from saliency_vae.results import Finding, Results
 from saliency_vae.sanity_checks import same_classifier
 from saliency_vae.topk import hard_topk, kept
 
@@ -36,15 +33,10 @@ STDDEV = "ours, raw stddev"
 _DISTANCE = "control, nearness to the threshold"
 _FAINT = "control, lack of saliency"
 _VARGRAD = "control, VarGrad"
-_CONFIDENCE = "ours, 1 - confidence"
-_ENTROPY = "control, entropy of the prediction"
-_RESAMPLES = 500
-_WORDS: dict[Verdict, str] = {
-    "better": "beats",
-    "level": "cannot be told from",
-    "worse": "is beaten by",
+_IN_WORDS = {
+    UNCERTAINTY: "our uncertainty P(1-P)",
+    STDDEV: "our raw stddev",
 }
-_IN_WORDS = {UNCERTAINTY: "our uncertainty P(1-P)", STDDEV: "our raw stddev"}
 _WRONG = {"top": "which pixels of the top 10 % are wrong", "rank": "whose rank is wrong"}
 
 
@@ -192,7 +184,7 @@ def add_pixels(results: Results, evidence: Evidence) -> None:
     for kind, error in pixel_errors(evidence).items():
         correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
         results.uncertainty_findings += [
-            _pixel_finding(name, kind, correlation, results.seed) for name in (UNCERTAINTY, STDDEV)
+            _pixel_finding(name, kind, correlation, results.seed) for name in _IN_WORDS
         ]
         results.uncertainty[f"spearman_{kind}"] = {
             name: mean_interval(values, seed=results.seed) for name, values in correlation.items()
@@ -231,97 +223,11 @@ def included(references: Tensor) -> Tensor:
     return hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
 
 
-def add_images(
-    results: Results, confidence: Tensor, entropies: Tensor, failed: Tensor, insertion: Tensor
-) -> None:
-    """Add how well confidence finds the images whose explanation fails.
-
-    Args:
-        results: To add to.
-        confidence: Ours, (N,).
-        entropies: Of the classifier's prediction, (N,), the control.
-        failed: Whether the view of 5 % of the pixels decides otherwise, (N,) bool.
-        insertion: Insertion AUC, (N,).
-    """
-    scores = {_CONFIDENCE: 1 - confidence, _ENTROPY: entropies}
-    results.uncertainty_curves["selective"] = {
-        "rejected": list(REJECTED),
-        **{name: selective_curve(insertion, score).tolist() for name, score in scores.items()},
-    }
-    if failed.all() or not failed.any():
-        which = "every image" if failed.all() else "no image"
-        results.uncertainty_findings.append(
-            Finding(
-                "note", f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
-            )
-        )
-        return
-
-    def auroc(name: str) -> Callable[[Tensor], Tensor]:
-        return lambda images: failure_auroc(scores[name][images], failed[images])
-
-    found = {name: bootstrap(auroc(name), len(failed), seed=results.seed) for name in scores}
-    results.uncertainty["auroc"] = found
-    difference = bootstrap(
-        lambda images: auroc(_CONFIDENCE)(images) - auroc(_ENTROPY)(images),
-        len(failed),
-        seed=results.seed,
-    )
-    results.uncertainty_findings.append(
-        _finding(
-            f"Per image, our confidence {{}} the {_ENTROPY}, at telling which explanations fail at "
-            f"5 % kept: AUROC {found[_CONFIDENCE].mean:.3f} against {found[_ENTROPY].mean:.3f}",
-            difference,
-            above_chance=bool(found[_CONFIDENCE].low > 0.5),
-        )
-    )
-
-
-@torch.inference_mode()
-def gather_images(
-    batches: Iterable[Batch], explainer: Explainer, classifier: FrozenClassifier
-) -> tuple[Tensor, Tensor]:
-    """Our confidence and the entropy of the classifier's prediction, (N,) each, on the CPU."""
-    confidence, entropies = [], []
-    for batch in batches:
-        confidence.append(explainer(batch["image"]).confidence.cpu())
-        probabilities = classifier.probabilities(classifier(batch["image"]))
-        entropies.append(entropy(probabilities, independent=classifier.output == "sigmoid").cpu())
-    return torch.cat(confidence), torch.cat(entropies)
-
-
-def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
-    """Entropy of predictions (B, classes): (B,), nats; of independent labels, summed over them."""
-    spread: Tensor = torch.special.entr(probabilities)
-    if independent:
-        spread = spread + torch.special.entr(1 - probabilities)
-    return spread.sum(1)
-
-
-def bootstrap(statistic: Callable[[Tensor], Tensor], number: int, *, seed: int) -> Interval:
-    """Interval of any statistic of resampled images.
-
-    Args:
-        statistic: Maps indices of images, (number,), to a scalar; draws for which it is NaN are
-            left out.
-        number: Of images.
-        seed: Of the resamples.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    draws = [
-        statistic(torch.randint(number, (number,), generator=generator)) for _ in range(_RESAMPLES)
-    ]
-    values = torch.stack(draws).double()
-    tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = values[~values.isnan()].quantile(tails)
-    return Interval(statistic(torch.arange(number)).double(), low, high)
-
-
 def _pixel_finding(name: str, kind: str, correlation: Mapping[str, Tensor], seed: int) -> Finding:
     controls = [other for other in correlation if other.startswith("control")]
     best = max(controls, key=lambda other: float(correlation[other].mean()))
     ours, control = correlation[name], correlation[best]
-    return _finding(
+    return against_control(
         f"Per pixel, {_IN_WORDS[name]} {{}} the best {best}, at telling {_WRONG[kind]}: "
         f"Spearman {ours.mean():.3f} against {control.mean():.3f}",
         difference_interval(ours, control, seed=seed),
@@ -329,19 +235,9 @@ def _pixel_finding(name: str, kind: str, correlation: Mapping[str, Tensor], seed
     )
 
 
-def _finding(text: str, difference: Interval, *, above_chance: bool) -> Finding:
-    """Judge a difference; what does not beat chance is not better, whatever its control does."""
-    judged = verdict(difference)
-    chance = "" if above_chance else " It is no better than chance."
-    return Finding(
-        "level" if judged == "better" and not above_chance else judged,
-        f"{text.format(_WORDS[judged])} ({in_words(difference)}).{chance}",
-    )
-
-
 def _add_calibration(results: Results, evidence: Evidence) -> None:
     table = reliability_table(evidence.inclusion, included(evidence.references))
-    error = bootstrap(
+    error = statistic_interval(
         lambda images: calibration_error(table[images].sum(0)), len(table), seed=results.seed
     )
     results.uncertainty["ece"] = {UNCERTAINTY: error}

@@ -14,22 +14,18 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.explainer import save_explainer
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.results import Results
-from saliency_vae.uncertainty_evaluation import (
+from saliency_vae.pixel_uncertainty import (
     STDDEV,
     UNCERTAINTY,
     Evidence,
-    add_images,
     add_pixels,
-    bootstrap,
-    entropy,
     gather_evidence,
-    gather_images,
     included,
     independent_runs,
     pixel_errors,
     pixel_uncertainties,
 )
+from saliency_vae.results import Results
 from tests.conftest import blob_classifier, blobs
 from tests.test_explainer import UNET, trained_explainer
 
@@ -60,10 +56,6 @@ def evidence(ours: Tensor | None = None, control: Tensor | None = None, runs: in
 
 def error(kind: str) -> Tensor:
     return pixel_errors(evidence())[kind].view(N, SIDE, SIDE)
-
-
-def verdicts(found: Results) -> list[str]:
-    return [finding.verdict for finding in found.uncertainty_findings]
 
 
 def judged(given: Evidence) -> Results:
@@ -183,80 +175,6 @@ def test_pixel_uncertainties() -> None:
     torch.testing.assert_close(found[DISTANCE], -(mean - border[:, None, None]).abs())
     assert (found[DISTANCE].flatten(1).max(1).values == 0).all()  # at the threshold itself
     assert torch.equal(descending_rank(found[FAINT]), descending_rank(-mean))
-
-
-# ---- images
-
-
-def test_confidence_that_knows_beats_the_entropy() -> None:
-    failed = torch.arange(30) % 3 == 0
-    results = Results()
-    add_images(results, 1 - failed.float(), noise(30), failed, torch.where(failed, 0.2, 0.9))
-    (found,) = results.uncertainty_findings
-    assert found.verdict == "better"
-    assert "our confidence beats the control, entropy of the prediction" in found.text
-    assert "AUROC 1.000 against" in found.text
-    assert results.uncertainty["auroc"]["ours, 1 - confidence"].mean == 1
-    curve = results.uncertainty_curves["selective"]["ours, 1 - confidence"]
-    assert curve[0] == pytest.approx(20 / 30 * 0.9 + 10 / 30 * 0.2)
-    assert curve[4] == pytest.approx(0.9)  # 40 % withheld: all failures
-
-
-def test_entropy_that_knows_beats_confidence() -> None:
-    failed = torch.arange(30) % 3 == 0
-    results = Results()
-    add_images(results, noise(30), failed.float(), failed, torch.ones(30))
-    (found,) = results.uncertainty_findings
-    assert found.verdict == "worse"
-    assert found.text.endswith("It is no better than chance.")
-
-
-def test_equal_ones_are_level() -> None:
-    failed = torch.arange(30) % 3 == 0
-    results = Results()
-    add_images(results, 1 - failed.float(), failed.float(), failed, torch.ones(30))
-    assert verdicts(results) == ["level"]
-
-
-@pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
-def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
-    results = Results()
-    failed = torch.full((5,), all_fail)
-    add_images(results, noise(5), noise(5, seed=1), failed, torch.ones(5))
-    (found,) = results.uncertainty_findings
-    assert found.verdict == "note"
-    assert which in found.text
-    assert results.uncertainty == {}
-    assert "selective" in results.uncertainty_curves
-
-
-def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
-    values = noise(400).double()
-    found = bootstrap(lambda images: values[images].mean(), 400, seed=0)
-    assert float(found.mean) == pytest.approx(float(values.mean()))
-    spread = float(values.std()) / math.sqrt(400)
-    assert float(found.high - found.low) == pytest.approx(2 * 1.96 * spread, rel=0.2)
-
-
-def test_bootstrap_leaves_undefined_draws_out() -> None:
-    values = torch.tensor([1.0, math.nan])
-    found = bootstrap(lambda images: values[images].mean(), 2, seed=0)
-    assert (float(found.low), float(found.high)) == (1, 1)
-
-
-def test_entropies() -> None:
-    fair = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
-    torch.testing.assert_close(entropy(fair, independent=False), torch.tensor([math.log(2), 0]))
-    torch.testing.assert_close(entropy(fair, independent=True), torch.tensor([2 * math.log(2), 0]))
-
-
-def test_gathered_over_batches() -> None:
-    explainer, classifier = trained_explainer(encoder=UNET), blob_classifier()
-    batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    confidence, entropies = gather_images(batches, explainer, classifier)
-    torch.testing.assert_close(confidence, explainer(blobs(5)).confidence, rtol=1e-4, atol=1e-5)
-    probabilities = classifier(blobs(5)).softmax(1)
-    torch.testing.assert_close(entropies, -(probabilities * probabilities.log()).sum(1))
 
 
 # ---- independent runs

@@ -1,0 +1,119 @@
+"""How likely an explanation's kept view leaves the classifier's decision as it was."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_vae.encoders import conv_block
+from saliency_vae.perturbations import blurred, perturb
+
+CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
+Output = Literal["softmax", "sigmoid"]
+
+
+class GlobalAverage(nn.Module):
+    """Average over all pixels; as a matrix product, for ONNX would call a pooling ``mean``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map features (B, C, H, W) to (B, C)."""
+        flat = x.flatten(2)
+        average: Tensor = flat @ flat.new_full((flat.shape[-1],), 1 / flat.shape[-1])
+        return average
+
+
+class ConfidenceNetwork(nn.Module):
+    """Imitates the classifier, so that it need not be asked (ours, beyond the paper).
+
+    A small network learns the classifier's answers to whole and to masked images. Its own two
+    answers, to an image and to the view that keeps the most salient 5 % of it over a blur, say how
+    likely the classifier decides alike on both; validation images calibrate the probability.
+
+    Args:
+        classes: Of the classifier.
+        output: Of the classifier, ``softmax`` or ``sigmoid``.
+        width: Channels of the first block; the last has four times as many.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, classes: int, output: Output = "softmax", width: int = 16) -> None:
+        super().__init__()
+        if classes < 1 or width < 1:
+            raise ValueError(
+                f"Expected confidence_width >= 1 and at least one class. Found {width}, {classes}."
+            )
+        self.output = output
+        self.imitate = nn.Sequential(
+            conv_block(3, width, stride=2),
+            conv_block(width, 2 * width),
+            nn.MaxPool2d(2),
+            conv_block(2 * width, 3 * width),
+            conv_block(3 * width, 3 * width),
+            nn.MaxPool2d(2),
+            conv_block(3 * width, 4 * width),
+            conv_block(4 * width, 4 * width),
+            GlobalAverage(),
+            nn.Linear(4 * width, classes),
+        )
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("offset", torch.tensor(0.0))
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Confidence in explanations.
+
+        Args:
+            images: In [0, 1], (B, 3, H, W).
+            mask: Their most salient 5 % of pixels, (B, H, W).
+
+        Returns:
+            Probability that the classifier decides alike on the kept view, (B,).
+        """
+        return torch.sigmoid(self.scale * self.evidence(images, mask) + self.offset)
+
+    def evidence(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Log odds, not calibrated, that the imitator's answers to image and kept view agree: (B,).
+
+        Arguments are those of :meth:`forward`.
+        """
+        original = self.imitate(images).float()
+        kept = self.imitate(perturb(images, mask, blurred(images))).float()
+        if self.output == "softmax":
+            agree = (original.softmax(-1) * kept.softmax(-1)).sum(-1)
+        else:
+            both = original.sigmoid() * kept.sigmoid()
+            neither = original.neg().sigmoid() * kept.neg().sigmoid()
+            agree = (both + neither).prod(-1)
+        return torch.logit(agree, eps=1e-6)
+
+    def calibrate(self, evidence: Tensor, agreed: Tensor) -> None:
+        """Fit the probability to what came true (Platt 1999, with his smoothed targets).
+
+        Args:
+            evidence: Of validation images, (N,).
+            agreed: Whether the classifier decided alike on their kept views, (N,) bool.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            score, came_true = evidence.cpu().double().clone(), agreed.cpu().clone()
+            successes = came_true.sum()
+            failures = len(came_true) - successes
+            target = torch.where(
+                came_true, (successes + 1) / (successes + 2), 1 / (failures + 2)
+            ).double()
+            fit = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+            optimizer = torch.optim.LBFGS([fit], max_iter=100, line_search_fn="strong_wolfe")
+
+            def loss() -> Tensor:
+                optimizer.zero_grad()
+                value = F.binary_cross_entropy_with_logits(fit[0] * score + fit[1], target)
+                value.backward()  # type: ignore[no-untyped-call]
+                return value
+
+            optimizer.step(loss)
+        self.scale.fill_(float(fit.detach()[0]))
+        self.offset.fill_(float(fit.detach()[1]))

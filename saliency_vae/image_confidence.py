@@ -1,0 +1,147 @@
+"""Is the confidence in an explanation worth anything? Each number on it beside its controls'."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.confidence import CONFIDENCE_FRACTION
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.distributions import SaliencyPosterior
+from saliency_vae.explainer import Explainer
+from saliency_vae.findings import against_control
+from saliency_vae.metrics.bootstrap import statistic_interval
+from saliency_vae.metrics.uncertainty import (
+    REJECTED,
+    expected_calibration_error,
+    failure_auroc,
+    selective_curve,
+)
+from saliency_vae.results import Finding, Results
+
+CONFIDENCE = "ours, 1 - confidence"
+_SPREAD = "ours, disagreement of sampled maps"
+_ENTROPY = "control, entropy of the prediction"
+_AREA = "control, area of the map"
+_VARGRAD = "control, VarGrad"
+_WITHHELD = (0.1, 0.2, 0.3)  # of the images, where the selective curve must rise
+
+
+def gather_images(
+    batches: Iterable[Batch],
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    vargrad: Method | None = None,
+) -> dict[str, Tensor]:
+    """Uncertainty of each explanation, by us and by controls.
+
+    Args:
+        batches: Of images.
+        explainer: Ours, with a confidence network.
+        classifier: To explain.
+        vargrad: VarGrad, as a further control.
+
+    Returns:
+        By name, (N,), higher where less certain, on the CPU.
+    """
+    gathered: dict[str, list[Tensor]] = {}
+    for batch in batches:
+        with torch.inference_mode():
+            posterior = explainer(batch["image"])
+            probabilities = classifier.probabilities(classifier(batch["image"]))
+            independent = classifier.output == "sigmoid"
+            found = {
+                CONFIDENCE: 1 - posterior.confidence,
+                _SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
+                _ENTROPY: entropy(probabilities, independent=independent),
+                _AREA: area(posterior),
+            }
+        if vargrad is not None:
+            found[_VARGRAD] = vargrad(batch, classifier).mean((-2, -1))
+        for name, values in found.items():
+            gathered.setdefault(name, []).append(values.cpu())
+    return {name: torch.cat(values) for name, values in gathered.items()}
+
+
+def area(posterior: SaliencyPosterior) -> Tensor:
+    """Share of the pixels above half of the map's largest mean, (...)."""
+    mean = posterior.mean
+    return (mean > mean.amax((-2, -1), keepdim=True) / 2).float().mean((-2, -1))
+
+
+def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
+    """Entropy of predictions (B, classes): (B,), nats; of independent labels, summed over them."""
+    spread: Tensor = torch.special.entr(probabilities)
+    if independent:
+        spread = spread + torch.special.entr(1 - probabilities)
+    return spread.sum(1)
+
+
+def add_images(
+    results: Results, uncertainties: Mapping[str, Tensor], failed: Tensor, insertion: Tensor
+) -> None:
+    """Add how well our confidence finds the images whose explanation fails.
+
+    Args:
+        results: To add to.
+        uncertainties: By name, (N,), from :func:`gather_images`.
+        failed: Whether the view of 5 % of the pixels decides otherwise, (N,) bool.
+        insertion: Insertion AUC, (N,).
+    """
+    results.uncertainty_curves["selective"] = {
+        "rejected": list(REJECTED),
+        **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
+    }
+    if failed.all() or not failed.any():
+        which = "every image" if failed.all() else "no image"
+        results.uncertainty_findings.append(
+            Finding(
+                "note", f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
+            )
+        )
+        return
+
+    def auroc(name: str) -> Callable[[Tensor], Tensor]:
+        return lambda images: failure_auroc(uncertainties[name][images], failed[images])
+
+    number, seed = len(failed), results.seed
+    found = {name: statistic_interval(auroc(name), number, seed=seed) for name in uncertainties}
+    results.uncertainty["auroc"] = found
+    controls = [name for name in uncertainties if name.startswith("control")]
+    best = max(controls, key=lambda name: float(found[name].mean))
+    ours = auroc(CONFIDENCE)
+    results.uncertainty_findings += [
+        against_control(
+            f"Per image, our confidence {{}} the best {best}, at telling which explanations fail "
+            f"at 5 % kept: AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}",
+            statistic_interval(lambda i: ours(i) - auroc(best)(i), number, seed=seed),
+            above_chance=bool(found[CONFIDENCE].low > 0.5),
+        ),
+        _calibration(1 - uncertainties[CONFIDENCE], failed),
+        _selective(insertion, uncertainties[CONFIDENCE]),
+    ]
+
+
+def _calibration(confidence: Tensor, failed: Tensor) -> Finding:
+    error = expected_calibration_error(confidence[:, None], (~failed)[:, None], bins=10)
+    return Finding(
+        "note",
+        f"Per image, the mean confidence is {confidence.mean():.3f}; "
+        f"{1 - failed.float().mean():.3f} of the explanations keep the decision at 5 % "
+        f"(calibration error {error:.3f}, 10 bins).",
+    )
+
+
+def _selective(insertion: Tensor, uncertainty: Tensor) -> Finding:
+    """Whether insertion rises as the explanations of least confidence are withheld."""
+    means = selective_curve(insertion, uncertainty, (0.0, *_WITHHELD)).tolist()
+    rises = all(later > earlier for earlier, later in pairwise(means))
+    return Finding(
+        "better" if rises else "worse",
+        f"Insertion AUC {'rises' if rises else 'does not rise steadily'} as the least confident "
+        f"10, 20 and 30 % of the explanations are withheld: "
+        f"{', '.join(f'{mean:.3f}' for mean in means)}.",
+    )

@@ -1,0 +1,103 @@
+"""What is said of the confidence in explanations, on evidence whose truth is known."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.distributions import DiagonalNormal
+from saliency_vae.image_confidence import CONFIDENCE, add_images, area, entropy, gather_images
+from saliency_vae.results import Results
+from tests.conftest import blob_classifier, blobs
+from tests.test_explainer import UNET, trained_explainer
+
+ENTROPY, AREA = "control, entropy of the prediction", "control, area of the map"
+FAILED = torch.arange(30) % 3 == 0
+AGAINST_CHANCE = "It is no better than chance."
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def judged(ours: Tensor, control: Tensor, insertion: Tensor, failed: Tensor = FAILED) -> Results:
+    results = Results()
+    uncertainties = {CONFIDENCE: ours, ENTROPY: control, AREA: noise(len(failed), seed=9)}
+    add_images(results, uncertainties, failed, insertion)
+    return results
+
+
+def test_confidence_that_knows_beats_the_controls() -> None:
+    found = judged(FAILED.float(), noise(30), torch.where(FAILED, 0.2, 0.9))
+    auroc, calibration, selective = found.uncertainty_findings
+    assert auroc.verdict == "better"
+    assert "our confidence beats the best control, " in auroc.text
+    assert "AUROC 1.000 against" in auroc.text
+    assert found.uncertainty["auroc"][CONFIDENCE].mean == 1
+    assert calibration.verdict == "note"
+    assert "mean confidence is 0.667; 0.667 of" in calibration.text
+    assert "calibration error 0.000" in calibration.text
+    assert selective.verdict == "better"
+    curve = found.uncertainty_curves["selective"][CONFIDENCE]
+    assert curve[0] == pytest.approx(20 / 30 * 0.9 + 10 / 30 * 0.2)
+    assert curve[4] == pytest.approx(0.9)  # 40 % withheld: all failures
+
+
+def test_the_best_control_is_the_rival() -> None:
+    found = judged(noise(30).sigmoid(), FAILED.float(), torch.ones(30)).uncertainty_findings[0]
+    assert found.verdict == "worse"
+    assert f"the best {ENTROPY}" in found.text
+    assert found.text.endswith(AGAINST_CHANCE)
+
+
+def test_equal_ones_are_level() -> None:
+    found = judged(FAILED.float(), FAILED.float(), torch.ones(30)).uncertainty_findings[0]
+    assert found.verdict == "level"
+    assert not found.text.endswith(AGAINST_CHANCE)
+
+
+def test_withholding_the_wrong_images_is_said() -> None:
+    found = judged(FAILED.float(), noise(30), torch.where(FAILED, 0.9, 0.2))
+    selective = found.uncertainty_findings[-1]
+    assert selective.verdict == "worse"
+    assert "does not rise steadily" in selective.text
+
+
+@pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
+def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
+    results = judged(noise(5), noise(5, seed=1), torch.ones(5), torch.full((5,), all_fail))
+    (found,) = results.uncertainty_findings
+    assert found.verdict == "note"
+    assert which in found.text
+    assert results.uncertainty == {}
+    assert "selective" in results.uncertainty_curves
+
+
+def test_area_of_a_map() -> None:
+    mean = torch.zeros(2, 4, 4)
+    mean[0, 0, :3] = torch.tensor([1.0, 0.6, 0.4])
+    mean[1] = 1.0
+    posterior = DiagonalNormal(mean, torch.zeros_like(mean))
+    torch.testing.assert_close(area(posterior), torch.tensor([2 / 16, 1.0]))
+
+
+def test_entropies() -> None:
+    fair = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    torch.testing.assert_close(entropy(fair, independent=False), torch.tensor([math.log(2), 0]))
+    torch.testing.assert_close(entropy(fair, independent=True), torch.tensor([2 * math.log(2), 0]))
+
+
+def test_gathered_over_batches() -> None:
+    explainer, classifier = trained_explainer(encoder=UNET), blob_classifier()
+    batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
+    found = gather_images(batches, explainer, classifier, lambda batch, _: batch["image"].mean(1))
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+    posterior = explainer(blobs(5))
+    close(found[CONFIDENCE], 1 - posterior.confidence)
+    close(found["ours, disagreement of sampled maps"], 1 - posterior.map_agreement(0.05))
+    probabilities = classifier(blobs(5)).softmax(1)
+    close(found[ENTROPY], -(probabilities * probabilities.log()).sum(1))
+    close(found["control, VarGrad"], blobs(5).mean((1, 2, 3)))
