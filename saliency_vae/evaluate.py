@@ -129,7 +129,13 @@ def images_of(
     """
     check_split(config["data"], explainer.config.get("data"))
     data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
-    dataset = held_out(data, classifier.preprocessing, config["limit"])
+    dataset = held_out(
+        data,
+        classifier.preprocessing,
+        config["limit"],
+        left_out=left_out,
+        num_workers=config["num_workers"],
+    )
     if config["annotations"] is not None:
         dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
         if dataset.unseen:

@@ -14,10 +14,13 @@ class Batch(TypedDict):
     """One image of a data set, or a batch of them.
 
     ``image`` is uint8 (3, H, W) from a data set; in the model it is float in [0, 1],
-    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known.
+    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known; ``index`` is
+    the image's place in its data set, ``skipped`` how many broken files it stands in for.
     """
 
     image: Tensor
+    index: NotRequired[Tensor]
+    skipped: NotRequired[Tensor]
     mask: NotRequired[Tensor]
     label: NotRequired[Tensor]
 

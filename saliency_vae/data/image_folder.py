@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.image_file_data import ImageFileData
 from saliency_vae.data.images import ImageFiles, list_images
 
 
-class ImageFolderData(SaliencyDataModule):
+class ImageFolderData(ImageFileData):
     """A directory tree of images, split at random into training and validation images.
 
     Args:
@@ -17,6 +17,7 @@ class ImageFolderData(SaliencyDataModule):
         batch_size: Images a step over all devices and accumulated batches.
         num_workers: Loader processes of each device.
         seed: Of the split and the shuffling.
+        max_broken_files: Files that may be broken, on each device; one more stops the run.
 
     Raises:
         ValueError: If root is not a directory or validation_fraction is out of range.
@@ -29,8 +30,14 @@ class ImageFolderData(SaliencyDataModule):
         batch_size: int = 128,
         num_workers: int = 4,
         seed: int = 0,
+        max_broken_files: int = 100,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            max_broken_files=max_broken_files,
+        )
         if root is None or not Path(root).is_dir():
             raise ValueError(
                 f"Expected data.root=DIR to name a directory tree of images. Found {root}."
@@ -55,5 +62,7 @@ class ImageFolderData(SaliencyDataModule):
         order = torch.randperm(len(paths), generator=generator).tolist()
         held_out = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
         val, train = sorted(order[:held_out]), sorted(order[held_out:])
-        self.train_set = ImageFiles([paths[i] for i in train], self.preprocessing)
-        self.val_set = ImageFiles([paths[i] for i in val], self.preprocessing)
+        self.train_set, self.val_set = (
+            ImageFiles([paths[i] for i in part], self.preprocessing, self.max_broken_files)
+            for part in (train, val)
+        )
