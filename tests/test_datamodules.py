@@ -69,9 +69,9 @@ def test_imagenet_with_worker_processes(tree: Path) -> None:
 
 
 def test_validation_alone_does_not_list_training_images(tree: Path) -> None:
+    data = ImageNetData(str(tree))
     for path in tree.glob("train/*/*.png"):
         path.unlink()
-    data = ImageNetData(str(tree))
     data.setup("validate")
     with pytest.raises(ValueError, match=f"below {tree}/train"):
         data.setup("fit")

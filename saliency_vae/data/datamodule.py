@@ -96,6 +96,11 @@ class SaliencyDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> DataLoader[Batch]:
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
+        if shuffle and len(dataset) < self.batch_size:  # type: ignore[arg-type]
+            raise ValueError(
+                f"Expected data.batch_size <= {len(dataset)} training images. "  # type: ignore[arg-type]
+                f"Found {self.batch_size}."
+            )
         # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
         sampler: DistributedSampler[Batch] = DistributedSampler(
             dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False

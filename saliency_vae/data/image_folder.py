@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from saliency_vae.data.image_file_data import ImageFileData
-from saliency_vae.data.images import ImageFiles, list_images
+from saliency_vae.data.images import ImageFiles, check_images, list_images
 
 
 class ImageFolderData(ImageFileData):
@@ -20,7 +20,7 @@ class ImageFolderData(ImageFileData):
         max_broken_files: Files that may be broken, on each device; one more stops the run.
 
     Raises:
-        ValueError: If root is not a directory or validation_fraction is out of range.
+        ValueError: If root is no directory with two images, or a number is out of range.
     """
 
     def __init__(
@@ -47,17 +47,12 @@ class ImageFolderData(ImageFileData):
                 f"Expected 0 < data.validation_fraction < 1. Found {validation_fraction}."
             )
         self.root = Path(root)
+        check_images(self.root, least=2)  # one to train on, one to validate with
         self.validation_fraction = validation_fraction
 
     def setup(self, stage: str) -> None:
-        """List the files and split them.
-
-        Raises:
-            ValueError: If there are fewer than two images.
-        """
+        """List the files and split them."""
         paths = list_images(self.root)
-        if len(paths) < 2:
-            raise ValueError(f"Expected at least 2 images below {self.root}. Found {len(paths)}.")
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(paths), generator=generator).tolist()
         held_out = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from saliency_vae.data.image_file_data import ImageFileData
-from saliency_vae.data.images import ImageFiles, list_images
+from saliency_vae.data.images import ImageFiles, check_images, list_images
 
 
 class ImageNetData(ImageFileData):
@@ -17,7 +17,7 @@ class ImageNetData(ImageFileData):
         max_broken_files: Files that may be broken, on each device; one more stops the run.
 
     Raises:
-        ValueError: If root is not given or lacks ``train`` or ``val``.
+        ValueError: If root is not given or lacks ``train`` or ``val``, or one has no image.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class ImageNetData(ImageFileData):
                     "For a tree without them: data=image_folder; for built-in data: "
                     "experiment=cluttered_digits."
                 )
+            check_images(self.root / part)
 
     def setup(self, stage: str) -> None:
         """List the files of the splits that the stage needs."""

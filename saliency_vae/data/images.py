@@ -68,12 +68,23 @@ def list_images(directory: Path) -> list[Path]:
     Raises:
         ValueError: If there is none.
     """
-    found = sorted(_walk(directory))
+    check_images(directory)
+    return [Path(path) for path in sorted(_walk(directory))]
+
+
+def check_images(directory: Path, *, least: int = 1) -> None:
+    """Look for the first image files below a directory, without listing all of them.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    found = sum(1 for _ in islice(_walk(directory), least))
     if not found:
         raise ValueError(
             f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. Found none."
         )
-    return [Path(path) for path in found]
+    if found < least:
+        raise ValueError(f"Expected at least {least} images below {directory}. Found {found}.")
 
 
 def find_images(pattern: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
