@@ -43,20 +43,20 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
     register_schemas()
 
     def decorate(function: Function) -> Callable[[], None]:
-        asked = os.environ.get(_FULL_ERROR)
-
-        @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
-        def compose_and_run(config: DictConfig) -> Any:
-            _set_full_error(asked)  # for the processes that a run starts
-            with _one_line_errors(unless=asked == "1"):
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    return run_job(f"saliency_vae.{name}")
-                resolved = resolve(config)
-                with _naming(resolved, paths):
-                    return function(resolved, Path(HydraConfig.get().runtime.output_dir))
-
         @functools.wraps(function)
         def main() -> None:
+            asked = os.environ.get(_FULL_ERROR)
+
+            @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
+            def compose_and_run(config: DictConfig) -> Any:
+                _set_full_error(asked)  # for the processes that a run starts
+                with _one_line_errors(unless=asked == "1"):
+                    if HydraConfig.get().mode == RunMode.MULTIRUN:
+                        return run_job(f"saliency_vae.{name}")
+                    resolved = resolve(config)
+                    with _naming(resolved, paths):
+                        return function(resolved, Path(HydraConfig.get().runtime.output_dir))
+
             sys.argv[1:] = [_quoted(argument, paths) for argument in sys.argv[1:]]
             _set_full_error("1")  # else Hydra would print and exit by itself
             try:
