@@ -21,6 +21,7 @@ from omegaconf import Container, DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
+from saliency_vae.panel import printable
 from saliency_vae.sweep import run_job
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -133,7 +134,7 @@ def _one_line_errors(*, unless: bool) -> Iterator[None]:
     except _EXPECTED as error:
         if unless:
             raise
-        raise SystemExit(f"error: {one_line(error)}") from None
+        raise SystemExit(f"error: {printable(one_line(error))}") from None
 
 
 def _set_full_error(value: str | None) -> None:

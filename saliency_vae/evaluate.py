@@ -107,8 +107,8 @@ def compare(config: Node, run: Path) -> None:
     results.findings = [*forced(explainer, classifier), *findings(results)]
     if OURS in methods:
         add_randomised(results, images, explainer, randomised)
-        few = images.first(config["reference_images"])
-        add_uncertainty(results, images, few, explainer, classifier, methods, runs)
+        referenced = images.first(config["reference_images"])
+        add_uncertainty(results, images, referenced, explainer, classifier, methods, runs)
     shown = images.first(config["gallery"])
     drawn = publish(results, maps, shown, run)
     if config["wandb"]:

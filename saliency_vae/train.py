@@ -53,6 +53,7 @@ def train(config: Node, run: Path) -> float:
     training_settings.check(config)
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
+    training_settings.check_checkpoint(ckpt_path)
     if ckpt_path is not None:  # of course its directory is not empty
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
@@ -86,7 +87,7 @@ def train(config: Node, run: Path) -> float:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
 
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     return finish(trainer, module, data, config, run)["val/loss"]
 
 

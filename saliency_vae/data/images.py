@@ -178,6 +178,10 @@ class ImageFiles(Dataset[Batch]):
             if len(broken) > self.max_broken or len(broken) == len(self):
                 raise too_many_broken(broken, self.max_broken)
 
+    def name(self, index: int) -> str:
+        """Name an image by its file."""
+        return str(self.paths[index])
+
     def read(self, index: int) -> Tensor | str:
         """Read one file: the image, or which file is broken and why, in one line."""
         path = self.paths[index]
