@@ -178,17 +178,22 @@ def _check_keys(config: Node, known: list[str]) -> None:
 
 
 def _check_numbers(value: Any, path: str = "") -> None:
-    """Refuse infinity and NaN, which no setting may be, and seeds that NumPy does not take."""
+    """Refuse infinity and NaN, which no setting may be, and seeds that NumPy does not take.
+
+    What ``arguments`` of the user's own classifier are is theirs to say.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"Expected {path} to be a finite number. Found {value}.")
-    if path.split(".")[-1] == "seed" and value is not None and not 0 <= value < 2**32:
+    is_seed = path.split(".")[-1] == "seed" and isinstance(value, int)
+    if is_seed and not 0 <= value < 2**32:
         raise ValueError(f"Expected 0 <= {path} < 2**32. Found {value}.")
     if isinstance(value, list):
         for index, item in enumerate(value):
             _check_numbers(item, f"{path}[{index}]")
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_numbers(item, f"{path}.{key}" if path else str(key))
+            if key != "arguments":
+                _check_numbers(item, f"{path}.{key}" if path else str(key))
 
 
 def _hint(key: str, known: Iterable[str]) -> str:

@@ -55,6 +55,11 @@ def _check_trainer(trainer: Node) -> None:
         )
     if steps < 1 and steps != -1:
         raise ValueError(f"Expected trainer.max_steps >= 1, or -1 for no limit. Found {steps}.")
+    if trainer.get("fast_dev_run"):
+        raise ValueError(
+            "Expected trainer.max_steps for a short run. Found trainer.fast_dev_run, after which "
+            "there is no checkpoint and no explainer."
+        )
     for name, least in _LEAST.items():
         value = trainer.get(name)
         if value is not None and value < least:

@@ -12,9 +12,11 @@ import huggingface_hub
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 from PIL import Image
 
 from saliency_vae import digit_classifier
+from saliency_vae.configuration import resolve
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
 from saliency_vae.export import export
@@ -132,6 +134,15 @@ def test_right_settings_start(tmp: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     given = [*arguments("train", tmp), f"classifier.path={tmp}/digits.safetensors"]
     assert error_of("train", given, monkeypatch) == "error: enough"
     assert started == ["fit"]
+
+
+def test_arguments_of_ones_own_are_ones_own() -> None:
+    config = OmegaConf.create(
+        {"classifier": {"arguments": {"seed": -1, "most": float("inf")}}, "seed": 3}
+    )
+    assert resolve(config)["classifier"]["arguments"]["most"] == float("inf")
+    with pytest.raises(ValueError, match=r"0 <= classifier\.seed < 2"):
+        resolve(OmegaConf.create({"classifier": {"seed": -1}}))
 
 
 def test_gpus_that_are_not_there(
