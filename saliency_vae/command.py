@@ -90,7 +90,9 @@ def _naming(config: Node, paths: Collection[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = Path(os.fsdecode(error.filename or ""))
+        if not isinstance(error.filename, str):  # of the network, for instance
+            raise
+        file = Path(error.filename)
         for name in paths:
             value = Path(config[name] or "")
             if value.name and (file == value.parent or value in (file, *file.parents)):
@@ -123,7 +125,7 @@ def check_arguments(arguments: list[str]) -> None:
         if not group:
             raise ValueError(f"Expected KEY=VALUE. Found {override}.")
         options = sorted(path.stem for path in Path(config_dir(), group).glob("*.yaml"))
-        if options and not re.match(r"(?!(null|true|false)$)[a-zA-Z_'\"\[{$]", option):
+        if options and re.fullmatch(r"null|true|false|[-+.\d]*", option):
             raise ValueError(f"Expected {group}={'|'.join(options)}. Found {override}.")
 
 

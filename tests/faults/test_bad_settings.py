@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from saliency_vae import digit_classifier
+from saliency_vae.command import check_arguments
 from saliency_vae.configuration import resolve
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
@@ -143,6 +144,24 @@ def test_arguments_of_ones_own_are_ones_own() -> None:
     assert resolve(config)["classifier"]["arguments"]["most"] == float("inf")
     with pytest.raises(ValueError, match=r"0 <= classifier\.seed < 2"):
         resolve(OmegaConf.create({"classifier": {"seed": -1}}))
+
+
+@pytest.mark.parametrize("error", [OSError("unreachable"), OSError(5, "broken", "/elsewhere/x")])
+def test_an_error_of_no_path_of_the_settings_stays_as_it_is(
+    error: OSError, tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("saliency_vae.explain.load_explainer", refuse)
+    monkeypatch.chdir(tmp)
+    given = [*arguments("explain", tmp)[:2], "output_dir=out"]
+    assert error_of("explain", given, monkeypatch) == f"error: {error}"
+
+
+@pytest.mark.parametrize("override", ["experiment=2026_mine", "prior=rbf,matern32", "logger=[csv]"])
+def test_any_name_of_an_option_is_left_to_hydra(override: str) -> None:
+    check_arguments([override])
 
 
 def test_gpus_that_are_not_there(
