@@ -1,4 +1,4 @@
-.PHONY: demo test check lock clean
+.PHONY: demo test test-minimum check lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -12,6 +12,11 @@ demo: .venv/installed
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+# On the oldest versions that pyproject.toml allows, whose deprecations are not ours to mend.
+test-minimum: .venv-minimum/installed
+	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest --numprocesses auto --dist worksteal \
+	    -W ignore::DeprecationWarning -W ignore::FutureWarning
+
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,10 +29,18 @@ check: .venv/installed
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+.venv-minimum/installed: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-minimum
+	.venv-minimum/bin/pip install --quiet uv
+	.venv-minimum/bin/uv pip install --python .venv-minimum/bin/python --compile-bytecode \
+	    --resolution lowest-direct --requirements pyproject.toml --all-extras --group dev
+	.venv-minimum/bin/uv pip install --python .venv-minimum/bin/python --no-deps --editable .
+	touch $@
+
 # Exact versions for every platform and Python, without addresses.
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --no-header \
 	    --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv outputs
+	rm -rf .venv .venv-minimum outputs

@@ -14,6 +14,7 @@ import torchvision
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from saliency_vae.encoders import MINIMUM_SIZE
 from saliency_vae.losses import bernoulli_kl, categorical_kl
 from saliency_vae.preprocessing import Preprocessing
 
@@ -174,8 +175,15 @@ def torchvision_classifier(
             f"Found {weights!r}."
         ) from None
     transform = chosen.transforms()
+    try:
+        network = models.get_model(name, weights=chosen)
+    except OSError as error:
+        raise ValueError(
+            f"Expected classifier.weights={weights} of {name} in torch's cache or to download. "
+            f"Found neither ({error}). classifier.weights=null takes random ones."
+        ) from None
     return FrozenClassifier(
-        models.get_model(name, weights=chosen),
+        network,
         name=f"torchvision/{name}",
         weights=chosen.name,
         mean=transform.mean,
@@ -215,7 +223,13 @@ def timm_classifier(
         raise ValueError(
             f"Expected classifier.name to be one of timm.list_models(). Found {name!r}."
         )
-    network = timm.create_model(name, pretrained=pretrained)
+    try:
+        network = timm.create_model(name, pretrained=pretrained)
+    except Exception as error:  # the hub's and its HTTP library's too, with no common base
+        raise ValueError(
+            f"Expected classifier.name={name} to be one of timm.list_pretrained(), its weights in "
+            f"the hub's cache or to download. Found {' '.join(str(error).split())}"
+        ) from None
     data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     _, height, width = data["input_size"]
     enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
@@ -263,8 +277,13 @@ def custom_classifier(
         crop_size: Height and width of the centre crop; None keeps all.
 
     Raises:
-        ValueError: If the import path, the arguments or the weights do not fit.
+        ValueError: If the import path, the arguments, the weights or a size do not fit.
     """
+    for setting, size in (("resize_size", resize_size), ("crop_size", crop_size)):
+        if size is not None and size < MINIMUM_SIZE:
+            raise ValueError(
+                f"Expected classifier.{setting} >= {MINIMUM_SIZE} pixels. Found {size}."
+            )
     try:
         network = _import(module)(**(arguments or {}))
     except TypeError as error:

@@ -3,13 +3,16 @@
 import difflib
 import functools
 import os
+import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from hydra.types import RunMode
@@ -18,6 +21,7 @@ from omegaconf import Container, DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
+from saliency_vae.panel import printable
 from saliency_vae.sweep import run_job
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -40,22 +44,25 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
     register_schemas()
 
     def decorate(function: Function) -> Callable[[], None]:
-        asked = os.environ.get(_FULL_ERROR)
-
-        @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
-        def compose_and_run(config: DictConfig) -> Any:
-            _set_full_error(asked)  # for the processes that a run starts
-            with _one_line_errors(unless=asked == "1"):
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    return run_job(f"saliency_vae.{name}")
-                return function(resolve(config), Path(HydraConfig.get().runtime.output_dir))
-
         @functools.wraps(function)
         def main() -> None:
+            asked = os.environ.get(_FULL_ERROR)
+
+            @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
+            def compose_and_run(config: DictConfig) -> Any:
+                _set_full_error(asked)  # for the processes that a run starts
+                with _one_line_errors(unless=asked == "1"):
+                    if HydraConfig.get().mode == RunMode.MULTIRUN:
+                        return run_job(f"saliency_vae.{name}")
+                    resolved = resolve(config)
+                    with _naming(resolved, paths):
+                        return function(resolved, Path(HydraConfig.get().runtime.output_dir))
+
             sys.argv[1:] = [_quoted(argument, paths) for argument in sys.argv[1:]]
             _set_full_error("1")  # else Hydra would print and exit by itself
             try:
                 with _one_line_errors(unless=asked == "1"):
+                    check_arguments(sys.argv[1:])
                     compose_and_run()
             finally:
                 _set_full_error(asked)
@@ -75,13 +82,61 @@ def _quoted(argument: str, paths: Collection[str]) -> str:
 
 
 @contextmanager
+def _naming(config: Node, paths: Collection[str]) -> Iterator[None]:
+    """Refuse empty paths, and say which setting a file comes from that cannot be used."""
+    for name in paths:
+        if config[name] == "":
+            raise ValueError(f"Expected {name}=PATH. Found nothing.")
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str):  # of the network, for instance
+            raise
+        file = Path(error.filename)
+        for name in paths:
+            value = Path(config[name] or "")
+            if value.name and (file == value.parent or value in (file, *file.parents)):
+                raise ValueError(
+                    f"Expected {name}={value} to be a path that can be used. "
+                    f"Found {error.strerror}: {file}."
+                ) from error
+        raise
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Refuse what Hydra would answer with its usage, or without naming the setting.
+
+    Raises:
+        ValueError: If there is an unknown flag, or a group that is not given an option's name.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise ValueError(f"Expected flags as --hydra-help lists them. Found {error}.") from None
+    if unknown:
+        raise ValueError(
+            "Expected flags as --hydra-help lists them, all before the settings KEY=VALUE. "
+            f"Found {' '.join(unknown)}."
+        )
+    for override in parsed.overrides:
+        group, _, option = override.lstrip("+").partition("=")
+        if not group:
+            raise ValueError(f"Expected KEY=VALUE. Found {override}.")
+        options = sorted(path.stem for path in Path(config_dir(), group).glob("*.yaml"))
+        if options and re.fullmatch(r"null|true|false|[-+.\d]*", option):
+            raise ValueError(f"Expected {group}={'|'.join(options)}. Found {override}.")
+
+
+@contextmanager
 def _one_line_errors(*, unless: bool) -> Iterator[None]:
     try:
         yield
     except _EXPECTED as error:
         if unless:
             raise
-        raise SystemExit(f"error: {one_line(error)}") from None
+        raise SystemExit(f"error: {printable(one_line(error))}") from None
 
 
 def _set_full_error(value: str | None) -> None:
@@ -99,10 +154,13 @@ def one_line(error: Exception) -> str:
     elif isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
     elif isinstance(error, OverrideParseException):
-        return f"Expected KEY=VALUE as Hydra writes it. Found {error.override} ({cause})."
+        return f"Expected KEY=VALUE as Hydra writes it. Found {error.override}."
     if cause is not None and str(error).startswith("Error merging override"):
-        error = ValueError(f"{error}: {cause}")
+        error = ValueError(f"{error}: {str(cause).partition('full_key:')[0]}")
     text = str(error).replace("\nTo append to your config use", " To add it use")
+    _, of_worker, text_there = text.rpartition(f"\n{type(error).__name__}: ")
+    if text.startswith("Caught ") and of_worker:  # a loader's process sends its whole traceback
+        text = text_there
     return " ".join(text.split())
 
 

@@ -8,7 +8,9 @@ wrong type is one clear error, wherever it was written.
 import difflib
 import inspect
 import json
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +162,48 @@ def resolve(config: DictConfig) -> Node:
         raise ValueError(str(error).splitlines()[0] + key) from None
     assert isinstance(resolved, dict)
     plain: Node = {str(key): value for key, value in resolved.items()}
+    schema = OmegaConf.get_type(config)
+    if is_dataclass(schema):
+        _check_keys(plain, [setting.name for setting in fields(schema)])
     check_targets(plain)
+    _check_numbers(plain)
     return plain
+
+
+def _check_keys(config: Node, known: list[str]) -> None:
+    """Refuse a top level with other keys than the schema's, as +KEY and ~KEY make it."""
+    for key in config:
+        if key not in known:
+            raise ValueError(
+                f"Expected settings among {', '.join(known)}. Found {key}.{_hint(key, known)}"
+            )
+    for key in known:
+        if key not in config:
+            raise ValueError(f"Expected {key} to be set. Found it taken away: ~{key}.")
+
+
+def _check_numbers(value: Any, path: str = "") -> None:
+    """Refuse infinity and NaN, which no setting may be, and seeds that NumPy does not take.
+
+    What ``arguments`` of the user's own classifier are is theirs to say.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"Expected {path} to be a finite number. Found {value}.")
+    is_seed = path.split(".")[-1] == "seed" and isinstance(value, int)
+    if is_seed and not 0 <= value < 2**32:
+        raise ValueError(f"Expected 0 <= {path} < 2**32. Found {value}.")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_numbers(item, f"{path}[{index}]")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key != "arguments":
+                _check_numbers(item, f"{path}.{key}" if path else str(key))
+
+
+def _hint(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def check_targets(node: Any, path: str = "") -> None:
@@ -193,20 +235,30 @@ def _check_arguments(node: Node, path: str) -> None:
             f"Expected {path}._target_ to be an import path. "
             f"Found {node['_target_']} ({str(error).splitlines()[0]})."
         ) from None
-    parameters = inspect.signature(target).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    parameters = _parameters(target)
+    if not parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
     for key, value in node.items():
         if key in _HYDRA_KEYS:
             continue
         if key not in parameters:
-            near = difflib.get_close_matches(key, parameters, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
             raise ValueError(
                 f"Expected {path} to have keys among {', '.join(parameters)}. "
-                f"Found {path}.{key}.{hint}"
+                f"Found {path}.{key}.{_hint(key, parameters)}"
             )
         _check_value(value, parameters[key].annotation, f"{path}.{key}")
+
+
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a target, their annotations as types where that can be."""
+    if not callable(target):
+        raise ValueError(f"Expected a _target_ that can be called. Found {target}.")
+    try:
+        return inspect.signature(target, eval_str=True).parameters
+    except NameError:  # of a type that is imported for type checkers alone
+        return inspect.signature(target).parameters
+    except ValueError:  # some builtin types have none
+        return {}
 
 
 def _check_value(value: Any, annotation: Any, path: str) -> None:
@@ -217,6 +269,8 @@ def _check_value(value: Any, annotation: Any, path: str) -> None:
         return
     try:
         adapter.validate_json(json.dumps(value), strict=True)
+    except PydanticUserError:  # its annotation names types that are not known here
+        return
     except ValidationError as error:
         expected = "; or ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
         raise ValueError(f"Wrong value {path}={value!r}. {expected}.") from None

@@ -22,6 +22,7 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS
 from saliency_vae.metrics.cost import peak_memory
+from saliency_vae.out_of_memory import is_out_of_memory
 from saliency_vae.results import Results
 
 _CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap, Oracle)
@@ -93,6 +94,9 @@ def contenders(
             if names is not None or not _lacks_captum(error):
                 raise
             without_captum.append(name)
+            continue
+        if not callable(methods[name]):
+            raise ValueError(f"Expected baselines.{name} to be a method. Found {methods[name]}.")
     if without_captum:
         left_out.append(
             f"{', '.join(without_captum)}: they need pip install 'saliency-vae[captum]'."
@@ -135,8 +139,15 @@ def try_out(
             if strict or name == OURS:
                 raise
             results.left_out.append(f"{name}: {' '.join(str(error).split())}")
-            continue
-        able[name] = method
+        except Exception as error:  # another package's, which does not name the method
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"Expected {name} to explain an image with the settings baselines.{name}. "
+                f"Found {type(error).__name__}: {error}"
+            ) from error
+        else:
+            able[name] = method
     results.controls = {name for name, method in able.items() if isinstance(method, _CONTROLS)}
     results.oracles = {name for name, method in able.items() if isinstance(method, Oracle)}
     return able

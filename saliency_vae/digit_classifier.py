@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +16,8 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.encoders import conv_block
 from saliency_vae.preprocessing import Preprocessing
+
+_BATCH_SIZE = 64
 
 
 class DigitNet(nn.Sequential):
@@ -53,7 +55,14 @@ def cluttered_digits_classifier(
         train_size: Number of training images.
         epochs: Passes over them.
         seed: Of the images, the initial weights and the order.
+
+    Raises:
+        ValueError: If a setting is out of range, or the file is another's.
     """
+    least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
+    for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
+        if found < least[name]:
+            raise ValueError(f"Expected classifier.{name} >= {least[name]}. Found {found}.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
@@ -82,14 +91,20 @@ def cluttered_digits_classifier(
 def _settings_of(path: Path) -> dict[str, int] | None:
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
-        settings: dict[str, int] = json.loads((file.metadata() or {}).get("settings", "{}"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings: dict[str, int] = json.loads((file.metadata() or {}).get("settings", "{}"))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"Expected classifier.path={path} to be a safetensors file of ours, or a new one. "
+            f"Found another ({error})."
+        ) from None
     return settings
 
 
 def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
     network.train().to(memory_format=torch.channels_last)
-    loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True)
+    loader = DataLoader(data, batch_size=_BATCH_SIZE, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=6e-3, total_steps=epochs * len(loader)

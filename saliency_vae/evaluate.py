@@ -5,7 +5,7 @@ python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits methods=[our
 python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES tolerance=15
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from saliency_vae.held_out import Images, check_split, held_out
 from saliency_vae.image_confidence import add_images, gather_images
 from saliency_vae.loggers import wandb_logger
 from saliency_vae.metrics.boxes import WithBoxes
+from saliency_vae.out_of_memory import suggesting
 from saliency_vae.pixel_uncertainty import add_pixels, gather_evidence, independent_runs
 from saliency_vae.provenance import about
 from saliency_vae.publish import publish
@@ -58,12 +59,30 @@ def evaluate(config: Node, run: Path) -> None:
     Raises:
         ValueError: If a setting is wrong.
     """
+    with suggesting(f"batch_size < {config['batch_size']}"):
+        compare(config, run)
+
+
+def compare(config: Node, run: Path) -> None:
+    """Evaluate all methods, and publish what was found.
+
+    Raises:
+        ValueError: If a setting is wrong.
+    """
     check(config)
     protocol = Protocol(config["removal"], config["steps"], config["tolerance"])
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
     results = Results(seed=config["seed"])
     explainer = load_explainer(config["explainer"]).to(device)
+    randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
+    runs = independent_runs(
+        explainer,
+        number=config["reference_runs"],
+        steps=config["reference_steps"],
+        seed=config["seed"],
+        ensemble=config["ensemble"],
+    )
     methods = contenders(config["methods"], config["baselines"], explainer, results.left_out)
     classifier = explained_classifier(explainer, config["classifier"], force=config["force"])
     classifier = classifier.to(device)
@@ -84,8 +103,9 @@ def evaluate(config: Node, run: Path) -> None:
     results.about = about(config, explainer, classifier, images)
     results.findings = [*forced(explainer, classifier), *findings(results)]
     if OURS in methods:
-        add_randomised(results, images, explainer, config["randomised"])
-        add_uncertainty(results, images, explainer, classifier, methods, config)
+        add_randomised(results, images, explainer, randomised)
+        referenced = images.first(config["reference_images"])
+        add_uncertainty(results, images, referenced, explainer, classifier, methods, runs)
     shown = images.first(config["gallery"])
     drawn = publish(results, maps, shown, run)
     if config["wandb"]:
@@ -126,7 +146,13 @@ def images_of(
     """
     check_split(config["data"], explainer.config.get("data"))
     data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
-    dataset = held_out(data, classifier.preprocessing, config["limit"])
+    dataset = held_out(
+        data,
+        classifier.preprocessing,
+        config["limit"],
+        left_out=left_out,
+        num_workers=config["num_workers"],
+    )
     if config["annotations"] is not None:
         dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
         if dataset.unseen:
@@ -154,35 +180,29 @@ def forced(explainer: Explainer, classifier: FrozenClassifier) -> list[Finding]:
 
 
 def add_randomised(
-    results: Results, images: Images, explainer: Explainer, directory: str | None
+    results: Results, images: Images, explainer: Explainer, other: Explainer | None
 ) -> None:
     """Add the sanity check against an explainer of a randomised classifier."""
-    if directory is None:
+    if other is None:
         results.left_out.append(
             "Sanity check with a randomised classifier: randomised=DIR names its explainer."
         )
         return
-    other = load_explainer(directory).to(images.device)
+    other = other.to(images.device)
     results.findings.append(compare_with_randomised(images, explainer, other, seed=results.seed))
 
 
 def add_uncertainty(
     results: Results,
     images: Images,
+    few: Images,
     explainer: Explainer,
     classifier: FrozenClassifier,
     methods: Mapping[str, Method],
-    config: Node,
+    runs: Sequence[Method],
 ) -> None:
-    """Add what our uncertainty of each pixel and of each image is worth."""
-    runs = independent_runs(
-        explainer,
-        number=config["reference_runs"],
-        steps=config["reference_steps"],
-        seed=config["seed"],
-        ensemble=config["ensemble"],
-    )
-    few, vargrad = images.first(config["reference_images"]), methods.get("vargrad")
+    """Add what our uncertainty of each pixel, of few images, and of each image is worth."""
+    vargrad = methods.get("vargrad")
     if runs and len(few):
         add_pixels(results, gather_evidence(few, explainer, classifier, runs, vargrad))
     else:

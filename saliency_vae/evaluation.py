@@ -100,9 +100,6 @@ def measure(
 
     Returns:
         Maps of each method for the first images, (keep, H, W), on the CPU.
-
-    Raises:
-        ValueError: If the memory of the accelerator is too small.
     """
     measured = {name: _Measurement() for name in methods}
     seen = 0
@@ -111,11 +108,8 @@ def measure(
             baselines = protocol.baselines(batch["image"])
             for name, method in methods.items():
                 bar.set_postfix_str(name)
-                try:
-                    maps, seconds = _explain(batch, name, method, classifier)
-                    scores, curves = score(batch, maps, classifier, baselines, protocol)
-                except torch.OutOfMemoryError as error:
-                    raise ValueError(f"Expected a smaller batch_size. {error}") from None
+                maps, seconds = _explain(batch, name, method, classifier)
+                scores, curves = score(batch, maps, classifier, baselines, protocol)
                 measured[name].seconds += seconds
                 _gather(scores, measured[name].scores)
                 _gather(curves, measured[name].curves)

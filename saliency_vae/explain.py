@@ -38,6 +38,7 @@ from saliency_vae.explanations import (
     same_size,
 )
 from saliency_vae.gallery import write_gallery
+from saliency_vae.out_of_memory import is_out_of_memory, suggesting
 from saliency_vae.panel import printable
 
 _NAMED = 20  # broken files listed on the terminal; broken.txt names all
@@ -89,7 +90,9 @@ def explain(config: Node, run: Path) -> None:
     save = partial(outputs.save, preprocessing=classifier.preprocessing)
     broken: list[Broken] = []
     objectives: list[Tensor] = []
-    with tqdm(total=len(todo), desc="Explaining", unit="image", disable=not todo) as bar:
+    smaller = f"batch_size < {config['batch_size']}, or smaller images"
+    bar = tqdm(total=len(todo), desc="Explaining", unit="image", disable=not todo)
+    with suggesting(smaller), bar:
         for views in loader:
             for result in explained(views, explain_views, save):
                 if isinstance(result, Broken):
@@ -165,15 +168,15 @@ def explained(
         save: Keeps an explanation.
 
     Raises:
-        ValueError: If the memory of the accelerator is too small.
+        RuntimeError: If there is too little memory.
     """
     yield from (view for view in views if isinstance(view, Broken))
     for batch in same_size(view for view in views if isinstance(view, View)):
         try:
             explanations = explain_views(batch)
-        except torch.OutOfMemoryError as error:
-            raise ValueError(f"Expected a smaller batch_size. {error}") from None
         except (ValueError, RuntimeError) as error:  # such as an image too small for a network
+            if is_out_of_memory(error):  # the next batch would not fit either
+                raise
             yield from (Broken.by(view.name, error) for view in batch)
             continue
         for explanation in explanations:

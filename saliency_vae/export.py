@@ -20,6 +20,7 @@ from saliency_vae.command import command
 from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.configuration import Node
 from saliency_vae.distributions import DiagonalNormal
+from saliency_vae.encoders import MINIMUM_SIZE
 from saliency_vae.explainer import Explainer, load_explainer
 
 INPUT = "images"
@@ -163,6 +164,8 @@ def image_size(size: Sequence[int] | None) -> tuple[int, int]:
     """
     if size is None or len(size) != 2:
         raise ValueError(f"Expected image_size=[HEIGHT,WIDTH]. Found {size}.")
+    if min(size) < MINIMUM_SIZE:
+        raise ValueError(f"Expected image_size=[H,W] with H, W >= {MINIMUM_SIZE}. Found {size}.")
     return size[0], size[1]
 
 

@@ -7,15 +7,22 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
+from tqdm import tqdm
 
 from saliency_vae.data.datamodule import Batch, SaliencyDataModule, collate
+from saliency_vae.data.images import ImageFiles, too_many_broken
 from saliency_vae.preprocessing import Preprocessing
 
 _SPLIT = ("seed", "validation_fraction")  # what decides which images of a directory are held out
 
 
 def held_out(
-    data: SaliencyDataModule, preprocessing: Preprocessing, limit: int | None
+    data: SaliencyDataModule,
+    preprocessing: Preprocessing,
+    limit: int | None,
+    *,
+    left_out: list[str],
+    num_workers: int = 0,
 ) -> Dataset[Batch]:
     """Test images of a data module, or its validation images where it has no others.
 
@@ -23,16 +30,39 @@ def held_out(
         data: Not set up yet.
         preprocessing: That the classifier expects.
         limit: Number of images, from the first on; None for all.
+        left_out: Is told which image files are broken: none of them is among the images.
+        num_workers: Processes that read the files to find these.
 
     Raises:
-        ValueError: If limit is not positive.
+        ValueError: If limit is not positive, or too many files are broken.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"Expected limit >= 1 image. Found {limit}.")
     data.preprocessing = preprocessing
     data.setup("test" if data.has_test_set else "validate")
     images = data.test_set if data.has_test_set else data.val_set
+    if isinstance(images, ImageFiles):
+        images, broken = _readable(images, limit, num_workers)
+        left_out += [f"An image file that cannot be read: {file}" for file in broken]
     return images if limit is None else first(images, limit)
+
+
+def _readable(
+    files: ImageFiles, limit: int | None, num_workers: int
+) -> tuple[ImageFiles, list[str]]:
+    """First files that can be read, and what those before them that cannot are."""
+    paths, broken = [], []
+    loader = DataLoader(files, batch_size=None, num_workers=num_workers)
+    for place, item in enumerate(tqdm(loader, "Reading images", leave=False)):
+        if not item["skipped"]:
+            paths.append(files.paths[place])
+        elif isinstance(why := files.read(place), str):
+            broken.append(why)
+        if len(broken) > files.max_broken:
+            raise too_many_broken(broken, files.max_broken)
+        if len(paths) == limit:
+            break
+    return ImageFiles(paths, files.preprocess), broken
 
 
 def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:

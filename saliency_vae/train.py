@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 
-from saliency_vae import __version__
+from saliency_vae import __version__, training_settings
 from saliency_vae.callbacks import draw_explanations
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
@@ -52,8 +52,10 @@ def train(config: Node, run: Path) -> float:
     Raises:
         ValueError: If a setting is wrong, before anything is downloaded or trained.
     """
+    training_settings.check(config)
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
+    training_settings.check_checkpoint(ckpt_path)
     if ckpt_path is not None:  # of course its directory is not empty
         warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
@@ -61,12 +63,12 @@ def train(config: Node, run: Path) -> float:
     objective = explainer.objective()
     optimizer = build(config["optimizer"])
     scheduler = config["scheduler"] and build(config["scheduler"])
-    trainer: Trainer = build(
-        {
-            **config["trainer"],
-            "logger": [build(logger) for logger in config["logger"].values()],
-            "callbacks": [build(callback) for callback in config["callbacks"].values()],
-        }
+    training_settings.try_out(config, optimizer, scheduler)
+    trainer: Trainer = training_settings.build(
+        config,
+        "trainer",
+        logger=[build(logger) for logger in config["logger"].values()],
+        callbacks=[build(callback) for callback in config["callbacks"].values()],
     )
     per_device_batch_size(
         data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches
@@ -88,7 +90,7 @@ def train(config: Node, run: Path) -> float:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
 
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     return finish(trainer, module, data, config, run)["val/loss"]
 
 

@@ -56,7 +56,7 @@ def test_imagenet_gives_square_uint8_batches(tree: Path) -> None:
     batches = list(data.train_dataloader())
     assert [tuple(batch["image"].shape) for batch in batches] == [(4, 3, 16, 16)] * 3
     assert {batch["image"].dtype for batch in batches} == {torch.uint8}
-    assert {*batches[0]} == {"image"}  # no labels
+    assert {*batches[0]} == {"image", "index", "skipped"}  # no labels
     assert len(set(numbers(data.train_dataloader()))) == 12  # of 13: the incomplete batch goes
     assert numbers(data.val_dataloader()) == [20, 21, 22, 23, 24]
 
@@ -69,9 +69,9 @@ def test_imagenet_with_worker_processes(tree: Path) -> None:
 
 
 def test_validation_alone_does_not_list_training_images(tree: Path) -> None:
+    data = ImageNetData(str(tree))
     for path in tree.glob("train/*/*.png"):
         path.unlink()
-    data = ImageNetData(str(tree))
     data.setup("validate")
     with pytest.raises(ValueError, match=f"below {tree}/train"):
         data.setup("fit")

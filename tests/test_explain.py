@@ -491,7 +491,7 @@ def test_another_classifier(own: list[str], run: Run, error_of: Fail, tmp_path: 
         ("images={tmp}/empty", "Expected image files"),
         ("explainer=/nowhere", "Expected /nowhere to be an explainer's directory"),
         ("fraction=0", "0 < fraction <= 1"),
-        ("fraction=nan", "0 < fraction <= 1"),
+        ("fraction=nan", "fraction to be a finite number"),
         ("fraction=many", "fraction"),
         ("batch_size=0", "batch_size >= 1"),
         ("refine_steps=-1", "refine_steps >= 0"),
@@ -568,7 +568,7 @@ def test_a_full_accelerator_is_one_error(
 
     monkeypatch.setattr(module, "explain_batch", full)
     message = error_of(*own, f"images={pictures(tmp_path / 'images', 1)}")
-    assert "smaller batch_size" in message
+    assert "batch_size < 32" in message
 
 
 def test_from_the_command_line(digits: list[str], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
 from saliency_vae.explainer import (
+    FORMAT,
     Explainer,
     check_loadable,
     load_explainer,
@@ -95,7 +96,7 @@ def test_what_is_saved_is_what_was_configured(tmp_path: Path) -> None:
     explainer = trained_explainer(beta=0.25)
     explainer.config["metrics"] = {"val/loss": 0.5}
     save_explainer(explainer, tmp_path)
-    assert load_explainer(tmp_path).config == {**explainer.config, "format": 3}
+    assert load_explainer(tmp_path).config == {**explainer.config, "format": FORMAT}
     save_explainer(load_explainer(tmp_path), tmp_path / "again")
     again = load_explainer(tmp_path / "again")
     images = random_images(2, 3, 20, 20)
@@ -162,7 +163,7 @@ EVIL = {"_target_": "pathlib.Path", "_args_": ["x"]}
     ],
 )
 def test_a_file_does_not_choose_what_code_is_run(tmp_path: Path, part: dict[str, Any]) -> None:
-    directory = written(tmp_path, configuration(**part, format=2))
+    directory = written(tmp_path, configuration(**part, format=FORMAT))
     with pytest.raises(ValueError, match="to be one of saliency_vae"):
         read_config(directory)
 
@@ -172,7 +173,7 @@ def test_a_file_does_not_run_code_through_an_interpolation(tmp_path: Path) -> No
     text = f"${{oc.create:{{_target_: os.mkdir, path: {touched}}}}}"
     encoder = {**UNET, "channels": text}
     save_explainer(trained_explainer(), tmp_path)
-    directory = written(tmp_path, configuration(encoder=encoder, format=2))
+    directory = written(tmp_path, configuration(encoder=encoder, format=FORMAT))
     with pytest.raises(ValueError, match="without interpolation"):
         load_explainer(directory)
     assert not touched.exists()
@@ -186,11 +187,11 @@ def test_check_loadable_accepts_what_is_allowed() -> None:
         check_loadable(node, {"a.B"}, "here")
 
 
-@pytest.mark.parametrize("found", [1, 3, "2", None])
+@pytest.mark.parametrize("found", [1, 2, "3", None])
 def test_another_format_is_refused(tmp_path: Path, found: Any) -> None:
     save_explainer(trained_explainer(), tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    with pytest.raises(ValueError, match="Expected an explainer of format 2"):
+    with pytest.raises(ValueError, match="Expected an explainer of format 3"):
         load_explainer(written(tmp_path, {**config, "format": found}))
 
 
@@ -222,14 +223,14 @@ def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
     [
         [1],
         {},
-        {"format": 3},
-        configuration(format=2, posterior="flat"),
-        configuration(format=2, encoder={"channels": [4]}),
-        configuration(format=2, encoder={**UNET, "chanels": [4]}),
-        configuration(format=2, encoder={**UNET, "_partial_": True}),
-        configuration(format=2, encoder={**UNET, "channels": "???"}),
+        {"format": FORMAT},
+        configuration(format=FORMAT, posterior="flat"),
+        configuration(format=FORMAT, encoder={"channels": [4]}),
+        configuration(format=FORMAT, encoder={**UNET, "chanels": [4]}),
+        configuration(format=FORMAT, encoder={**UNET, "_partial_": True}),
+        configuration(format=FORMAT, encoder={**UNET, "channels": "???"}),
         configuration(
-            format=2,
+            format=FORMAT,
             prior={
                 "_target_": "saliency_vae.distributions.KroneckerNormal",
                 "height": 4,

@@ -53,7 +53,7 @@ def test_first_and_together() -> None:
 
 def test_test_images_where_there_are_some() -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
-    found = held_out(data, Preprocessing(), None)
+    found = held_out(data, Preprocessing(), None, left_out=[])
     assert torch.equal(found[2]["image"], ClutteredDigits("test", 6, image_size=32).images[2])
     assert len(found) == 6  # type: ignore[arg-type]
 
@@ -63,7 +63,7 @@ def test_validation_images_where_there_are_no_others(tmp_path: Path) -> None:
         pixels = np.full((20, 20, 3), 10 * index, dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     data = ImageFolderData(str(tmp_path), validation_fraction=0.3)
-    found = held_out(data, Preprocessing(16, (16, 16)), None)
+    found = held_out(data, Preprocessing(16, (16, 16)), None, left_out=[])
     assert isinstance(found, ImageFiles)
     assert len(found) == 3
     assert found[0]["image"].shape == (3, 16, 16)
@@ -72,14 +72,14 @@ def test_validation_images_where_there_are_no_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("limit", "number"), [(2, 2), (50, 6)])
 def test_limit(limit: int, number: int) -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
-    found = held_out(data, Preprocessing(), limit)
+    found = held_out(data, Preprocessing(), limit, left_out=[])
     assert len(found) == number  # type: ignore[arg-type]
 
 
 def test_no_image_is_refused() -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
     with pytest.raises(ValueError, match=r"Expected limit >= 1 image. Found 0."):
-        held_out(data, Preprocessing(), 0)
+        held_out(data, Preprocessing(), 0, left_out=[])
 
 
 def folder(root: str = "photos", **changes: Any) -> dict[str, Any]:

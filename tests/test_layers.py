@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "saliency_vae"
 # From the bottom up. "name.*" is the package and all of its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
-    ("losses", "preprocessing", "perturbations", "encoders", "priors"),
+    ("losses", "preprocessing", "perturbations", "encoders", "priors", "out_of_memory"),
     ("classifiers", "confidence"),
     ("data.*",),
     ("objective",),
@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
     ("digit_classifier", "module", "figures", "callbacks"),
     ("loggers", "resume", "sweep", "configuration", "device"),
-    ("explained_classifier", "explanations"),
+    ("explained_classifier", "explanations", "training_settings"),
     ("command",),
     ("train", "explain", "export", "evaluate"),
 )

@@ -17,6 +17,9 @@ class PerImageOptimisation:
         samples: Maps drawn for each image and step.
         family: Of the posterior: ``mean_field`` or ``correlated``.
         seed: Of the noise.
+
+    Raises:
+        ValueError: If a number is not positive.
     """
 
     def __init__(
@@ -27,6 +30,10 @@ class PerImageOptimisation:
         family: Family = "mean_field",
         seed: int = 0,
     ) -> None:
+        if steps < 1 or samples < 1 or not lr > 0:
+            raise ValueError(
+                f"Expected steps, samples >= 1 and lr > 0. Found {steps}, {samples} and {lr}."
+            )
         self.steps = steps
         self.lr = lr
         self.samples = samples

@@ -14,10 +14,13 @@ class Batch(TypedDict):
     """One image of a data set, or a batch of them.
 
     ``image`` is uint8 (3, H, W) from a data set; in the model it is float in [0, 1],
-    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known.
+    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known; ``index`` is
+    the image's place in its data set, ``skipped`` how many broken files it stands in for.
     """
 
     image: Tensor
+    index: NotRequired[Tensor]
+    skipped: NotRequired[Tensor]
     mask: NotRequired[Tensor]
     label: NotRequired[Tensor]
 
@@ -93,6 +96,11 @@ class SaliencyDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> DataLoader[Batch]:
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
+        if shuffle and len(dataset) < self.batch_size:  # type: ignore[arg-type]
+            raise ValueError(
+                f"Expected data.batch_size <= {len(dataset)} training images. "  # type: ignore[arg-type]
+                f"Found {self.batch_size}."
+            )
         # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
         sampler: DistributedSampler[Batch] = DistributedSampler(
             dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.data.images import ImageFiles, list_images
+from saliency_vae.data.image_file_data import ImageFileData
+from saliency_vae.data.images import ImageFiles, check_images, list_images
 
 
-class ImageFolderData(SaliencyDataModule):
+class ImageFolderData(ImageFileData):
     """A directory tree of images, split at random into training and validation images.
 
     Args:
@@ -17,9 +17,10 @@ class ImageFolderData(SaliencyDataModule):
         batch_size: Images a step over all devices and accumulated batches.
         num_workers: Loader processes of each device.
         seed: Of the split and the shuffling.
+        max_broken_files: Files that may be broken, on each device; one more stops the run.
 
     Raises:
-        ValueError: If root is not a directory or validation_fraction is out of range.
+        ValueError: If root is no directory with two images, or a number is out of range.
     """
 
     def __init__(
@@ -29,8 +30,14 @@ class ImageFolderData(SaliencyDataModule):
         batch_size: int = 128,
         num_workers: int = 4,
         seed: int = 0,
+        max_broken_files: int = 100,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            max_broken_files=max_broken_files,
+        )
         if root is None or not Path(root).is_dir():
             raise ValueError(
                 f"Expected data.root=DIR to name a directory tree of images. Found {root}."
@@ -40,20 +47,17 @@ class ImageFolderData(SaliencyDataModule):
                 f"Expected 0 < data.validation_fraction < 1. Found {validation_fraction}."
             )
         self.root = Path(root)
+        check_images(self.root, least=2)  # one to train on, one to validate with
         self.validation_fraction = validation_fraction
 
     def setup(self, stage: str) -> None:
-        """List the files and split them.
-
-        Raises:
-            ValueError: If there are fewer than two images.
-        """
+        """List the files and split them."""
         paths = list_images(self.root)
-        if len(paths) < 2:
-            raise ValueError(f"Expected at least 2 images below {self.root}. Found {len(paths)}.")
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(paths), generator=generator).tolist()
         held_out = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
         val, train = sorted(order[:held_out]), sorted(order[held_out:])
-        self.train_set = ImageFiles([paths[i] for i in train], self.preprocessing)
-        self.val_set = ImageFiles([paths[i] for i in val], self.preprocessing)
+        self.train_set, self.val_set = (
+            ImageFiles([paths[i] for i in part], self.preprocessing, self.max_broken_files)
+            for part in (train, val)
+        )

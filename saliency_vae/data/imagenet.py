@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.data.images import ImageFiles, list_images
+from saliency_vae.data.image_file_data import ImageFileData
+from saliency_vae.data.images import ImageFiles, check_images, list_images
 
 
-class ImageNetData(SaliencyDataModule):
+class ImageNetData(ImageFileData):
     """Training and validation images of an ImageNet tree; the class folders are not used.
 
     Args:
@@ -14,15 +14,26 @@ class ImageNetData(SaliencyDataModule):
         batch_size: Images a step over all devices and accumulated batches.
         num_workers: Loader processes of each device.
         seed: Of the shuffling.
+        max_broken_files: Files that may be broken, on each device; one more stops the run.
 
     Raises:
-        ValueError: If root is not given or lacks ``train`` or ``val``.
+        ValueError: If root is not given or lacks ``train`` or ``val``, or one has no image.
     """
 
     def __init__(
-        self, root: str | None, batch_size: int = 128, num_workers: int = 8, seed: int = 0
+        self,
+        root: str | None,
+        batch_size: int = 128,
+        num_workers: int = 8,
+        seed: int = 0,
+        max_broken_files: int = 100,
     ) -> None:
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            max_broken_files=max_broken_files,
+        )
         if root is None:
             raise ValueError(
                 "Expected data.root=DIR (or the environment variable IMAGENET_ROOT) to name a "
@@ -38,6 +49,7 @@ class ImageNetData(SaliencyDataModule):
                     "For a tree without them: data=image_folder; for built-in data: "
                     "experiment=cluttered_digits."
                 )
+            check_images(self.root / part)
 
     def setup(self, stage: str) -> None:
         """List the files of the splits that the stage needs."""
@@ -46,4 +58,5 @@ class ImageNetData(SaliencyDataModule):
         self.val_set = self._images("val")
 
     def _images(self, part: str) -> ImageFiles:
-        return ImageFiles(list_images(self.root / part), self.preprocessing)
+        paths = list_images(self.root / part)
+        return ImageFiles(paths, self.preprocessing, self.max_broken_files)

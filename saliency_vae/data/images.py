@@ -2,11 +2,14 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterator
-from itertools import takewhile
+import stat
+from collections.abc import Callable, Collection, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,31 +19,47 @@ from saliency_vae.data.datamodule import Batch
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 )
+# By content, whatever the extension. Not what Pillow hands to another program, as it does EPS.
+_FORMATS = (
+    *("JPEG", "MPO", "PNG", "WEBP", "AVIF", "JPEG2000"),
+    *("BMP", "DIB", "TIFF", "GIF", "PPM", "ICO", "TGA"),
+)
+_MOST_PIXELS = 2 * 89_478_485  # of a file: where Pillow, too, takes it for a decompression bomb
+_NAMED = 10  # broken files in a message
 
 
 def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
     """Read an image file as 8-bit RGB, upright.
 
     Greyscale, palette, CMYK, 16-bit and EXIF-rotated files become what a viewer shows;
-    transparency is laid over white.
+    transparency is laid over white; of an animation the first image is read.
 
     Raises:
-        OSError: If the file is missing, broken or not an image.
+        OSError: If the file is missing, broken, too large or not an image.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return _rgb(path)
+    except Exception as error:  # whatever a decoder makes of damaged bytes
         raise OSError(f"Expected an image file. Found {path}: {error}") from error
-    if upright.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
-        grey = (np.asarray(upright, dtype=np.float64) / 257).round().clip(0, 255)
-        upright = Image.fromarray(grey.astype(np.uint8))
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright)
-    return upright.convert("RGB")
+
+
+def _rgb(path: str | os.PathLike[str]) -> Image.Image:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+        raise OSError("not a regular file")  # a pipe would be waited for
+    Image.init()
+    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise OSError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS}")
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
+        grey = (np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image.convert("RGBA"))
+        return white.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def list_images(directory: Path) -> list[Path]:
@@ -49,12 +68,23 @@ def list_images(directory: Path) -> list[Path]:
     Raises:
         ValueError: If there is none.
     """
-    found = sorted(_walk(directory))
+    check_images(directory)
+    return [Path(path) for path in sorted(_walk(directory))]
+
+
+def check_images(directory: Path, *, least: int = 1) -> None:
+    """Look for the first image files below a directory, without listing all of them.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    found = sum(1 for _ in islice(_walk(directory), least))
     if not found:
         raise ValueError(
             f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. Found none."
         )
-    return [Path(path) for path in found]
+    if found < least:
+        raise ValueError(f"Expected at least {least} images below {directory}. Found {found}.")
 
 
 def find_images(pattern: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
@@ -86,26 +116,86 @@ def find_images(pattern: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
 
 
 def _walk(directory: str | os.PathLike[str]) -> Iterator[str]:
-    for folder, _, names in os.walk(directory, followlinks=True):
+    """Image files below a directory; each directory once, however many links lead to it.
+
+    Raises:
+        OSError: If a directory cannot be read: its images would be missing silently.
+    """
+    seen: set[str] = set()
+    for folder, below, names in os.walk(directory, followlinks=True, onerror=_raise):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
         for name in names:
             if os.path.splitext(name)[1].lower() in EXTENSIONS:
                 yield os.path.join(folder, name)
 
 
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
 class ImageFiles(Dataset[Batch]):
-    """Image files, read when asked for.
+    """Image files, read when asked for; for a broken one stands the next that can be read.
+
+    So what stands in for a file depends on the files alone, not on who reads them, nor when.
+    ``index`` of an item says which file was read, ``skipped`` how many before it were broken.
 
     Args:
         paths: Of the files.
         preprocess: RGB image to uint8 (3, H, W), the same size for all.
+        max_broken: Broken files in a row that are skipped.
     """
 
-    def __init__(self, paths: list[Path], preprocess: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(
+        self,
+        paths: list[Path],
+        preprocess: Callable[[Image.Image], Tensor],
+        max_broken: int = 0,
+    ) -> None:
         self.paths = paths
         self.preprocess = preprocess
+        self.max_broken = max_broken
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Batch:
-        return {"image": self.preprocess(load_rgb(self.paths[index]))}
+        broken: list[str] = []
+        while True:
+            place = (index + len(broken)) % len(self)
+            image = self.read(place)
+            if isinstance(image, Tensor):
+                return {
+                    "image": image,
+                    "index": torch.tensor(place),
+                    "skipped": torch.tensor(len(broken)),
+                }
+            broken.append(image)
+            if len(broken) > self.max_broken or len(broken) == len(self):
+                raise too_many_broken(broken, self.max_broken)
+
+    def name(self, index: int) -> str:
+        """Name an image by its file."""
+        return str(self.paths[index])
+
+    def read(self, index: int) -> Tensor | str:
+        """Read one file: the image, or which file is broken and why, in one line."""
+        path = self.paths[index]
+        try:
+            return self.preprocess(load_rgb(path))
+        except (OSError, ValueError, MemoryError) as error:
+            return f"{str(path)!r} ({' '.join(str(error.__cause__ or error).split())})"
+
+
+def too_many_broken(broken: Collection[str], limit: int) -> ValueError:
+    """Error of more broken files than are allowed, that names the first of them."""
+    named = "; ".join(islice(broken, _NAMED))
+    more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+    return ValueError(
+        f"Expected at most data.max_broken_files={limit} image files that cannot be read, and "
+        f"one that can. Found {len(broken)}: {named}{more}."
+    )

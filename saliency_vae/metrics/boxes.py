@@ -91,6 +91,8 @@ class WithBoxes(Dataset[Batch]):
         files = images.dataset if isinstance(images, Subset) else images
         if not isinstance(files, ImageFiles):
             raise ValueError(f"Expected annotations of image files. Found {type(files).__name__}.")
+        if not annotations.is_dir():
+            raise ValueError(f"Expected annotations to be a directory. Found {annotations}.")
         self.images = images
         self.preprocessing = preprocessing
         found = {path.stem: path for path in annotations.rglob("*.xml")}

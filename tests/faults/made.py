@@ -1,0 +1,62 @@
+"""A small explainer of a small classifier, made in a second, for the tests of faults."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from saliency_vae.digit_classifier import cluttered_digits_classifier
+from saliency_vae.explainer import Explainer, save_explainer
+
+PARTS = {
+    "name": "tiny",
+    "encoder": {"_target_": "saliency_vae.encoders.UNet", "channels": [4, 8]},
+    "prior": {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
+    "posterior": "mean_field",
+    "topk": {
+        "_target_": "saliency_vae.topk.SoftTopK",
+        "fraction": [0.05, 0.3],
+        "temperature": 0.1,
+    },
+    "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
+    "beta": 0.1,
+}
+TRAIN = (
+    "experiment=cluttered_digits",
+    "data.image_size=32",
+    "data.train_size=64",
+    "data.val_size=16",
+    "data.test_size=8",
+    "data.batch_size=16",
+    "classifier.train_size=64",
+    "classifier.epochs=1",
+    "encoder.channels=[4,8]",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=2",
+    "trainer.max_epochs=1",
+    "++trainer.enable_progress_bar=false",
+    "++trainer.enable_model_summary=false",
+)
+DIGITS = ("data=cluttered_digits", "data.image_size=32", "data.test_size=8")
+
+
+def make_explainer(directory: Path) -> Path:
+    """Save ``explainer`` and its classifier, ``digits.safetensors``, which it has recorded."""
+    builder: dict[str, Any] = {
+        "path": str(directory / "digits.safetensors"),
+        "image_size": 32,
+        "train_size": 64,
+        "epochs": 1,
+        "seed": 0,
+    }
+    identity = cluttered_digits_classifier(**builder).identity()
+    target = "saliency_vae.digit_classifier.cluttered_digits_classifier"
+    identity["builder"] = {"_target_": target, **builder}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config({**PARTS, "classifier": identity})
+        nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.5)
+    explainer.config["image_size"] = [32, 32]
+    save_explainer(explainer, directory / "explainer")
+    return directory / "explainer"
