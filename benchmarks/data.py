@@ -88,7 +88,7 @@ def main() -> None:
                 write_split(
                     sorted((root / split).rglob("*.jpg")),
                     shards / split,
-                    shard_megabytes=4,
+                    shard_bytes=4_000_000,
                     num_workers=0,
                     seed=0,
                 )
