@@ -1,6 +1,7 @@
 """ImageNet, or any tree of its form, from shards on a disk or in an object store."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
@@ -76,6 +77,8 @@ class ImageNetStreamingData(SaliencyDataModule):
     def _stream(self, dataset: Any, *, shuffle: bool) -> DataLoader[Batch]:
         trainer = self.trainer
         assert trainer is not None
+        # Lightning fears that workers repeat one another: litdata gives each its own shards.
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         loader: DataLoader[Batch] = _epoch_loader(
             dataset,
             lambda: trainer.current_epoch if shuffle else 0,
@@ -101,9 +104,9 @@ def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> A
     from litdata import StreamingDataLoader
 
     class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]
-        def __iter__(self) -> Any:
+        def __iter__(self) -> Iterator[Batch]:
             if not self.restore:
                 self.current_epoch = epoch()  # litdata adds one: its first epoch is 1
-            return super().__iter__()
+            yield from super().__iter__()
 
     return EpochLoader(dataset, **arguments)
