@@ -70,7 +70,7 @@ def main() -> None:
     """Measure."""
     options = arguments(__doc__)
     report = Report("data", "Data", options.device, options.quick)
-    number, batch, epochs = (8, 4, 1) if options.quick else (256, 16, 5)
+    number, batch, epochs = (8, 4, 1) if options.quick else (128, 16, 3)
     with tempfile.TemporaryDirectory() as directory:
         root, shards = Path(directory) / "tree", Path(directory) / "shards"
         write_pictures(root, number)

@@ -96,7 +96,9 @@ def main() -> None:
     with TemporaryDirectory() as directory:
         output = str(Path(directory) / "times.pt")
         arguments_: tuple[Any, ...] = (f"file://{directory}/rendezvous", threads, sizes, output)
-        torch.multiprocessing.spawn(work, arguments_, nprocs=2)
+        torch.multiprocessing.start_processes(
+            work, arguments_, nprocs=2, start_method="fork" if options.quick else "spawn"
+        )
         times = torch.load(output, weights_only=True)
     alone = times["alone"]
     report = Report("ddp", "Two DDP processes", torch.device("cpu"), options.quick)

@@ -171,7 +171,7 @@ def main() -> None:
         growth(report, [16, 32], batch=1, rounds=1)
     else:
         against_methods(report, size=48, batch=1, masks=1000, rounds=7)
-        against_methods(report, size=48, batch=32, masks=1000, rounds=3)
+        against_methods(report, size=48, batch=8, masks=1000, rounds=3)
         cases = [("built-in U-Net", 48, 32), ("U-Net", 224, 4), ("paper's, quarter width", 48, 32)]
         over_convolutions(report, [*cases, ("paper's", 224, 4)], rounds=7)
         growth(report, [112, 224, 448], batch=4, rounds=7)

@@ -25,7 +25,7 @@ def timing() -> Any:
     return runpy.run_path(str(BENCHMARKS / "timing.py"))
 
 
-@pytest.mark.parametrize("subject", [name for name in SUBJECTS if name != "ddp"])
+@pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of Captum, Lightning and litdata
 def test_runs(subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [f"{subject}.py", "--quick", "--device", "cpu", "--output", str(tmp_path)]
