@@ -1,4 +1,4 @@
-.PHONY: demo test test-minimum check lock clean
+.PHONY: demo test test-minimum check bench lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -21,6 +21,13 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Each subject in a process of its own; QUICK=--quick to see that it runs.
+bench: .venv/installed
+	for subject in topk kl encoder training_step explanation data ddp insertion_deletion memory; do \
+	    $(BIN)/python benchmarks/$$subject.py $(QUICK) || exit 1; \
+	done
+	$(BIN)/python benchmarks/collect.py
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

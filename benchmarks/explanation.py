@@ -1,26 +1,36 @@
-"""What an explanation costs beyond its encoder's convolutions: python benchmarks/explanation.py.
+"""One explanation against its encoder, its convolutions and the methods that people use instead.
 
-Ratios within one run; the convolutions are timed alone, each on the input that it had.
+python benchmarks/explanation.py [--quick]
 """
 
-import json
-import sys
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from timing import Report, Seconds, Target, arguments, interleaved, milliseconds, ratio
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
+from saliency_vae.baselines import CaptumMethod, GradCAM, Rise
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.datamodule import Batch
+from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.encoders import PaperEncoder, UNet, fold_batch_norm
 from saliency_vae.explainer import Explainer
 
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "built-in U-Net": lambda: UNet([8, 24, 48, 64]),
+    "U-Net": UNet,
+    "paper's, quarter width": lambda: PaperEncoder([16] * 4 + [8] * 5 + [4] * 6 + [2]),
+    "paper's": PaperEncoder,
+}
 
-def median(function: Callable[[], object]) -> float:
-    """Median seconds of a call, over at least two seconds of calls."""
-    timer = Timer("function()", globals={"function": function}, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=2.0).median
+
+def explainer_of(encoder: nn.Module, device: torch.device) -> Explainer:
+    """Explainer as ``load_explainer`` gives it: folded, in eval mode, channels last."""
+    explainer = Explainer(fold_batch_norm(encoder), prior=partial(KroneckerNormal))
+    explainer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return explainer.eval().requires_grad_(False)
 
 
 def convolutions(encoder: nn.Module, images: Tensor) -> Callable[[], None]:
@@ -42,42 +52,130 @@ def convolutions(encoder: nn.Module, images: Tensor) -> Callable[[], None]:
     return run
 
 
-def main() -> None:
-    """Print a table, and JSON on the last line."""
-    rows = []
-    cases = [
-        ("unet built-in, 48x48, batch 32", UNet([8, 24, 48, 64]), 48, 32),
-        ("unet, 224x224, batch 4", UNet(), 224, 4),
-        (
-            "paper, quarter width, 48x48, batch 32",
-            PaperEncoder([16] * 4 + [8] * 5 + [4] * 6 + [2]),
-            48,
-            32,
+def against_methods(report: Report, size: int, batch: int, masks: int, rounds: int) -> None:
+    """One explanation of the built-in encoder against other methods on the built-in classifier."""
+    device = report.device
+    classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
+    explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
+    images = torch.rand(batch, 3, size, size, device=device)
+    inputs: Batch = {"image": images}
+    grad_cam = GradCAM()
+    integrated = CaptumMethod("captum.attr.IntegratedGradients", n_steps=50, internal_batch_size=64)
+    rise = Rise(masks)
+
+    def explain() -> Tensor:
+        posterior = explainer(images)
+        return torch.stack((posterior.mean, posterior.stddev))
+
+    functions: dict[str, Callable[[], object]] = {
+        "explanation": explain,
+        "and the inclusion probability": lambda: explainer(images).inclusion_probability(0.1),
+        "encoder alone": lambda: explainer.encoder(images),
+        "classifier, one pass": lambda: classifier(images),
+        "Grad-CAM": lambda: grad_cam(inputs, classifier),
+        "integrated gradients, 50 steps": lambda: integrated(inputs, classifier),
+        f"RISE, {masks} masks": lambda: rise(inputs, classifier),
+    }
+    for name, function in functions.items():
+        # Captum's methods need gradients; what needs none is used without.
+        functions[name] = torch.no_grad()(function) if "gradients" not in name else function
+    times = interleaved(functions, device, rounds=rounds)
+    ours = times["explanation"]
+    report.tables[f"{size}x{size}, batch {batch}, built-in encoder and classifier"] = [
+        {"": name, "ms an image": milliseconds(t) / batch, "x an explanation": ratio(t, ours)}
+        for name, t in times.items()
+    ]
+    where = f"{size}x{size}, batch {batch}"
+    report.targets += [
+        Target(
+            f"RISE-1000 / explanation, {where}", ratio(times[f"RISE, {masks} masks"], ours), 300
+        ),
+        Target(
+            f"IG-50 / explanation, {where}",
+            ratio(times["integrated gradients, 50 steps"], ours),
+            20,
         ),
     ]
-    for name, encoder, size, batch in cases:
-        explainer = Explainer(fold_batch_norm(encoder), prior=partial(KroneckerNormal)).eval()
-        explainer.to(memory_format=torch.channels_last)  # as load_explainer does
-        images = torch.rand(batch, 3, size, size)
+
+
+def over_convolutions(report: Report, cases: list[tuple[str, int, int]], rounds: int) -> None:
+    """What an explanation costs beyond the convolutions of its encoder."""
+    rows = []
+    for name, size, batch in cases:
+        encoder = ENCODERS[name]()
+        explainer = explainer_of(encoder, report.device)
+        encoder.to(report.device).eval()
+        images = torch.rand(batch, 3, size, size, device=report.device)
         with torch.inference_mode():
-            alone = median(convolutions(explainer.encoder, images))
-            whole = median(lambda: explainer(images))  # noqa: B023
-            unfolded = median(lambda: encoder.eval()(images))  # noqa: B023
+            times = interleaved(
+                {
+                    "convolutions": convolutions(explainer.encoder, images),
+                    "explanation": partial(explainer, images),
+                    "unfolded": partial(encoder, images),
+                },
+                report.device,
+                rounds=rounds,
+            )
+        alone = times["convolutions"]
         rows.append(
             {
-                "case": name,
-                "convolutions_ms": 1000 * alone,
-                "explanation_ms": 1000 * whole,
-                "ratio": whole / alone,
-                "unfolded_ratio": unfolded / alone,
+                "encoder": f"{name}, {size}x{size}, batch {batch}",
+                "convolutions, ms": milliseconds(alone),
+                "explanation, x convolutions": ratio(times["explanation"], alone),
+                "unfolded encoder, x convolutions": ratio(times["unfolded"], alone),
             }
         )
-        print(
-            f"{name:40s} convolutions {1000 * alone:8.2f} ms, explanation {whole / alone:.2f}x, "
-            f"unfolded encoder {unfolded / alone:.2f}x"
+    report.tables["Beyond the convolutions"] = rows
+
+
+def growth(report: Report, sides: list[int], batch: int, rounds: int) -> None:
+    """Cost of an explanation, its inclusion probability included, over the number of pixels."""
+    explainer = explainer_of(ENCODERS["built-in U-Net"](), report.device)
+
+    def explain(images: Tensor) -> Tensor:
+        return explainer(images).inclusion_probability(0.1)
+
+    with torch.no_grad():
+        times: dict[str, Seconds] = interleaved(
+            {
+                str(side): partial(explain, torch.rand(batch, 3, side, side, device=report.device))
+                for side in sides
+            },
+            report.device,
+            rounds=rounds,
         )
-    json.dump(rows, sys.stdout)
-    print()
+    first, last = str(sides[0]), str(sides[-1])
+    pixels = (sides[-1] / sides[0]) ** 2
+    report.tables["Growth with the number of pixels"] = [
+        {
+            "image": f"{side}x{side}, batch {batch}",
+            "ms": milliseconds(times[str(side)]),
+            "time, x the smallest": ratio(times[str(side)], times[first]),
+            "pixels, x the smallest": (side / sides[0]) ** 2,
+        }
+        for side in sides
+    ]
+    report.targets.append(
+        Target("time / pixels, growth", ratio(times[last], times[first]) / pixels, at_most=1.15)
+    )
+
+
+def main() -> None:
+    """Measure."""
+    options = arguments(__doc__)
+    torch.manual_seed(0)
+    report = Report("explanation", "One explanation", options.device, options.quick)
+    if options.quick:
+        against_methods(report, size=32, batch=1, masks=10, rounds=1)
+        over_convolutions(report, [("built-in U-Net", 32, 1)], rounds=1)
+        growth(report, [16, 32], batch=1, rounds=1)
+    else:
+        against_methods(report, size=48, batch=1, masks=1000, rounds=7)
+        against_methods(report, size=48, batch=8, masks=1000, rounds=3)
+        cases = [("built-in U-Net", 48, 32), ("U-Net", 224, 4), ("paper's, quarter width", 48, 32)]
+        over_convolutions(report, [*cases, ("paper's", 224, 4)], rounds=7)
+        growth(report, [112, 224, 448], batch=4, rounds=7)
+    report.save(options.output)
 
 
 if __name__ == "__main__":

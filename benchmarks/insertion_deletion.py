@@ -1,30 +1,47 @@
-"""Seconds for insertion and deletion curves: python benchmarks/insertion_deletion.py [images].
+"""Insertion and deletion curves, at 48x48 in 48 steps, with the built-in classifier.
 
-The built-in classifier's architecture with random weights, 48x48, 48 steps, both curves.
+python benchmarks/insertion_deletion.py [--quick]
 """
 
-import json
-import sys
-import time
-
 import torch
+from timing import Report, arguments, interleaved, milliseconds, ratio
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.metrics.insertion_deletion import insertion_deletion
 from saliency_vae.perturbations import Blur
 
+STEPS = 48
+
 
 def main() -> None:
-    """Print one line of JSON."""
-    images = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    classifier = FrozenClassifier(DigitNet(), name="digits")
-    pictures = torch.rand(images, 3, 48, 48)
-    saliency = torch.rand(images, 48, 48)
-    start = time.perf_counter()
-    insertion_deletion(classifier, pictures, saliency, Blur(8.0)(pictures), step=48)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"images": images, "seconds": seconds, "threads": torch.get_num_threads()}))
+    """Measure."""
+    options = arguments(__doc__)
+    images, rounds = (2, 1) if options.quick else (200, 5)
+    device = options.device
+    torch.manual_seed(0)
+    classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
+    pictures = torch.rand(images, 3, 48, 48, device=device)
+    saliency = torch.rand(images, 48, 48, device=device)
+    baseline = Blur(8.0)(pictures)
+
+    def curves() -> None:
+        insertion_deletion(classifier, pictures, saliency, baseline, step=STEPS)
+
+    @torch.no_grad()
+    def classify() -> None:
+        for _ in range(2 * STEPS):
+            classifier(pictures)
+
+    name = f"classifier alone, {2 * STEPS} passes"
+    times = interleaved({"both curves": curves, name: classify}, device, rounds=rounds)
+    report = Report("insertion_deletion", "Insertion and deletion", device, options.quick)
+    report.tables[f"{images} images"] = [
+        {"": name, "ms an image": milliseconds(t) / images, "x the classifier": ratio(t, floor)}
+        for floor in [times[name]]
+        for name, t in times.items()
+    ]
+    report.save(options.output)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,17 @@ class ExportConfig:
 
 
 @dataclass
+class ShardConfig:
+    """Top level of ``conf/shard.yaml``, where each key is explained."""
+
+    root: str = MISSING
+    output: str = MISSING
+    shard_megabytes: int = 64
+    num_workers: int = 4
+    seed: int = 0
+
+
+@dataclass
 class EvaluateConfig:
     """Top level of ``conf/evaluate.yaml``, where each key is explained."""
 
@@ -147,6 +158,7 @@ def register_schemas() -> None:
     ConfigStore.instance().store(name="explain_schema", node=ExplainConfig)
     ConfigStore.instance().store(name="evaluate_schema", node=EvaluateConfig)
     ConfigStore.instance().store(name="export_schema", node=ExportConfig)
+    ConfigStore.instance().store(name="shard_schema", node=ShardConfig)
 
 
 def resolve(config: DictConfig) -> Node:

@@ -106,6 +106,9 @@ def compare(config: Node, run: Path) -> None:
         add_randomised(results, images, explainer, randomised)
         referenced = images.first(config["reference_images"])
         add_uncertainty(results, images, referenced, explainer, classifier, methods, runs)
+        corrupted = images.first(config["corruption_images"])
+        if len(corrupted):
+            add_corruption(results, corrupted, explainer, classifier)
     shown = images.first(config["gallery"])
     drawn = publish(results, maps, shown, run)
     if config["wandb"]:
@@ -210,9 +213,6 @@ def add_uncertainty(
     failed = results.values["agreement_5"][OURS] == 0
     uncertainties = gather_images(images, explainer, classifier, vargrad)
     add_images(results, uncertainties, failed, results.values["insertion"][OURS])
-    corrupted = images.first(config["corruption_images"])
-    if len(corrupted):
-        add_corruption(results, corrupted, explainer, classifier)
 
 
 if __name__ == "__main__":

@@ -2,28 +2,39 @@
 
 Entropic optimal transport of n scores onto {0, 1} (SOFT top-k, Xie et al. 2020) has the solution
 ``m = sigmoid((s - t) / temperature)`` with the one scalar ``t`` for which ``sum(m) = k``. So no
-Sinkhorn iteration is needed: ``t`` is found by bisection and differentiated implicitly.
+Sinkhorn iteration is needed: ``t`` is found by bracketing and differentiated implicitly.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_HALVINGS = 40  # of the bracket: below float32's resolution of the threshold
+_ROUNDS = 60  # each halves the bracket at least: beyond the resolution of float64
 
 
+class Distribution(Protocol):
+    """Distribution function of a noise symmetric about 0, elementwise, into ``out``."""
+
+    def __call__(self, z: Tensor, /, *, out: Tensor) -> Tensor:
+        """Probability below each entry of z."""
+
+
+@torch.no_grad()
 def threshold(
     location: Tensor,
     scale: Tensor | float,
     k: Tensor | float,
     *,
-    cdf: Callable[[Tensor], Tensor],
+    cdf: Distribution,
     quantile: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Find t such that k of the n noisy scores ``location + scale * noise`` exceed t on average.
+
+    Ridders' method: each round halves the bracket at least, and mostly does far better, for the
+    tails of the sum are exponential. An error in the sum bounds the error of every probability.
 
     Args:
         location: Scores, (..., n).
@@ -33,27 +44,46 @@ def threshold(
         quantile: Its inverse.
 
     Returns:
-        Threshold t, (..., 1), at which ``cdf((location - t) / scale).sum(-1) = k``.
+        Threshold t, (..., 1), at which ``cdf((location - t) / scale).sum(-1) = k``; no gradient.
     """
     n = location.shape[-1]
     k = torch.as_tensor(k, dtype=location.dtype, device=location.device).expand(location.shape[:-1])
     k = k.unsqueeze(-1)
+    tolerance = 4 * torch.finfo(location.dtype).eps * k
+    z = torch.empty_like(location)  # one buffer: allocating anew would take half of the time
+
+    def excess(t: Tensor) -> Tensor:
+        torch.sub(location, t, out=z).div_(scale)
+        return cdf(z, out=z).sum(-1, keepdim=True) - k
+
     # At t = location - scale * quantile(k / n) an entry contributes k / n exactly: the extremes of
     # that over the row bracket the solution.
     contribution = location - scale * quantile(k / n)
     low, high = contribution.amin(-1, keepdim=True), contribution.amax(-1, keepdim=True)
-    for _ in range(_HALVINGS):
+    too_many, too_few = excess(low), excess(high)
+    t = low
+    for _ in range(_ROUNDS):
         middle = (low + high) / 2
-        too_many = cdf((location - middle) / scale).sum(-1, keepdim=True) > k
-        low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
-    return (low + high) / 2
+        at_middle = excess(middle)
+        bend = (at_middle.square() - too_many * too_few).sqrt()
+        t = middle + (middle - low) * at_middle / bend
+        t = torch.where((t >= low) & (t <= high), t, middle)  # where bend is 0, or low infinite
+        at_t = excess(t)
+        if ((at_t.abs() <= tolerance) | (middle <= low) | (middle >= high)).all():
+            break
+        for point, value in ((middle, at_middle), (t, at_t)):
+            raises = (value > 0) & (point > low)
+            lowers = (value <= 0) & (point < high)
+            low, too_many = torch.where(raises, point, low), torch.where(raises, value, too_many)
+            high, too_few = torch.where(lowers, point, high), torch.where(lowers, value, too_few)
+    return t
 
 
 class _SoftTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: Tensor | float, temperature: float) -> Tensor:
         t = threshold(scores, temperature, k, cdf=torch.sigmoid, quantile=torch.logit)
-        mask = torch.sigmoid((scores - t) / temperature)
+        mask = torch.sub(scores, t).div_(temperature).sigmoid_()
         ctx.save_for_backward(mask)
         ctx.temperature = temperature
         return mask
@@ -62,10 +92,10 @@ class _SoftTopK(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
-        weight = mask * (1 - mask)
+        weight = torch.addcmul(mask, mask, mask, value=-1)  # m (1 - m)
         total = weight.sum(-1, keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
-        shift = (weight * grad).sum(-1, keepdim=True) / total  # dt/ds: the threshold follows
-        return weight * (grad - shift) / ctx.temperature, None, None
+        shift = torch.linalg.vecdot(weight, grad).unsqueeze(-1) / total  # the threshold follows
+        return torch.sub(grad, shift).mul_(weight).div_(ctx.temperature), None, None
 
 
 def soft_topk(scores: Tensor, k: Tensor | float, *, temperature: float) -> Tensor:

@@ -31,9 +31,11 @@ OPTIONS = [
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
 # What an option cannot do without, or must not do in a test. {tmp} is the test's directory.
+STREAMING = "imagenet_streaming"
 OVERRIDES: dict[tuple[str, str], list[str]] = {
     ("data", "imagenet"): ["data.root={tmp}"],
     ("data", "image_folder"): ["data.root={tmp}"],
+    ("data", STREAMING): ["data.root={tmp}"],
     ("classifier", "torchvision"): ["classifier.name=resnet18", "classifier.weights=null"],
     ("classifier", "timm"): ["classifier.name=test_resnet", "classifier.pretrained=false"],
     ("classifier", "custom"): [
@@ -128,8 +130,9 @@ def test_every_group_is_known_here() -> None:
 def test_every_option_builds_what_its_group_promises(
     group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if (group, option) == ("classifier", "timm"):
-        pytest.importorskip("timm")
+    for needs, module in ((("classifier", "timm"), "timm"), (("data", STREAMING), "litdata")):
+        if (group, option) == needs:
+            pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,5 +1,6 @@
 """Data modules: which images, in which order, in which form."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
+from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
 from saliency_vae.data.images import ImageFiles
 from saliency_vae.preprocessing import Preprocessing
 from tests.conftest import make_trainer
@@ -82,6 +84,12 @@ def test_imagenet_without_root_says_what_to_do() -> None:
         ImageNetData(None)
     assert "IMAGENET_ROOT" in str(error.value)
     assert "experiment=cluttered_digits" in str(error.value)
+
+
+def test_shards_without_litdata_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litdata", None)
+    with pytest.raises(ValueError, match=r"saliency-vae\[streaming\]"):
+        ImageNetStreamingData("/shards")
 
 
 @pytest.mark.parametrize("missing", ["train", "val"])

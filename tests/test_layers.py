@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("loggers", "resume", "sweep", "configuration", "device"),
     ("explained_classifier", "explanations", "training_settings"),
     ("command",),
-    ("train", "explain", "export", "evaluate"),
+    ("train", "explain", "export", "evaluate", "shard"),
 )
 ALONE = LAYERS[12]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names

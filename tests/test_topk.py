@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saliency_vae.topk import SoftTopK, active_fraction, hard_topk, kept, soft_topk
+from saliency_vae.topk import SoftTopK, active_fraction, hard_topk, kept, soft_topk, threshold
 from tests import reference
 
 few = settings(deadline=None, max_examples=20, derandomize=True)
@@ -103,6 +103,49 @@ def test_float32_at_image_size(fraction: float, temperature: float) -> None:
     )
     exact = soft_topk(scores.double(), fraction * n, temperature=temperature)
     torch.testing.assert_close(mask.double(), exact, rtol=0, atol=1e-4)
+
+
+def awkward_scores(kind: str) -> Tensor:
+    scores = random_scores(3, 5000)
+    if kind == "an outlier":
+        scores[:, 0] = 1e6
+    elif kind == "two groups":
+        scores = 0.1 * scores
+        scores[:, :1000] += 5
+    elif kind == "heavy tails":
+        scores = scores**5
+    elif kind == "few values":
+        scores = scores.round()
+    return scores
+
+
+@pytest.mark.parametrize("share", [0.0004, 0.1, 0.2, 0.95])
+@pytest.mark.parametrize("temperature", [1e-4, 0.03, 10.0])
+@pytest.mark.parametrize("kind", ["an outlier", "two groups", "heavy tails", "few values"])
+def test_awkward_scores(kind: str, temperature: float, share: float) -> None:
+    scores = awkward_scores(kind)
+    k = share * scores.shape[-1]
+    exact = soft_topk(scores, k, temperature=temperature)
+    # The threshold is a number of float64 too: a step of it moves the sum by as much as this.
+    step = float((scores.abs().amax() * 1e-15 / temperature).clamp_max(1)) * scores.shape[-1]
+    torch.testing.assert_close(
+        exact.sum(-1), torch.full((3,), k, dtype=torch.float64), rtol=1e-10, atol=step
+    )
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.3])
+def test_a_map_takes_few_evaluations(fraction: float) -> None:
+    evaluations = 0
+
+    def counted(z: Tensor, /, *, out: Tensor) -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        return torch.sigmoid(z, out=out)
+
+    n = 224 * 224
+    scores = random_scores(4, n, dtype=torch.float32)
+    threshold(scores, 0.03, fraction * n, cdf=counted, quantile=torch.logit)
+    assert evaluations <= 18  # halving the bracket takes about 30
 
 
 @few

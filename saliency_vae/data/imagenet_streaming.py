@@ -1,0 +1,112 @@
+"""ImageNet, or any tree of its form, from shards on a disk or in an object store."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
+from torch.utils.data import DataLoader
+
+from saliency_vae.data.datamodule import (
+    Batch,
+    SaliencyDataModule,
+    collate,
+    per_device_batch_size,
+)
+from saliency_vae.data.shards import open_split, require_litdata
+
+
+class ImageNetStreamingData(SaliencyDataModule):
+    """Training and validation images from the shards that ``saliency_vae.shard`` makes.
+
+    Each rank and each of its loader processes reads shards of its own. The order is a function of
+    seed, epoch, devices, workers and batch size.
+
+    Args:
+        root: Directory or URL that holds ``train`` and ``val``.
+        cache_dir: Where shards from a URL are kept; None for litdata's own place.
+        batch_size: Images a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Of the shuffling.
+
+    Raises:
+        ValueError: If root is not given or litdata not installed.
+    """
+
+    def __init__(
+        self,
+        root: str | None,
+        cache_dir: str | None = None,
+        batch_size: int = 128,
+        num_workers: int = 8,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if root is None:
+            raise ValueError(
+                "Expected data.root=DIR or URL to name the shards of a data set. Found nothing. "
+                "python -m saliency_vae.shard root=DIR output=DIR makes them."
+            )
+        require_litdata()
+        self.root = root.rstrip("/")
+        self.cache_dir = cache_dir
+
+    def setup(self, stage: str) -> None:
+        """Open the splits that the stage needs."""
+        if stage == "fit":
+            self.train_set = self._open("train", shuffle=True)
+        self.val_set = self._open("val", shuffle=False)
+
+    def _open(self, split: str, *, shuffle: bool) -> Any:
+        return open_split(
+            f"{self.root}/{split}",
+            self.preprocessing,
+            shuffle=shuffle,
+            seed=self.seed,
+            cache_dir=None if self.cache_dir is None else f"{self.cache_dir}/{split}",
+        )
+
+    def train_dataloader(self) -> TRAIN_DATALOADERS:
+        """Shuffled by (seed, epoch); what would be an incomplete batch somewhere is dropped."""
+        return self._stream(self.train_set, shuffle=True)
+
+    def val_dataloader(self) -> EVAL_DATALOADERS:
+        """Every validation image once."""
+        return self._stream(self.val_set, shuffle=False)
+
+    def _stream(self, dataset: Any, *, shuffle: bool) -> DataLoader[Batch]:
+        trainer = self.trainer
+        assert trainer is not None
+        # Lightning fears that workers repeat one another: litdata gives each its own shards.
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+        loader: DataLoader[Batch] = _epoch_loader(
+            dataset,
+            lambda: trainer.current_epoch if shuffle else 0,
+            batch_size=per_device_batch_size(
+                self.batch_size,
+                devices=trainer.world_size,
+                accumulate=trainer.accumulate_grad_batches,
+            ),
+            collate_fn=collate,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=trainer.strategy.root_device.type == "cuda",
+            drop_last=shuffle,
+        )
+        return loader
+
+
+def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> Any:
+    """Make litdata's loader, whose order follows the trainer's epoch rather than its own count.
+
+    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there.
+    """
+    from litdata import StreamingDataLoader
+
+    class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]
+        def __iter__(self) -> Iterator[Batch]:
+            if not self.restore:
+                self.current_epoch = epoch()  # litdata adds one: its first epoch is 1
+            yield from super().__iter__()
+
+    return EpochLoader(dataset, **arguments)

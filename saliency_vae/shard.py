@@ -1,0 +1,65 @@
+"""Pack a tree of images in shards, for data=imagenet_streaming.
+
+python -m saliency_vae.shard root=/data/imagenet output=/data/imagenet_shards
+"""
+
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from saliency_vae.command import command
+from saliency_vae.configuration import Node
+from saliency_vae.data.images import list_images
+from saliency_vae.data.shards import INDEX, require_litdata, write_split
+
+SPLITS = ("train", "val")
+
+
+@command("shard", paths=("root", "output"))
+def shard(config: Node, run: Path) -> None:
+    """Write the shards of both splits, and say what was written.
+
+    Raises:
+        ValueError: If a setting is wrong, before anything is written.
+        SystemExit: With status 1, if some files were no images; all others are written.
+    """
+    require_litdata()
+    root, output = Path(config["root"]), Path(config["output"])
+    for name, least in (("shard_megabytes", 1), ("num_workers", 0)):
+        if config[name] < least:
+            raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
+    for split in SPLITS:
+        if not (root / split).is_dir():
+            raise ValueError(
+                f"Expected root={root} to hold the directories train and val. "
+                f"Not found: {root / split}."
+            )
+        if (output / split).exists() and any((output / split).iterdir()):
+            raise ValueError(
+                f"Expected output={output} without shards. Found files in {output / split}."
+            )
+    paths = {split: list_images(root / split) for split in SPLITS}
+    broken: list[Path] = []
+    for split in SPLITS:
+        total = len(paths[split])
+        left_out = write_split(
+            paths[split],
+            output / split,
+            shard_bytes=config["shard_megabytes"] * 10**6,
+            num_workers=config["num_workers"],
+            seed=config["seed"],
+            progress=partial(tqdm, desc=split, total=total, unit="image"),
+        )
+        shards = len(list((output / split).iterdir())) - 1  # and the index
+        print(f"{output / split}: {total - len(left_out)} images in {shards} shards and {INDEX}")
+        broken += left_out
+    for path in broken:
+        print(f"left out, not an image: {path}")
+    if broken:
+        raise SystemExit(1)
+    print(f"To train: python -m saliency_vae.train data=imagenet_streaming data.root={output}")
+
+
+if __name__ == "__main__":
+    shard()

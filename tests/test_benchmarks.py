@@ -1,0 +1,97 @@
+"""Each benchmark runs and reports, at small sizes; what it measures is judged by nobody here."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ALONE = {"timing", "collect"}  # not subjects
+SUBJECTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in ALONE)
+
+
+@pytest.fixture(autouse=True)
+def as_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the scripts' directory first on the path, as python does, and forget it afterwards."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for name in (*SUBJECTS, *ALONE):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def timing() -> Any:
+    return runpy.run_path(str(BENCHMARKS / "timing.py"))
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Captum, Lightning and litdata
+def test_runs(subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [f"{subject}.py", "--quick", "--device", "cpu", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(BENCHMARKS / f"{subject}.py"), run_name="__main__")
+    written = json.loads((tmp_path / f"{subject}.json").read_text())
+    assert written["quick"]
+    assert {"device", "threads", "torch", "load"} <= written["machine"].keys()
+    assert all(rows for rows in written["tables"].values())
+    assert written["tables"]
+    numbers = [
+        value
+        for rows in written["tables"].values()
+        for row in rows
+        for value in row.values()
+        if isinstance(value, float)
+    ]
+    assert min(numbers) >= 0
+    assert max(numbers) < float("inf")
+
+
+def test_make_bench_runs_every_subject() -> None:
+    makefile = (BENCHMARKS.parent / "Makefile").read_text()
+    (line,) = (line for line in makefile.splitlines() if line.startswith("\tfor subject in"))
+    listed = line.removeprefix("\tfor subject in").partition(";")[0].split()
+    assert sorted(listed) == SUBJECTS
+    order = runpy.run_path(str(BENCHMARKS / "collect.py"))["ORDER"]
+    assert list(order) == listed
+
+
+def test_a_ratio_is_taken_within_each_round() -> None:
+    ratio = timing()["ratio"]
+    # The machine is ten times slower in the second round, for both.
+    assert ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == 2
+    assert ratio([2.0, 20.0, 30.0], [1.0, 10.0, 1.0]) == 2
+
+
+def test_a_target_is_met_at_its_limit() -> None:
+    target = timing()["Target"]
+    assert target("speed", 20.0, at_least=20).met
+    assert not target("speed", 19.9, at_least=20).met
+    assert target("cost", 1.5, at_most=1.5).met
+    assert not target("cost", 1.51, at_most=1.5).met
+    assert (target("", 1.0, at_least=20).goal, target("", 1.0, at_most=4).goal) == (">= 20", "<= 4")
+
+
+def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
+    collect = runpy.run_path(str(BENCHMARKS / "collect.py"))
+    main, names = collect["main"], collect["main"].__globals__
+    names["PAGE"], names["RESULTS"] = tmp_path / "RESULTS.md", tmp_path
+    machine = {"device": "CPU", "threads": 1, "cores": 2, "torch": "2", "python": "3", "load": 0.0}
+    result = {
+        "subject": "topk",
+        "title": "Soft top-k",
+        "quick": False,
+        "machine": machine,
+        "tables": {"Heading": [{"": "ours", "ms": 1.25}]},
+        "targets": [
+            {"what": "speed", "measured": 3.0, "at_least": None, "at_most": 4, "met": True}
+        ],
+    }
+    (tmp_path / "topk.json").write_text(json.dumps(result))
+    (tmp_path / "RESULTS.md").write_text(f"# By hand\n\n{collect['MARK']}\n\nold\n")
+    main()
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert page.startswith("# By hand")
+    assert "old" not in page
+    assert "| ours | 1.25 |" in page
+    assert "| speed  | <= 4 | 3        | yes |" in page
