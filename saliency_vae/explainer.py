@@ -6,6 +6,7 @@ On disk it is a directory of ``model.safetensors`` and ``config.json``: loading 
 import json
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -14,9 +15,11 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from hydra.utils import instantiate
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from saliency_vae.atomic_file import whole_file
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
@@ -179,21 +182,27 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 def save_explainer(explainer: Explainer, directory: Path) -> None:
     """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
 
+    At no moment is there a mixture: all files are written beside their places first, an earlier
+    ``config.json``, without which nothing is loaded, goes before they are moved, and the new one
+    comes last.
+
     Args:
         explainer: To save, with its ``config`` and ``figure``.
         directory: Made if needed.
+
+    Raises:
+        OSError: If it cannot be written; an earlier explainer is untouched.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     state = fold_batch_norm(explainer.encoder).state_dict()
-    save_file(
-        {name: value.contiguous() for name, value in state.items()},
-        directory / "model.safetensors",
-    )
     text = json.dumps({**explainer.config, "format": FORMAT}, indent=2)
-    (directory / "config.json").write_text(text + "\n")
-    figure = directory / FIGURE
-    if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
-        shutil.copyfile(explainer.figure, figure)
+    config, figure = directory / "config.json", directory / FIGURE
+    with ExitStack() as files:  # moves them in reverse order
+        files.enter_context(whole_file(config)).write_text(text + "\n")
+        model = files.enter_context(whole_file(directory / "model.safetensors"))
+        model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
+        if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
+            shutil.copyfile(explainer.figure, files.enter_context(whole_file(figure)))
+        files.callback(config.unlink, missing_ok=True)
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:

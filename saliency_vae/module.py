@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from saliency_vae.classifier_probe import probe
 from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
@@ -64,6 +65,7 @@ class VariationalSaliency(LightningModule):
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         self._total_steps = 1
+        self._probed = False
         if channels_last:
             explainer.to(memory_format=torch.channels_last)
             classifier.to(memory_format=torch.channels_last)
@@ -85,12 +87,15 @@ class VariationalSaliency(LightningModule):
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        if not self._probed:  # at the first batch of all, whatever kind it is
+            probe(self.classifier, images)
+            self._probed = True
         posterior = self.explainer(images)
         prior = self.explainer.prior(images)
         return posterior, self.objective(images, posterior, prior, self.classifier)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Evaluate the loss of a training batch."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate the loss of a training batch: its mean, and that of each image."""
         self._seed("train", self.current_epoch, batch_idx)
         self.objective.topk.anneal(self.global_step / (ANNEALED * self._total_steps))
         posterior, evaluation = self.evaluate(batch["image"])
@@ -98,17 +103,19 @@ class VariationalSaliency(LightningModule):
         if (self.global_step + 1) % self.log_every_n_steps == 0:
             self.log_dict(self.measure("train", batch, posterior, evaluation))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
-        return loss
+        return {"loss": loss, "losses": evaluation.loss.detach()}
 
     def on_validation_start(self) -> None:
         """Measure at the final temperature, the same in every epoch."""
         self.objective.topk.anneal(1.0)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a validation batch, with the same noise every epoch."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a validation batch, with the same noise every epoch; return its losses."""
         self._seed("val", batch_idx)
-        measured = self.measure("val", batch, *self.evaluate(batch["image"]))
+        posterior, evaluation = self.evaluate(batch["image"])
+        measured = self.measure("val", batch, posterior, evaluation)
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
+        return evaluation.loss
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""

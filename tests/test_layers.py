@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "saliency_vae"
 # From the bottom up. "name.*" is the package and all of its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
-    ("losses", "preprocessing", "perturbations", "encoders"),
+    ("losses", "preprocessing", "perturbations", "encoders", "atomic_file"),
     ("classifiers",),
+    ("classifier_probe",),
     ("data.*",),
     ("objective",),
     ("refinement", "model_card"),
@@ -22,13 +23,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("held_out", "results", "findings", "provenance"),
     ("contenders", "evaluation", "sanity_checks", "uncertainty_evaluation", "robustness"),
     ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
-    ("digit_classifier", "module", "figures", "callbacks"),
-    ("loggers", "resume", "sweep", "configuration", "device"),
+    ("digit_classifier", "module", "figures", "callbacks", "checkpoints", "non_finite"),
+    ("loggers", "resume", "sweep", "configuration", "device", "run_directory", "out_of_memory"),
     ("explained_classifier", "explanations"),
     ("command",),
     ("train", "explain", "export", "evaluate"),
 )
-ALONE = LAYERS[12]  # these may not import one another either
+ALONE = LAYERS[13]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 

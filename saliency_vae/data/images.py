@@ -7,6 +7,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -108,4 +109,9 @@ class ImageFiles(Dataset[Batch]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Batch:
-        return {"image": self.preprocess(load_rgb(self.paths[index]))}
+        image = self.preprocess(load_rgb(self.paths[index]))
+        return {"image": image, "index": torch.tensor(index)}
+
+    def name(self, index: int) -> str:
+        """Name an image by its file."""
+        return str(self.paths[index])

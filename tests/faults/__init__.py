@@ -1,0 +1,1 @@
+"""Faults that are really made, and what is promised then."""
