@@ -124,7 +124,10 @@ def one_line(error: Exception) -> str:
 
 def _unusable(error: OSError) -> str:
     what = "Free some space" if error.errno in _FULL else "Name another place"
-    return f"Expected to be able to use {error.filename}. Found: {error.strerror}. {what}."
+    return (
+        f"Expected to be able to use {error.filename}. Found: {error.strerror}. {what}, "
+        "for a run with hydra.run.dir=DIR."
+    )
 
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
