@@ -2,7 +2,10 @@
 
 import io
 import math
+import signal
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -60,6 +63,7 @@ class RunCheckpoints(Checkpoint):
         self.every_n_steps = every_n_steps
         self.lowest_loss = math.inf
         self.saved_step = 0
+        self._sigterm = self._stops = False
 
     def state_dict(self) -> dict[str, Any]:
         """Remember the best so far."""
@@ -73,8 +77,21 @@ class RunCheckpoints(Checkpoint):
         """Have all checkpoints written whole."""
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note SIGTERM in place of Lightning's handler, which communicates, and hangs in DDP."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note_sigterm)  # Lightning restores what was before
+
+    def _note_sigterm(self, number: int, frame: FrameType | None) -> None:
+        self._sigterm = True
+
+    def _is_stopped(self, trainer: Trainer) -> bool:
+        """Whether any process of the run has received SIGTERM; all must ask."""
+        return trainer.strategy.reduce_boolean_decision(self._sigterm, all=False)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from the step that the run starts at."""
+        self.on_sanity_check_start(trainer, pl_module)  # which a resumed run leaves out
         self.saved_step = trainer.global_step
 
     def on_train_batch_end(
@@ -83,19 +100,31 @@ class RunCheckpoints(Checkpoint):
         """Save if a step was made and it is time to."""
         fit = trainer.fit_loop
         validates_now = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)  # type: ignore[arg-type]
-        if self._has_news(trainer) and not validates_now:
-            next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches
-            validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
-            if validates_next or trainer.global_step - self.saved_step >= self.every_n_steps:
-                self._save(trainer, self.last)
+        if validates_now or not self._has_news(trainer):
+            return
+        next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches
+        validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
+        is_due = trainer.global_step - self.saved_step >= self.every_n_steps
+        self._stops = self._is_stopped(trainer)
+        if validates_next or is_due or self._stops:
+            self._save(trainer, self.last)
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Stop behind a step that was saved at SIGTERM: only now it is logged, too.
+
+        Raises:
+            SIGTERMException: If SIGTERM was received.
+        """
+        if self._stops:
+            raise SIGTERMException
 
     def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Break off a validation at SIGTERM.
+        """Break off a validation at SIGTERM: half of one cannot be gone on with.
 
         Raises:
             SIGTERMException: If it was received.
         """
-        if trainer.received_sigterm:
+        if self._is_stopped(trainer):
             raise SIGTERMException
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,20 +139,19 @@ class RunCheckpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, after the validation."""
+        """Save, after the validation.
+
+        Raises:
+            SIGTERMException: If SIGTERM was received.
+        """
         if trainer.max_steps == -1:  # else Lightning, resumed here, would count the epoch twice
             self._save(trainer, self.last)
+        if self._is_stopped(trainer):
+            raise SIGTERMException
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of a run of ``max_steps``."""
         if trainer.global_step != self.saved_step:
-            self._save(trainer, self.last)
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Save at SIGTERM, after a step: half a validation cannot be gone on with."""
-        if isinstance(exception, SIGTERMException) and trainer.training and self._has_news(trainer):
             self._save(trainer, self.last)
 
     def _has_news(self, trainer: Trainer) -> bool:

@@ -88,7 +88,8 @@ def train(config: Node, run: Path) -> float:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     except SIGTERMException:
-        print(f"Stopped by SIGTERM at step {trainer.global_step}. {how_to_resume(run)}")
+        if trainer.is_global_zero:
+            print(f"Stopped by SIGTERM at step {trainer.global_step}. {how_to_resume(run)}")
         raise SystemExit(128 + SIGTERM) from None
     run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
     return finish(trainer, module, data, config, run)["val/loss"]

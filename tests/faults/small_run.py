@@ -216,11 +216,13 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], output: Path)
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """Everything that a run leaves behind: weights, optimizer, schedule, progress, best, curves."""
-    kept: dict[str, Any] = {
-        path.name: torch.load(path, weights_only=True) for path in sorted(run.glob("*.ckpt"))
-    }
-    return kept | {"metrics.csv": (run / "metrics.csv").read_text()}
+    """All state that a run leaves behind: weights, optimizer, schedule, progress, best."""
+    return {path.name: torch.load(path, weights_only=True) for path in sorted(run.glob("*.ckpt"))}
+
+
+def curves(run: Path) -> list[str]:
+    """What a run has logged, one line for each row."""
+    return (run / "metrics.csv").read_text().splitlines()
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:

@@ -17,6 +17,7 @@ from tests.faults.full_disk import Fill, fill_and_run, free, small_disk
 from tests.faults.small_run import (
     Settings,
     contents,
+    curves,
     differences,
     finish,
     fit,
@@ -53,6 +54,7 @@ def test_a_disk_that_gets_full_stops_the_run_and_harms_nothing(disk: Path, tmp_p
     free(disk)
     assert run_alone(fit, run, whole.settings, output=log) == 0, log.read_text()
     assert differences(whole.contents, contents(run)) == []
+    assert curves(run) == whole.curves
 
 
 def test_a_full_disk_leaves_the_explainer_that_was_there(disk: Path, tmp_path: Path) -> None:
