@@ -221,8 +221,9 @@ def contents(run: Path) -> dict[str, Any]:
 
 
 def curves(run: Path) -> list[str]:
-    """What a run has logged, one line for each row."""
-    return (run / "metrics.csv").read_text().splitlines()
+    """What a run has logged, one line for each row, below the names of the columns."""
+    path = run / "metrics.csv"
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:

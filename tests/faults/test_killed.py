@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ class Whole:
         step = 0
         if last(run).exists():
             step = torch.load(last(run), weights_only=True)["global_step"]
+        logged = [int(row.split(",")[0]) + 1 for row in curves(run)[1:]]
+        assert max(logged, default=0) - step <= self.settings.every_n_steps  # steps lost
         assert run_alone(fit, run, self.settings, output=output) == 0, output.read_text()
         assert differences(self.contents, contents(run)) == [], f"killed at call {call}"
         lost = [row for row in self.curves if row not in curves(run)]
@@ -121,7 +124,14 @@ def test_sigterm_saves_and_exits(stage: str, step: int, saved: int, tmp_path: Pa
     assert curves(run) == whole.curves
 
 
-def test_the_command_stops_at_sigterm_and_goes_on(tmp_path: Path) -> None:
+def wait_for(path: Path, process: BaseProcess) -> None:
+    """Wait until a process has written a file."""
+    while not path.exists():
+        assert process.is_alive(), f"ended without {path}"
+        time.sleep(0.005)
+
+
+def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) -> None:
     settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
     settings += ["data.train_size=640", "trainer.max_epochs=1", "checkpoint_every_n_steps=2"]
     whole, run, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
@@ -130,9 +140,7 @@ def test_the_command_stops_at_sigterm_and_goes_on(tmp_path: Path) -> None:
 
     output = tmp_path / "stopped.log"
     process = start(run_train, tmp_path, *settings, f"hydra.run.dir={run}", output=output)
-    while not (run / "checkpoints/last.ckpt").exists():
-        assert process.is_alive(), output.read_text()
-        time.sleep(0.01)
+    wait_for(run / "checkpoints/last.ckpt", process)
     process.terminate()
     assert finish(process) == 128 + signal.SIGTERM, output.read_text()
     said = output.read_text()
@@ -142,6 +150,10 @@ def test_the_command_stops_at_sigterm_and_goes_on(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert not (run / "explainer").exists()
 
+    process = start(run_train, tmp_path, *resume, output=log)
+    wait_for(run / "explanations.png", process)  # the training is over, the explainer not saved
+    process.kill()
+    assert finish(process) == -signal.SIGKILL, log.read_text()
     assert run_alone(run_train, tmp_path, *resume, output=log) == 0, log.read_text()
     ours, theirs = (path / "explainer/model.safetensors" for path in (run, whole))
     assert ours.read_bytes() == theirs.read_bytes()
