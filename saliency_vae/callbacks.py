@@ -88,6 +88,10 @@ class ImageRate(Callback):
         rate = self._images * module.trainer.world_size / (time.perf_counter() - self._since)
         module.log(name, rate)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock: a run that is resumed within an epoch does not start that epoch."""
+        self._start()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start()

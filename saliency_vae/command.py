@@ -1,6 +1,7 @@
 """What every command does: compose its configuration, run, and turn an error into one line."""
 
 import difflib
+import errno
 import functools
 import os
 import re
@@ -21,11 +22,20 @@ from omegaconf import Container, DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
+from saliency_vae.out_of_memory import advice, is_out_of_memory
 from saliency_vae.panel import printable
 from saliency_vae.sweep import run_job
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_EXPECTED = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError)
+_EXPECTED = (
+    HydraException,
+    OmegaConfBaseException,
+    MisconfigurationException,
+    ValueError,
+    OSError,
+    FloatingPointError,
+)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 Function = Callable[[Node, Path], Any]
@@ -51,7 +61,7 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
             @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
             def compose_and_run(config: DictConfig) -> Any:
                 _set_full_error(asked)  # for the processes that a run starts
-                with _one_line_errors(unless=asked == "1"):
+                with _one_line_errors(name, unless=asked == "1"):
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
                         return run_job(f"saliency_vae.{name}")
                     resolved = resolve(config)
@@ -61,7 +71,7 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
             sys.argv[1:] = [_quoted(argument, paths) for argument in sys.argv[1:]]
             _set_full_error("1")  # else Hydra would print and exit by itself
             try:
-                with _one_line_errors(unless=asked == "1"):
+                with _one_line_errors(name, unless=asked == "1"):
                     check_arguments(sys.argv[1:])
                     compose_and_run()
             finally:
@@ -130,11 +140,15 @@ def check_arguments(arguments: list[str]) -> None:
 
 
 @contextmanager
-def _one_line_errors(*, unless: bool) -> Iterator[None]:
+def _one_line_errors(command: str, *, unless: bool) -> Iterator[None]:
     try:
         yield
-    except _EXPECTED as error:
+    except Exception as error:
         if unless:
+            raise
+        if is_out_of_memory(error):
+            raise SystemExit(f"error: {printable(advice(error, command))}") from None
+        if not isinstance(error, _EXPECTED):
             raise
         raise SystemExit(f"error: {printable(one_line(error))}") from None
 
@@ -157,11 +171,21 @@ def one_line(error: Exception) -> str:
         return f"Expected KEY=VALUE as Hydra writes it. Found {error.override}."
     if cause is not None and str(error).startswith("Error merging override"):
         error = ValueError(f"{error}: {str(cause).partition('full_key:')[0]}")
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return _unusable(error)
     text = str(error).replace("\nTo append to your config use", " To add it use")
     _, of_worker, text_there = text.rpartition(f"\n{type(error).__name__}: ")
     if text.startswith("Caught ") and of_worker:  # a loader's process sends its whole traceback
         text = text_there
     return " ".join(text.split())
+
+
+def _unusable(error: OSError) -> str:
+    what = "Free some space" if error.errno in _FULL else "Name another place"
+    return (
+        f"Expected to be able to use {error.filename}. Found: {error.strerror}. {what}, "
+        "for a run with hydra.run.dir=DIR."
+    )
 
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:

@@ -56,6 +56,7 @@ class TrainConfig:
         compile: Compile encoder and classifier with ``torch.compile``.
         channels_last: Memory format of encoder and classifier.
         seed: Of initial weights, order and noise.
+        checkpoint_every_n_steps: Steps between two checkpoints, at most lost when a run is killed.
         ckpt_path: Checkpoint to continue from: a file, or ``last`` with ``hydra.run.dir``.
     """
 
@@ -78,6 +79,7 @@ class TrainConfig:
     compile: bool = False
     channels_last: bool = False
     seed: int = 0
+    checkpoint_every_n_steps: int = 200
     ckpt_path: str | None = None
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from saliency_vae.atomic_file import write_whole
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.encoders import conv_block
@@ -77,7 +79,8 @@ def cluttered_digits_classifier(
             _train(network, data, epochs)
             test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
             print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
-            save_file(network.state_dict(), path, {"settings": json.dumps(settings)})
+            metadata = {"settings": json.dumps(settings)}
+            write_whole(path, to_bytes(network.state_dict(), metadata))
     network.load_state_dict(load_file(path))
     return FrozenClassifier(
         network,

@@ -6,6 +6,7 @@ On disk it is a directory of ``model.safetensors`` and ``config.json``: loading 
 import json
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -14,9 +15,11 @@ import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from hydra.utils import instantiate
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from saliency_vae.atomic_file import whole_file
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
@@ -232,26 +235,32 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 def save_explainer(explainer: Explainer, directory: Path) -> None:
     """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
 
+    At no moment is there a mixture: all files are written beside their places first, an earlier
+    ``config.json``, without which nothing is loaded, goes before they are moved, and the new one
+    comes last.
+
     Args:
         explainer: To save, with its ``config`` and ``figure``.
         directory: Made if needed.
+
+    Raises:
+        OSError: If it cannot be written; an earlier explainer is untouched.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     state = _networks(explainer).state_dict()
-    save_file(
-        {name: value.contiguous() for name, value in state.items()},
-        directory / "model.safetensors",
-    )
-    config = {**explainer.config, "format": FORMAT}
+    settings = {**explainer.config, "format": FORMAT}
     if explainer.learned_correlation is not None:
         one, *more = explainer.learned_correlation
         fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
-        config["prior"] = {**config["prior"], **fixed}
-    text = json.dumps(config, indent=2)
-    (directory / "config.json").write_text(text + "\n")
-    figure = directory / FIGURE
-    if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
-        shutil.copyfile(explainer.figure, figure)
+        settings["prior"] = {**settings["prior"], **fixed}
+    text = json.dumps(settings, indent=2)
+    config, figure = directory / "config.json", directory / FIGURE
+    with ExitStack() as files:  # moves them in reverse order
+        files.enter_context(whole_file(config)).write_text(text + "\n")
+        model = files.enter_context(whole_file(directory / "model.safetensors"))
+        model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
+        if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
+            shutil.copyfile(explainer.figure, files.enter_context(whole_file(figure)))
+        files.callback(config.unlink, missing_ok=True)
 
 
 def _networks(explainer: Explainer) -> nn.ModuleDict:

@@ -12,6 +12,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from saliency_vae.atomic_file import whole_file, write_whole
+
 
 class MetricsCSV(Logger):
     """One row for each logged step; a resumed run goes on in the same file.
@@ -65,16 +67,14 @@ class MetricsCSV(Logger):
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+            lines = [line for line in file if line.endswith("\n")]  # a full disk may cut the last
+        return list(csv.DictReader(lines))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns or [])
             writer.writeheader()
             writer.writerows(rows)
-        partial.replace(self.path)
 
 
 def wandb_logger(
@@ -90,7 +90,17 @@ def wandb_logger(
         project: W&B project.
         name: Of the W&B run.
         offline: True or False overrides the search for a key.
+
+    Raises:
+        ValueError: If nothing can be written to save_dir.
     """
+    try:
+        run_id = _wandb_id(Path(save_dir) / "wandb" / "run_id")
+    except OSError as error:
+        raise ValueError(
+            f"Expected logger.wandb.save_dir={save_dir} to be a directory that can be written to. "
+            f"Found: {error.strerror}. Name another one, or leave W&B out with logger=csv."
+        ) from None
     mode = os.environ.get("WANDB_MODE")
     if offline is not None:
         mode = "offline" if offline else "online"
@@ -105,14 +115,13 @@ def wandb_logger(
         name=name,
         save_dir=save_dir,
         mode=mode,
-        id=_wandb_id(Path(save_dir) / "wandb" / "run_id"),
+        id=run_id,
         resume="allow" if mode != "offline" else None,
     )
 
 
 def _wandb_id(path: Path) -> str:
     """Name of this run at W&B: a resumed run goes on under the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(secrets.token_hex(4))
+        write_whole(path, secrets.token_hex(4))
     return path.read_text()

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import CatMetric
 
+from saliency_vae.classifier_probe import probe
 from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.data.datamodule import Batch
@@ -73,6 +74,7 @@ class VariationalSaliency(LightningModule):
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         self._total_steps = 1
+        self._probed = False
         if channels_last:
             explainer.to(memory_format=torch.channels_last)
             classifier.to(memory_format=torch.channels_last)
@@ -110,12 +112,15 @@ class VariationalSaliency(LightningModule):
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
+        if not self._probed:  # at the first batch of all, whatever kind it is
+            probe(self.classifier, images)
+            self._probed = True
         prior = self.explainer.prior(images)
         posterior = self.explainer(images, prior)
         return posterior, self.objective(images, posterior, prior, self.classifier)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Evaluate the loss of a training batch."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate the loss of a training batch: its mean, and that of each image."""
         self._seed("train", self.current_epoch, batch_idx)
         self.objective.topk.anneal(self.global_step / (ANNEALED * self._total_steps))
         posterior, evaluation = self.evaluate(batch["image"])
@@ -127,7 +132,7 @@ class VariationalSaliency(LightningModule):
         if network is not None:  # of other parameters: neither disturbs the other
             step = (batch["image"], posterior, evaluation, self.classifier)
             loss = loss + imitation_loss(network, *step).mean()
-        return loss
+        return {"loss": loss, "losses": evaluation.loss.detach()}
 
     def on_validation_start(self) -> None:
         """Measure at the final temperature, the same in every epoch."""
@@ -135,8 +140,8 @@ class VariationalSaliency(LightningModule):
         self.evidence.reset()
         self.agreed.reset()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure a validation batch, with the same noise every epoch."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Measure a validation batch, with the same noise every epoch; return its losses."""
         self._seed("val", batch_idx)
         posterior, evaluation = self.evaluate(batch["image"])
         measured = self.measure("val", batch, posterior, evaluation)
@@ -147,6 +152,7 @@ class VariationalSaliency(LightningModule):
             evidence, agreed = trial(network, *step)
             self.evidence.update(evidence)
             self.agreed.update(agreed.float())
+        return evaluation.loss
 
     def on_validation_epoch_end(self) -> None:
         """Calibrate the confidence on the validation images."""

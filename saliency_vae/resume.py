@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import OmegaConf
+
+LAST = Path("checkpoints/last.ckpt")
 
 
 def with_overrides_of_run(arguments: list[str]) -> list[str]:
     """Put a run's own overrides before those that resume it.
 
     ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; RUN knows it. What is given
-    now wins over what was given then.
+    now wins over what was given then. A run that was killed before its first checkpoint starts
+    anew.
 
     Args:
         arguments: Of the command line.
@@ -22,6 +26,9 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
     if given.get("ckpt_path") != "last" or not earlier.is_file():
         return arguments
     overrides = [str(override) for override in OmegaConf.load(earlier)]
+    if not (earlier.parents[1] / LAST).is_file():
+        rank_zero_info("No checkpoint yet: the run starts anew.")
+        arguments = [a for a in arguments if a != "ckpt_path=last"]
     return [o for o in overrides if o.split("=", 1)[0] not in given] + arguments
 
 
@@ -37,10 +44,15 @@ def checkpoint_path(ckpt_path: str | None, run: Path) -> Path | None:
     """
     if ckpt_path is None:
         return None
-    path = run / "checkpoints/last.ckpt" if ckpt_path == "last" else Path(ckpt_path)
+    path = run / LAST if ckpt_path == "last" else Path(ckpt_path)
     if not path.is_file():
         hint = "hydra.run.dir=DIR names the run to resume." if ckpt_path == "last" else ""
         raise ValueError(
             f"Expected ckpt_path={ckpt_path} to be a checkpoint. Not found: {path}. {hint}"
         )
     return path
+
+
+def how_to_resume(run: Path) -> str:
+    """Say what to type to go on with a run."""
+    return f"To go on: python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"

@@ -8,15 +8,16 @@ python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in 
 """
 
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +30,7 @@ from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
 from saliency_vae.model_card import FIGURE
 from saliency_vae.module import VariationalSaliency
-from saliency_vae.resume import checkpoint_path, with_overrides_of_run
+from saliency_vae.resume import checkpoint_path, how_to_resume, with_overrides_of_run
 
 # What an explainer's config.json takes over from the configuration.
 RECIPE = (
@@ -51,13 +52,12 @@ def train(config: Node, run: Path) -> float:
 
     Raises:
         ValueError: If a setting is wrong, before anything is downloaded or trained.
+        SystemExit: With status 143, at SIGTERM, when it is saved.
     """
     training_settings.check(config)
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
     training_settings.check_checkpoint(ckpt_path)
-    if ckpt_path is not None:  # of course its directory is not empty
-        warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")
     data: SaliencyDataModule = build(config["data"])
     explainer = Explainer.from_config({name: config[name] for name in RECIPE})
     objective = explainer.objective()
@@ -90,7 +90,13 @@ def train(config: Node, run: Path) -> float:
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
 
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except SIGTERMException:
+        if trainer.is_global_zero:
+            print(f"Stopped by SIGTERM at step {trainer.global_step}. {how_to_resume(run)}")
+        raise SystemExit(128 + SIGTERM) from None
+    run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
     return finish(trainer, module, data, config, run)["val/loss"]
 
 

@@ -40,7 +40,7 @@ class Blobs(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        return {"image": self.images[index]}
+        return {"image": self.images[index], "index": torch.tensor(index)}
 
 
 class BlobsData(SaliencyDataModule):

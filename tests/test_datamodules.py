@@ -59,6 +59,9 @@ def test_imagenet_gives_square_uint8_batches(tree: Path) -> None:
     assert [tuple(batch["image"].shape) for batch in batches] == [(4, 3, 16, 16)] * 3
     assert {batch["image"].dtype for batch in batches} == {torch.uint8}
     assert {*batches[0]} == {"image", "index", "skipped"}  # no labels
+    assert isinstance(data.train_set, ImageFiles)
+    for image, index in zip(batches[0]["image"], batches[0]["index"].tolist(), strict=True):
+        assert data.train_set.name(index).endswith(f"{int(image[0, 0, 0]):02}.png")
     assert len(set(numbers(data.train_dataloader()))) == 12  # of 13: the incomplete batch goes
     assert numbers(data.val_dataloader()) == [20, 21, 22, 23, 24]
 
@@ -266,6 +269,7 @@ def test_two_ranks_share_the_images(tree: Path) -> None:
             global_rank=rank,
             accumulate_grad_batches=1,
             strategy=SimpleNamespace(root_device=torch.device("cpu")),
+            fit_loop=make_trainer(tree).fit_loop,
         )
         data.trainer = trainer
         loader = data.train_dataloader()

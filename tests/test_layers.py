@@ -12,8 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "saliency_vae"
 # From the bottom up. "name.*" is the package and all of its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
-    ("losses", "preprocessing", "perturbations", "encoders", "priors", "out_of_memory"),
+    (
+        *("losses", "preprocessing", "perturbations", "encoders", "priors"),
+        *("atomic_file", "out_of_memory"),
+    ),
     ("classifiers", "confidence"),
+    ("classifier_probe",),
     ("data.*",),
     ("objective",),
     ("refinement", "model_card", "imitation"),
@@ -25,13 +29,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("pixel_uncertainty", "image_confidence", "corruption"),
     ),
     ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
-    ("digit_classifier", "module", "figures", "callbacks"),
-    ("loggers", "resume", "sweep", "configuration", "device"),
+    ("digit_classifier", "module", "figures", "callbacks", "checkpoints", "non_finite"),
+    ("loggers", "resume", "sweep", "configuration", "device", "run_directory"),
     ("explained_classifier", "explanations", "training_settings"),
     ("command",),
     ("train", "explain", "export", "evaluate", "shard"),
 )
-ALONE = LAYERS[12]  # these may not import one another either
+ALONE = LAYERS[13]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 

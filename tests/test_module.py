@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from saliency_vae.checkpoints import RunCheckpoints
 from saliency_vae.distributions import CorrelatedNormal
 from saliency_vae.module import VariationalSaliency
 from saliency_vae.objective import Objective
@@ -33,9 +33,7 @@ class StopAfterFirstEpoch(Callback):
 
 
 def checkpoints(run: Path) -> list[Callback]:
-    best = ModelCheckpoint(run, "best", monitor="val/loss", enable_version_counter=False)
-    last = ModelCheckpoint(run, "last", enable_version_counter=False)
-    return [best, last]
+    return [RunCheckpoints(str(run), every_n_steps=100)]
 
 
 def test_gradients_reach_the_encoder_and_never_the_classifier(make_module: MakeModule) -> None:

@@ -14,6 +14,8 @@ def run(tmp_path: Path) -> Path:
         "- experiment=cluttered_digits\n- prior.correlation=0.5\n- +trainer.max_steps=3\n"
         "- encoder.channels=[4,8]\n- ~scheduler\n"
     )
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
     return tmp_path
 
 
@@ -33,6 +35,14 @@ def test_what_is_given_now_wins(run: Path) -> None:
     given = [f"hydra.run.dir={run}", "prior.correlation=0.9", "ckpt_path=last"]
     given += ["+trainer.max_steps=9", "experiment=mine"]
     assert with_overrides_of_run(given) == ["encoder.channels=[4,8]", "~scheduler", *given]
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(run: Path) -> None:
+    (run / "checkpoints/last.ckpt").unlink()
+    arguments = with_overrides_of_run(["ckpt_path=last", f"hydra.run.dir={run}", "logger=csv"])
+    assert "experiment=cluttered_digits" in arguments
+    assert arguments[-2:] == [f"hydra.run.dir={run}", "logger=csv"]
+    assert "ckpt_path=last" not in arguments
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])

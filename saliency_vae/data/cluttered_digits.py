@@ -138,6 +138,7 @@ class ClutteredDigits(Dataset[Batch]):
         image_size: int = 48,
         progress: bool = False,
     ) -> None:
+        self.split = split
         self.images, self.masks, self.labels = _draw(split, size, seed, image_size, progress)
 
     def __len__(self) -> int:
@@ -146,9 +147,14 @@ class ClutteredDigits(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         return {
             "image": self.images[index],
+            "index": torch.tensor(index),
             "mask": self.masks[index],
             "label": self.labels[index],
         }
+
+    def name(self, index: int) -> str:
+        """Name an image by its place in the split."""
+        return f"{self.split} digit {index}"
 
 
 class ClutteredDigitsData(SaliencyDataModule):

@@ -5,8 +5,9 @@ from typing import Any, NotRequired, TypedDict
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import Dataset, default_collate
 
+from saliency_vae.data.resumable_loader import EpochOrder, ResumableLoader
 from saliency_vae.preprocessing import Preprocessing
 
 
@@ -93,7 +94,7 @@ class SaliencyDataModule(LightningDataModule):
         """Test images in their order."""
         return self._loader(self.test_set, shuffle=False)
 
-    def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> ResumableLoader:
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
         if shuffle and len(dataset) < self.batch_size:  # type: ignore[arg-type]
@@ -102,23 +103,26 @@ class SaliencyDataModule(LightningDataModule):
                 f"Found {self.batch_size}."
             )
         # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
-        sampler: DistributedSampler[Batch] = DistributedSampler(
-            dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False
-        )
-        return DataLoader(
+        order = EpochOrder(dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False)
+        return ResumableLoader(
             dataset,
+            order,
+            self._batches_done if shuffle else None,
             batch_size=per_device_batch_size(
                 self.batch_size,
                 devices=devices,
                 accumulate=self.trainer.accumulate_grad_batches,
             ),
-            sampler=sampler,
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             drop_last=shuffle,
         )
+
+    def _batches_done(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Turn uint8 images to float in [0, 1] on the device: a quarter of the bytes travels."""

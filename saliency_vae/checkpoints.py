@@ -1,0 +1,168 @@
+"""Checkpoints from which a run goes on as if nothing had stopped it."""
+
+import io
+import math
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from saliency_vae.atomic_file import write_whole
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place first: Lightning's own moves it there from ``$TMPDIR``.
+
+    Such a move copies if that is another file system, and a killed copy is half a checkpoint.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write the checkpoint whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written; an earlier one at ``path`` is untouched.
+        """
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_whole(Path(path), buffer.getvalue())
+
+
+class RunCheckpoints(Checkpoint):
+    """Keeps ``last.ckpt``, to go on from, and ``best.ckpt``, of the lowest validation loss.
+
+    A killed run, resumed from ``last.ckpt``, repeats at most ``every_n_steps`` steps and ends with
+    the same weights, bit for bit on a CPU. At SIGTERM a step is finished and saved; a validation is
+    broken off, to be repeated from the step before it.
+
+    ``last.ckpt`` is written after ``every_n_steps`` steps without one, one step before each
+    validation, at the end of each epoch, and at SIGTERM. Never between a step and the validation
+    that follows it: Lightning, resumed there, would leave that validation out.
+
+    Args:
+        directory: Of the checkpoints.
+        every_n_steps: Optimizer steps between two of ``last.ckpt``.
+
+    Raises:
+        ValueError: If every_n_steps is not positive.
+    """
+
+    def __init__(self, directory: str, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"Expected checkpoint_every_n_steps >= 1. Found {every_n_steps}.")
+        self.last = Path(directory) / "last.ckpt"
+        self.best = Path(directory) / "best.ckpt"
+        self.every_n_steps = every_n_steps
+        self.lowest_loss = math.inf
+        self.saved_step = 0
+        self._sigterm = self._stops = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember the best so far."""
+        return {"lowest_loss": self.lowest_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best so far."""
+        self.lowest_loss = state_dict["lowest_loss"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have all checkpoints written whole."""
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note SIGTERM in place of Lightning's handler, which communicates, and hangs in DDP."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note_sigterm)  # Lightning restores what was before
+
+    def _note_sigterm(self, number: int, frame: FrameType | None) -> None:
+        self._sigterm = True
+
+    def _is_stopped(self, trainer: Trainer) -> bool:
+        """Whether any process of the run has received SIGTERM; all must ask."""
+        return trainer.strategy.reduce_boolean_decision(self._sigterm, all=False)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from the step that the run starts at."""
+        self.on_sanity_check_start(trainer, pl_module)  # which a resumed run leaves out
+        self.saved_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if a step was made and it is time to."""
+        fit = trainer.fit_loop
+        validates_now = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)  # type: ignore[arg-type]
+        if validates_now or not self._has_news(trainer):
+            return
+        next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches
+        validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
+        is_due = trainer.global_step - self.saved_step >= self.every_n_steps
+        self._stops = self._is_stopped(trainer)
+        if validates_next or is_due or self._stops:
+            self._save(trainer, self.last)
+
+    def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Stop behind a step that was saved at SIGTERM: only now it is logged, too.
+
+        Raises:
+            SIGTERMException: If SIGTERM was received.
+        """
+        if self._stops:
+            raise SIGTERMException
+
+    def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        """Break off a validation at SIGTERM: half of one cannot be gone on with.
+
+        Raises:
+            SIGTERMException: If it was received.
+        """
+        if self._is_stopped(trainer):
+            raise SIGTERMException
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if no loss was as low before."""
+        if trainer.sanity_checking:
+            return
+        loss = float(trainer.callback_metrics["val/loss"])
+        if loss < self.lowest_loss:
+            self.lowest_loss = loss
+            self._save(trainer, self.best)
+        if self._has_news(trainer):
+            self._save(trainer, self.last)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, after the validation.
+
+        Raises:
+            SIGTERMException: If SIGTERM was received.
+        """
+        if trainer.max_steps == -1:  # else Lightning, resumed here, would count the epoch twice
+            self._save(trainer, self.last)
+        if self._is_stopped(trainer):
+            raise SIGTERMException
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of a run of ``max_steps``."""
+        if trainer.global_step != self.saved_step:
+            self._save(trainer, self.last)
+
+    def _has_news(self, trainer: Trainer) -> bool:
+        """Whether a step was made, and neither an epoch nor half a step is to be finished."""
+        return not (
+            trainer.global_step == self.saved_step
+            or trainer.fit_loop._should_accumulate()
+            or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        )
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        trainer.save_checkpoint(path)
+        if path == self.last:
+            self.saved_step = trainer.global_step

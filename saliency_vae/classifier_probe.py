@@ -1,0 +1,48 @@
+"""A first look at what a classifier makes of images, before anything is trained for it."""
+
+import torch
+from torch import Tensor
+
+from saliency_vae.classifiers import FrozenClassifier
+
+_IMAGES = 4
+
+
+def probe(classifier: FrozenClassifier, images: Tensor) -> None:
+    """Refuse a classifier that cannot be explained.
+
+    It is shown a few images and their negatives.
+
+    Args:
+        classifier: On the device of the images.
+        images: In [0, 1], (B, 3, H, W).
+
+    Raises:
+        ValueError: If its output is not (B, classes), not finite, the same for all images, or
+            passes no gradient to the image.
+    """
+    shown = torch.cat([images[:_IMAGES], 1 - images[:_IMAGES]]).detach().requires_grad_()
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):  # no shape to compile for
+        logits = classifier.network((shown - classifier.mean) / classifier.std)
+    if not isinstance(logits, Tensor):
+        raise _refusal(classifier, len(shown), type(logits).__name__)
+    classes = 2 if classifier.output == "softmax" else 1
+    if logits.ndim != 2 or len(logits) != len(shown) or logits.shape[1] < classes:
+        raise _refusal(classifier, len(shown), f"shape {tuple(logits.shape)}")
+    logits = logits.float()
+    broken = (~logits.detach().isfinite()).sum().item()
+    if broken:
+        raise _refusal(classifier, len(shown), f"{broken} of {logits.numel()} not finite")
+    if torch.allclose(logits, logits[:1].expand_as(logits), rtol=1e-5):
+        raise _refusal(classifier, len(shown), "the same for all images")
+    if not logits.requires_grad:
+        raise _refusal(classifier, len(shown), "no gradient (no_grad or detach within it?)")
+
+
+def _refusal(classifier: FrozenClassifier, images: int, found: str) -> ValueError:
+    least = "classes >= 2" if classifier.output == "softmax" else "labels"
+    return ValueError(
+        f"Expected classifier {classifier.name} to map {images} different images to finite, "
+        f"different logits ({images}, {least}). Found {found}. Check classifier.module, "
+        "classifier.weights, classifier.mean, classifier.std and classifier.output."
+    )

@@ -1,0 +1,53 @@
+"""A directory of its own for each run, also for two that start in the same second."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+
+
+class OwnDirectory(Callback):
+    """Takes the directory that the configuration names, or where that is taken the next one.
+
+    A directory given on the command line is used as it is. Where ``torchrun`` or ``srun`` start
+    several processes of one run, the first one takes the directory.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Take the directory of a single run."""
+        if getattr(rank_zero_only, "rank", 0):
+            config.hydra.output_subdir = None
+        elif not _is_given(config, "hydra.run.dir"):
+            config.hydra.run.dir = str(take(Path(config.hydra.run.dir)))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Take the directory of a sweep."""
+        if not _is_given(config, "hydra.sweep.dir"):
+            config.hydra.sweep.dir = str(take(Path(config.hydra.sweep.dir)))
+
+
+def take(directory: Path) -> Path:
+    """Take a directory that no other process has taken.
+
+    Args:
+        directory: Wanted.
+
+    Returns:
+        It, or it with ``_2``, ``_3``, ... added to its name. Its ``.hydra`` was made by this call.
+    """
+    own, number = directory, 1
+    while True:
+        try:
+            (own / ".hydra").mkdir(parents=True)
+            return own
+        except FileExistsError:
+            number += 1
+            own = directory.with_name(f"{directory.name}_{number}")
+        except OSError:
+            return own  # Hydra will fail in the same way, and be heard
+
+
+def _is_given(config: DictConfig, key: str) -> bool:
+    return any(str(o).startswith(f"{key}=") for o in config.hydra.overrides.hydra)

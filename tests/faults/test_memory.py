@@ -1,0 +1,96 @@
+"""Memory that does not grow, and memory that is too small."""
+
+import gc
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from saliency_vae.checkpoints import RunCheckpoints
+from saliency_vae.loggers import MetricsCSV
+from saliency_vae.non_finite import StopAtNonFinite
+from saliency_vae.out_of_memory import advice, is_out_of_memory
+from tests.conftest import BlobsData, MakeModule, make_trainer
+from tests.faults.small_run import Settings, fit, run_alone
+
+
+class LiveTensors(Callback):
+    """Counts the tensors that are alive at the end of the second and the fifth epoch."""
+
+    def __init__(self) -> None:
+        self.number: list[int] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.current_epoch not in (1, 4):
+            return
+        gc.collect()
+        self.number.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
+
+
+class Hoard(Callback):
+    """Keeps a tensor of each batch."""
+
+    def __init__(self) -> None:
+        self.kept: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
+        self.kept.append(outputs["loss"])
+
+
+@pytest.mark.parametrize("hoard", [False, True])
+def test_no_tensor_is_kept_from_step_to_step(
+    hoard: bool, make_module: MakeModule, tmp_path: Path
+) -> None:
+    live = LiveTensors()
+    callbacks = [RunCheckpoints(str(tmp_path), 3), StopAtNonFinite(), live]
+    callbacks += [Hoard()] if hoard else []
+    logger = MetricsCSV(str(tmp_path / "metrics.csv"))
+    trainer = make_trainer(tmp_path, callbacks, max_epochs=5, logger=logger)
+    trainer.fit(make_module(), datamodule=BlobsData())
+    growth = live.number[1] - live.number[0]  # in 12 steps
+    assert growth >= 12 if hoard else growth == 0
+
+
+def fit_in_little_memory(run: Path, settings: Settings) -> None:
+    """Train, with 100 MB more than are in use."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 100 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    fit(run, settings)
+
+
+def test_too_little_memory_names_the_setting_to_change(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    status = run_alone(fit_in_little_memory, tmp_path, Settings(channels=50_000), output=log)
+    assert status == 1
+    said = log.read_text()
+    assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "memory" in line
+    assert "trainer.accumulate_grad_batches=2" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore"), True),
+        (RuntimeError("[...] DefaultCPUAllocator: can't allocate memory: you tried ..."), True),
+        (MemoryError(), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_which_errors_are_meant(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_each_command_names_its_own_setting() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore")
+    assert advice(error, "train").endswith("encoder=unet.")
+    assert "accumulate_grad_batches" in advice(error, "train")
+    assert advice(error, "explain").endswith("Try a smaller batch_size.")
+    assert "20 GiB" in advice(error, "evaluate")
+    assert "\n" not in advice(error, "evaluate")
