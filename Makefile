@@ -24,7 +24,7 @@ check: .venv/installed
 
 # Each subject in a process of its own; QUICK=--quick to see that it runs.
 bench: .venv/installed
-	for subject in topk kl encoder training_step explanation data ddp insertion_deletion memory; do \
+	for subject in topk kl encoder training_step explanation data ddp insertion_deletion memory training_memory; do \
 	    $(BIN)/python benchmarks/$$subject.py $(QUICK) || exit 1; \
 	done
 	$(BIN)/python benchmarks/collect.py

@@ -21,6 +21,7 @@ ORDER = (
     "ddp",
     "insertion_deletion",
     "memory",
+    "training_memory",
 )
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from timing import Report, Target, arguments
 
+from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.encoders import UNet, fold_batch_norm
 from saliency_vae.explainer import Explainer
@@ -21,7 +22,11 @@ BATCH = 50
 def main() -> None:
     """Measure."""
     options = arguments(__doc__)
-    explainer = Explainer(fold_batch_norm(UNet([8, 24, 48, 64])), prior=partial(KroneckerNormal))
+    explainer = Explainer(
+        fold_batch_norm(UNet([8, 24, 48, 64])),
+        prior=partial(KroneckerNormal),
+        confidence=ConfidenceNetwork(10),
+    )
     explainer.eval().requires_grad_(False).to(options.device)
     number, size = (2 * BATCH, 16) if options.quick else (10_000, 48)
     rows = []

@@ -1,11 +1,12 @@
-"""Memory over 2,000 training steps: python benchmarks/training_memory.py.
+"""Memory over 2,000 training steps: it must not grow.
 
 The experiment on cluttered digits with smaller images and batches, with everything that a run
 does: checkpoints, checks, validation, pictures and logging.
+
+python benchmarks/training_memory.py [--quick]
 """
 
 import gc
-import json
 import resource
 import tempfile
 from functools import partial
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from timing import Report, Target, arguments
 
 from saliency_vae.callbacks import ImageRate, SaliencyPanels
 from saliency_vae.checkpoints import RunCheckpoints
@@ -29,31 +31,35 @@ from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
 
-STEPS = 2_000
+BATCH = 16
 
 
 class Memory(Callback):
-    """Notes memory every 200 steps."""
+    """Notes resident memory and live tensors after each of ten parts of the steps."""
 
-    def __init__(self) -> None:
-        self.resident: dict[int, float] = {}
-        self.tensors: dict[int, int] = {}
+    def __init__(self, steps: int) -> None:
+        self.every = steps // 10
+        self.rows: list[dict[str, Any]] = []
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Note it."""
-        if trainer.global_step % 200 == 0:
+        if trainer.global_step % self.every == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self.resident[trainer.global_step] = round(pages * resource.getpagesize() / 2**20, 1)
             gc.collect()
-            self.tensors[trainer.global_step] = sum(
-                type(o) is torch.Tensor for o in gc.get_objects()
-            )
+            row = {
+                "steps": str(trainer.global_step),
+                "resident MiB": pages * resource.getpagesize() / 2**20,
+                "tensors": str(sum(type(o) is torch.Tensor for o in gc.get_objects())),
+            }
+            self.rows.append(row)
 
 
 def main() -> None:
-    """Print resident memory, in MiB, and the number of live tensors."""
+    """Measure."""
+    options = arguments(__doc__)
+    steps = 20 if options.quick else 2_000
     with tempfile.TemporaryDirectory() as name:
-        run, memory = Path(name), Memory()
+        run, memory = Path(name), Memory(steps)
         classifier = cluttered_digits_classifier(
             run / "classifier.safetensors", image_size=32, train_size=640, epochs=1
         )
@@ -62,11 +68,14 @@ def main() -> None:
             classifier,
             Objective(SoftTopK((0.05, 0.3), 0.03), Blur(8.0), 0.1),
             partial(torch.optim.Adam, lr=1e-3),
+            confidence_width=4,
         )
-        data = ClutteredDigitsData(32, train_size=3200, val_size=64, batch_size=16)
+        data = ClutteredDigitsData(
+            32, train_size=BATCH * steps // 10, val_size=64, batch_size=BATCH
+        )
         trainer = Trainer(
             accelerator="cpu",
-            max_epochs=STEPS // 200,
+            max_epochs=10,
             logger=MetricsCSV(str(run / "metrics.csv")),
             callbacks=[
                 RunCheckpoints(str(run), 200),
@@ -78,8 +87,14 @@ def main() -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=data)
-    print(json.dumps({"resident_mib": memory.resident, "tensors": memory.tensors}))
+        trainer.fit(module, datamodule=data, weights_only=True)
+    report = Report(
+        "training_memory", "Memory of many training steps", options.device, options.quick
+    )
+    report.tables[f"32x32, batch {BATCH}"] = memory.rows
+    grown = memory.rows[-1]["resident MiB"] / memory.rows[1]["resident MiB"]
+    report.targets = [Target("at the end / after a fifth, resident memory", grown, at_most=1.02)]
+    report.save(options.output)
 
 
 if __name__ == "__main__":

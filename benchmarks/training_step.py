@@ -172,7 +172,11 @@ def step_times(
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=directory,
-        ).fit(module, DataLoader(Pictures(steps * batch, size), batch_size=batch))
+        ).fit(
+            module,
+            DataLoader(Pictures(steps * batch, size), batch_size=batch),
+            weights_only=True,
+        )
     return parts.times
 
 

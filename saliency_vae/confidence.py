@@ -114,6 +114,6 @@ class ConfidenceNetwork(nn.Module):
                 value.backward()  # type: ignore[no-untyped-call]
                 return value
 
-            optimizer.step(loss)
+            optimizer.step(loss)  # type: ignore[no-untyped-call]
         self.scale.fill_(float(fit.detach()[0]))
         self.offset.fill_(float(fit.detach()[1]))

@@ -158,9 +158,12 @@ class VariationalSaliency(LightningModule):
         """Calibrate the confidence on the validation images."""
         if self.explainer.confidence is None:
             return
-        evidence, agreed = self.evidence.compute(), self.agreed.compute() > 0
+        evidence = self.evidence.compute().flatten()
+        agreed = self.agreed.compute().flatten() > 0
         self.explainer.confidence.calibrate(evidence, agreed)
-        self.log("val/confidence_auroc", failure_auroc(-evidence, ~agreed).float())
+        auroc = failure_auroc(-evidence, ~agreed).float()
+        if auroc.isfinite():  # some failed, some did not
+            self.log("val/confidence_auroc", auroc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
@@ -204,10 +207,12 @@ class VariationalSaliency(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimize the explainer: never the classifier. A learned correlation does not decay."""
-        rates = dict.fromkeys(p for n, p in self.explainer.named_parameters() if "make_prior" in n)
-        weights = [p for p in self.explainer.parameters() if p not in rates]
-        groups = [{"params": weights}, {"params": list(rates), "weight_decay": 0.0}]
-        optimizer = self.make_optimizer([group for group in groups if group["params"]])
+        named = dict(self.explainer.named_parameters())
+        of_prior = [named.pop(name) for name in list(named) if name.startswith("make_prior.")]
+        groups: list[dict[str, Any]] = [{"params": list(named.values())}]
+        if of_prior:
+            groups.append({"params": of_prior, "weight_decay": 0.0})
+        optimizer = self.make_optimizer(groups)
         if self.make_scheduler is None:
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)

@@ -72,7 +72,7 @@ def test_global_average() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": 2, "width": 0}])
-def test_numbers_out_of_range_are_refused(settings: dict[str, int]) -> None:
+def test_numbers_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"confidence_width >= 1"):
         ConfidenceNetwork(**settings)
 

@@ -186,7 +186,10 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     assert config["scheduler"] is None
     assert config["trainer"]["max_epochs"] == 10
     assert config["posterior"] == "mean_field"
-    assert config["prior"]["kernel"] == "exponential"
+    assert config["prior"]["_target_"] == "saliency_vae.priors.ExponentialPrior"
+    assert config["prior"]["correlation"] == 0.9
+    assert not config["prior"]["learn_correlation"]
+    assert config["complement"] == 0
     assert config["callbacks"]["checkpoints"]["every_n_steps"] == 200
 
 

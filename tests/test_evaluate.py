@@ -240,7 +240,7 @@ def test_the_report_in_a_browser(run: Run, tmp_path: Path) -> None:
         assert page.locator("#ranking tbody tr").count() == 3
         assert page.locator("#ranking tr.control").count() == 2
         assert page.locator("#gallery img").count() == 3 * (2 + 3)
-        assert page.locator("img.chart").count() == 6
+        assert page.locator("img.chart").count() == 9
         assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
 
 

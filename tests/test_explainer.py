@@ -66,6 +66,10 @@ def trained_explainer(**parts: Any) -> Explainer:
         nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.2)
         for _ in range(5):
             explainer.train()(torch.rand(4, 3, 24, 24))
+            if explainer.confidence is not None:
+                explainer.confidence.imitate(torch.rand(4, 3, 24, 24))
+        if explainer.confidence is not None:
+            nn.init.normal_(explainer.get_parameter("confidence.imitate.9.weight"), std=2.0)
     return explainer.eval()
 
 
@@ -215,7 +219,7 @@ def test_damaged_weights_are_refused(tmp_path: Path, damage: str) -> None:
         weights.write_bytes((tmp_path / "other/model.safetensors").read_bytes())
     else:
         weights.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    assert "model.safetensors to hold the encoder" in error_of_loading(tmp_path)
+    assert "model.safetensors to hold the networks" in error_of_loading(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.datamodule import Batch
-from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
+from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
 from saliency_vae.explainer import Explainer
 from saliency_vae.results import Results
 from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised
@@ -39,7 +39,7 @@ class Fixed(Explainer):
         self.config = {"classifier": {"sha256": sha256}}
         self.seed = seed
 
-    def forward(self, images: Tensor) -> DiagonalNormal:
+    def forward(self, images: Tensor, prior: SaliencyPrior | None = None) -> DiagonalNormal:
         mean = images.mean(1)
         if self.seed is not None:
             mean = torch.rand(mean.shape, generator=torch.Generator().manual_seed(self.seed))

@@ -137,6 +137,7 @@ def test_a_run_that_stopped_within_an_epoch_goes_on_there(shards: Path) -> None:
     assert len(first) == 8
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")  # Lightning's own
 def test_lightning_resumes_at_an_epoch_with_the_order_of_an_uninterrupted_run(
     shards: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator
+from io import BytesIO
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import NoReturn
@@ -28,8 +29,8 @@ _MOST_PIXELS = 2 * 89_478_485  # of a file: where Pillow, too, takes it for a de
 _NAMED = 10  # broken files in a message
 
 
-def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as 8-bit RGB, upright.
+def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
+    """Read an image file, or its bytes, as 8-bit RGB, upright.
 
     Greyscale, palette, CMYK, 16-bit and EXIF-rotated files become what a viewer shows;
     transparency is laid over white; of an animation the first image is read.
@@ -38,16 +39,16 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
         OSError: If the file is missing, broken, too large or not an image.
     """
     try:
-        return _rgb(path)
+        return _rgb(file)
     except Exception as error:  # whatever a decoder makes of damaged bytes
-        raise OSError(f"Expected an image file. Found {path}: {error}") from error
+        raise OSError(f"Expected an image file. Found {file}: {error}") from error
 
 
-def _rgb(path: str | os.PathLike[str]) -> Image.Image:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+def _rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
+    if not isinstance(file, BytesIO) and not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
         raise OSError("not a regular file")  # a pipe would be waited for
     Image.init()
-    with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+    with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
         if image.width * image.height > _MOST_PIXELS:
             raise OSError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS}")
         image.load()

@@ -61,12 +61,13 @@ class ExponentialKernel(Kernel):
 
     def __init__(self, n: int, correlation: float | Tensor) -> None:
         super().__init__(n)
-        self.rho = (
-            correlation
-            if isinstance(correlation, Tensor)
-            else torch.tensor(correlation, dtype=torch.float64)
-        )
-        self.innovation = 1 - self.rho**2
+        with torch.inference_mode(False):  # the prior may be used in training later
+            self.rho = (
+                correlation
+                if isinstance(correlation, Tensor)
+                else torch.tensor(correlation, dtype=torch.float64)
+            )
+            self.innovation = 1 - self.rho**2
 
     def whiten(self, x: Tensor) -> Tensor:
         """Normalised innovations: ``z_1 = x_1``, ``z_i = (x_i - rho x_{i-1}) / sqrt(1-rho^2)``."""

@@ -64,10 +64,11 @@ class KroneckerNormal(SaliencyPrior):
     ) -> None:
         super().__init__(height, width, device, dtype)
         if isinstance(correlation, Tensor):
-            correlation = correlation.expand(2).unbind()
+            vertical, horizontal = correlation.expand(2)
         elif isinstance(correlation, int | float):
-            correlation = (correlation, correlation)
-        vertical, horizontal = correlation
+            vertical = horizontal = correlation
+        else:
+            vertical, horizontal = correlation
         self.rows = _kernel(kernel, height, vertical)
         self.columns = _kernel(kernel, width, horizontal)
 

@@ -21,6 +21,11 @@ PARTS = {
     },
     "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
     "beta": 0.1,
+    "confidence": {
+        "_target_": "saliency_vae.confidence.ConfidenceNetwork",
+        "classes": 10,
+        "width": 4,
+    },
 }
 TRAIN = (
     "experiment=cluttered_digits",

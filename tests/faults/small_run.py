@@ -89,6 +89,7 @@ def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None)
         Objective(SoftTopK((0.1, 0.3), 0.1, initial_temperature=0.5), Noise(), 0.01),
         partial(torch.optim.Adam, lr=1e-2),
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2),
+        confidence_width=2,
         log_every_n_steps=2,
     )
     data = BlobsData()
