@@ -163,6 +163,6 @@ class RunCheckpoints(Checkpoint):
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)  # all of the state
         if path == self.last:
             self.saved_step = trainer.global_step
