@@ -161,9 +161,8 @@ class VariationalSaliency(LightningModule):
         evidence = self.evidence.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
         self.explainer.confidence.calibrate(evidence, agreed)
-        auroc = failure_auroc(-evidence, ~agreed).float()
-        if auroc.isfinite():  # some failed, some did not
-            self.log("val/confidence_auroc", auroc)
+        auroc = failure_auroc(-evidence, ~agreed).float().nan_to_num(0.5)  # none failed, or all
+        self.log("val/confidence_auroc", auroc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""

@@ -57,5 +57,5 @@ def test_every_corruption_is_measured() -> None:
     for name in CORRUPTIONS:
         curve = results.uncertainty_curves[f"corruption_{name}"]
         assert {len(values) for values in curve.values()} == {LEVELS}
-        clean = explainer(blobs(5)).confidence.mean()
+        clean = explainer(blobs(5)).confidence.mean().detach()
         assert curve["ours, confidence"][0] == pytest.approx(float(clean), abs=1e-4)

@@ -25,25 +25,8 @@ from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explainer import Explainer, save_explainer
 from tests.browser import chromium, visit
+from tests.faults.made import PARTS
 
-PARTS = {
-    "name": "tiny",
-    "encoder": {"_target_": "saliency_vae.encoders.UNet", "channels": [4, 8]},
-    "prior": {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
-    "posterior": "mean_field",
-    "topk": {
-        "_target_": "saliency_vae.topk.SoftTopK",
-        "fraction": [0.05, 0.3],
-        "temperature": 0.1,
-    },
-    "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
-    "beta": 0.1,
-    "confidence": {
-        "_target_": "saliency_vae.confidence.ConfidenceNetwork",
-        "classes": 10,
-        "width": 4,
-    },
-}
 DIGITS = ["data=cluttered_digits", "data.image_size=32", "data.test_size=8"]
 SMALL = [
     "batch_size=5",

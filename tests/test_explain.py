@@ -29,24 +29,7 @@ from saliency_vae.explain import explain
 from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.explanations import Broken, Explanation, Outputs, View, Views
 from saliency_vae.perturbations import Mean, perturb
-
-PARTS = {
-    "encoder": {"_target_": "saliency_vae.encoders.UNet", "channels": [4, 8]},
-    "prior": {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
-    "posterior": "mean_field",
-    "topk": {
-        "_target_": "saliency_vae.topk.SoftTopK",
-        "fraction": [0.05, 0.3],
-        "temperature": 0.1,
-    },
-    "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
-    "beta": 0.1,
-    "confidence": {
-        "_target_": "saliency_vae.confidence.ConfidenceNetwork",
-        "classes": 10,
-        "width": 4,
-    },
-}
+from tests.faults.made import PARTS
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -69,7 +69,7 @@ def trained_explainer(**parts: Any) -> Explainer:
             if explainer.confidence is not None:
                 explainer.confidence.imitate(torch.rand(4, 3, 24, 24))
         if explainer.confidence is not None:
-            nn.init.normal_(explainer.get_parameter("confidence.imitate.9.weight"), std=2.0)
+            nn.init.normal_(explainer.get_parameter("confidence.imitate.9.weight"), std=0.3)
     return explainer.eval()
 
 
