@@ -75,6 +75,7 @@ class VariationalSaliency(LightningModule):
         self.seed = seed
         self._total_steps = 1
         self._probed = False
+        self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
         if channels_last:
             explainer.to(memory_format=torch.channels_last)
             classifier.to(memory_format=torch.channels_last)
@@ -239,7 +240,7 @@ class VariationalSaliency(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which classifier is explained, and the validation metrics of this moment."""
         checkpoint["classifier"] = self.classifier.identity()
-        checkpoint["metrics"] = {
+        checkpoint["metrics"] = self._earlier_metrics | {
             name: float(value)
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
@@ -257,6 +258,7 @@ class VariationalSaliency(LightningModule):
                 "Expected ckpt_path to be a checkpoint for this run's classifier "
                 f"{describe(ours)}. Found one for {describe(theirs)}."
             )
+        self._earlier_metrics = checkpoint["metrics"]
 
     def _seed(self, *stream: str | int) -> None:
         """Draw this step's noise from a stream of its own.
