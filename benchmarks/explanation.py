@@ -29,7 +29,7 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
 def explainer_of(encoder: nn.Module, device: torch.device) -> Explainer:
     """Explainer as ``load_explainer`` gives it: folded, in eval mode, channels last."""
     explainer = Explainer(fold_batch_norm(encoder), prior=partial(KroneckerNormal))
-    explainer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    explainer.to(device).to(memory_format=torch.channels_last)
     return explainer.eval().requires_grad_(False)
 
 

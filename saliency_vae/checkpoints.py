@@ -99,7 +99,8 @@ class RunCheckpoints(Checkpoint):
     ) -> None:
         """Save if a step was made and it is time to."""
         fit = trainer.fit_loop
-        validates_now = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)  # type: ignore[arg-type]
+        assert fit._data_fetcher is not None
+        validates_now = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
         if validates_now or not self._has_news(trainer):
             return
         next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches

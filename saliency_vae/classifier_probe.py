@@ -5,23 +5,24 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 
-_IMAGES = 4
 
+def probe(classifier: FrozenClassifier, images: Tensor) -> int:
+    """Refuse a classifier that cannot be explained; count the classes of one that can.
 
-def probe(classifier: FrozenClassifier, images: Tensor) -> None:
-    """Refuse a classifier that cannot be explained.
-
-    It is shown a few images and their negatives.
+    It is shown the images and their negatives.
 
     Args:
         classifier: On the device of the images.
-        images: In [0, 1], (B, 3, H, W).
+        images: A few, in [0, 1], (B, 3, H, W).
+
+    Returns:
+        Number of its classes, or labels.
 
     Raises:
         ValueError: If its output is not (B, classes), not finite, the same for all images, or
             passes no gradient to the image.
     """
-    shown = torch.cat([images[:_IMAGES], 1 - images[:_IMAGES]]).detach().requires_grad_()
+    shown = torch.cat([images, 1 - images]).requires_grad_()
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):  # no shape to compile for
         logits = classifier.network((shown - classifier.mean) / classifier.std)
     if not isinstance(logits, Tensor):
@@ -37,6 +38,7 @@ def probe(classifier: FrozenClassifier, images: Tensor) -> None:
         raise _refusal(classifier, len(shown), "the same for all images")
     if not logits.requires_grad:
         raise _refusal(classifier, len(shown), "no gradient (no_grad or detach within it?)")
+    return logits.shape[1]
 
 
 def _refusal(classifier: FrozenClassifier, images: int, found: str) -> ValueError:

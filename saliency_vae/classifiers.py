@@ -7,7 +7,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 import torchvision
@@ -15,10 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from saliency_vae.encoders import MINIMUM_SIZE
-from saliency_vae.losses import bernoulli_kl, categorical_kl
+from saliency_vae.losses import Output, bernoulli_kl, categorical_kl
 from saliency_vae.preprocessing import Preprocessing
-
-Output = Literal["softmax", "sigmoid"]
 
 
 class FrozenClassifier(nn.Module):

@@ -22,7 +22,7 @@ from omegaconf import Container, DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from saliency_vae.configuration import Node, config_dir, register_schemas, resolve
-from saliency_vae.out_of_memory import advice, is_out_of_memory
+from saliency_vae.out_of_memory import LESS, suggesting
 from saliency_vae.panel import printable
 from saliency_vae.sweep import run_job
 
@@ -141,15 +141,13 @@ def check_arguments(arguments: list[str]) -> None:
 
 @contextmanager
 def _one_line_errors(command: str, *, unless: bool) -> Iterator[None]:
-    try:
+    if unless:
         yield
-    except Exception as error:
-        if unless:
-            raise
-        if is_out_of_memory(error):
-            raise SystemExit(f"error: {printable(advice(error, command))}") from None
-        if not isinstance(error, _EXPECTED):
-            raise
+        return
+    try:
+        with suggesting(LESS.get(command, "a smaller batch_size")):
+            yield
+    except _EXPECTED as error:
         raise SystemExit(f"error: {printable(one_line(error))}") from None
 
 

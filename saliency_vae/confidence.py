@@ -1,20 +1,20 @@
 """How likely an explanation's kept view leaves the classifier's decision as it was."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from saliency_vae.encoders import conv_block
+from saliency_vae.losses import Output
 from saliency_vae.perturbations import blurred, perturb
 
 CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
-Output = Literal["softmax", "sigmoid"]
 
 
 class GlobalAverage(nn.Module):
-    """Average over all pixels; as a matrix product, for ONNX would call a pooling ``mean``."""
+    """Average over all pixels.
+
+    As a matrix product: the ONNX exporter names a pooling's result ``mean``, as an output of ours.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (B, C, H, W) to (B, C)."""
@@ -28,7 +28,7 @@ class ConfidenceNetwork(nn.Module):
 
     A small network learns the classifier's answers to whole and to masked images. Its own two
     answers, to an image and to the view that keeps the most salient 5 % of it over a blur, say how
-    likely the classifier decides alike on both; validation images calibrate the probability.
+    likely the classifier decides alike on both; ``scale`` and ``offset`` calibrate the probability.
 
     Args:
         classes: Of the classifier.
@@ -74,7 +74,11 @@ class ConfidenceNetwork(nn.Module):
         Returns:
             Probability that the classifier decides alike on the kept view, (B,).
         """
-        return torch.sigmoid(self.scale * self.evidence(images, mask) + self.offset)
+        return self.calibrated(self.evidence(images, mask))
+
+    def calibrated(self, evidence: Tensor) -> Tensor:
+        """Turn log odds into a probability that comes true as often as it says."""
+        return torch.sigmoid(self.scale * evidence + self.offset)
 
     def evidence(self, images: Tensor, mask: Tensor) -> Tensor:
         """Log odds, not calibrated, that the imitator's answers to image and kept view agree: (B,).
@@ -90,30 +94,3 @@ class ConfidenceNetwork(nn.Module):
             neither = original.neg().sigmoid() * kept.neg().sigmoid()
             agree = (both + neither).prod(-1)
         return torch.logit(agree, eps=1e-6)
-
-    def calibrate(self, evidence: Tensor, agreed: Tensor) -> None:
-        """Fit the probability to what came true (Platt 1999, with his smoothed targets).
-
-        Args:
-            evidence: Of validation images, (N,).
-            agreed: Whether the classifier decided alike on their kept views, (N,) bool.
-        """
-        with torch.inference_mode(False), torch.enable_grad():
-            score, came_true = evidence.cpu().double().clone(), agreed.cpu().clone()
-            successes = came_true.sum()
-            failures = len(came_true) - successes
-            target = torch.where(
-                came_true, (successes + 1) / (successes + 2), 1 / (failures + 2)
-            ).double()
-            fit = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
-            optimizer = torch.optim.LBFGS([fit], max_iter=100, line_search_fn="strong_wolfe")
-
-            def loss() -> Tensor:
-                optimizer.zero_grad()
-                value = F.binary_cross_entropy_with_logits(fit[0] * score + fit[1], target)
-                value.backward()  # type: ignore[no-untyped-call]
-                return value
-
-            optimizer.step(loss)  # type: ignore[no-untyped-call]
-        self.scale.fill_(float(fit.detach()[0]))
-        self.offset.fill_(float(fit.detach()[1]))

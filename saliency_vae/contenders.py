@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -134,7 +135,7 @@ def try_out(
     able: dict[str, Method] = {}
     for name, method in methods.items():
         try:
-            results.memory[name] = peak_memory(lambda: method(image, classifier))  # noqa: B023
+            results.memory[name] = peak_memory(partial(method, image, classifier))
         except ValueError as error:
             if strict or name == OURS:
                 raise

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.explainer import Explainer
-from saliency_vae.metrics.agreement import kept_agreement
 from saliency_vae.metrics.ranking import spearman
-from saliency_vae.perturbations import Blur, blurred
+from saliency_vae.perturbations import Blur, blurred, perturb
 from saliency_vae.results import Finding, Results
 
 LEVELS = 6  # of each corruption, from none to the strongest
@@ -70,28 +70,32 @@ def add_corruption(
         explainer: Ours, with a confidence network.
         classifier: To explain.
     """
-    for name, corrupt in CORRUPTIONS.items():
-        generator = torch.Generator().manual_seed(results.seed)
-        levels = [level / (LEVELS - 1) for level in range(LEVELS)]
-        confidence: list[list[Tensor]] = [[] for _ in levels]
-        agreement: list[list[Tensor]] = [[] for _ in levels]
-        for batch in batches:
-            for index, level in enumerate(levels):
-                images = corrupt(batch["image"], level, generator)
-                posterior = explainer(images)
-                confidence[index].append(posterior.confidence.cpu())
-                kept = kept_agreement(
-                    classifier, images, posterior.mean, blurred(images), fractions=(0.05,)
-                )
-                agreement[index].append(kept[:, 0].float().cpu())
-        sure = torch.stack([torch.cat(values).mean() for values in confidence])
-        right = torch.stack([torch.cat(values).mean() for values in agreement])
+    levels = [level / (LEVELS - 1) for level in range(LEVELS)]
+    seeded = {name: torch.Generator().manual_seed(results.seed) for name in CORRUPTIONS}
+    found: dict[str, list[Tensor]] = {name: [] for name in CORRUPTIONS}
+    for batch in batches:
+        for name, corrupt in CORRUPTIONS.items():
+            scores = [
+                _scores(corrupt(batch["image"], level, seeded[name]), explainer, classifier)
+                for level in levels
+            ]
+            found[name].append(torch.stack(scores))
+    for name, of_batches in found.items():
+        sure, right = torch.cat(of_batches, dim=-1).mean(-1).unbind(1)
         results.uncertainty_curves[f"corruption_{name}"] = {
             "level": levels,
             "ours, confidence": sure.tolist(),
             "agreement at 5 % kept": right.tolist(),
         }
         results.uncertainty_findings.append(_finding(name, sure, right))
+
+
+def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) -> Tensor:
+    """Confidence in the explanations of images, and whether 5 % keep the decision: (2, B)."""
+    posterior = explainer(images)
+    view = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
+    agreed = classifier.agreement(classifier(images), classifier(view))
+    return torch.stack([posterior.confidence, agreed.float()]).cpu()
 
 
 def _finding(name: str, sure: Tensor, right: Tensor) -> Finding:

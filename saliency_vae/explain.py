@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from saliency_vae.atomic_file import write_whole
 from saliency_vae.classifiers import describe, parameter_hash
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
@@ -34,7 +35,6 @@ from saliency_vae.explanations import (
     explain_batch,
     is_panel,
     name_of,
-    replacing,
     same_size,
 )
 from saliency_vae.gallery import write_gallery
@@ -150,9 +150,7 @@ def claim(outputs: Outputs, settings: Node, names: Iterable[str], overwrite: boo
     if overwrite:
         for name in names:
             outputs.entry(name).unlink(missing_ok=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        file.write(json.dumps(settings).encode())
+    write_whole(path, json.dumps(settings))
 
 
 def explained(

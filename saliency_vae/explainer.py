@@ -103,8 +103,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.config["confidence"] = node
 
     @property
-    def learned_correlation(self) -> list[float] | None:
-        """The prior's correlation as learned so far; None if it is fixed."""
+    def learned_correlation(self) -> Tensor | None:
+        """The prior's correlation as learned so far, (1,) or (2,); None if it is fixed."""
         return self.make_prior.learned if isinstance(self.make_prior, ExponentialPrior) else None
 
     def prior(self, images: Tensor) -> SaliencyPrior:
@@ -249,7 +249,7 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
     state = _networks(explainer).state_dict()
     settings = {**explainer.config, "format": FORMAT}
     if explainer.learned_correlation is not None:
-        one, *more = explainer.learned_correlation
+        one, *more = explainer.learned_correlation.tolist()
         fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
         settings["prior"] = {**settings["prior"], **fixed}
     text = json.dumps(settings, indent=2)

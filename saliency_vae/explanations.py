@@ -1,7 +1,6 @@
 """Explaining image files in batches: views in; maps, panels and gallery entries out."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from saliency_vae.atomic_file import whole_file
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.images import load_rgb
 from saliency_vae.distributions import SaliencyPosterior
@@ -275,10 +275,11 @@ class Outputs:
         view = explanation.view
         for path in (self.npz(view.name), self.entry(view.name)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.npz(view.name)) as file:
+        with whole_file(self.npz(view.name)) as partial, partial.open("wb") as file:
             np.savez_compressed(file, **arrays(explanation, preprocessing))
-        with replacing(self.panel(view.name)) as file:
-            draw_panel(panel(explanation, preprocessing)).save(file, format="PNG", compress_level=1)
+        with whole_file(self.panel(view.name)) as partial:
+            drawn = draw_panel(panel(explanation, preprocessing))
+            drawn.save(partial, format="PNG", compress_level=1)
         entry(
             view.name,
             explanation.image,
@@ -336,15 +337,3 @@ def panel(explanation: Explanation, preprocessing: Preprocessing) -> Panel:
         kept_predictions=explanation.kept_predictions,
         samples=list(zip(explanation.sample_views, explanation.sample_predictions, strict=True)),
     )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Any]:
-    """Open a file that appears under its name only when it is whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
-"""How the confidence network learns to imitate the classifier, and what it is held against."""
+"""How the confidence network learns to imitate the classifier, and is calibrated."""
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
@@ -52,3 +53,31 @@ def trial(
     evidence = network.evidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
     kept = classifier(judged_view(images, posterior))
     return evidence, classifier.agreement(evaluation.original, kept)
+
+
+def calibrate(network: ConfidenceNetwork, evidence: Tensor, agreed: Tensor) -> None:
+    """Fit the network's probability to what came true (Platt 1999, with his smoothed targets).
+
+    Args:
+        network: Whose scale and offset are set.
+        evidence: Of validation images, (N,).
+        agreed: Whether the classifier decided alike on their kept views, (N,) bool.
+    """
+    with torch.inference_mode(False), torch.enable_grad():  # a validation has neither
+        score, came_true = evidence.cpu().double().clone(), agreed.cpu().clone()
+        successes, failures = came_true.sum(), (~came_true).sum()
+        likely, unlikely = (successes + 1) / (successes + 2), 1 / (failures + 2)
+        target = torch.where(came_true, likely, unlikely).double()
+        fit = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([fit], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = F.binary_cross_entropy_with_logits(fit[0] * score + fit[1], target)
+            torch.autograd.backward(value)
+            return value
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        scale, offset = fit.tolist()
+    network.scale.fill_(scale)
+    network.offset.fill_(offset)

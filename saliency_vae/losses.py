@@ -1,7 +1,11 @@
 """Reconstruction of the classifier's own prediction, nats per image."""
 
+from typing import Literal
+
 from torch import Tensor
 from torch.nn import functional as F
+
+Output = Literal["softmax", "sigmoid"]  # of a classifier: one class of many, or independent labels
 
 
 def categorical_kl(target: Tensor, prediction: Tensor) -> Tensor:

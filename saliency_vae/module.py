@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, Self
 
 import torch
@@ -18,7 +19,7 @@ from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
 from saliency_vae.explainer import Explainer
-from saliency_vae.imitation import imitation_loss, trial
+from saliency_vae.imitation import calibrate, imitation_loss, trial
 from saliency_vae.metrics.localization import mask_iou, pointing_game
 from saliency_vae.metrics.uncertainty import failure_auroc
 from saliency_vae.objective import Evaluation, Objective
@@ -74,7 +75,6 @@ class VariationalSaliency(LightningModule):
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         self._total_steps = 1
-        self._probed = False
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
         if channels_last:
             explainer.to(memory_format=torch.channels_last)
@@ -88,20 +88,28 @@ class VariationalSaliency(LightningModule):
         """The frozen classifier M."""
         return self._frozen[0]
 
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Of the classifier, whose parameters are hashed once: they never change."""
+        return self.classifier.identity()
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.classifier._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def setup(self, stage: str) -> None:
-        """Add the confidence network, as wide as the classifier's answer to an image."""
+        """Try the classifier; add a confidence network for as many classes as it has."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or data is None:
+            return
+        first = [data.train_set[index]["image"] for index in range(min(4, len(data.train_set)))]
+        classes = probe(self.classifier, torch.stack(first).float() / 255)
         if self.confidence_width is None or self.explainer.confidence is not None:
             return
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        image = data.train_set[0]["image"].unsqueeze(0).float() / 255
         node = {
             "_target_": f"{ConfidenceNetwork.__module__}.{ConfidenceNetwork.__name__}",
-            "classes": self.classifier(image).shape[1],
+            "classes": classes,
             "output": self.classifier.output,
             "width": self.confidence_width,
         }
@@ -113,9 +121,6 @@ class VariationalSaliency(LightningModule):
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        if not self._probed:  # at the first batch of all, whatever kind it is
-            probe(self.classifier, images)
-            self._probed = True
         prior = self.explainer.prior(images)
         posterior = self.explainer(images, prior)
         return posterior, self.objective(images, posterior, prior, self.classifier)
@@ -161,14 +166,18 @@ class VariationalSaliency(LightningModule):
             return
         evidence = self.evidence.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
-        self.explainer.confidence.calibrate(evidence, agreed)
+        calibrate(self.explainer.confidence, evidence, agreed)
+        self.log("val/confidence", self.explainer.confidence.calibrated(evidence).mean())
         auroc = failure_auroc(-evidence, ~agreed).float().nan_to_num(0.5)  # none failed, or all
         self.log("val/confidence_auroc", auroc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
         self._seed("test", batch_idx)
-        measured = self.measure("test", batch, *self.evaluate(batch["image"]))
+        posterior, evaluation = self.evaluate(batch["image"])
+        measured = self.measure("test", batch, posterior, evaluation)
+        if self.explainer.confidence is not None:
+            measured["test/confidence"] = posterior.confidence.mean()
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
 
     @torch.no_grad()
@@ -189,12 +198,10 @@ class VariationalSaliency(LightningModule):
         }
         if self.objective.complement:
             measured["complement"] = evaluation.complement.mean()
-        if self.explainer.confidence is not None:
-            measured["confidence"] = posterior.confidence.mean()
-        for axis, rho in zip(
-            ("", "_horizontal"), self.explainer.learned_correlation or (), strict=False
-        ):
-            measured[f"correlation{axis}"] = torch.tensor(rho)
+        learned = self.explainer.learned_correlation
+        if learned is not None:
+            axes = ("",) if len(learned) == 1 else ("_vertical", "_horizontal")
+            measured |= {f"correlation{a}": rho for a, rho in zip(axes, learned, strict=True)}
         for fraction in AGREEMENT_FRACTIONS:
             kept_view = perturb(images, posterior.topk_mask(fraction), evaluation.baseline)
             agrees = self.classifier.agreement(evaluation.original, self.classifier(kept_view))
@@ -239,7 +246,7 @@ class VariationalSaliency(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record which classifier is explained, and the validation metrics of this moment."""
-        checkpoint["classifier"] = self.classifier.identity()
+        checkpoint["classifier"] = self._identity
         checkpoint["metrics"] = self._earlier_metrics | {
             name: float(value)
             for name, value in self.trainer.callback_metrics.items()
@@ -252,7 +259,7 @@ class VariationalSaliency(LightningModule):
         Raises:
             ValueError: Naming both.
         """
-        ours, theirs = self.classifier.identity(), checkpoint["classifier"]
+        ours, theirs = self._identity, checkpoint["classifier"]
         if ours["sha256"] != theirs["sha256"]:
             raise ValueError(
                 "Expected ckpt_path to be a checkpoint for this run's classifier "

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-_LESS = {
+LESS = {  # what needs less memory, by command; else a smaller batch_size
     "train": "trainer.accumulate_grad_batches=2 (half of the images at once, the same steps), "
     "trainer.precision=bf16-mixed or encoder=unet",
     "export": "image_size=[224,224]",
@@ -18,13 +18,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU)
-
-
-def advice(error: BaseException, command: str) -> str:
-    """Say in one line what was too much, and which setting of the command to change."""
-    found = str(error).splitlines()[0] if str(error) else type(error).__name__
-    setting = _LESS.get(command, "a smaller batch_size")
-    return f"Expected enough memory. Found: {found.rstrip('.')}. Try {setting}."
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saliency_vae.distributions import KroneckerNormal
 
@@ -39,6 +39,6 @@ class ExponentialPrior(nn.Module):
         return KroneckerNormal(height, width, correlation=rho, device=device)
 
     @property
-    def learned(self) -> list[float] | None:
-        """Correlation as learned so far: one, or vertical and horizontal; None if it is fixed."""
-        return None if self.unbounded is None else self.unbounded.tanh().tolist()
+    def learned(self) -> Tensor | None:
+        """Correlation as learned so far, (1,) or (vertical, horizontal); None if it is fixed."""
+        return None if self.unbounded is None else self.unbounded.detach().tanh()

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from saliency_vae.atomic_file import write_whole
 from saliency_vae.content_policy import content_policy
 from saliency_vae.findings import OURS
 from saliency_vae.gallery import shrink
@@ -61,10 +62,8 @@ def write_report(
         uncertainty_qualities={metric: quality(metric) for metric in results.uncertainty},
         uncertainty_rows=uncertainty_rows(results),
     )
-    partial = path.with_suffix(".partial")
     text = page.replace("<!--policy-->", content_policy(page), 1)
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    partial.replace(path)
+    write_whole(path, text.encode(errors="replace"))
 
 
 def ranking_rows(results: Results) -> list[dict[str, Any]]:

@@ -36,12 +36,12 @@ from saliency_vae.baselines.occlusion import Fill
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.classifiers import (
     FrozenClassifier,
-    Output,
     parameter_hash,
     torchvision_classifier,
 )
 from saliency_vae.configuration import config_dir, resolve
 from saliency_vae.data.datamodule import Batch
+from saliency_vae.losses import Output
 from saliency_vae.refinement import explain_without_training
 
 HEIGHT, WIDTH = 20, 26

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers import (
     FrozenClassifier,
-    Output,
     custom_classifier,
     load_state_dict,
     parameter_hash,
     timm_classifier,
     torchvision_classifier,
 )
+from saliency_vae.losses import Output
 from saliency_vae.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

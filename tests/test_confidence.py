@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 import torch
 from scipy.special import expit  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork, GlobalAverage
 from saliency_vae.explainer import Explainer
-from saliency_vae.imitation import imitation_loss, judged_view, trial
+from saliency_vae.imitation import calibrate, imitation_loss, judged_view, trial
 from saliency_vae.perturbations import Blur, perturb
 from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer, objective
 from tests.test_explainer import trained_explainer
@@ -41,29 +40,40 @@ def test_evidence_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
     torch.testing.assert_close(confidence, found.sigmoid())  # before any calibration
 
 
-def test_calibration_is_logistic_regression() -> None:
-    """Platt's smoothing vanishes with many images."""
-    evidence = 2 * draw(4000)
-    agreed = (
-        torch.rand(4000, generator=torch.Generator().manual_seed(1))
-        < (0.7 * evidence - 0.5).sigmoid()
+def platts_targets(agreed: Tensor) -> Tensor:
+    """One by one, as Platt writes them."""
+    successes = sum(agreed.tolist())
+    failures = len(agreed) - successes
+    return torch.tensor(
+        [(successes + 1) / (successes + 2) if a else 1 / (failures + 2) for a in agreed.tolist()],
+        dtype=torch.float64,
     )
+
+
+def test_calibration_is_the_likeliest() -> None:
+    """Where the gradient of the likelihood of Platt's targets is zero; and it finds the truth."""
+    evidence = 2 * draw(4000)
+    uniform = torch.rand(4000, generator=torch.Generator().manual_seed(1))
+    agreed = uniform < (0.7 * evidence - 0.5).sigmoid()
     network = ConfidenceNetwork(2, width=1)
-    network.calibrate(evidence, agreed)
-    fit = LogisticRegression(C=1e9).fit(evidence[:, None], agreed)
-    assert float(network.scale) == pytest.approx(float(fit.coef_[0, 0]), rel=0.01)
-    assert float(network.offset) == pytest.approx(float(fit.intercept_[0]), abs=0.01)
+    calibrate(network, evidence, agreed)
+    error = network.calibrated(evidence).double() - platts_targets(agreed)
+    assert float(error.mean()) == pytest.approx(0, abs=1e-4)
+    assert float((error * evidence).mean()) == pytest.approx(0, abs=1e-4)
+    assert float(network.scale) == pytest.approx(0.7, abs=0.1)
+    assert float(network.offset) == pytest.approx(-0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("agreed", [torch.ones(20), torch.zeros(20), torch.arange(20) > 9])
 def test_calibration_of_what_can_be_separated_stays_finite(agreed: Tensor) -> None:
     network = ConfidenceNetwork(2, width=1)
     with torch.inference_mode():  # as in a validation
-        network.calibrate(torch.arange(20.0), agreed.bool())
-        confidence = torch.sigmoid(network.scale * torch.arange(20.0) + network.offset)
+        calibrate(network, torch.arange(20.0), agreed.bool())
+        confidence = network.calibrated(torch.arange(20.0))
     assert network.scale.isfinite()
     assert network.offset.isfinite()
-    assert float(confidence.mean()) == pytest.approx(float(agreed.float().mean()), abs=0.06)
+    expected = platts_targets(agreed.bool()).mean()
+    assert float(confidence.mean()) == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_global_average() -> None:
@@ -115,6 +125,7 @@ def test_training_adds_trains_and_calibrates_it(make_module: MakeModule, tmp_pat
     assert float(network.scale) != 1
     assert "val/confidence_auroc" in trainer.callback_metrics
     assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
+    assert "train/confidence" not in trainer.callback_metrics  # it would disturb batch norms
     again = Explainer.from_config({**trained_explainer().config, **module.explainer.config})
     assert isinstance(again.confidence, ConfidenceNetwork)
     again.confidence.load_state_dict(network.state_dict())

@@ -18,6 +18,7 @@ from saliency_vae.explainer import (
     read_config,
     save_explainer,
 )
+from saliency_vae.imitation import calibrate
 from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import explain_without_training, refine
 from tests.conftest import SIZE, blob_classifier, blobs, objective
@@ -296,7 +297,7 @@ def test_map_agreement_is_between_chance_and_one() -> None:
 def test_confidence_survives_saving(tmp_path: Path) -> None:
     explainer = trained_explainer()
     assert explainer.confidence is not None
-    explainer.confidence.calibrate(torch.tensor([-1.0, 0.0, 1.0, 2.0]), torch.arange(4) > 1)
+    calibrate(explainer.confidence, torch.tensor([-1.0, 0.0, 1.0, 2.0]), torch.arange(4) > 1)
     save_explainer(explainer, tmp_path)
     images = random_images(3, 3, 32, 32)
     expected = explainer(images).confidence

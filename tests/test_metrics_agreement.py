@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier, Output
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.losses import Output
 from saliency_vae.metrics.agreement import (
     kept_agreement,
     mask_agreement_matrix,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier, Output
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.losses import Output
 from saliency_vae.metrics.insertion_deletion import (
     area_under_curve,
     deletion_curve,

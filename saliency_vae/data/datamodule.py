@@ -97,10 +97,10 @@ class SaliencyDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> ResumableLoader:
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
-        if shuffle and len(dataset) < self.batch_size:  # type: ignore[arg-type]
+        size = len(dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length
+        if shuffle and size < self.batch_size:
             raise ValueError(
-                f"Expected data.batch_size <= {len(dataset)} training images. "  # type: ignore[arg-type]
-                f"Found {self.batch_size}."
+                f"Expected data.batch_size <= {size} training images. Found {self.batch_size}."
             )
         # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
         order = EpochOrder(dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False)

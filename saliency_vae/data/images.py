@@ -45,7 +45,7 @@ def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
 
 
 def _rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
-    if not isinstance(file, BytesIO) and not stat.S_ISREG(os.stat(file).st_mode):  # noqa: PTH116
+    if not isinstance(file, BytesIO) and not stat.S_ISREG(Path(file).stat().st_mode):
         raise OSError("not a regular file")  # a pipe would be waited for
     Image.init()
     with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:

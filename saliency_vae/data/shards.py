@@ -48,12 +48,7 @@ class Decode:
 
     def __call__(self, data: bytes) -> Batch:
         """Decode and preprocess."""
-        return {"image": self.preprocess(_decoded(data))}
-
-
-def _decoded(data: bytes) -> Image.Image:
-    file: Any = BytesIO(data)  # Pillow reads it as it reads a path
-    return load_rgb(file)
+        return {"image": self.preprocess(load_rgb(BytesIO(data)))}
 
 
 def open_split(
@@ -133,7 +128,7 @@ class _Files(Dataset[tuple[Path, bytes | None]]):
         path = self.paths[index]
         try:
             data = path.read_bytes()
-            _decoded(data)
+            load_rgb(BytesIO(data))
         except OSError:
             return path, None
         return path, data

@@ -10,9 +10,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from saliency_vae.checkpoints import RunCheckpoints
+from saliency_vae.command import _one_line_errors
 from saliency_vae.loggers import MetricsCSV
 from saliency_vae.non_finite import StopAtNonFinite
-from saliency_vae.out_of_memory import advice, is_out_of_memory
+from saliency_vae.out_of_memory import LESS, is_out_of_memory
 from tests.conftest import BlobsData, MakeModule, make_trainer
 from tests.faults.small_run import Settings, fit, run_alone
 
@@ -88,9 +89,14 @@ def test_which_errors_are_meant(error: Exception, expected: bool) -> None:
 
 
 def test_each_command_names_its_own_setting() -> None:
-    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore")
-    assert advice(error, "train").endswith("encoder=unet.")
-    assert "accumulate_grad_batches" in advice(error, "train")
-    assert advice(error, "explain").endswith("Try a smaller batch_size.")
-    assert "20 GiB" in advice(error, "evaluate")
-    assert "\n" not in advice(error, "evaluate")
+    def said(command: str) -> str:
+        with pytest.raises(SystemExit) as ended, _one_line_errors(command, unless=False):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore")
+        return str(ended.value)
+
+    assert "encoder=unet, to fit" in said("train")
+    assert "accumulate_grad_batches" in said("train")
+    assert said("export").startswith(f"error: Expected {LESS['export']}, to fit")
+    assert said("explain").startswith("error: Expected a smaller batch_size, to fit")
+    assert "20 GiB" in said("evaluate")
+    assert "\n" not in said("evaluate")

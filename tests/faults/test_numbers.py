@@ -114,6 +114,7 @@ def test_numbers_are_looked_at_now_and_then_only(
     assert looks == [3, 3]  # after the third step; the fourth with two batches of validation
 
 
+@pytest.mark.parametrize("width", [None, 2])
 @pytest.mark.parametrize(
     ("network", "found"),
     [
@@ -126,10 +127,15 @@ def test_numbers_are_looked_at_now_and_then_only(
         (NoGradient(), "no gradient"),
     ],
 )
-def test_a_broken_classifier_is_refused_at_the_first_batch(
-    network: nn.Module, found: str, make_module: MakeModule, tmp_path: Path
+def test_a_broken_classifier_is_refused_before_the_first_batch(
+    network: nn.Module,
+    found: str,
+    width: int | None,
+    make_module: MakeModule,
+    tmp_path: Path,
 ) -> None:
-    module = make_module(classifier=FrozenClassifier(network, name="mine"))
+    classifier = FrozenClassifier(network, name="mine")
+    module = make_module(classifier=classifier, confidence_width=width)
     with pytest.raises(ValueError, match="Expected classifier mine to map 8") as error:
         make_trainer(tmp_path, max_epochs=1).fit(module, datamodule=BlobsData())
     assert found in str(error.value)
