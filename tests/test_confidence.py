@@ -1,5 +1,6 @@
 """The network that imitates the classifier, and what its confidence is worth."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,17 @@ def test_calibration_of_what_can_be_separated_stays_finite(agreed: Tensor) -> No
 def test_global_average() -> None:
     features = draw(2, 3, 4, 5)
     torch.testing.assert_close(GlobalAverage()(features), features.mean((2, 3)))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_confidence_in_each_precision(
+    precision: Any, make_module: MakeModule, tmp_path: Path
+) -> None:
+    """With a blur, which autocast would turn to another type than the images have."""
+    module = make_module(confidence_width=2, objective=objective(perturbation=Blur(3.0)))
+    trainer = make_trainer(tmp_path, max_epochs=1, precision=precision)
+    trainer.fit(module, datamodule=BlobsData())
+    assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
 
 
 @pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": 2, "width": 0}])

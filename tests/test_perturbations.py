@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, perturb
+from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, blurred, perturb
 from tests import reference
 
 few = settings(deadline=None, max_examples=10, derandomize=True)
@@ -155,3 +155,11 @@ def test_mixture_gives_each_image_its_own_baseline() -> None:
 def test_wrong_arguments(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_blur_is_as_exact_under_autocast() -> None:
+    images = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(blurred(images), Blur(20 / 6)(images))
+        found = Blur(3.0)(images)
+    assert torch.equal(found, Blur(3.0)(images))
