@@ -5,6 +5,7 @@ A :class:`FrozenClassifier` takes images in [0, 1] and normalises them itself.
 
 import hashlib
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -94,6 +95,24 @@ class FrozenClassifier(nn.Module):
         if self.output == "softmax":
             return target.argmax(-1) == prediction.argmax(-1)
         return ((target > 0) == (prediction > 0)).all(-1)
+
+    def decision_log_odds(self, decided: Tensor, logits: Tensor) -> Tensor:
+        """Log-odds, by some logits, of what others decide; of sigmoid labels their sum.
+
+        Unlike the probability it does not saturate.
+
+        Args:
+            decided: Logits that decide, (B, classes).
+            logits: That the decisions are weighed by, (B, classes).
+
+        Returns:
+            Log-odds, (B,), nats.
+        """
+        if self.output == "sigmoid":
+            return torch.where(decided > 0, logits, -logits).sum(-1)
+        top = decided.argmax(-1, keepdim=True)
+        others = logits.scatter(-1, top, -math.inf).logsumexp(-1)
+        return logits.gather(-1, top).squeeze(-1) - others
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits (B, classes) into class probabilities in [0, 1]."""

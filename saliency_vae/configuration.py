@@ -47,6 +47,7 @@ class TrainConfig:
         perturbation: Baseline that removes information.
         beta: Weight of the KL per pixel.
         complement: Weight of what the pixels left out still say.
+        sharpness: Power that the prediction to reconstruct is raised to.
         confidence_width: Channels of the network that gives the confidence.
         optimizer: Of the encoder's parameters.
         scheduler: Of the learning rate; null for a constant one.
@@ -70,6 +71,7 @@ class TrainConfig:
     perturbation: Node = field(default_factory=dict)
     beta: float = MISSING
     complement: float = 0.0
+    sharpness: float = 1.0
     confidence_width: int = 16
     optimizer: Node = field(default_factory=dict)
     scheduler: Node | None = None

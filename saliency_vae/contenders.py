@@ -30,7 +30,7 @@ _CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap, Oracle)
 
 
 class Ours:
-    """The posterior mean of an explainer: one forward pass.
+    """The posterior mean of an explainer.
 
     Args:
         explainer: Trained, or its directory: so a second one joins the comparison,
@@ -44,7 +44,7 @@ class Ours:
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
-        mean: Tensor = self.explainer.to(images.device)(images).mean
+        mean: Tensor = self.explainer.to(images.device).ask(classifier)(images).mean
         return mean
 
 

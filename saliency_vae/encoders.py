@@ -17,10 +17,10 @@ MINIMUM_SIZE = 16
 _PAPER_CHANNELS = (64,) * 4 + (32,) * 5 + (16,) * 6 + (2,)
 
 
-def conv_block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU; stride 1 keeps the resolution."""
+def conv_block(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
+    """Convolution of an odd size, batch norm, ReLU; stride 1 keeps the resolution."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
@@ -54,7 +54,8 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     return folded
 
 
-def _check_channels(channels: Sequence[int], name: str) -> None:
+def check_channels(channels: Sequence[int], name: str) -> None:
+    """Refuse channel counts, named for the message, that are none or not positive."""
     if not channels or min(channels) < 1:
         raise ValueError(f"Expected {name} to be positive whole numbers. Found {list(channels)}.")
 
@@ -82,7 +83,7 @@ class PaperEncoder(nn.Module):
 
     def __init__(self, hidden_channels: Sequence[int] = _PAPER_CHANNELS) -> None:
         super().__init__()
-        _check_channels(hidden_channels, "encoder.hidden_channels")
+        check_channels(hidden_channels, "encoder.hidden_channels")
         widths = (3, *hidden_channels)
         self.blocks = nn.Sequential(*(conv_block(a, b) for a, b in pairwise(widths)))
         self.head = _head(widths[-1])
@@ -99,17 +100,21 @@ class UNet(nn.Module):
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
+        joined: Channels of other maps that join the input of each scale; none by default.
 
     Raises:
         ValueError: If there is no scale or a channel count is not positive.
     """
 
-    def __init__(self, channels: Sequence[int] = (16, 32, 64, 128)) -> None:
+    def __init__(
+        self, channels: Sequence[int] = (16, 32, 64, 128), joined: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        _check_channels(channels, "encoder.channels")
+        check_channels(channels, "encoder.channels")
         widths = (3, *channels)
         self.down = nn.ModuleList(
-            nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in pairwise(widths)
+            nn.Sequential(conv_block(a + more, b), conv_block(b, b))
+            for (a, b), more in zip(pairwise(widths), joined or [0] * len(channels), strict=True)
         )
         # Fewer channels before the upsampling: the finest scale is where the time goes.
         self.reduce = nn.ModuleList(
@@ -118,17 +123,33 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(conv_block(2 * fine, fine) for fine in channels[:-1])
         self.head = _head(channels[0])
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""
+    def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]] = ()) -> Tensor:
+        """Encode images to mean and log-variance.
+
+        Args:
+            images: (B, 3, H, W).
+            joined: Maps that join the input of each scale, (B, C, any size).
+
+        Returns:
+            (B, 2, H, W).
+        """
         _check_images(images)
-        features = [self.down[0](images)]
-        for block in self.down[1:]:
+        features: list[Tensor] = []
+        for block, others in zip(self.down, joined or [()] * len(self.down), strict=True):
             # ceil_mode keeps the last row and column of odd sizes.
-            features.append(block(F.max_pool2d(features[-1], 2, ceil_mode=True)))
+            x = F.max_pool2d(features[-1], 2, ceil_mode=True) if features else images
+            if others:
+                x = torch.cat((x, *(_resize(other, x.shape[-2:]) for other in others)), dim=1)
+            features.append(block(x))
         x = features.pop()
         stages = zip(reversed(self.reduce), reversed(self.up), reversed(features), strict=True)
         for reduce, block, skip in stages:
-            x = F.interpolate(reduce(x), skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(torch.cat((skip, x), dim=1))
+            x = block(torch.cat((skip, _resize(reduce(x), skip.shape[-2:])), dim=1))
         output: Tensor = self.head(x)
         return output
+
+
+def _resize(features: Tensor, size: Sequence[int]) -> Tensor:
+    if features.shape[-2:] == tuple(size):
+        return features
+    return F.interpolate(features, tuple(size), mode="bilinear", align_corners=False)

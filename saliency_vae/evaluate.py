@@ -86,6 +86,7 @@ def compare(config: Node, run: Path) -> None:
     methods = contenders(config["methods"], config["baselines"], explainer, results.left_out)
     classifier = explained_classifier(explainer, config["classifier"], force=config["force"])
     classifier = classifier.to(device)
+    explainer.ask(classifier)
     images = images_of(config, explainer, classifier, device, results.left_out)
 
     one = images.first(1).together()
@@ -192,6 +193,8 @@ def add_randomised(
         )
         return
     other = other.to(images.device)
+    if other.asks_classifier:
+        other.ask(explained_classifier(other).to(images.device))
     results.findings.append(compare_with_randomised(images, explainer, other, seed=results.seed))
 
 

@@ -68,6 +68,7 @@ def explain(config: Node, run: Path) -> None:
         **{name: config[name] for name in ("fraction", "refine_steps", "samples", "seed")},
     }
     device = pick_device(config["device"])
+    classifier = classifier.to(device)
     claim(outputs, settings, (name_of(file, root) for file in files), config["overwrite"])
 
     todo = [file for file in files if not outputs.done(name_of(file, root))]
@@ -79,8 +80,8 @@ def explain(config: Node, run: Path) -> None:
     )
     explain_views = partial(
         explain_batch,
-        explainer=explainer.to(device),
-        classifier=classifier.to(device),
+        explainer=explainer.to(device).ask(classifier),
+        classifier=classifier,
         perturbation=perturbation.to(device),
         fraction=config["fraction"],
         refine_steps=config["refine_steps"],

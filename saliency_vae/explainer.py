@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 
 from saliency_vae.atomic_file import whole_file
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.clues import ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
+from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.model_card import FIGURE, model_card
 from saliency_vae.objective import Objective
 from saliency_vae.priors import ExponentialPrior
@@ -33,7 +36,11 @@ FORMAT = 3
 # A file must not choose what code is run: of a config.json these parts are built, and may name
 # these, exactly.
 _LOADABLE = {
-    "encoder": {f"saliency_vae.encoders.{name}" for name in ("PaperEncoder", "UNet")},
+    "encoder": {
+        "saliency_vae.encoders.PaperEncoder",
+        "saliency_vae.encoders.UNet",
+        "saliency_vae.informed_encoder.InformedUNet",
+    },
     "prior": {
         "saliency_vae.priors.ExponentialPrior",
         "saliency_vae.distributions.KroneckerNormal",
@@ -56,7 +63,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     ``figure`` is the file of a picture of its explanations, if there is one.
 
     Args:
-        encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
+        encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W). One that asks the
+            classifier needs it: see :meth:`ask`.
         prior: Makes the prior over maps of ``(height, width, device=...)``.
         posterior: ``mean_field``, independent pixels (the paper), or ``correlated`` as the prior.
         confidence: Gives ``posterior.confidence``; None to do without.
@@ -84,6 +92,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.figure: Path | None = None
         self.make_prior = prior
         self._cached_prior = lru_cache(maxsize=4)(prior)
+        # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
+        self._asked: tuple[FrozenClassifier] | None = None
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -101,6 +111,46 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Build the confidence network of a Hydra node, and record the node."""
         self.confidence = instantiate(node, _convert_="all")
         self.config["confidence"] = node
+
+    @property
+    def asks_classifier(self) -> bool:
+        """Whether the encoder asks the classifier about each image."""
+        return isinstance(self.encoder, InformedUNet)
+
+    def ask(self, classifier: FrozenClassifier) -> Self:
+        """Let the encoder ask this classifier, on the device of the images, if it asks one."""
+        self._asked = (classifier,)
+        return self
+
+    def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
+        """Build the encoder anew, for the feature maps of the classifier that it asks.
+
+        Args:
+            classifier: To ask.
+            images: A few, in [0, 1], (B, 3, H, W).
+        """
+        found = feature_maps(classifier, images)
+        self.config["encoder"] |= {"features": {name: asdict(map) for name, map in found.items()}}
+        self.encoder = instantiate(self.config["encoder"], _convert_="all")
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
+
+        Raises:
+            ValueError: If the encoder asks a classifier and has none.
+        """
+        encoder = self.encoder
+        if isinstance(encoder, InformedUNet):
+            if self._asked is None:
+                raise ValueError(
+                    "Expected explainer.ask(classifier) before the first image: this encoder asks "
+                    "the classifier about each. Found no classifier."
+                )
+            clues = ask(images, self._asked[0], encoder.levels, encoder.scales)
+            answer: Tensor = encoder(images, clues)
+        else:
+            answer = encoder(images)
+        return answer
 
     @property
     def learned_correlation(self) -> Tensor | None:
@@ -130,7 +180,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
         """
-        mean, log_variance = self.encoder(images).float().unbind(1)
+        mean, log_variance = self.encode(images).float().unbind(1)
         prior = self.prior(images) if prior is None else prior
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
         if self.confidence is not None:
@@ -170,8 +220,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         topk, perturbation = (
             instantiate(self.config[name], _convert_="all") for name in ("topk", "perturbation")
         )
-        complement = self.config.get("complement", 0.0)
-        return Objective(topk, perturbation, self.config["beta"], complement)
+        beyond = {k: self.config[k] for k in ("complement", "sharpness") if k in self.config}
+        return Objective(topk, perturbation, self.config["beta"], **beyond)
 
     def refine(
         self, images: Tensor, classifier: FrozenClassifier, *, steps: int, **settings: Any

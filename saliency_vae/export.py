@@ -44,6 +44,11 @@ class Graph(nn.Module):
 
     def __init__(self, explainer: Explainer) -> None:
         super().__init__()
+        if explainer.asks_classifier:
+            raise ValueError(
+                "Expected an explainer that needs the image alone, such as of encoder=unet. Found "
+                "one that asks its classifier for gradients, which a graph cannot hold."
+            )
         if explainer.confidence is None:
             raise ValueError("Expected an explainer with a confidence network. Found none.")
         self.encoder = explainer.encoder

@@ -76,12 +76,20 @@ class VariationalSaliency(LightningModule):
         self.seed = seed
         self._total_steps = 1
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
+        self.compiled = compile
+        explainer.ask(classifier)
         if channels_last:
-            explainer.to(memory_format=torch.channels_last)
             classifier.to(memory_format=torch.channels_last)
         if compile:  # in place: the names in the state dict stay
-            explainer.encoder.compile()
             classifier.network.compile()
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Bring the explainer's networks, which may be new, into their memory format and form."""
+        if self.channels_last:
+            self.explainer.to(memory_format=torch.channels_last)
+        if self.compiled:
+            self.explainer.encoder.compile()
 
     @property
     def classifier(self) -> FrozenClassifier:
@@ -99,23 +107,25 @@ class VariationalSaliency(LightningModule):
         return self
 
     def setup(self, stage: str) -> None:
-        """Try the classifier; add a confidence network for as many classes as it has."""
+        """Try the classifier; fit the explainer to the features and the classes that it has."""
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
         first = [data.train_set[index]["image"] for index in range(min(4, len(data.train_set)))]
-        classes = probe(self.classifier, torch.stack(first).float() / 255)
-        if self.confidence_width is None or self.explainer.confidence is not None:
-            return
-        node = {
-            "_target_": f"{ConfidenceNetwork.__module__}.{ConfidenceNetwork.__name__}",
-            "classes": classes,
-            "output": self.classifier.output,
-            "width": self.confidence_width,
-        }
-        self.explainer.add_confidence(node)
-        if self.channels_last:
-            self.explainer.to(memory_format=torch.channels_last)
+        images = torch.stack(first).float() / 255
+        classes = probe(self.classifier, images)
+        if self.explainer.asks_classifier:
+            self.explainer.find_features(self.classifier, images)
+        if self.confidence_width is not None and self.explainer.confidence is None:
+            self.explainer.add_confidence(
+                {
+                    "_target_": f"{ConfidenceNetwork.__module__}.{ConfidenceNetwork.__name__}",
+                    "classes": classes,
+                    "output": self.classifier.output,
+                    "width": self.confidence_width,
+                }
+            )
+        self._arrange()
 
     def evaluate(self, images: Tensor) -> tuple[SaliencyPosterior, Evaluation]:
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""

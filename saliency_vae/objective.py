@@ -18,7 +18,7 @@ class Evaluation:
 
     Attributes:
         loss: reconstruction + beta * kl + complement's weight * complement, (B,).
-        reconstruction: KL(y || y'), (B,), nats per image.
+        reconstruction: KL(y || y'), y sharpened where asked, (B,), nats per image.
         kl: KL(q || p), (B,), nats per pixel.
         complement: What the classifier still sees in the pixels left out, (B,), nats per image;
             0 where that has no weight.
@@ -43,7 +43,8 @@ class Evaluation:
 class Objective:
     """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image (the paper).
 
-    Beyond the paper, where asked: the pixels left out must say no more than the baseline does.
+    Beyond the paper, where asked: the pixels left out must say no more than the baseline does, and
+    the prediction to reconstruct is sharpened towards the decision.
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
@@ -51,9 +52,10 @@ class Objective:
         beta: Weight of the KL per pixel, >= 0.
         complement: Weight, >= 0, of KL(M(baseline) || M(complement)), the complement being the
             image without the kept pixels.
+        sharpness: Power, > 0, that y is raised to before it is reconstructed: 1 in the paper.
 
     Raises:
-        ValueError: If a weight is negative.
+        ValueError: If a weight is negative or sharpness is not positive.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Objective:
         perturbation: nn.Module,
         beta: float,
         complement: float = 0.0,
+        sharpness: float = 1.0,
     ) -> None:
         for name, weight in (("beta", beta), ("complement", complement)):
             if not weight >= 0:
@@ -69,7 +72,10 @@ class Objective:
         self.topk = topk
         self.perturbation = perturbation
         self.beta = beta
+        if not sharpness > 0:
+            raise ValueError(f"Expected sharpness > 0. Found {sharpness}.")
         self.complement = complement
+        self.sharpness = sharpness
 
     def __call__(
         self,
@@ -99,7 +105,7 @@ class Objective:
             with torch.no_grad():
                 original = classifier(images)
         prediction = classifier(perturbed)
-        reconstruction = classifier.divergence(original, prediction)
+        reconstruction = classifier.divergence(self.sharpness * original, prediction)  # logits
         loss = reconstruction + self.beta * kl
         complement = torch.zeros_like(loss)
         if self.complement:

@@ -17,7 +17,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("atomic_file", "out_of_memory"),
     ),
     ("classifiers", "confidence"),
-    ("classifier_probe",),
+    ("classifier_probe", "clues"),
+    ("informed_encoder",),
     ("data.*",),
     ("objective",),
     ("refinement", "model_card", "imitation"),
@@ -35,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("command",),
     ("train", "explain", "export", "evaluate", "shard"),
 )
-ALONE = LAYERS[13]  # these may not import one another either
+ALONE = LAYERS[14]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 

@@ -1,0 +1,121 @@
+"""What a classifier's decision on an image rests on: seen by an encoder that asks the classifier.
+
+Its feature maps, as in a feature pyramid (Lin et al. 2017), and the gradient of what is to be
+explained, as in iterative amortised inference (Marino, Yue and Mandt 2018).
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.perturbations import blurred, perturb
+
+_FARTHEST = 10.0  # standard deviations; a few pixels must not drown the others
+
+
+@dataclass(frozen=True)
+class Clues:
+    """What a classifier says of images beyond its decision.
+
+    Attributes:
+        gradients: Of the decision's log-odds with respect to the mask, at each level, scaled to
+            unit standard deviation, (B, levels, H, W).
+        features: The classifier's feature maps by module name, each (B, C, h, w).
+    """
+
+    gradients: Tensor
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """A feature map of a classifier.
+
+    Attributes:
+        channels: C.
+        stride: Pixels of the image along one of its own.
+    """
+
+    channels: int
+    stride: int
+
+
+def ask(
+    images: Tensor,
+    classifier: FrozenClassifier,
+    levels: Sequence[float],
+    names: Collection[str],
+) -> Clues:
+    """Ask a classifier about images: one pass forward and back, of all levels together.
+
+    Args:
+        images: In [0, 1], (B, 3, H, W).
+        classifier: Frozen.
+        levels: Kept everywhere of the image, the rest being its blur, in (0, 1]; the last is 1.
+        names: Of the modules whose outputs are the feature maps.
+    """
+    number, (height, width) = len(images), images.shape[-2:]
+    with torch.inference_mode(False), torch.enable_grad():
+        images = images.detach().clone()  # what inference mode made knows no gradient
+        kept = torch.tensor(levels, device=images.device).repeat_interleave(number)
+        mask = kept[:, None, None].expand(-1, height, width).clone().requires_grad_()
+        copies = images.repeat(len(levels), 1, 1, 1)
+        baseline = blurred(images).repeat(len(levels), 1, 1, 1)
+        with _observed(classifier.network, names) as features:
+            logits = classifier(perturb(copies, mask, baseline))
+        whole = logits[-number:].detach()
+        score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
+        (gradient,) = torch.autograd.grad(score.sum(), mask)
+    gradients = gradient.view(len(levels), number, height, width).transpose(0, 1)
+    spread = gradients.std((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return Clues(
+        (gradients / spread).clamp(-_FARTHEST, _FARTHEST),
+        {name: output[-number:].detach() for name, output in features.items()},
+    )
+
+
+def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, FeatureMap]:
+    """Find the last feature map of each resolution coarser than the image's.
+
+    Args:
+        classifier: Any; none is found in one without maps (B, C, h, w), such as a transformer.
+        images: A few, in [0, 1], (B, 3, H, W).
+    """
+    names = [name for name, _ in classifier.network.named_modules() if name]
+    with torch.no_grad(), _observed(classifier.network, names) as outputs:
+        classifier(images)
+    last = {}
+    for name, output in outputs.items():
+        if not isinstance(output, Tensor) or output.ndim != 4 or 1 in output.shape[-2:]:
+            continue
+        down, across = (n / m for n, m in zip(images.shape[-2:], output.shape[-2:], strict=True))
+        # Unequal strides are those of channels, where they come last.
+        if round(down) == round(across) > 1:
+            last[round(down)] = name, output.shape[1]
+    return {name: FeatureMap(channels, stride) for stride, (name, channels) in last.items()}
+
+
+@contextmanager
+def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Collect the outputs of modules, in the order in which they come."""
+    outputs: dict[str, Any] = {}
+
+    def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.pop(name, None)  # of a module that runs twice the later, in its place
+        outputs[name] = output
+
+    hooks = [
+        network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names
+    ]
+    try:
+        with torch.compiler.set_stance("force_eager"):  # hooks would have it compiled anew
+            yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,61 @@
+"""An encoder that asks the classifier about each image."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from saliency_vae.clues import Clues
+from saliency_vae.encoders import UNet, check_channels, conv_block
+
+
+class InformedUNet(nn.Module):
+    """U-Net that sees the image and the classifier's :class:`saliency_vae.clues.Clues`.
+
+    The gradients join the image; each feature map joins the scale of its own resolution.
+
+    Args:
+        channels: Channels at each scale, finest first; each scale halves the resolution.
+        levels: At which the gradients are taken, in (0, 1], rising to 1.
+        features: Channels and stride of the classifier's feature maps, by module name; training
+            finds those of its classifier.
+
+    Raises:
+        ValueError: If there is no scale, a channel count is not positive, or levels are others.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        levels: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        features: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        check_channels(channels, "encoder.channels")
+        rising = all(below < level for below, level in pairwise((0.0, *levels)))
+        if not levels or levels[-1] != 1 or not rising:
+            raise ValueError(f"Expected encoder.levels in (0, 1], rising to 1. Found {levels}.")
+        self.levels = list(levels)
+        features = features or {}
+        coarsest = len(channels) - 1
+        self.scales = {
+            name: min(round(math.log2(found["stride"])), coarsest)
+            for name, found in features.items()
+        }
+        joined = [len(levels)] + [0] * coarsest
+        self.lateral = nn.ModuleList()
+        for name, scale in self.scales.items():
+            width = channels[scale]
+            self.lateral.append(conv_block(features[name]["channels"], width, size=1))
+            joined[scale] += width
+        self.unet = UNet(channels, joined)
+
+    def forward(self, images: Tensor, clues: Clues) -> Tensor:
+        """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
+        joined: list[list[Tensor]] = [[] for _ in self.unet.down]
+        joined[0].append(clues.gradients)
+        for (name, scale), lateral in zip(self.scales.items(), self.lateral, strict=True):
+            joined[scale].append(lateral(clues.features[name]))
+        output: Tensor = self.unet(images, joined)
+        return output
