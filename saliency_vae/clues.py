@@ -63,7 +63,7 @@ def ask(
     number, (height, width) = len(images), images.shape[-2:]
     with torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone()  # what inference mode made knows no gradient
-        kept = torch.tensor(levels, device=images.device).repeat_interleave(number)
+        kept = images.new_tensor(levels).repeat_interleave(number)
         mask = kept[:, None, None].expand(-1, height, width).clone().requires_grad_()
         copies = images.repeat(len(levels), 1, 1, 1)
         baseline = blurred(images).repeat(len(levels), 1, 1, 1)

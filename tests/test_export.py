@@ -14,7 +14,7 @@ from torch import Tensor
 from saliency_vae import export as module
 from saliency_vae.explainer import Explainer, load_explainer, save_explainer
 from saliency_vae.export import FORMATS, export, write_export
-from tests.test_explainer import PAPER, UNET, random_images, trained_explainer
+from tests.test_explainer import PAPER, UNET, configuration, random_images, trained_explainer
 
 HEIGHT, WIDTH = 20, 33
 
@@ -199,6 +199,13 @@ def test_an_explainer_of_unknown_image_size_asks_for_one(
     (directory / "config.json").write_text(json.dumps(config))
     message = error_of(monkeypatch, f"explainer={directory}")
     assert "Expected image_size=[HEIGHT,WIDTH]. Found None." in message
+
+
+def test_an_encoder_that_asks_is_not_exported(tmp_path: Path) -> None:
+    encoder = {"_target_": "saliency_vae.informed_encoder.InformedUNet", "channels": [4]}
+    explainer = Explainer.from_config(configuration(encoder=encoder))
+    with pytest.raises(ValueError, match=r"Expected an explainer that needs the image alone"):
+        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=16, width=16)
 
 
 def test_missing_packages_are_named_with_their_extra(

@@ -13,7 +13,11 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from saliency_vae import load_explainer
+from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.encoders import UNet
+from saliency_vae.evaluate import evaluate
+from saliency_vae.explain import explain
+from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.resume import with_overrides_of_run
 from saliency_vae.train import train
 
@@ -214,6 +218,42 @@ def test_image_folder_with_a_classifier_of_ones_own(
     config = json.loads((tmp_path / "run/explainer/config.json").read_text())
     assert config["classifier"]["output"] == "sigmoid"
     assert 0 <= config["metrics"]["val/agreement_20"] <= 1
+
+
+def test_an_encoder_that_asks_the_classifier(
+    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings[0] = "experiment=cluttered_digits_informed"
+    run = tmp_path / "run"
+    run_here(monkeypatch, *settings, "trainer.max_epochs=1", f"hydra.run.dir={run}")
+    assert json.loads((run / "explainer/config.json").read_text())["encoder"]["features"] == {
+        "1": {"channels": 24, "stride": 2},
+        "4": {"channels": 48, "stride": 4},
+        "7": {"channels": 64, "stride": 8},
+    }
+
+    explainer = load_explainer(run / "explainer")
+    images = torch.rand(2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"Expected explainer\.ask\(classifier\) before"):
+        explainer(images)
+    classifier = explained_classifier(explainer)
+    with torch.inference_mode():
+        expected = explainer.ask(classifier)(images).mean
+    # It knows the classifier: another one's clues change the map.
+    others = cluttered_digits_classifier(tmp_path / "other.safetensors", 32, 64, 1, seed=1)
+    assert not torch.allclose(explainer.ask(others)(images).mean, expected, atol=1e-3)
+
+    Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "image.png")
+    place = f"explainer={run}/explainer"
+    for command, arguments in (
+        (explain, (f"images={tmp_path}/image.png", f"output_dir={tmp_path}/explained")),
+        (evaluate, ("data=cluttered_digits", "limit=4", "methods=[ours,random]", "wandb=false")),
+    ):
+        outputs = f"hydra.run.dir={tmp_path}/{command.__name__}"
+        monkeypatch.setattr(sys, "argv", ["-", place, *arguments, outputs])
+        command()
+    assert (tmp_path / "explained/image.png.npz").is_file()
+    assert (tmp_path / "evaluate/report.html").is_file()
 
 
 def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> None:
