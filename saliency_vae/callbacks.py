@@ -21,9 +21,16 @@ class SaliencyPanels(Callback):
         directory: Of the PNGs, ``epoch_000.png`` and on.
         images: Number of images.
         fraction: Of the pixels kept in the kept view, in (0, 1].
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, directory: str, images: int = 8, fraction: float = 0.1) -> None:
+        if images < 1:
+            raise ValueError(f"Expected callbacks.panels.images >= 1. Found {images}.")
+        if not 0 < fraction <= 1:
+            raise ValueError(f"Expected 0 < callbacks.panels.fraction <= 1. Found {fraction}.")
         self.directory = Path(directory)
         self.images = images
         self.fraction = fraction

@@ -69,7 +69,11 @@ def recipe(config: Mapping[str, Any]) -> str:
     parts = [
         *(_call(config[name]) for name in _RECIPE if name in config),
         f"posterior {config['posterior']}",
-        *(f"{name} {config[name]}" for name in ("beta", "complement") if name in config),
+        *(
+            f"{name} {config[name]}"
+            for name in ("beta", "complement", "sharpness")
+            if name in config
+        ),
     ]
     return f"{config.get('name', 'unnamed')}: {'; '.join(parts)}"
 

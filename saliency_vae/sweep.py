@@ -68,10 +68,7 @@ class SweepTable(Callback):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        table = Table(*columns, title=str(directory / "sweep.csv"))
-        for row in rows:
-            table.add_row(*(_text(row.get(column, "")) for column in columns))
-        Console().print(table)
+        Console().print(_table(rows, columns, title=str(directory / "sweep.csv")))
         failed = [row["job"] for row in rows if row["status"] == "failed"]
         if failed:
             raise SystemExit(f"error: {len(failed)} of {len(rows)} jobs failed: {failed}")
@@ -89,6 +86,16 @@ class SweepTable(Callback):
         status = "done" if metrics else "failed"
         values = {f"val/{name}": metrics.get(f"val/{name}", math.nan) for name in COMPARED}
         return {"job": job.name, **settings, "status": status, **values}
+
+
+def _table(rows: list[dict[str, Any]], columns: list[str], title: str) -> Table:
+    """Lay out the jobs; settings that all of them share are left to the file."""
+    own = ("job", "status", *(f"val/{name}" for name in COMPARED))
+    shown = [c for c in columns if c in own or len({_text(row.get(c, "")) for row in rows}) > 1]
+    table = Table(*shown, title=title)
+    for row in rows:
+        table.add_row(*(_text(row.get(column, "")) for column in shown))
+    return table
 
 
 def _text(value: Any) -> str:

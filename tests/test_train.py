@@ -269,6 +269,11 @@ def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> No
     assert [row["prior.correlation"] for row in table] == ["0.5", "0.9"]
     assert [row["status"] for row in table] == ["done", "done"]
     assert table[0]["val/loss"] != table[1]["val/loss"]
+    shown = done.stdout[
+        done.stdout.rindex("sweep.csv") :
+    ]  # what all jobs share is in the file alone
+    assert "prior.corr" in shown
+    assert "max_epochs" not in shown
     for job in ("0", "1"):
         config = OmegaConf.load(sweep / job / ".hydra/config.yaml")
         assert config.trainer.devices == 2

@@ -1,0 +1,65 @@
+"""The objective against its equations, term by term."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
+from saliency_vae.objective import Evaluation, Objective
+from saliency_vae.perturbations import Mean, perturb
+from saliency_vae.topk import SoftTopK
+from tests.conftest import SIZE, blob_classifier, blobs
+
+
+def kl(target: Tensor, prediction: Tensor) -> Tensor:
+    """KL divergence of class probabilities (B, classes)."""
+    return (target * (target / prediction).log()).sum(-1)
+
+
+def evaluate(**settings: float) -> tuple[Tensor, Evaluation]:
+    images = blobs(4)
+    torch.manual_seed(0)
+    posterior = DiagonalNormal(torch.randn(4, SIZE, SIZE), torch.full((4, SIZE, SIZE), -2.0))
+    topk = SoftTopK((0.1, 0.3), temperature=0.1)
+    objective = Objective(topk, Mean(), beta=0.2, **settings)
+    return images, objective(images, posterior, KroneckerNormal(SIZE, SIZE), blob_classifier())
+
+
+def test_the_paper() -> None:
+    images, found = evaluate()
+    classifier = blob_classifier()
+    y = classifier(images).softmax(-1)
+    kept = perturb(images, found.mask, Mean()(images))
+    torch.testing.assert_close(found.reconstruction, kl(y, classifier(kept).softmax(-1)))
+    torch.testing.assert_close(found.loss, found.reconstruction + 0.2 * found.kl)
+    assert not found.complement.any()
+
+
+def test_the_complement_says_what_the_baseline_does() -> None:
+    images, found = evaluate(complement=0.7)
+    classifier, baseline = blob_classifier(), Mean()(images)
+    left_out = classifier(perturb(images, 1 - found.mask, baseline)).softmax(-1)
+    torch.testing.assert_close(found.complement, kl(classifier(baseline).softmax(-1), left_out))
+    expected = found.reconstruction + 0.2 * found.kl + 0.7 * found.complement
+    torch.testing.assert_close(found.loss, expected)
+
+
+def test_sharpness_is_a_power_of_the_prediction() -> None:
+    images, found = evaluate(sharpness=3.0)
+    y = blob_classifier()(images).softmax(-1) ** 3
+    sharp = y / y.sum(-1, keepdim=True)
+    torch.testing.assert_close(found.reconstruction, kl(sharp, found.prediction.softmax(-1)))
+    assert (sharp.amax(-1) > found.original.softmax(-1).amax(-1)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"complement": -1.0}, r"Expected complement >= 0\. Found -1\.0"),
+        ({"sharpness": 0.0}, r"Expected sharpness > 0\. Found 0\.0"),
+        ({"sharpness": float("nan")}, r"Expected sharpness > 0\. Found nan"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(**settings)
