@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.perturbations import blurred, perturb
@@ -24,8 +25,8 @@ class Clues:
     """What a classifier says of images beyond its decision.
 
     Attributes:
-        gradients: Of the decision's log-odds with respect to the mask, at each level, scaled to
-            unit standard deviation, (B, levels, H, W).
+        gradients: Of the decision's log-odds with respect to the mask, at each level, smoothed
+            and scaled to unit standard deviation, (B, levels, H, W).
         features: The classifier's feature maps by module name, each (B, C, h, w).
     """
 
@@ -72,12 +73,22 @@ def ask(
         whole = logits[-number:].detach()
         score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
         (gradient,) = torch.autograd.grad(score.sum(), mask)
-    gradients = gradient.view(len(levels), number, height, width).transpose(0, 1)
+    gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
     spread = gradients.std((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return Clues(
         (gradients / spread).clamp(-_FARTHEST, _FARTHEST),
         {name: output[-number:].detach() for name, output in features.items()},
     )
+
+
+def _smoothed(gradients: Tensor) -> Tensor:
+    """Weigh each pixel and its neighbours by 1, 2, 1 along both axes.
+
+    That takes away what changes sign from pixel to pixel: the grid that a stride of 2 leaves in a
+    gradient, and in the maps of an encoder that sees it.
+    """
+    padded = F.pad(gradients, (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
 
 
 def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, FeatureMap]:

@@ -19,7 +19,7 @@ tags:
 ---
 # {name}: an explainer of {classifier}
 
-Where did this image classifier look, and how sure is that explanation? In one forward pass this
+Where did this image classifier look, and how sure is that explanation? {how} this
 network answers with a Gaussian distribution over the saliency map of an image (variational
 saliency maps).
 {figure}
@@ -41,7 +41,7 @@ the share of images whose decision stays as it was when only the top 10 % of pix
 ```python
 from saliency_vae import load_explainer
 
-explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
+explainer = load_explainer("OWNER/NAME"){ask}  # this repository, or a directory
 posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
 posterior.mean, posterior.stddev  # (B, H, W)
 posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
@@ -86,6 +86,7 @@ def model_card(config: dict[str, Any], *, figure: bool = False) -> str:
         figure: Show the file :data:`FIGURE` beside the card.
     """
     classifier = config.get("classifier") or {}
+    asks = "levels" in (config.get("encoder") or {})  # see saliency_vae.clues
     facts = {
         "Classifier": classifier.get("name"),
         "Its weights": classifier.get("weights"),
@@ -100,6 +101,8 @@ def model_card(config: dict[str, Any], *, figure: bool = False) -> str:
     }
     return _CARD.format(
         name=_text(config.get("name", "saliency_vae")),
+        how="After one pass forward and back through it," if asks else "In one forward pass",
+        ask=".ask(classifier)" if asks else "",
         classifier=_text(classifier.get("name", "an unnamed classifier")),
         figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
         facts="\n".join(

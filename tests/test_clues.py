@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet18
 
 from saliency_vae.classifiers import FrozenClassifier
@@ -76,8 +77,22 @@ def test_gradients_are_those_of_finite_differences(output: Output) -> None:
                     mask.view(-1)[pixel] += sign * step
                     ends.append(log_odds_of_mask(classifier, image, mask, decided))
                 expected.view(-1)[pixel] = ((ends[0] - ends[1]) / (2 * step)).item()
+            weights = torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
+            framed = F.pad(expected[None, None], (1, 1, 1, 1), mode="replicate")
+            expected = F.conv2d(framed, (weights * weights.T / 16)[None, None])[0, 0]
             expected = (expected / expected.std()).clamp(-10, 10)
             torch.testing.assert_close(found[index, level], expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_stride_leaves_no_grid_in_the_gradients() -> None:
+    weights = torch.ones(1, 3, 1, 1)  # sees every other pixel of every other row alone
+    strided = nn.Conv2d(3, 1, 1, stride=2, bias=False)
+    strided.weight = nn.Parameter(weights)
+    network = nn.Sequential(strided, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    images = torch.ones(1, 3, 16, 16)
+    images[..., 8:] = 0.5  # or the blur would be the image itself
+    inner = ask(images, classifier_of(network), (1.0,), ()).gradients[0, 0, 2:-2]
+    torch.testing.assert_close(inner[:-1], inner[1:])
 
 
 def test_features_are_those_of_the_whole_image() -> None:
