@@ -4,6 +4,7 @@ python benchmarks/explanation.py [--quick]
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 
 from saliency_vae.baselines import CaptumMethod, GradCAM, Rise
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.clues import feature_maps
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.encoders import PaperEncoder, UNet, fold_batch_norm
 from saliency_vae.explainer import Explainer
+from saliency_vae.informed_encoder import InformedUNet
 
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "built-in U-Net": lambda: UNet([8, 24, 48, 64]),
@@ -58,6 +61,8 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
     images = torch.rand(batch, 3, size, size, device=device)
+    maps = {name: asdict(map) for name, map in feature_maps(classifier, images).items()}
+    informed = explainer_of(InformedUNet([8, 24, 48, 64], features=maps), device).ask(classifier)
     inputs: Batch = {"image": images}
     grad_cam = GradCAM()
     integrated = CaptumMethod("captum.attr.IntegratedGradients", n_steps=50, internal_batch_size=64)
@@ -70,6 +75,7 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     functions: dict[str, Callable[[], object]] = {
         "explanation": explain,
         "and the inclusion probability": lambda: explainer(images).inclusion_probability(0.1),
+        "by the encoder that asks the classifier": lambda: informed(images).stddev,
         "encoder alone": lambda: explainer.encoder(images),
         "classifier, one pass": lambda: classifier(images),
         "Grad-CAM": lambda: grad_cam(inputs, classifier),

@@ -123,14 +123,17 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         return self
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
-        """Build the encoder anew, for the feature maps of the classifier that it asks.
+        """Build an encoder that asks anew, for the feature maps of its classifier; once.
 
         Args:
             classifier: To ask.
             images: A few, in [0, 1], (B, 3, H, W).
         """
-        found = feature_maps(classifier, images)
-        self.config["encoder"] |= {"features": {name: asdict(map) for name, map in found.items()}}
+        node = self.config.get("encoder")
+        if not self.asks_classifier or node is None or "features" in node:
+            return
+        found = {name: asdict(map) for name, map in feature_maps(classifier, images).items()}
+        self.config["encoder"] = {**node, "features": found}
         self.encoder = instantiate(self.config["encoder"], _convert_="all")
 
     def encode(self, images: Tensor) -> Tensor:

@@ -114,8 +114,7 @@ class VariationalSaliency(LightningModule):
         first = [data.train_set[index]["image"] for index in range(min(4, len(data.train_set)))]
         images = torch.stack(first).float() / 255
         classes = probe(self.classifier, images)
-        if self.explainer.asks_classifier:
-            self.explainer.find_features(self.classifier, images)
+        self.explainer.find_features(self.classifier, images)
         if self.confidence_width is not None and self.explainer.confidence is None:
             self.explainer.add_confidence(
                 {

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
 from saliency_vae.explainer import (
     FORMAT,
@@ -19,6 +21,7 @@ from saliency_vae.explainer import (
     save_explainer,
 )
 from saliency_vae.imitation import calibrate
+from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import explain_without_training, refine
 from tests.conftest import SIZE, blob_classifier, blobs, objective
@@ -72,6 +75,42 @@ def trained_explainer(**parts: Any) -> Explainer:
         if explainer.confidence is not None:
             nn.init.normal_(explainer.get_parameter("confidence.imitate.9.weight"), std=0.3)
     return explainer.eval()
+
+
+INFORMED = {"_target_": "saliency_vae.informed_encoder.InformedUNet", "channels": [4, 8]}
+
+
+def test_an_encoder_that_asks_finds_the_features_once_and_is_saved_with_them(
+    tmp_path: Path,
+) -> None:
+    node = dict(INFORMED)
+    explainer = Explainer.from_config(configuration(encoder=node))
+    classifier = FrozenClassifier(DigitNet(), name="digits")
+    images = random_images(2, 3, 32, 32)
+    explainer.find_features(classifier, images)
+    found = explainer.encoder
+    assert isinstance(found, InformedUNet)
+    assert found.scales == {"1": 1, "4": 1, "7": 1}
+    assert node == INFORMED  # the caller's own
+    explainer.find_features(classifier, images)
+    assert explainer.encoder is found
+
+    nn.init.normal_(found.unet.head.weight)
+    explainer.eval().ask(classifier)
+    save_explainer(explainer, tmp_path)
+    with torch.no_grad():
+        again = load_explainer(tmp_path).ask(classifier)(images)
+        torch.testing.assert_close(again.mean, explainer(images).mean, rtol=1e-4, atol=1e-4)
+        assert again.confidence.shape == (2,)
+
+
+def test_an_encoder_of_the_image_alone_is_left_as_it_is() -> None:
+    explainer = Explainer.from_config(configuration())
+    encoder = explainer.encoder
+    explainer.find_features(
+        FrozenClassifier(DigitNet(), name="digits"), random_images(2, 3, 32, 32)
+    )
+    assert explainer.encoder is encoder
 
 
 def random_images(*shape: int) -> Tensor:
