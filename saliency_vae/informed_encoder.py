@@ -28,7 +28,7 @@ class InformedUNet(nn.Module):
     def __init__(
         self,
         channels: Sequence[int] = (16, 32, 64, 128),
-        levels: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+        levels: Sequence[float] = (0.5, 1.0),
         features: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         super().__init__()
