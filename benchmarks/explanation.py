@@ -4,7 +4,6 @@ python benchmarks/explanation.py [--quick]
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 
 import torch
@@ -61,7 +60,7 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
     images = torch.rand(batch, 3, size, size, device=device)
-    maps = {name: asdict(map) for name, map in feature_maps(classifier, images).items()}
+    maps = feature_maps(classifier, images)
     informed = explainer_of(InformedUNet([8, 24, 48, 64], features=maps), device).ask(classifier)
     inputs: Batch = {"image": images}
     grad_cam = GradCAM()

@@ -116,7 +116,7 @@ class Parts(Callback):
         def imitate() -> None:
             with precision.forward_context():
                 loss = imitation_loss(network, images, *measured, classifier).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             module.zero_grad()
 
         def log() -> None:

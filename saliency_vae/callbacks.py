@@ -60,7 +60,7 @@ def draw_explanations(
     module: VariationalSaliency, dataset: Dataset[Batch], number: int, fraction: float = 0.1
 ) -> Any:
     """Explain the first images of a data set in one figure, with their true masks if known."""
-    size = min(number, len(dataset))  # type: ignore[arg-type]
+    size = min(number, len(dataset))  # type: ignore[arg-type]  # Dataset promises no length
     batch = default_collate([dataset[i] for i in range(size)])
     images = batch["image"].to(module.device).float() / 255
     training = module.training

@@ -247,7 +247,7 @@ def timm_classifier(
             f"Expected classifier.name={name} to be one of timm.list_pretrained(), its weights in "
             f"the hub's cache or to download. Found {' '.join(str(error).split())}"
         ) from None
-    data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]  # timm's
     _, height, width = data["input_size"]
     enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
     if data["crop_mode"] not in ("center", "squash"):

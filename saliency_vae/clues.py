@@ -22,29 +22,18 @@ _FARTHEST = 10.0  # standard deviations; a few pixels must not drown the others
 
 @dataclass(frozen=True)
 class Clues:
-    """What a classifier says of images beyond its decision.
+    """What a classifier says of images.
 
     Attributes:
+        logits: Of the whole image, (B, classes).
         gradients: Of the decision's log-odds with respect to the mask, at each level, smoothed
             and scaled to unit standard deviation, (B, levels, H, W).
         features: The classifier's feature maps by module name, each (B, C, h, w).
     """
 
+    logits: Tensor
     gradients: Tensor
     features: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """A feature map of a classifier.
-
-    Attributes:
-        channels: C.
-        stride: Pixels of the image along one of its own.
-    """
-
-    channels: int
-    stride: int
 
 
 def ask(
@@ -76,6 +65,7 @@ def ask(
     gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
     spread = gradients.std((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return Clues(
+        whole,
         (gradients / spread).clamp(-_FARTHEST, _FARTHEST),
         {name: output[-number:].detach() for name, output in features.items()},
     )
@@ -91,17 +81,20 @@ def _smoothed(gradients: Tensor) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
 
 
-def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, FeatureMap]:
+def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict[str, int]]:
     """Find the last feature map of each resolution coarser than the image's.
 
     Args:
         classifier: Any; none is found in one without maps (B, C, h, w), such as a transformer.
         images: A few, in [0, 1], (B, 3, H, W).
+
+    Returns:
+        By module name, its ``channels`` and its ``stride`` in pixels of the image.
     """
     names = [name for name, _ in classifier.network.named_modules() if name]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier(images)
-    last = {}
+    last: dict[int, tuple[str, int]] = {}
     for name, output in outputs.items():
         if not isinstance(output, Tensor) or output.ndim != 4 or 1 in output.shape[-2:]:
             continue
@@ -109,7 +102,9 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, Feat
         # Unequal strides are those of channels, where they come last.
         if round(down) == round(across) > 1:
             last[round(down)] = name, output.shape[1]
-    return {name: FeatureMap(channels, stride) for stride, (name, channels) in last.items()}
+    return {
+        name: {"channels": channels, "stride": stride} for stride, (name, channels) in last.items()
+    }
 
 
 @contextmanager

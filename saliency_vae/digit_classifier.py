@@ -120,7 +120,7 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
                 # The writers are few: smoothing, dropout and decay carry over to unseen ones.
                 loss = F.cross_entropy(network(images), batch["label"], label_smoothing=0.05)
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
                 bar.update()

@@ -35,7 +35,7 @@ def _head(inputs: int) -> nn.Conv2d:
     """
     head = nn.Conv2d(inputs, 2, 3, padding=1)
     nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]  # there is one by default
     return head
 
 

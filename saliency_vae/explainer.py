@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from saliency_vae.atomic_file import whole_file
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.clues import ask, feature_maps
+from saliency_vae.clues import Clues, ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
@@ -132,28 +131,23 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         node = self.config.get("encoder")
         if not self.asks_classifier or node is None or "features" in node:
             return
-        found = {name: asdict(map) for name, map in feature_maps(classifier, images).items()}
-        self.config["encoder"] = {**node, "features": found}
+        self.config["encoder"] = {**node, "features": feature_maps(classifier, images)}
         self.encoder = instantiate(self.config["encoder"], _convert_="all")
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
+    def clues(self, images: Tensor) -> Clues | None:
+        """Ask the classifier about images (B, 3, H, W); None if the encoder asks nothing.
 
         Raises:
             ValueError: If the encoder asks a classifier and has none.
         """
-        encoder = self.encoder
-        if isinstance(encoder, InformedUNet):
-            if self._asked is None:
-                raise ValueError(
-                    "Expected explainer.ask(classifier) before the first image: this encoder asks "
-                    "the classifier about each. Found no classifier."
-                )
-            clues = ask(images, self._asked[0], encoder.levels, encoder.scales)
-            answer: Tensor = encoder(images, clues)
-        else:
-            answer = encoder(images)
-        return answer
+        if not isinstance(self.encoder, InformedUNet):
+            return None
+        if self._asked is None:
+            raise ValueError(
+                "Expected explainer.ask(classifier) before the first image: this encoder asks "
+                "the classifier about each. Found no classifier."
+            )
+        return ask(images, self._asked[0], self.encoder.levels, self.encoder.scales)
 
     @property
     def learned_correlation(self) -> Tensor | None:
@@ -173,17 +167,22 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         with torch.inference_mode(False):  # it may be used in training later
             return self._cached_prior(height, width, device=images.device)
 
-    def forward(self, images: Tensor, prior: SaliencyPrior | None = None) -> SaliencyPosterior:
+    def forward(
+        self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
+    ) -> SaliencyPosterior:
         """Explain images.
 
         Args:
             images: In [0, 1], (B, 3, H, W), H, W >= 16.
             prior: That of these images, where it is at hand.
+            clues: Likewise.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
         """
-        mean, log_variance = self.encode(images).float().unbind(1)
+        clues = self.clues(images) if clues is None else clues
+        encoded = self.encoder(images) if clues is None else self.encoder(images, clues)
+        mean, log_variance = encoded.float().unbind(1)
         prior = self.prior(images) if prior is None else prior
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
         if self.confidence is not None:

@@ -98,7 +98,7 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def _load_onnx(path: Path) -> Run:
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime  # type: ignore[import-untyped]  # has no types
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: session.run(list(OUTPUTS), {INPUT: images.numpy()})

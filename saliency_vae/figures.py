@@ -83,8 +83,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 def figure_pixels(figure: Figure) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Render a figure to RGB pixels, (H, W, 3)."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
+    canvas.draw()  # type: ignore[no-untyped-call]  # Matplotlib's
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # likewise
 
 
 def _range(values: Tensor) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def _readable(
 
 def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:
     """First images of a data set, or all if there are fewer."""
-    return Subset(images, range(min(number, len(images))))  # type: ignore[arg-type]
+    return Subset(images, range(min(number, len(images))))  # type: ignore[arg-type]  # Dataset promises no length
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Images:
     device: torch.device
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(self.dataset)  # type: ignore[arg-type]  # Dataset promises no length
 
     def __iter__(self) -> Iterator[Batch]:
         loader = DataLoader(

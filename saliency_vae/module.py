@@ -102,8 +102,8 @@ class VariationalSaliency(LightningModule):
         return self.classifier.identity()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.classifier._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.classifier._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         return self
 
     def setup(self, stage: str) -> None:
@@ -131,8 +131,12 @@ class VariationalSaliency(LightningModule):
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         prior = self.explainer.prior(images)
-        posterior = self.explainer(images, prior)
-        return posterior, self.objective(images, posterior, prior, self.classifier)
+        clues = self.explainer.clues(images)
+        posterior = self.explainer(images, prior, clues)
+        original = None if clues is None else clues.logits  # the classifier has said it already
+        return posterior, self.objective(
+            images, posterior, prior, self.classifier, original=original
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate the loss of a training batch: its mean, and that of each image."""

@@ -107,7 +107,7 @@ def refine(
         for step in trange(steps, desc="Refining", disable=not progress, leave=False):
             objective.topk.anneal(2 * step / steps if anneal else 1.0)
             optimizer.zero_grad()
-            loss(samples).sum().backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss(samples).sum())
             optimizer.step()
         after = measure()
         with torch.no_grad():

@@ -44,7 +44,7 @@ def test_log_odds_of_labels_are_the_sum_of_each_decision() -> None:
 
 def test_log_odds_do_not_saturate() -> None:
     logits = torch.tensor([[200.0, 0.0, -10.0]], requires_grad=True)
-    classifier_of(nn.Identity()).decision_log_odds(logits, logits).sum().backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(classifier_of(nn.Identity()).decision_log_odds(logits, logits).sum())
     assert logits.grad is not None
     torch.testing.assert_close(logits.grad[0, 0], torch.tensor(1.0))
     assert logits.grad[0, 1] < -0.99
@@ -100,6 +100,7 @@ def test_features_are_those_of_the_whole_image() -> None:
     network = DigitNet()
     images = torch.rand(3, 3, 48, 48)
     clues = ask(images, classifier_of(network), LEVELS, ["4", "1"])
+    torch.testing.assert_close(clues.logits, network(images), rtol=1e-4, atol=1e-5)
     expected = nn.Sequential(*list(network.children())[:5])(images)
     torch.testing.assert_close(clues.features["4"], expected, rtol=1e-4, atol=1e-5)
     assert clues.features["1"].shape == (3, 24, 24, 24)
@@ -134,13 +135,13 @@ def test_asking_leaves_no_hook_and_no_gradient_behind() -> None:
 
 def test_the_last_map_of_each_resolution_is_found() -> None:
     found = feature_maps(classifier_of(DigitNet()), torch.rand(2, 3, 48, 48))
-    assert {name: (map.channels, map.stride) for name, map in found.items()} == {
-        "1": (24, 2),
-        "4": (48, 4),
-        "7": (64, 8),
+    assert found == {
+        "1": {"channels": 24, "stride": 2},
+        "4": {"channels": 48, "stride": 4},
+        "7": {"channels": 64, "stride": 8},
     }
     found = feature_maps(classifier_of(resnet18()), torch.rand(1, 3, 64, 64))
-    assert {name: map.channels for name, map in found.items()} == {
+    assert {name: map["channels"] for name, map in found.items()} == {
         "relu": 64,
         "layer1": 64,
         "layer2": 128,

@@ -17,10 +17,13 @@ from PIL import Image
 from torch import nn
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.clues import ask
 from saliency_vae.configuration import check_targets, config_dir, register_schemas, resolve
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.distributions import SaliencyPrior
+from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.topk import SoftTopK
+from tests.conftest import blob_classifier
 
 CONF = Path(config_dir())
 OPTIONS = [
@@ -81,8 +84,12 @@ def is_prior(built: Any) -> bool:
 
 
 def maps_images_to_two_channels(built: Any) -> bool:
+    images = torch.rand(1, 3, 16, 17)
+    clues = []
+    if isinstance(built, InformedUNet):
+        clues.append(ask(images, blob_classifier(), built.levels, built.scales))
     with torch.no_grad():
-        return tuple(built(torch.rand(1, 3, 16, 17)).shape) == (1, 2, 16, 17)
+        return tuple(built(images, *clues).shape) == (1, 2, 16, 17)
 
 
 def keeps_the_shape(built: Any) -> bool:

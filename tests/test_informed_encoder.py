@@ -17,7 +17,7 @@ sizes = st.integers(16, 45)
 
 def clues(batch: int, height: int, width: int) -> Clues:
     features = {"a": torch.rand(batch, 5, height // 2, width // 2), "b": torch.rand(batch, 7, 1, 2)}
-    return Clues(torch.rand(batch, 2, height, width), features)
+    return Clues(torch.rand(batch, 10), torch.rand(batch, 2, height, width), features)
 
 
 @settings(deadline=None, max_examples=8, derandomize=True)
@@ -39,7 +39,9 @@ def test_a_map_joins_the_scale_of_its_resolution_or_the_coarsest() -> None:
 
 def test_a_classifier_without_maps_gives_gradients_alone() -> None:
     encoder = InformedUNet((3, 4))
-    output = encoder(torch.rand(2, 3, 16, 16), Clues(torch.rand(2, 2, 16, 16), {}))
+    output = encoder(
+        torch.rand(2, 3, 16, 16), Clues(torch.rand(2, 10), torch.rand(2, 2, 16, 16), {})
+    )
     assert output.shape == (2, 2, 16, 16)
 
 

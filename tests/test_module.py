@@ -10,7 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from saliency_vae.checkpoints import RunCheckpoints
-from saliency_vae.distributions import CorrelatedNormal
+from saliency_vae.distributions import CorrelatedNormal, KroneckerNormal
+from saliency_vae.explainer import Explainer
+from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.module import VariationalSaliency
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Mean, Noise
@@ -214,3 +216,15 @@ def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(
     training = [temperature for stage, temperature in used if stage]
     assert training == pytest.approx([0.5 * 0.1 ** min(1, step / 4) for step in range(8)])
     assert {temperature for stage, temperature in used if not stage} == {0.05}
+
+
+def test_what_the_classifier_has_said_it_is_not_asked_again(make_module: MakeModule) -> None:
+    prior = partial(KroneckerNormal, correlation=0.9)
+    module = make_module(explainer=Explainer(InformedUNet((4,)), prior=prior))
+    images = blobs(4)
+    seen: list[int] = []
+    handle = module.classifier.register_forward_hook(lambda *call: seen.append(len(call[2])))
+    _, evaluation = module.evaluate(images)
+    handle.remove()
+    assert seen == [8, 4]  # the images half and whole, then perturbed
+    torch.testing.assert_close(evaluation.original, module.classifier(images))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.clues import Clues
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
 from saliency_vae.explainer import Explainer
@@ -39,7 +40,9 @@ class Fixed(Explainer):
         self.config = {"classifier": {"sha256": sha256}}
         self.seed = seed
 
-    def forward(self, images: Tensor, prior: SaliencyPrior | None = None) -> DiagonalNormal:
+    def forward(
+        self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
+    ) -> DiagonalNormal:
         mean = images.mean(1)
         if self.seed is not None:
             mean = torch.rand(mean.shape, generator=torch.Generator().manual_seed(self.seed))

@@ -103,7 +103,7 @@ def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> A
     """
     from litdata import StreamingDataLoader
 
-    class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]
+    class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]  # may be missing
         def __iter__(self) -> Iterator[Batch]:
             if not self.restore:
                 self.current_epoch = epoch()  # litdata adds one: its first epoch is 1

@@ -28,7 +28,7 @@ def require_litdata() -> None:
         ValueError: If it is not installed.
     """
     try:
-        import litdata  # noqa: F401
+        import litdata  # noqa: F401 (whether it can be imported is the question)
     except ImportError:
         raise ValueError(
             "Expected the optional extra streaming for shards. Not found: "
@@ -102,9 +102,9 @@ def _only_bytes() -> dict[str, Any]:
     """Put one that refuses in the place of every serializer but that of bytes."""
     from litdata.streaming.serializers import _SERIALIZERS, Serializer
 
-    class Refuse(Serializer):  # type: ignore[misc, unused-ignore]
+    class Refuse(Serializer):  # type: ignore[misc, unused-ignore]  # litdata may be missing
         def serialize(self, item: Any) -> tuple[bytes, str | None]:
-            raise NotImplementedError
+            raise ValueError("Expected shards to be read. Found an item to write.")
 
         def deserialize(self, data: bytes) -> Any:
             raise ValueError("Expected shards of encoded images. Found another kind of data.")

@@ -10,7 +10,7 @@ from saliency_vae.distributions.posterior import CorrelatedNormal, DiagonalNorma
 from saliency_vae.distributions.prior import SaliencyPrior
 
 
-@register_kl(DiagonalNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]
+@register_kl(DiagonalNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]  # torch's
 def _kl_diagonal(q: DiagonalNormal, p: SaliencyPrior) -> Tensor:
     if q.event_shape != p.event_shape:
         raise ValueError(
@@ -22,7 +22,7 @@ def _kl_diagonal(q: DiagonalNormal, p: SaliencyPrior) -> Tensor:
     return 0.5 * (trace + p.mahalanobis(q.mean) - size + log_ratio)
 
 
-@register_kl(CorrelatedNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]
+@register_kl(CorrelatedNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]  # torch's
 def _kl_correlated(q: CorrelatedNormal, p: SaliencyPrior) -> Tensor:
     if q.prior is not p:
         raise ValueError("Expected the prior that the CorrelatedNormal was made with.")

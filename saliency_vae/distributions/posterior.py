@@ -30,7 +30,7 @@ class SaliencyPosterior(Distribution):
         ValueError: If the two shapes differ or are not at least (h, w).
     """
 
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
+    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]  # torch's
     arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
     has_rsample = True
 

@@ -32,7 +32,7 @@ class SaliencyPrior(Distribution):
         dtype: Likewise.
     """
 
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]
+    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]  # torch's
     arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
     has_rsample = True
 

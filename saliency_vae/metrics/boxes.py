@@ -96,7 +96,8 @@ class WithBoxes(Dataset[Batch]):
         self.images = images
         self.preprocessing = preprocessing
         found = {path.stem: path for path in annotations.rglob("*.xml")}
-        names = [path.stem for path in files.paths[: len(images)]]  # type: ignore[arg-type]
+        number = len(images)  # type: ignore[arg-type]  # Dataset promises no length
+        names = [path.stem for path in files.paths[:number]]
         missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(

@@ -10,7 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     """Peak size of the tensors made while it is active, in ``peak`` bytes, on any device.
 
     What was there before, such as weights, does not count; scratch space inside a kernel is not
@@ -18,7 +18,7 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.peak = 0
         self._given: dict[int, StorageWeakRef] = {}
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -56,7 +56,7 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _weak(storage: UntypedStorage) -> StorageWeakRef:
-    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # likewise
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
