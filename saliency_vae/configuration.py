@@ -148,6 +148,7 @@ class EvaluateConfig:
     robustness_images: int = 0
     corruption_images: int = 100
     randomised: str | None = None
+    randomised_classifier: Node | None = None
     wandb: bool = False
     batch_size: int = 50
     num_workers: int = 0

@@ -96,11 +96,11 @@ def _settings_of(path: Path) -> dict[str, int] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            settings: dict[str, int] = json.loads((file.metadata() or {}).get("settings", "{}"))
-    except (OSError, SafetensorError) as error:
+            settings: dict[str, int] = json.loads((file.metadata() or {})["settings"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
             f"Expected classifier.path={path} to be a safetensors file of ours, or a new one. "
-            f"Found another ({error})."
+            f"Found another ({type(error).__name__}: {error})."
         ) from None
     return settings
 

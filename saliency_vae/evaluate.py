@@ -76,6 +76,8 @@ def compare(config: Node, run: Path) -> None:
     results = Results(seed=config["seed"])
     explainer = load_explainer(config["explainer"]).to(device)
     randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
+    if randomised is not None and randomised.asks_classifier:
+        randomised.ask(explained_classifier(randomised, config["randomised_classifier"]).to(device))
     runs = independent_runs(
         explainer,
         number=config["reference_runs"],
@@ -193,8 +195,6 @@ def add_randomised(
         )
         return
     other = other.to(images.device)
-    if other.asks_classifier:
-        other.ask(explained_classifier(other).to(images.device))
     results.findings.append(compare_with_randomised(images, explainer, other, seed=results.seed))
 
 

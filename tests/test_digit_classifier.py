@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from saliency_vae import digit_classifier
 from saliency_vae.classifiers import FrozenClassifier
@@ -72,6 +73,18 @@ def test_other_settings_train_again(
     assert calls == [1]
     build(path, **other)  # the file now fits
     assert calls == [1]
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"settings": "{"}])
+def test_anothers_file_is_refused_and_left_as_it_is(
+    metadata: dict[str, str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"to be a safetensors file of ours.*Found another"):
+        build(path)
+    assert path.read_bytes() == before
 
 
 def test_training_learns() -> None:

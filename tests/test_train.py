@@ -11,6 +11,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import save_file
 
 from saliency_vae import load_explainer
 from saliency_vae.digit_classifier import cluttered_digits_classifier
@@ -244,17 +245,36 @@ def test_an_encoder_that_asks_the_classifier(
     others = cluttered_digits_classifier(tmp_path / "other.safetensors", 32, 64, 1, seed=1)
     assert not torch.allclose(explainer.ask(others)(images).mean, expected, atol=1e-3)
 
+    save_file(others.network.state_dict(), tmp_path / "custom.safetensors")
+    custom = (
+        "custom",
+        "module=saliency_vae.digit_classifier.DigitNet",
+        f"weights={tmp_path}/custom.safetensors",
+    )
+    without = [setting for setting in settings if not setting.startswith("classifier.")]
+    of_other = [f"classifier{'.' if '=' in part else '='}{part}" for part in custom]
+    two = tmp_path / "two"
+    run_here(monkeypatch, *without, *of_other, "trainer.max_epochs=1", f"hydra.run.dir={two}")
+    randomised = (
+        f"randomised={two}/explainer",
+        f"classifier@randomised_classifier={custom[0]}",
+        *(f"randomised_classifier.{part}" for part in custom[1:]),
+    )
+
     Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "image.png")
     place = f"explainer={run}/explainer"
     for command, arguments in (
         (explain, (f"images={tmp_path}/image.png", f"output_dir={tmp_path}/explained")),
-        (evaluate, ("data=cluttered_digits", "limit=4", "methods=[ours,random]", "wandb=false")),
+        (evaluate, ("data=cluttered_digits", "limit=4", "methods=[ours,random]", *randomised)),
     ):
         outputs = f"hydra.run.dir={tmp_path}/{command.__name__}"
         monkeypatch.setattr(sys, "argv", ["-", place, *arguments, outputs])
         command()
     assert (tmp_path / "explained/image.png.npz").is_file()
-    assert (tmp_path / "evaluate/report.html").is_file()
+    assert (
+        "an explainer for a randomised classifier"
+        in (tmp_path / "evaluate/report.html").read_text()
+    )
 
 
 def test_a_sweep_shows_the_settings_that_differ() -> None:
