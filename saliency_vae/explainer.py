@@ -62,8 +62,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     ``figure`` is the file of a picture of its explanations, if there is one.
 
     Args:
-        encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W). One that asks the
-            classifier needs it: see :meth:`ask`.
+        encoder: Images (B, 3, H, W) to mean, as a departure from the prior's, and log-variance
+            (B, 2, H, W). One that asks the classifier needs it: see :meth:`ask`.
         prior: Makes the prior over maps of ``(height, width, device=...)``.
         posterior: ``mean_field``, independent pixels (the paper), or ``correlated`` as the prior.
         confidence: Gives ``posterior.confidence``; None to do without.
@@ -154,12 +154,18 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """The prior's correlation as learned so far, (1,) or (2,); None if it is fixed."""
         return self.make_prior.learned if isinstance(self.make_prior, ExponentialPrior) else None
 
-    def prior(self, images: Tensor) -> SaliencyPrior:
-        """Prior p(s) over maps of images (B, 3, H, W).
+    def prior(self, images: Tensor, clues: Clues | None = None) -> SaliencyPrior:
+        """Prior p(s) over maps of images (B, 3, H, W), or of each image where there are clues.
 
-        One object for each size and device, but a new one each time while its correlation is
-        learned.
+        Without clues one object for each size and device, but a new one each time while its
+        correlation is learned.
         """
+        prior = self._prior(images)
+        if clues is None or not isinstance(self.encoder, InformedUNet):
+            return prior
+        return prior.around(self.encoder.prior_mean(clues))
+
+    def _prior(self, images: Tensor) -> SaliencyPrior:
         height, width = images.shape[-2:]
         if self.learned_correlation is not None:
             learned: SaliencyPrior = self.make_prior(height, width, device=images.device)
@@ -174,7 +180,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             images: In [0, 1], (B, 3, H, W), H, W >= 16.
-            prior: That of these images, where it is at hand.
+            prior: That of these images and clues, where it is at hand.
             clues: Likewise.
 
         Returns:
@@ -183,8 +189,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         clues = self.clues(images) if clues is None else clues
         encoded = self.encoder(images) if clues is None else self.encoder(images, clues)
         mean, log_variance = encoded.float().unbind(1)
-        prior = self.prior(images) if prior is None else prior
-        posterior = make_posterior(self.posterior, mean, log_variance, prior)
+        prior = self.prior(images, clues) if prior is None else prior
+        posterior = make_posterior(self.posterior, prior.mean + mean, log_variance, prior)
         if self.confidence is not None:
             posterior.judge = partial(self.judge, images)
         return posterior
@@ -237,14 +243,16 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             settings: See :func:`saliency_vae.refinement.refine`.
         """
         with torch.no_grad():
-            posterior = self(images)
+            clues = self.clues(images)
+            prior = self.prior(images, clues)
+            posterior = self(images, prior, clues)
         return refine(
             posterior,
             images,
             classifier,
             **{
                 "objective": self.objective(),
-                "prior": self.prior(images),
+                "prior": prior,
                 "family": self.posterior,
                 "steps": steps,
                 **settings,

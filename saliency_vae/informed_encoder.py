@@ -13,16 +13,21 @@ from saliency_vae.encoders import UNet, check_channels, conv_block
 class InformedUNet(nn.Module):
     """U-Net that sees the image and the classifier's :class:`saliency_vae.clues.Clues`.
 
-    The gradients join the image; each feature map joins the scale of its own resolution.
+    The gradients join the image; each feature map joins the scale of its own resolution. What the
+    gradients say is also where the prior expects the map: where the image says nothing that pays
+    for a departure, the pixels keep their order.
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
         levels: At which the gradients are taken, in (0, 1], rising to 1.
         features: Channels and stride of the classifier's feature maps, by module name; training
             finds those of its classifier.
+        evidence: Of the gradients, in standard deviations of the prior, >= 0: the prior's mean is
+            so many times their own mean; 0 for the paper's prior, which expects nothing.
 
     Raises:
-        ValueError: If there is no scale, a channel count is not positive, or levels are others.
+        ValueError: If there is no scale, a channel count is not positive, levels are others or
+            evidence is negative.
     """
 
     def __init__(
@@ -30,13 +35,17 @@ class InformedUNet(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 128),
         levels: Sequence[float] = (0.5, 1.0),
         features: Mapping[str, Mapping[str, int]] | None = None,
+        evidence: float = 0.0,
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
         rising = all(below < level for below, level in pairwise((0.0, *levels)))
         if not levels or levels[-1] != 1 or not rising:
             raise ValueError(f"Expected encoder.levels in (0, 1], rising to 1. Found {levels}.")
+        if not evidence >= 0:
+            raise ValueError(f"Expected encoder.evidence >= 0. Found {evidence}.")
         self.levels = list(levels)
+        self.evidence = evidence
         features = features or {}
         coarsest = len(channels) - 1
         self.scales = {
@@ -51,8 +60,15 @@ class InformedUNet(nn.Module):
             joined[scale] += width
         self.unet = UNet(channels, joined)
 
+    def prior_mean(self, clues: Clues) -> Tensor:
+        """Say where the prior expects the maps of images with these clues, (B, H, W)."""
+        return self.evidence * clues.gradients.mean(1)
+
     def forward(self, images: Tensor, clues: Clues) -> Tensor:
-        """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
+        """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W).
+
+        The mean is a departure from the prior's.
+        """
         joined: list[list[Tensor]] = [[] for _ in self.unet.down]
         joined[0].append(clues.gradients)
         for (name, scale), lateral in zip(self.scales.items(), self.lateral, strict=True):

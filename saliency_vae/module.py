@@ -130,8 +130,8 @@ class VariationalSaliency(LightningModule):
         """Explain images (B, 3, H, W) in [0, 1] and evaluate the objective there."""
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        prior = self.explainer.prior(images)
         clues = self.explainer.clues(images)
+        prior = self.explainer.prior(images, clues)
         posterior = self.explainer(images, prior, clues)
         original = None if clues is None else clues.logits  # the classifier has said it already
         return posterior, self.objective(

@@ -62,7 +62,7 @@ class FromPrior:
             images,
             classifier,
             steps=self.steps,
-            prior=self.explainer.prior(images),
+            prior=self.explainer.prior(images, self.explainer.clues(images)),
             family=self.explainer.posterior,
             objective=self.objective,
             seed=self.seed,

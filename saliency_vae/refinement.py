@@ -150,7 +150,7 @@ def explain_without_training(
         objective = Objective(topk, Blur(height / 6), beta=0.1)
     # The member of the family that is nearest to the prior.
     variance = 1 / prior.precision_diagonal if family == "mean_field" else prior.variance
-    mean = torch.zeros_like(images[:, 0])
+    mean = prior.mean.expand_as(images[:, 0])
     posterior = make_posterior(family, mean, variance.log().expand_as(mean), prior)
     return refine(
         posterior,

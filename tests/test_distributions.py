@@ -106,6 +106,50 @@ def test_kl_equals_dense(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", PRIORS)
+def test_about_another_mean_it_equals_dense(name: PriorName, family: Family) -> None:
+    zero_mean = make_prior(name, 5, 4)
+    mean = torch.randn(3, 5, 4, dtype=torch.float64)
+    prior = zero_mean.around(mean)
+    covariance = dense_covariance(name, prior)
+    dense: Distribution = MultivariateNormal(mean.flatten(1), covariance)
+    value = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(prior.log_prob(value), dense.log_prob(value.flatten(-2)))
+    q = make_posterior(family, prior)
+    expected = kl_divergence(dense_posterior(q, covariance), dense)
+    torch.testing.assert_close(kl_divergence(q, prior), expected)
+    density: Distribution = dense_posterior(q, covariance)
+    torch.testing.assert_close(q.log_prob(value), density.log_prob(value.flatten(-2)))
+    assert torch.equal(zero_mean.mean, torch.zeros(5, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_samples_about_another_mean(family: Family) -> None:
+    mean = torch.randn(1, 4, 3, dtype=torch.float64)
+    prior = make_prior("exponential", 4, 3).around(mean)
+    covariance = dense_covariance("exponential", prior)
+    assert prior.rsample((5,)).shape == (5, 1, 4, 3)
+    assert_samples(prior, mean.flatten(), covariance)
+    q = make_posterior(family, prior, batch=1)
+    dense = dense_posterior(q, covariance)
+    assert_samples(q, dense.mean[0], dense.covariance_matrix[0])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_same_prior_about_other_means_computes_its_constants_once(name: PriorName) -> None:
+    prior = make_prior(name, 5, 4)
+    one, other = prior.around(torch.zeros(2, 5, 4)), prior.around(torch.ones(3, 5, 4))
+    assert one.precision_diagonal is other.precision_diagonal
+    assert prior.log_determinant is one.log_determinant
+    assert make_prior(name, 5, 4).log_determinant is not one.log_determinant
+
+
+def test_a_mean_of_other_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mean of maps \(5, 4\)\. Found \(2, 4, 5\)"):
+        make_prior("exponential", 5, 4).around(torch.zeros(2, 4, 5))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("correlation", [(-0.6, 0.8), (0.95, -0.3), (0.0, 0.9)])
 def test_exponential_kl_with_negative_or_high_correlation(
     family: Family, correlation: tuple[float, float]

@@ -104,6 +104,52 @@ def test_an_encoder_that_asks_finds_the_features_once_and_is_saved_with_them(
         assert again.confidence.shape == (2,)
 
 
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_the_prior_expects_what_the_gradients_say(family: Family) -> None:
+    node = {**INFORMED, "evidence": 0.5}
+    explainer = Explainer.from_config(configuration(encoder=node, posterior=family)).eval()
+    explainer.ask(blob_classifier())
+    images = blobs(4)
+    clues = explainer.clues(images)
+    assert clues is not None
+    prior = explainer.prior(images, clues)
+    torch.testing.assert_close(prior.mean, 0.5 * clues.gradients.mean(1))
+    assert prior.mean.std() > 0.1
+    # Its head is zero at first: the posterior departs in nothing from the mean.
+    posterior = explainer(images)
+    assert torch.equal(posterior.mean, prior.mean)
+    again = make_posterior(family, posterior.mean, posterior.log_variance, prior)
+    paper = explainer.prior(images)  # without clues
+    nothing = make_posterior(
+        family, torch.zeros_like(posterior.mean), posterior.log_variance, paper
+    )
+    torch.testing.assert_close(kl_divergence(again, prior), kl_divergence(nothing, paper))
+
+    start = explain_without_training(
+        images, blob_classifier(), steps=0, prior=prior, family=family, objective=objective()
+    )
+    torch.testing.assert_close(start.posterior.mean, prior.mean)
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
+    node = {**INFORMED, "evidence": 0.5}
+    explainer = Explainer.from_config(configuration(encoder=node, posterior=family)).eval()
+    classifier = blob_classifier()
+    explainer.ask(classifier)
+    images = blobs(4)
+    with torch.inference_mode():
+        refined = explainer.refine(images, classifier, steps=30)
+    assert (refined.after < refined.before).all()
+    prior = explainer.prior(images, explainer.clues(images))
+    start = explainer(images, prior)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        goal = explainer.objective()
+        draws = [goal(images, start, prior, classifier).loss for _ in range(8)]
+    torch.testing.assert_close(refined.before, torch.stack(draws).mean(0))
+
+
 def test_an_encoder_of_the_image_alone_is_left_as_it_is() -> None:
     explainer = Explainer.from_config(configuration())
     encoder = explainer.encoder

@@ -66,6 +66,19 @@ def test_wrong_levels(levels: Any) -> None:
         InformedUNet((4,), levels)
 
 
+@pytest.mark.parametrize("evidence", [-0.1, float("nan")])
+def test_wrong_evidence(evidence: float) -> None:
+    with pytest.raises(ValueError, match=r"encoder\.evidence >= 0\. Found"):
+        InformedUNet((4,), evidence=evidence)
+
+
+def test_the_prior_is_about_the_mean_of_the_gradients() -> None:
+    seen = clues(2, 16, 16)
+    expected = 0.3 * (seen.gradients[:, 0] + seen.gradients[:, 1]) / 2
+    torch.testing.assert_close(InformedUNet((4,), evidence=0.3).prior_mean(seen), expected)
+    assert not InformedUNet((4,)).prior_mean(seen).any()
+
+
 def test_wrong_channels() -> None:
     with pytest.raises(ValueError, match=r"encoder\.channels"):
         InformedUNet((4, 0))

@@ -19,7 +19,7 @@ def _kl_diagonal(q: DiagonalNormal, p: SaliencyPrior) -> Tensor:
     size = p.event_shape.numel()
     trace = (p.precision_diagonal * q.variance).sum((-2, -1))
     log_ratio = p.log_determinant - q.log_variance.sum((-2, -1))
-    return 0.5 * (trace + p.mahalanobis(q.mean) - size + log_ratio)
+    return 0.5 * (trace + p.mahalanobis(q.mean - p.mean) - size + log_ratio)
 
 
 @register_kl(CorrelatedNormal, SaliencyPrior)  # type: ignore[no-untyped-call, untyped-decorator]  # torch's
@@ -30,7 +30,8 @@ def _kl_correlated(q: CorrelatedNormal, p: SaliencyPrior) -> Tensor:
     size = p.event_shape.numel()
     scale = q.stddev / p.stddev
     log_ratio = -2 * scale.log().sum((-2, -1))
-    return 0.5 * (p.scaled_trace(scale) + p.mahalanobis(q.mean) - size + log_ratio)
+    distance = p.mahalanobis(q.mean - p.mean)
+    return 0.5 * (p.scaled_trace(scale) + distance - size + log_ratio)
 
 
 def kl_floor(q: SaliencyPosterior, p: SaliencyPrior) -> float:

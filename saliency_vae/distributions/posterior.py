@@ -182,12 +182,12 @@ class CorrelatedNormal(SaliencyPosterior):
     def rsample(
         self, sample_shape: _size = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw ``mu + sigma * (sample of correlation C)``, sample_shape + (..., h, w)."""
-        shape = self._extended_shape(sample_shape)[:-2]
-        return (
-            self.mean
-            + self.stddev * self.prior.rsample(shape, generator=generator) / self.prior.stddev
+        """Draw ``mu + sigma * (noise of correlation C)``, sample_shape + (..., h, w)."""
+        shape = self._extended_shape(sample_shape)
+        noise = torch.randn(
+            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
+        return self.mean + self.stddev * self.prior.colour(noise) / self.prior.stddev
 
     def split(self) -> list[SaliencyPosterior]:
         """Posterior of each image of a batch (B,) by itself, batch shape ()."""
@@ -197,8 +197,10 @@ class CorrelatedNormal(SaliencyPosterior):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
         scale = self.stddev / self.prior.stddev
-        standard = (value - self.mean) / scale
-        return self.prior.log_prob(standard) - scale.log().sum((-2, -1))
+        distance = self.prior.mahalanobis((value - self.mean) / scale)
+        size = self.event_shape.numel()
+        constant = size * math.log(2 * math.pi) + self.prior.log_determinant
+        return -0.5 * (distance + constant) - scale.log().sum((-2, -1))
 
     def entropy(self) -> Tensor:
         """Differential entropy, (...), in nats."""

@@ -1,9 +1,10 @@
 """What the KL divergence and the correlated posterior need to know of a prior."""
 
+import copy
 import math
 from abc import abstractmethod
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -11,19 +12,30 @@ from torch.distributions import Distribution, constraints
 from torch.types import _size
 
 
-class constant(cached_property[Any]):  # noqa: N801 (a decorator, like property)
-    """Cached property of a distribution, usable in training whoever asks for it first.
+class constant:  # noqa: N801 (a decorator, like property)
+    """Property of a prior that is computed once, for it and for the same prior about other means.
 
-    What is computed under ``torch.inference_mode`` could not be saved for a backward pass later.
+    It is usable in training whoever asks for it first: what is computed under
+    ``torch.inference_mode`` could not be saved for a backward pass later.
     """
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        with torch.inference_mode(False):
-            return super().__get__(instance, owner)
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, prior: Any, owner: Any = None) -> Any:
+        """Compute the value, or look it up."""
+        if prior is None:
+            return self
+        name = self.compute.__name__
+        if name not in prior.constants:
+            with torch.inference_mode(False):
+                prior.constants[name] = self.compute(prior)
+        return prior.constants[name]
 
 
 class SaliencyPrior(Distribution):
-    """Zero-mean Gaussian N(0, Sigma) over maps (h, w) whose adjacent pixels correlate.
+    """Gaussian N(m, Sigma) over maps (h, w) whose adjacent pixels correlate; m = 0 in the paper.
 
     Args:
         height: h.
@@ -49,6 +61,8 @@ class SaliencyPrior(Distribution):
         self.width = width
         self.device = torch.device(device or "cpu")
         self.dtype = dtype
+        self.constants: dict[str, Any] = {}
+        self._mean: Tensor | None = None
         super().__init__(event_shape=torch.Size((height, width)), validate_args=False)
 
     @property
@@ -68,7 +82,7 @@ class SaliencyPrior(Distribution):
 
     @abstractmethod
     def mahalanobis(self, saliency: Tensor) -> Tensor:
-        """Quadratic form s' Sigma^-1 s, (..., h, w) to (...)."""
+        """Quadratic form s' Sigma^-1 s of a deviation s from the mean, (..., h, w) to (...)."""
 
     @abstractmethod
     def scaled_trace(self, scale: Tensor) -> Tensor:
@@ -80,8 +94,25 @@ class SaliencyPrior(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Zero, (h, w)."""
-        return torch.zeros(self.event_shape, device=self.device, dtype=self.dtype)
+        """Mean m, (..., h, w): zero, (h, w), unless made by :meth:`around`."""
+        if self._mean is None:
+            return torch.zeros(self.event_shape, device=self.device, dtype=self.dtype)
+        return self._mean
+
+    def around(self, mean: Tensor) -> Self:
+        """Make the same prior about another mean, (..., h, w), batch shape (...).
+
+        Raises:
+            ValueError: If the mean is not of maps (h, w).
+        """
+        if mean.shape[-2:] != self.event_shape:
+            raise ValueError(
+                f"Expected a mean of maps {tuple(self.event_shape)}. Found {tuple(mean.shape)}."
+            )
+        prior = copy.copy(self)
+        prior._mean = mean
+        prior._batch_shape = mean.shape[:-2]
+        return prior
 
     @property
     def variance(self) -> Tensor:
@@ -92,12 +123,12 @@ class SaliencyPrior(Distribution):
         """Log density, (..., h, w) to (...), in nats."""
         size = self.height * self.width
         constant = size * math.log(2 * math.pi) + self.log_determinant
-        return -0.5 * (self.mahalanobis(value) + constant)
+        return -0.5 * (self.mahalanobis(value - self.mean) + constant)
 
     def rsample(
         self, sample_shape: _size = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw maps, sample_shape + (h, w).
+        """Draw maps, sample_shape + (..., h, w).
 
         Args:
             sample_shape: Number of samples.
@@ -105,4 +136,4 @@ class SaliencyPrior(Distribution):
         """
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
-        return self.colour(noise)
+        return self.mean + self.colour(noise)
