@@ -48,6 +48,7 @@ class TrainConfig:
         beta: Weight of the KL per pixel.
         complement: Weight of what the pixels left out still say.
         sharpness: Power that the prediction to reconstruct is raised to.
+        ridge: Weight of the departure of the posterior's mean from the prior's.
         confidence_width: Channels of the network that gives the confidence.
         optimizer: Of the encoder's parameters.
         scheduler: Of the learning rate; null for a constant one.
@@ -72,6 +73,7 @@ class TrainConfig:
     beta: float = MISSING
     complement: float = 0.0
     sharpness: float = 1.0
+    ridge: float = 0.0
     confidence_width: int = 16
     optimizer: Node = field(default_factory=dict)
     scheduler: Node | None = None

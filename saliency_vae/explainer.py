@@ -228,7 +228,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         topk, perturbation = (
             instantiate(self.config[name], _convert_="all") for name in ("topk", "perturbation")
         )
-        beyond = {k: self.config[k] for k in ("complement", "sharpness") if k in self.config}
+        beyond = {
+            k: self.config[k] for k in ("complement", "sharpness", "ridge") if k in self.config
+        }
         return Objective(topk, perturbation, self.config["beta"], **beyond)
 
     def refine(

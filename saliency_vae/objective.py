@@ -17,11 +17,12 @@ class Evaluation:
     """The objective at a batch of images, and what it was made of.
 
     Attributes:
-        loss: reconstruction + beta * kl + complement's weight * complement, (B,).
+        loss: reconstruction + beta * kl + complement's weight * complement + ridge * departure, (B,).
         reconstruction: KL(y || y'), y sharpened where asked, (B,), nats per image.
         kl: KL(q || p), (B,), nats per pixel.
         complement: What the classifier still sees in the pixels left out, (B,), nats per image;
             0 where that has no weight.
+        departure: Of the posterior's mean from the prior's, half its mean square, (B,).
         mask: Soft top-k of a sample, (B, H, W).
         baseline: Images without information, (B, 3, H, W).
         perturbed: x', the kept pixels over the baseline, (B, 3, H, W).
@@ -33,6 +34,7 @@ class Evaluation:
     reconstruction: Tensor
     kl: Tensor
     complement: Tensor
+    departure: Tensor
     mask: Tensor
     baseline: Tensor
     perturbed: Tensor
@@ -43,8 +45,9 @@ class Evaluation:
 class Objective:
     """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image (the paper).
 
-    Beyond the paper, where asked: the pixels left out must say no more than the baseline does, and
-    the prediction to reconstruct is sharpened towards the decision.
+    Beyond the paper, where asked: the pixels left out must say no more than the baseline does; the
+    prediction to reconstruct is sharpened towards the decision; and where nothing is gained the
+    posterior's mean stays at the prior's, where a prior of high correlation lets it draw plateaus.
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
@@ -53,6 +56,7 @@ class Objective:
         complement: Weight, >= 0, of KL(M(baseline) || M(complement)), the complement being the
             image without the kept pixels.
         sharpness: Power, > 0, that y is raised to before it is reconstructed: 1 in the paper.
+        ridge: Weight, >= 0, of half the mean square of the mean's departure from the prior's.
 
     Raises:
         ValueError: If a weight is negative or sharpness is not positive.
@@ -65,8 +69,9 @@ class Objective:
         beta: float,
         complement: float = 0.0,
         sharpness: float = 1.0,
+        ridge: float = 0.0,
     ) -> None:
-        for name, weight in (("beta", beta), ("complement", complement)):
+        for name, weight in (("beta", beta), ("complement", complement), ("ridge", ridge)):
             if not weight >= 0:
                 raise ValueError(f"Expected {name} >= 0. Found {weight}.")
         self.topk = topk
@@ -76,6 +81,7 @@ class Objective:
             raise ValueError(f"Expected sharpness > 0. Found {sharpness}.")
         self.complement = complement
         self.sharpness = sharpness
+        self.ridge = ridge
 
     def __call__(
         self,
@@ -101,12 +107,13 @@ class Objective:
             baseline = self.perturbation(images)
             perturbed = perturb(images, mask, baseline)
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
+            departure = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
         if original is None:
             with torch.no_grad():
                 original = classifier(images)
         prediction = classifier(perturbed)
         reconstruction = classifier.divergence(self.sharpness * original, prediction)  # logits
-        loss = reconstruction + self.beta * kl
+        loss = reconstruction + self.beta * kl + self.ridge * departure
         complement = torch.zeros_like(loss)
         if self.complement:
             with torch.no_grad():
@@ -115,5 +122,14 @@ class Objective:
             complement = classifier.divergence(nothing, left_out)
             loss = loss + self.complement * complement
         return Evaluation(
-            loss, reconstruction, kl, complement, mask, baseline, perturbed, original, prediction
+            loss=loss,
+            reconstruction=reconstruction,
+            kl=kl,
+            complement=complement,
+            departure=departure,
+            mask=mask,
+            baseline=baseline,
+            perturbed=perturbed,
+            original=original,
+            prediction=prediction,
         )

@@ -71,7 +71,7 @@ def recipe(config: Mapping[str, Any]) -> str:
         f"posterior {config['posterior']}",
         *(
             f"{name} {config[name]}"
-            for name in ("beta", "complement", "sharpness")
+            for name in ("beta", "complement", "sharpness", "ridge")
             if name in config
         ),
     ]

@@ -35,7 +35,7 @@ from saliency_vae.resume import checkpoint_path, how_to_resume, with_overrides_o
 # What an explainer's config.json takes over from the configuration.
 RECIPE = (
     *("name", "encoder", "prior", "posterior", "topk", "perturbation"),
-    *("beta", "complement", "sharpness", "optimizer"),
+    *("beta", "complement", "sharpness", "ridge", "optimizer"),
 )
 
 

@@ -52,10 +52,25 @@ def test_sharpness_is_a_power_of_the_prediction() -> None:
     assert (sharp.amax(-1) > found.original.softmax(-1).amax(-1)).all()
 
 
+def test_the_ridge_keeps_the_mean_at_the_priors() -> None:
+    images = blobs(4)
+    mean, expected_there = torch.randn(2, 4, SIZE, SIZE)
+    prior = KroneckerNormal(SIZE, SIZE).around(expected_there)
+    posterior = DiagonalNormal(mean, torch.zeros_like(mean))
+    objective = Objective(SoftTopK((0.1, 0.3)), Mean(), beta=0.2, ridge=0.7)
+    found = objective(images, posterior, prior, blob_classifier())
+    difference = (mean - expected_there).flatten(1)
+    expected = 0.7 * (difference**2).sum(1) / (2 * SIZE**2)
+    without = found.reconstruction + 0.2 * found.kl
+    torch.testing.assert_close(found.loss - without, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(0.7 * found.departure, expected)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"complement": -1.0}, r"Expected complement >= 0\. Found -1\.0"),
+        ({"ridge": -1.0}, r"Expected ridge >= 0\. Found -1\.0"),
         ({"sharpness": 0.0}, r"Expected sharpness > 0\. Found 0\.0"),
         ({"sharpness": float("nan")}, r"Expected sharpness > 0\. Found nan"),
     ],
