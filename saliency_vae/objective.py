@@ -17,7 +17,7 @@ class Evaluation:
     """The objective at a batch of images, and what it was made of.
 
     Attributes:
-        loss: reconstruction + beta * kl + complement's weight * complement + ridge * departure, (B,).
+        loss: reconstruction and, by their weights, kl, complement and departure, (B,).
         reconstruction: KL(y || y'), y sharpened where asked, (B,), nats per image.
         kl: KL(q || p), (B,), nats per pixel.
         complement: What the classifier still sees in the pixels left out, (B,), nats per image;
