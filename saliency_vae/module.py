@@ -211,6 +211,8 @@ class VariationalSaliency(LightningModule):
         }
         if self.objective.complement:
             measured["complement"] = evaluation.complement.mean()
+        if self.objective.ridge:
+            measured["departure"] = evaluation.departure.mean()
         learned = self.explainer.learned_correlation
         if learned is not None:
             axes = ("",) if len(learned) == 1 else ("_vertical", "_horizontal")

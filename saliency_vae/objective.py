@@ -22,7 +22,8 @@ class Evaluation:
         kl: KL(q || p), (B,), nats per pixel.
         complement: What the classifier still sees in the pixels left out, (B,), nats per image;
             0 where that has no weight.
-        departure: Of the posterior's mean from the prior's, half its mean square, (B,).
+        departure: Of the posterior's mean from the prior's, half its mean square, (B,); 0
+            where that has no weight.
         mask: Soft top-k of a sample, (B, H, W).
         baseline: Images without information, (B, 3, H, W).
         perturbed: x', the kept pixels over the baseline, (B, 3, H, W).
@@ -107,20 +108,22 @@ class Objective:
             baseline = self.perturbation(images)
             perturbed = perturb(images, mask, baseline)
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
-            departure = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
         if original is None:
             with torch.no_grad():
                 original = classifier(images)
         prediction = classifier(perturbed)
         reconstruction = classifier.divergence(self.sharpness * original, prediction)  # logits
-        loss = reconstruction + self.beta * kl + self.ridge * departure
-        complement = torch.zeros_like(loss)
+        loss = reconstruction + self.beta * kl
+        complement, departure = torch.zeros_like(loss), torch.zeros_like(loss)
         if self.complement:
             with torch.no_grad():
                 nothing = classifier(baseline)
             left_out = classifier(perturb(images, 1 - mask, baseline))
             complement = classifier.divergence(nothing, left_out)
             loss = loss + self.complement * complement
+        if self.ridge:
+            departure = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
+            loss = loss + self.ridge * departure
         return Evaluation(
             loss=loss,
             reconstruction=reconstruction,

@@ -101,6 +101,16 @@ def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule)
     assert posterior.prior is module.explainer.prior(blobs())
 
 
+def test_what_has_a_weight_is_measured(make_module: MakeModule) -> None:
+    images = blobs(4)
+    for weight, measured in ((0.0, set()), (0.5, {"val/complement", "val/departure"})):
+        module = make_module()
+        module.objective.complement = module.objective.ridge = weight
+        posterior, evaluation = module.evaluate(images)
+        found = module.measure("val", {"image": images}, posterior, evaluation)
+        assert found.keys() & {"val/complement", "val/departure"} == measured
+
+
 def test_measures_everything_that_is_logged(make_module: MakeModule, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, max_epochs=1)
     trainer.fit(make_module(), datamodule=BlobsData())

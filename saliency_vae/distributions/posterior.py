@@ -60,7 +60,6 @@ class SaliencyPosterior(Distribution):
         """Posterior standard deviation of each pixel, (..., h, w)."""
         return (self.log_variance / 2).exp()
 
-    @abstractmethod
     def rsample(
         self, sample_shape: _size = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -70,6 +69,15 @@ class SaliencyPosterior(Distribution):
             sample_shape: Number of samples.
             generator: Random numbers to use, of the same device; torch's own by default.
         """
+        shape = self._extended_shape(sample_shape)
+        noise = torch.randn(
+            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
+        return self.mean + self.stddev * self.correlate(noise)
+
+    @abstractmethod
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Give white noise (..., h, w) the correlation of the maps, its variance staying 1."""
 
     @abstractmethod
     def split(self) -> list["SaliencyPosterior"]:
@@ -132,15 +140,9 @@ class SaliencyPosterior(Distribution):
 class DiagonalNormal(SaliencyPosterior):
     """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
 
-    def rsample(
-        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw ``mu + exp(eta/2) eps``, sample_shape + (..., h, w)."""
-        shape = self._extended_shape(sample_shape)
-        noise = torch.randn(
-            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.mean + self.stddev * noise
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Leave the noise white: a sample is ``mu + exp(eta/2) eps``."""
+        return noise
 
     def split(self) -> list[SaliencyPosterior]:
         """Posterior of each image of a batch (B,) by itself, batch shape ()."""
@@ -179,15 +181,9 @@ class CorrelatedNormal(SaliencyPosterior):
             )
         self.prior = prior
 
-    def rsample(
-        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw ``mu + sigma * (noise of correlation C)``, sample_shape + (..., h, w)."""
-        shape = self._extended_shape(sample_shape)
-        noise = torch.randn(
-            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.mean + self.stddev * self.prior.colour(noise) / self.prior.stddev
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Colour the noise as the prior does, (..., h, w)."""
+        return self.prior.colour(noise) / self.prior.stddev
 
     def split(self) -> list[SaliencyPosterior]:
         """Posterior of each image of a batch (B,) by itself, batch shape ()."""
@@ -197,10 +193,8 @@ class CorrelatedNormal(SaliencyPosterior):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
         scale = self.stddev / self.prior.stddev
-        distance = self.prior.mahalanobis((value - self.mean) / scale)
-        size = self.event_shape.numel()
-        constant = size * math.log(2 * math.pi) + self.prior.log_determinant
-        return -0.5 * (distance + constant) - scale.log().sum((-2, -1))
+        standard = (value - self.mean) / scale
+        return self.prior.log_prob(self.prior.mean + standard) - scale.log().sum((-2, -1))
 
     def entropy(self) -> Tensor:
         """Differential entropy, (...), in nats."""

@@ -28,10 +28,10 @@ class constant:  # noqa: N801 (a decorator, like property)
         if prior is None:
             return self
         name = self.compute.__name__
-        if name not in prior.constants:
+        if name not in prior._constants:
             with torch.inference_mode(False):
-                prior.constants[name] = self.compute(prior)
-        return prior.constants[name]
+                prior._constants[name] = self.compute(prior)
+        return prior._constants[name]
 
 
 class SaliencyPrior(Distribution):
@@ -61,7 +61,7 @@ class SaliencyPrior(Distribution):
         self.width = width
         self.device = torch.device(device or "cpu")
         self.dtype = dtype
-        self.constants: dict[str, Any] = {}
+        self._constants: dict[str, Any] = {}  # shared by the same prior about other means
         self._mean: Tensor | None = None
         super().__init__(event_shape=torch.Size((height, width)), validate_args=False)
 
