@@ -50,7 +50,7 @@ def ask(
         levels: Kept everywhere of the image, the rest being its blur, in (0, 1]; the last is 1.
         names: Of the modules whose outputs are the feature maps.
     """
-    number, (height, width) = len(images), images.shape[-2:]
+    number, _, height, width = images.shape
     with torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone()  # what inference mode made knows no gradient
         kept = images.new_tensor(levels).repeat_interleave(number)

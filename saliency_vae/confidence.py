@@ -11,16 +11,11 @@ CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
 
 
 class GlobalAverage(nn.Module):
-    """Average over all pixels.
-
-    As a matrix product: the ONNX exporter names a pooling's result ``mean``, as an output of ours.
-    """
+    """Average over all pixels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (B, C, H, W) to (B, C)."""
-        flat = x.flatten(2)
-        average: Tensor = flat @ flat.new_full((flat.shape[-1],), 1 / flat.shape[-1])
-        return average
+        return x.mean((-2, -1))
 
 
 class ConfidenceNetwork(nn.Module):

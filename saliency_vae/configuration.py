@@ -114,6 +114,7 @@ class ExportConfig:
     format: str = "onnx"
     output: str | None = None
     image_size: list[int] | None = None
+    classifier: Node | None = None
 
 
 @dataclass

@@ -77,7 +77,7 @@ def compare(config: Node, run: Path) -> None:
     explainer = load_explainer(config["explainer"]).to(device)
     randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
     if randomised is not None and randomised.asks_classifier:
-        randomised.ask(explained_classifier(randomised, config["randomised_classifier"]).to(device))
+        randomised.ask(explained_classifier(randomised.config, config["randomised_classifier"]))
     runs = independent_runs(
         explainer,
         number=config["reference_runs"],
@@ -86,7 +86,7 @@ def compare(config: Node, run: Path) -> None:
         ensemble=config["ensemble"],
     )
     methods = contenders(config["methods"], config["baselines"], explainer, results.left_out)
-    classifier = explained_classifier(explainer, config["classifier"], force=config["force"])
+    classifier = explained_classifier(explainer.config, config["classifier"], force=config["force"])
     classifier = classifier.to(device)
     explainer.ask(classifier)
     images = images_of(config, explainer, classifier, device, results.left_out)

@@ -59,7 +59,7 @@ def explain(config: Node, run: Path) -> None:
     files = [file for file in found if not is_panel(file)]
     explainer = load_explainer(config["explainer"])
     perturbation = explainer.objective().perturbation
-    classifier = explained_classifier(explainer, config["classifier"], force=config["force"])
+    classifier = explained_classifier(explainer.config, config["classifier"], force=config["force"])
     identity = classifier.identity()
     settings = {
         "images": str(root.resolve()),

@@ -1,6 +1,7 @@
 """The classifier that an explainer explains, and no other."""
 
 import json
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.digit_classifier import cluttered_digits_classifier
-from saliency_vae.explainer import Explainer, check_loadable
+from saliency_vae.loadable import check_loadable
 
 _BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
 # Built from an explainer's file without being named on the command line: code of ours that runs
@@ -26,19 +27,19 @@ _SAME = ("sha256", "mean", "std", "output")
 
 
 def explained_classifier(
-    explainer: Explainer, node: dict[str, Any] | None = None, *, force: bool = False
+    config: Mapping[str, Any], node: dict[str, Any] | None = None, *, force: bool = False
 ) -> FrozenClassifier:
     """Build the classifier of an explainer.
 
     Args:
-        explainer: Trained.
+        config: Of the explainer.
         node: Hydra node of the classifier; by default the one that the explainer recorded.
         force: Take the classifier even if the explainer was trained for another.
 
     Raises:
         ValueError: If it is another classifier, or the record does not say how to build it.
     """
-    expected = explainer.config.get("classifier")
+    expected = config.get("classifier")
     if not isinstance(expected, dict) or not {"name", "weights", *_SAME} <= expected.keys():
         raise ValueError(
             f"Expected an explainer that records its classifier's identity. Found {expected}."
@@ -61,8 +62,9 @@ def _recorded(identity: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(builder, dict) or builder.get("_target_") not in _BUILDERS:
         target = builder.get("_target_") if isinstance(builder, dict) else builder
         raise ValueError(
-            f"Expected classifier=... on the command line for {describe(identity)}: an "
-            f"explainer's file does not choose what code is run. Found {target} in the file."
+            f"Expected classifier=... on the command line, or explainer.ask(classifier) in Python, "
+            f"for {describe(identity)}: an explainer's file does not choose what code is run. "
+            f"Found {target} in the file."
         )
     check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
     if builder["_target_"] == _BUILT_IN:

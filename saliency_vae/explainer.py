@@ -5,7 +5,7 @@ On disk it is a directory of ``model.safetensors`` and ``config.json``: loading 
 
 import json
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
 from saliency_vae.informed_encoder import InformedUNet
+from saliency_vae.loadable import check_loadable
 from saliency_vae.model_card import FIGURE, model_card
 from saliency_vae.objective import Objective
 from saliency_vae.priors import ExponentialPrior
@@ -62,8 +63,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     ``figure`` is the file of a picture of its explanations, if there is one.
 
     Args:
-        encoder: Images (B, 3, H, W) to mean, as a departure from the prior's, and log-variance
-            (B, 2, H, W). One that asks the classifier needs it: see :meth:`ask`.
+        encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
         prior: Makes the prior over maps of ``(height, width, device=...)``.
         posterior: ``mean_field``, independent pixels (the paper), or ``correlated`` as the prior.
         confidence: Gives ``posterior.confidence``; None to do without.
@@ -117,9 +117,27 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         return isinstance(self.encoder, InformedUNet)
 
     def ask(self, classifier: FrozenClassifier) -> Self:
-        """Let the encoder ask this classifier, on the device of the images, if it asks one."""
+        """Let an encoder that asks the classifier ask this one, which follows the images' device.
+
+        Needed only for a classifier that the explainer cannot build of what it recorded: one of
+        your own, or another.
+        """
         self._asked = (classifier,)
         return self
+
+    @property
+    def classifier(self) -> FrozenClassifier:
+        """Classifier that is explained: that of :meth:`ask`, else built as recorded.
+
+        Raises:
+            ValueError: If the record does not say how, or names code that is not ours.
+        """
+        if self._asked is None:
+            # Imported here, because the built-in classifier's data bring seconds of imports.
+            from saliency_vae.explained_classifier import explained_classifier
+
+            self._asked = (explained_classifier(self.config),)
+        return self._asked[0]
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
         """Build an encoder that asks anew, for the feature maps of its classifier; once.
@@ -138,16 +156,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Ask the classifier about images (B, 3, H, W); None if the encoder asks nothing.
 
         Raises:
-            ValueError: If the encoder asks a classifier and has none.
+            ValueError: If the encoder asks a classifier and there is none: see :attr:`classifier`.
         """
         if not isinstance(self.encoder, InformedUNet):
             return None
-        if self._asked is None:
-            raise ValueError(
-                "Expected explainer.ask(classifier) before the first image: this encoder asks "
-                "the classifier about each. Found no classifier."
-            )
-        return ask(images, self._asked[0], self.encoder.levels, self.encoder.scales)
+        classifier = self.classifier
+        if classifier.mean.device != images.device:
+            classifier.to(images.device)
+        return ask(images, classifier, self.encoder.levels, self.encoder.scales)
 
     @property
     def learned_correlation(self) -> Tensor | None:
@@ -187,13 +203,18 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
         """
         clues = self.clues(images) if clues is None else clues
-        encoded = self.encoder(images) if clues is None else self.encoder(images, clues)
-        mean, log_variance = encoded.float().unbind(1)
         prior = self.prior(images, clues) if prior is None else prior
-        posterior = make_posterior(self.posterior, prior.mean + mean, log_variance, prior)
+        posterior = make_posterior(self.posterior, *self.encode(images, clues), prior)
         if self.confidence is not None:
             posterior.judge = partial(self.judge, images)
         return posterior
+
+    def encode(self, images: Tensor, clues: Clues | None = None) -> tuple[Tensor, Tensor]:
+        """Encode images as :meth:`forward` does: mean and log-variance, (B, H, W), float32."""
+        clues = self.clues(images) if clues is None else clues
+        encoded = self.encoder(images) if clues is None else self.encoder(images, clues)
+        mean, log_variance = encoded.float().unbind(1)
+        return mean, log_variance
 
     def judge(self, images: Tensor, posterior: SaliencyPosterior) -> Tensor:
         """Say how likely the most salient 5 % of each image keep the classifier's decision.
@@ -401,31 +422,6 @@ def _directory(path_or_hub_id: str | Path, download: dict[str, Any]) -> Path:
             f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "
             f"Face Hub. Found neither ({_described(error)})."
         ) from None
-
-
-def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:
-    """Refuse a node that would run other code than the allowed when Hydra builds it.
-
-    Args:
-        node: Plain values, read from a file.
-        allowed: Import paths that a ``_target_`` in it, however deep, may hold.
-        where: It was found, for messages.
-
-    Raises:
-        ValueError: If it names another target or holds an interpolation, which could make one.
-    """
-    if isinstance(node, str) and "${" in node:
-        raise ValueError(f"Expected {where} without interpolation. Found {node!r}.")
-    if isinstance(node, dict):
-        if "_target_" in node and str(node["_target_"]) not in allowed:
-            raise ValueError(
-                f"Expected {where} to be one of {', '.join(sorted(allowed))}. "
-                f"Found {node['_target_']}."
-            )
-        node = list(node.values())
-    if isinstance(node, list):
-        for item in node:
-            check_loadable(item, allowed, where)
 
 
 def _described(error: Exception) -> str:

@@ -3,6 +3,8 @@
 python -m saliency_vae.export explainer=DIR format=onnx
 python -m saliency_vae.export explainer=DIR format=torch_export output=explainer.pt2
 python -m saliency_vae.export explainer=OWNER/NAME format=onnx image_size=[224,224]
+
+An explainer that asks its classifier is exported with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +19,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from saliency_vae.command import command
-from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.configuration import Node
-from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.encoders import MINIMUM_SIZE
+from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.explainer import Explainer, load_explainer
+from saliency_vae.graph import Graph, Traced
 
 INPUT = "images"
 # Largest difference between the exported graph and PyTorch; one pixel more or less among the top
@@ -31,34 +33,6 @@ OUTPUTS = tuple(TOLERANCES)
 _BATCHES = (1, 2, 5)  # that they are compared at
 
 Run = Callable[[Tensor], Sequence[Any]]
-
-
-class Graph(nn.Module):
-    """What is exported: images (B, 3, H, W) in [0, 1] to mean, stddev and confidence.
-
-    Sampling is left out: a graph has no random numbers of its own.
-
-    Raises:
-        ValueError: If the explainer has no confidence network.
-    """
-
-    def __init__(self, explainer: Explainer) -> None:
-        super().__init__()
-        if explainer.asks_classifier:
-            raise ValueError(
-                "Expected an explainer that needs the image alone, such as of encoder=unet. Found "
-                "one that asks its classifier for gradients, which a graph cannot hold."
-            )
-        if explainer.confidence is None:
-            raise ValueError("Expected an explainer with a confidence network. Found none.")
-        self.encoder = explainer.encoder
-        self.confidence = explainer.confidence
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Explain: mean and stddev, (B, H, W) each, and confidence, (B,); float32."""
-        posterior = DiagonalNormal(*self.encoder(images).float().unbind(1))  # each pixel's own
-        mask = posterior.topk_mask(CONFIDENCE_FRACTION)
-        return posterior.mean, posterior.stddev, self.confidence(images, mask)
 
 
 @dataclass(frozen=True)
@@ -83,24 +57,37 @@ def _dynamic_batch() -> dict[str, dict[int, Any]]:
 
 
 def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    torch.onnx.export(
-        network,
-        (example,),
-        path,
-        input_names=[INPUT],
-        output_names=OUTPUTS,
-        opset_version=20,
-        dynamic_shapes=_dynamic_batch(),
-        dynamo=True,
-        external_data=False,  # one file
-        verbose=False,
-    )
+    try:
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT],
+            opset_version=20,
+            dynamic_shapes=_dynamic_batch(),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        why = str(error.__cause__ or error).partition(". ")[0]
+        raise ValueError(
+            "Expected a network all of whose operations ONNX has, those of its gradients included. "
+            f"Found another ({why}). format=torch_export holds any."
+        ) from error
+    assert program is not None
+    for node in program.model.graph:  # a pooling's result may be called mean, as an output of ours
+        for value in node.outputs:
+            value.name = f"{value.name}_"
+    for name, value in zip(OUTPUTS, program.model.graph.outputs, strict=True):
+        value.name = name
+    program.save(path, external_data=False)  # one file
 
 
 def _load_onnx(path: Path) -> Run:
     import onnxruntime  # type: ignore[import-untyped]  # has no types
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of constants that it does not fold
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(list(OUTPUTS), {INPUT: images.numpy()})
 
 
@@ -133,6 +120,8 @@ def export(config: Node, run: Path) -> None:
     if output.suffix != form.suffix:
         raise ValueError(f"Expected output to end in {form.suffix}. Found {output}.")
     explainer = load_explainer(config["explainer"])
+    if explainer.asks_classifier:
+        explainer.ask(explained_classifier(explainer.config, config["classifier"]))
     height, width = image_size(config["image_size"] or explainer.config.get("image_size"))
     difference = write_export(explainer, output, form, height=height, width=width)
     report = (
@@ -197,10 +186,12 @@ def write_export(
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCHES]
     expected = [_answers(network, images) for images in batches]
+    example = batches[1]  # a batch of 1 may be taken for a constant
+    traced = Traced(network, example).eval() if explainer.asks_classifier else network
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=".export_") as scratch:
         partial = Path(scratch) / output.name
-        form.write(network, batches[1], partial)  # a batch of 1 may be taken for a constant
+        form.write(traced, example, partial)
         exported = form.load(partial)
         found = [_answers(exported, images) for images in batches]
         differences = [

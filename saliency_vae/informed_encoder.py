@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from saliency_vae.clues import Clues
@@ -67,11 +68,11 @@ class InformedUNet(nn.Module):
     def forward(self, images: Tensor, clues: Clues) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W).
 
-        The mean is a departure from the prior's.
+        What the network gives is a departure from the prior's mean.
         """
         joined: list[list[Tensor]] = [[] for _ in self.unet.down]
         joined[0].append(clues.gradients)
         for (name, scale), lateral in zip(self.scales.items(), self.lateral, strict=True):
             joined[scale].append(lateral(clues.features[name]))
-        output: Tensor = self.unet(images, joined)
-        return output
+        departure, log_variance = self.unet(images, joined).float().unbind(1)
+        return torch.stack((self.prior_mean(clues) + departure, log_variance), 1)

@@ -13,10 +13,7 @@ from torch import nn
 from saliency_vae import digit_classifier
 from saliency_vae.classifiers import FrozenClassifier, describe, torchvision_classifier
 from saliency_vae.digit_classifier import cluttered_digits_classifier
-from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import UNet
 from saliency_vae.explained_classifier import explained_classifier
-from saliency_vae.explainer import Explainer
 
 BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
 Record = dict[str, Any]
@@ -24,12 +21,6 @@ Record = dict[str, Any]
 
 def custom_network() -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 3))
-
-
-def explainer_of(record: Any) -> Explainer:
-    explainer = Explainer(UNet([4, 8]), prior=KroneckerNormal)
-    explainer.config["classifier"] = record
-    return explainer
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +63,7 @@ def build(node: Record) -> FrozenClassifier:
 
 def test_the_recorded_classifier_is_built(trained: Trained) -> None:
     classifier, record = trained
-    found = explained_classifier(explainer_of(record))
+    found = explained_classifier({"classifier": record})
     assert found.identity() == classifier.identity()
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(found(images), classifier(images))
@@ -80,7 +71,7 @@ def test_the_recorded_classifier_is_built(trained: Trained) -> None:
 
 def test_a_record_that_went_through_json_is_built(trained: Trained) -> None:
     record = json.loads(json.dumps(trained[1]))
-    assert explained_classifier(explainer_of(record)).identity() == trained[0].identity()
+    assert explained_classifier({"classifier": record}).identity() == trained[0].identity()
 
 
 def test_a_torchvision_classifier_is_built_from_its_record() -> None:
@@ -95,23 +86,23 @@ def test_a_torchvision_classifier_is_built_from_its_record() -> None:
         **torchvision_classifier("squeezenet1_1", None, "sigmoid").identity(),
         "builder": node,
     }
-    explainer = explainer_of(record)
+    config = {"classifier": record}
     torch.manual_seed(0)
-    assert explained_classifier(explainer).output == "sigmoid"
+    assert explained_classifier(config).output == "sigmoid"
     with pytest.raises(ValueError, match="another sha256"):
-        explained_classifier(explainer)  # random weights, others now
+        explained_classifier(config)  # random weights, others now
 
 
 def test_another_classifier_is_refused_with_both_named(tmp_path: Path) -> None:
     own, other = custom(tmp_path, seed=1), custom(tmp_path, seed=2)
-    explainer = explainer_of({**build(own).identity(), "builder": own})
+    config = {"classifier": {**build(own).identity(), "builder": own}}
     with pytest.raises(ValueError, match="another sha256") as refused:
-        explained_classifier(explainer, other)
+        explained_classifier(config, other)
     for node in (own, other):
         assert describe(build(node).identity()) in str(refused.value)
     assert "force=true" in str(refused.value)
-    assert explained_classifier(explainer, own).identity() == build(own).identity()
-    forced = explained_classifier(explainer, other, force=True)
+    assert explained_classifier(config, own).identity() == build(own).identity()
+    forced = explained_classifier(config, other, force=True)
     assert forced.identity() == build(other).identity()
 
 
@@ -122,20 +113,20 @@ def test_another_classifier_is_refused_with_both_named(tmp_path: Path) -> None:
 def test_the_same_weights_used_otherwise_are_another_classifier(
     argument: str, value: Any, tmp_path: Path
 ) -> None:
-    explainer = explainer_of(build(custom(tmp_path)).identity())
+    config = {"classifier": build(custom(tmp_path)).identity()}
     other = custom(tmp_path, **{argument: value})
     with pytest.raises(ValueError, match=f"another {argument}"):
-        explained_classifier(explainer, other)
-    assert explained_classifier(explainer, other, force=True).identity()[argument] == value
+        explained_classifier(config, other)
+    assert explained_classifier(config, other, force=True).identity()[argument] == value
 
 
 def test_a_recorded_classifier_of_ones_own_must_be_named(tmp_path: Path) -> None:
     own = custom(tmp_path)
-    explainer = explainer_of({**build(own).identity(), "builder": own})
+    config = {"classifier": {**build(own).identity(), "builder": own}}
     for force in (False, True):
         with pytest.raises(ValueError, match=r"classifier=.* on the command line"):
-            explained_classifier(explainer, force=force)
-    assert explained_classifier(explainer, own).name.endswith("custom_network")
+            explained_classifier(config, force=force)
+    assert explained_classifier(config, own).name.endswith("custom_network")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +150,7 @@ def test_a_file_chooses_no_code(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^Expected .* Found "):
-        explained_classifier(explainer_of({**trained[1], "builder": builder}), force=True)
+        explained_classifier({"classifier": {**trained[1], "builder": builder}}, force=True)
     assert not (tmp_path / "made").exists()
 
 
@@ -168,7 +159,7 @@ def test_a_file_trains_and_overwrites_nothing(changes: Record, trained: Trained)
     path = Path(trained[1]["builder"]["path"])
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"classifier\.path=FILE"):
-        explained_classifier(explainer_of(with_builder(trained[1], **changes)))
+        explained_classifier({"classifier": with_builder(trained[1], **changes)})
     assert path.read_bytes() == before
 
 
@@ -181,7 +172,7 @@ def test_missing_or_foreign_weights_are_one_error_and_stay(
     for path in (tmp_path / "nowhere/x.safetensors", tmp_path, text, foreign):
         record = with_builder(trained[1], path=str(path))
         with pytest.raises(ValueError, match=f"at {path}") as refused:
-            explained_classifier(explainer_of(record))
+            explained_classifier({"classifier": record})
         assert "\n" not in str(refused.value)
     assert text.read_text() == "mine"
     assert load_file(foreign)["mine"] == 1
@@ -192,4 +183,4 @@ def test_missing_or_foreign_weights_are_one_error_and_stay(
 def test_an_explainer_must_say_what_it_explains(record: Any, tmp_path: Path) -> None:
     for node in (None, custom(tmp_path)):
         with pytest.raises(ValueError, match="records its classifier's identity"):
-            explained_classifier(explainer_of(record), node, force=True)
+            explained_classifier({"classifier": record}, node, force=True)

@@ -9,12 +9,21 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from saliency_vae import export as module
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.explainer import Explainer, load_explainer, save_explainer
 from saliency_vae.export import FORMATS, export, write_export
-from tests.test_explainer import PAPER, UNET, configuration, random_images, trained_explainer
+from tests.test_explainer import (
+    INFORMED,
+    PAPER,
+    UNET,
+    configuration,
+    random_images,
+    trained_explainer,
+)
 
 HEIGHT, WIDTH = 20, 33
 
@@ -201,11 +210,45 @@ def test_an_explainer_of_unknown_image_size_asks_for_one(
     assert "Expected image_size=[HEIGHT,WIDTH]. Found None." in message
 
 
-def test_an_encoder_that_asks_is_not_exported(tmp_path: Path) -> None:
-    encoder = {"_target_": "saliency_vae.informed_encoder.InformedUNet", "channels": [4]}
-    explainer = Explainer.from_config(configuration(encoder=encoder))
-    with pytest.raises(ValueError, match=r"Expected an explainer that needs the image alone"):
-        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=16, width=16)
+def asking_explainer(network: nn.Module, **parts: Any) -> Explainer:
+    """An explainer whose encoder asks a classifier with this network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config(
+            configuration(encoder=INFORMED | {"evidence": 0.5}, **parts)
+        )
+        classifier = FrozenClassifier(network, name="mine", mean=[0.5] * 3)
+        explainer.find_features(classifier, random_images(2, 3, HEIGHT, WIDTH))
+        nn.init.normal_(explainer.get_parameter("encoder.unet.head.weight"), std=0.2)
+    return explainer.ask(classifier).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
+)
+def test_an_explainer_that_asks_is_exported_with_its_classifier(
+    tmp_path: Path, name: str, posterior: str
+) -> None:
+    torch.manual_seed(0)
+    explainer = asking_explainer(DigitNet(), posterior=posterior)
+    output = tmp_path / f"exported{FORMATS[name].suffix}"
+    difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    check(explainer, output, name, difference)
+
+
+def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)
+    )
+    explainer = asking_explainer(network)
+    output = tmp_path / "a.onnx"
+    with pytest.raises(
+        ValueError, match=r"_adaptive_avg_pool2d_backward.*format=torch_export"
+    ) as info:
+        write_export(explainer, output, FORMATS["onnx"], height=HEIGHT, width=WIDTH)
+    assert "\n" not in str(info.value)
+    assert not list(tmp_path.iterdir())
+    write_export(explainer, tmp_path / "a.pt2", FORMATS["torch_export"], height=HEIGHT, width=WIDTH)
 
 
 def test_missing_packages_are_named_with_their_extra(

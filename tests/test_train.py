@@ -238,7 +238,7 @@ def test_an_encoder_that_asks_the_classifier(
     images = torch.rand(2, 3, 32, 32)
     with pytest.raises(ValueError, match=r"Expected explainer\.ask\(classifier\) before"):
         explainer(images)
-    classifier = explained_classifier(explainer)
+    classifier = explained_classifier(explainer.config)
     with torch.inference_mode():
         expected = explainer.ask(classifier)(images).mean
     # It knows the classifier: another one's clues change the map.
