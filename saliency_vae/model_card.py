@@ -41,8 +41,8 @@ the share of images whose decision stays as it was when only the top 10 % of pix
 ```python
 from saliency_vae import load_explainer
 
-explainer = load_explainer("OWNER/NAME"){ask}  # this repository, or a directory
-posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
+explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
+{ask}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
 posterior.mean, posterior.stddev  # (B, H, W)
 posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
 posterior.confidence  # (B,)
@@ -75,6 +75,10 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 ```
 """
 
+_ASK = """\
+explainer.ask(classifier)  # your own; one of torchvision or timm is built as it was recorded
+"""
+
 
 def model_card(config: dict[str, Any], *, figure: bool = False) -> str:
     """Describe an explainer: Markdown under a YAML header.
@@ -102,7 +106,7 @@ def model_card(config: dict[str, Any], *, figure: bool = False) -> str:
     return _CARD.format(
         name=_text(config.get("name", "saliency_vae")),
         how="After one pass forward and back through it," if asks else "In one forward pass",
-        ask=".ask(classifier)" if asks else "",
+        ask=_ASK if asks else "",
         classifier=_text(classifier.get("name", "an unnamed classifier")),
         figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
         facts="\n".join(

@@ -221,7 +221,7 @@ def test_the_card_says_what_the_configuration_does() -> None:
 def test_the_card_of_an_encoder_that_asks_says_so() -> None:
     encoder = {"_target_": "saliency_vae.informed_encoder.InformedUNet", "levels": [0.5, 1.0]}
     page = rendered(model_card({**FACTS, "encoder": encoder}))
-    assert "OWNER/NAME&quot;).ask(classifier)" in page
+    assert "explainer.ask(classifier)" in page
     assert "In one forward pass" not in page
     assert ".ask(" not in model_card(FACTS)
 
