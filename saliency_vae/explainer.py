@@ -136,7 +136,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             # Imported here, because the built-in classifier's data bring seconds of imports.
             from saliency_vae.explained_classifier import explained_classifier
 
-            self._asked = (explained_classifier(self.config),)
+            with torch.inference_mode(False):  # what is made in it knows no gradient
+                self._asked = (explained_classifier(self.config),)
         return self._asked[0]
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:

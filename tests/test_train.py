@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from saliency_vae import load_explainer
+from saliency_vae.classifiers import custom_classifier
 from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
@@ -227,7 +228,8 @@ def test_an_encoder_that_asks_the_classifier(
     tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    run_here(monkeypatch, *settings, "trainer.max_epochs=1", f"hydra.run.dir={run}")
+    settings += ["logger=csv", "trainer.max_epochs=1"]
+    run_here(monkeypatch, *settings, f"hydra.run.dir={run}")
     assert json.loads((run / "explainer/config.json").read_text())["encoder"]["features"] == {
         "1": {"channels": 24, "stride": 2},
         "4": {"channels": 48, "stride": 4},
@@ -251,7 +253,7 @@ def test_an_encoder_that_asks_the_classifier(
     without = [setting for setting in settings if not setting.startswith("classifier.")]
     of_other = [f"classifier{'.' if '=' in part else '='}{part}" for part in custom]
     two = tmp_path / "two"
-    run_here(monkeypatch, *without, *of_other, "trainer.max_epochs=1", f"hydra.run.dir={two}")
+    run_here(monkeypatch, *without, *of_other, f"hydra.run.dir={two}")
     with pytest.raises(ValueError, match=r"explainer\.ask\(classifier\) in Python"):
         load_explainer(two / "explainer")(images)
     monkeypatch.setattr(
@@ -259,7 +261,8 @@ def test_an_encoder_that_asks_the_classifier(
     )
     export()
     exported = torch.export.load(two / "explainer/explainer.pt2").module()
-    again = load_explainer(two / "explainer").ask(others)(images)
+    mine = custom_classifier(custom[1].partition("=")[2], tmp_path / "custom.safetensors")
+    again = load_explainer(two / "explainer").ask(mine)(images)
     torch.testing.assert_close(exported(images)[0], again.mean, rtol=1e-4, atol=1e-4)
 
     randomised = (
@@ -270,9 +273,10 @@ def test_an_encoder_that_asks_the_classifier(
 
     Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "image.png")
     place = f"explainer={run}/explainer"
+    few = ("methods=[ours,random]", "reference_images=0", "corruption_images=0")
     for command, arguments in (
         (explain, (f"images={tmp_path}/image.png", f"output_dir={tmp_path}/explained")),
-        (evaluate, ("data=cluttered_digits", "limit=4", "methods=[ours,random]", *randomised)),
+        (evaluate, ("data=cluttered_digits", "limit=4", *few, *randomised)),
     ):
         outputs = f"hydra.run.dir={tmp_path}/{command.__name__}"
         monkeypatch.setattr(sys, "argv", ["-", place, *arguments, outputs])
