@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.clues import feature_maps
 from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import UNet
 from saliency_vae.explainer import Explainer
+from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
@@ -38,15 +39,18 @@ class Loss(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.explainer = Explainer(UNet([8, 24, 48, 64]), prior=partial(KroneckerNormal))
-        self.frozen = (FrozenClassifier(DigitNet(), name="digits"),)
+        classifier = FrozenClassifier(DigitNet(), name="digits")
+        maps = feature_maps(classifier, torch.rand(2, 3, size, size))
+        encoder = InformedUNet([8, 24, 48, 64], features=maps)
+        self.explainer = Explainer(encoder, prior=partial(KroneckerNormal)).ask(classifier)
         self.objective = Objective(SoftTopK(), Blur(size / 6), beta=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Evaluate the objective."""
-        posterior = self.explainer(images)
-        prior = self.explainer.prior(images)
-        return self.objective(images, posterior, prior, self.frozen[0]).loss.mean()
+        clues = self.explainer.clues(images)
+        prior = self.explainer.prior(images, clues)
+        posterior = self.explainer(images, prior, clues)
+        return self.objective(images, posterior, prior, self.explainer.classifier).loss.mean()
 
 
 def work(rank: int, rendezvous: str, threads: int, sizes: tuple[int, ...], output: str) -> None:

@@ -226,7 +226,7 @@ def main() -> None:
     options = arguments(__doc__)
     device = options.device
     batch, size = batch_and_size(device, quick=options.quick)
-    rounds = 1 if options.quick else 5
+    rounds = 1 if options.quick else 9
     report = Report(
         "training_step",
         "One training step, the paper's encoder and ResNet-50",
