@@ -19,6 +19,9 @@ from saliency_vae.encoders import MINIMUM_SIZE
 from saliency_vae.losses import Output, bernoulli_kl, categorical_kl
 from saliency_vae.preprocessing import Preprocessing
 
+# Two classifiers whose identities agree in these predict the same.
+DECISIVE = ("sha256", "mean", "std", "output")
+
 
 class FrozenClassifier(nn.Module):
     """A classifier that is never trained: always in eval mode, no parameter requires a gradient.
@@ -148,6 +151,22 @@ class FrozenClassifier(nn.Module):
 def describe(identity: dict[str, Any]) -> str:
     """Say in a few words which classifier an identity is of."""
     return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"
+
+
+def check_identity(classifier: FrozenClassifier, expected: dict[str, Any]) -> None:
+    """Refuse a classifier that predicts otherwise than the one of an identity.
+
+    Raises:
+        ValueError: Naming both.
+    """
+    found = classifier.identity()
+    differing = [key for key in DECISIVE if found[key] != expected[key]]
+    if differing:
+        raise ValueError(
+            f"Expected the classifier that this explainer explains, {describe(expected)}. "
+            f"Found {describe(found)}, another {', '.join(differing)}. "
+            "force=true explains with it all the same."
+        )
 
 
 def parameter_hash(network: nn.Module) -> str:

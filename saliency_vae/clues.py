@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.perturbations import blurred, perturb
 
 _FARTHEST = 10.0  # standard deviations; a few pixels must not drown the others
+_LEAST = 0.01  # nats over all pixels; below it, as where an image is flat, gradients are rounding
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Clues:
     features: dict[str, Tensor]
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # hooks and gradients are not compiled
 def ask(
     images: Tensor,
     classifier: FrozenClassifier,
@@ -63,7 +66,7 @@ def ask(
         score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
         (gradient,) = torch.autograd.grad(score.sum(), mask)
     gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
-    spread = gradients.std((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    spread = gradients.std((-2, -1), keepdim=True).clamp_min(_LEAST / (height * width))
     return Clues(
         whole,
         (gradients / spread).clamp(-_FARTHEST, _FARTHEST),
@@ -109,13 +112,26 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
 
 @contextmanager
 def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Collect the outputs of modules, in the order in which they come."""
+    """Collect the outputs of modules, in the order in which they come.
+
+    Raises:
+        ValueError: If the network has no such modules.
+    """
     outputs: dict[str, Any] = {}
+    thread = get_ident()
 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if get_ident() != thread:  # another's images, in the same network
+            return
         outputs.pop(name, None)  # of a module that runs twice the later, in its place
         outputs[name] = output
 
+    missing = set(names) - {name for name, _ in network.named_modules()}
+    if missing:
+        raise ValueError(
+            f"Expected a classifier with the modules {', '.join(sorted(names))}, whose feature "
+            f"maps the encoder sees. Not found: {', '.join(sorted(missing))}."
+        )
     hooks = [
         network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names
     ]

@@ -115,6 +115,7 @@ class ExportConfig:
     output: str | None = None
     image_size: list[int] | None = None
     classifier: Node | None = None
+    force: bool = False
 
 
 @dataclass

@@ -36,7 +36,7 @@ from saliency_vae.publish import publish
 from saliency_vae.ranking_table import in_lines, ranking_table
 from saliency_vae.results import Finding, Results
 from saliency_vae.robustness import add_robustness
-from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised
+from saliency_vae.sanity_checks import add_own_mask, check_randomised, compare_with_randomised
 from saliency_vae.wandb_report import log_results
 
 _LEAST = {
@@ -77,7 +77,10 @@ def compare(config: Node, run: Path) -> None:
     explainer = load_explainer(config["explainer"]).to(device)
     randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
     if randomised is not None and randomised.asks_classifier:
-        randomised.ask(explained_classifier(randomised.config, config["randomised_classifier"]))
+        other = explained_classifier(randomised.config, config["randomised_classifier"])
+        randomised.ask(other.to(device), force=True)
+    if randomised is not None:
+        check_randomised(explainer, randomised)
     runs = independent_runs(
         explainer,
         number=config["reference_runs"],
@@ -88,7 +91,7 @@ def compare(config: Node, run: Path) -> None:
     methods = contenders(config["methods"], config["baselines"], explainer, results.left_out)
     classifier = explained_classifier(explainer.config, config["classifier"], force=config["force"])
     classifier = classifier.to(device)
-    explainer.ask(classifier)
+    explainer.ask(classifier, force=True)
     images = images_of(config, explainer, classifier, device, results.left_out)
 
     one = images.first(1).together()

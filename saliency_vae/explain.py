@@ -80,7 +80,7 @@ def explain(config: Node, run: Path) -> None:
     )
     explain_views = partial(
         explain_batch,
-        explainer=explainer.to(device).ask(classifier),
+        explainer=explainer.to(device).ask(classifier, force=True),
         classifier=classifier,
         perturbation=perturbation.to(device),
         fraction=config["fraction"],

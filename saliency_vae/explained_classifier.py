@@ -8,7 +8,7 @@ from typing import Any
 from hydra.utils import instantiate
 from safetensors import SafetensorError, safe_open
 
-from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.classifiers import DECISIVE, FrozenClassifier, check_identity, describe
 from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.loadable import check_loadable
 
@@ -22,8 +22,6 @@ _BUILDERS = frozenset(
         "saliency_vae.classifiers.timm_classifier",
     }
 )
-# Two classifiers that agree in these predict the same.
-_SAME = ("sha256", "mean", "std", "output")
 
 
 def explained_classifier(
@@ -40,19 +38,13 @@ def explained_classifier(
         ValueError: If it is another classifier, or the record does not say how to build it.
     """
     expected = config.get("classifier")
-    if not isinstance(expected, dict) or not {"name", "weights", *_SAME} <= expected.keys():
+    if not isinstance(expected, dict) or not {"name", "weights", *DECISIVE} <= expected.keys():
         raise ValueError(
             f"Expected an explainer that records its classifier's identity. Found {expected}."
         )
     classifier: FrozenClassifier = instantiate(node or _recorded(expected), _convert_="all")
-    found = classifier.identity()
-    differing = [key for key in _SAME if found[key] != expected[key]]
-    if differing and not force:
-        raise ValueError(
-            f"Expected the classifier that this explainer explains, {describe(expected)}. "
-            f"Found {describe(found)}, another {', '.join(differing)}. "
-            "force=true explains with it all the same."
-        )
+    if not force:
+        check_identity(classifier, expected)
     return classifier
 
 
@@ -86,5 +78,6 @@ def _check_trained(builder: dict[str, Any]) -> None:
     if found != settings:
         raise ValueError(
             f"Expected the built-in classifier with {settings} at {path}. Found {found}. "
-            "classifier=cluttered_digits classifier.path=FILE names another place."
+            "classifier=cluttered_digits classifier.path=FILE names another place, in Python "
+            "explainer.ask(classifier)."
         )

@@ -20,7 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from saliency_vae.atomic_file import whole_file
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, check_identity
 from saliency_vae.clues import Clues, ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
@@ -116,12 +116,27 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Whether the encoder asks the classifier about each image."""
         return isinstance(self.encoder, InformedUNet)
 
-    def ask(self, classifier: FrozenClassifier) -> Self:
-        """Let an encoder that asks the classifier ask this one, which follows the images' device.
+    def ask(self, classifier: FrozenClassifier, *, force: bool = False) -> Self:
+        """Let an encoder that asks the classifier ask this one.
 
-        Needed only for a classifier that the explainer cannot build of what it recorded: one of
-        your own, or another.
+        Needed only for a classifier that the explainer cannot build of what it recorded, such as
+        one of your own.
+
+        Args:
+            classifier: To ask; it follows the images' device.
+            force: Take it even if the explainer was trained for another.
+
+        Raises:
+            ValueError: If it is another than the recorded, or no :class:`FrozenClassifier`.
         """
+        if not isinstance(classifier, FrozenClassifier):
+            raise ValueError(
+                "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and "
+                f"its normalisation. Found {type(classifier).__name__}."
+            )
+        recorded = self.config.get("classifier")
+        if recorded is not None and not force:
+            check_identity(classifier, recorded)
         self._asked = (classifier,)
         return self
 
@@ -163,8 +178,10 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             return None
         classifier = self.classifier
         if classifier.mean.device != images.device:
-            classifier.to(images.device)
-        return ask(images, classifier, self.encoder.levels, self.encoder.scales)
+            with torch.inference_mode(False):  # what is moved in it knows no gradient
+                classifier.to(images.device)
+        clues: Clues = ask(images, classifier, self.encoder.levels, self.encoder.scales)
+        return clues
 
     @property
     def learned_correlation(self) -> Tensor | None:
@@ -266,11 +283,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             steps: Gradient steps.
             settings: See :func:`saliency_vae.refinement.refine`.
         """
+        if self._asked is None:
+            self.ask(classifier)
         with torch.no_grad():
             clues = self.clues(images)
             prior = self.prior(images, clues)
             posterior = self(images, prior, clues)
-        return refine(
+        refinement = refine(
             posterior,
             images,
             classifier,
@@ -282,6 +301,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 **settings,
             },
         )
+        refinement.posterior.judge = posterior.judge
+        return refinement
 
     @torch.no_grad()
     def attribute(

@@ -121,7 +121,10 @@ def export(config: Node, run: Path) -> None:
         raise ValueError(f"Expected output to end in {form.suffix}. Found {output}.")
     explainer = load_explainer(config["explainer"])
     if explainer.asks_classifier:
-        explainer.ask(explained_classifier(explainer.config, config["classifier"]))
+        explainer.ask(
+            explained_classifier(explainer.config, config["classifier"], force=config["force"]),
+            force=True,
+        )
     height, width = image_size(config["image_size"] or explainer.config.get("image_size"))
     difference = write_export(explainer, output, form, height=height, width=width)
     report = (
@@ -185,7 +188,13 @@ def write_export(
     network = Graph(explainer).eval().to(memory_format=torch.contiguous_format)
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCHES]
-    expected = [_answers(network, images) for images in batches]
+    try:
+        expected = [_answers(network, images) for images in batches]
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected image_size that the classifier takes. Found [{height},{width}] "
+            f"({' '.join(str(error).split())})."
+        ) from error
     example = batches[1]  # a batch of 1 may be taken for a constant
     traced = Traced(network, example).eval() if explainer.asks_classifier else network
     output.parent.mkdir(parents=True, exist_ok=True)

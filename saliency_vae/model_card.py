@@ -76,7 +76,7 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 """
 
 _ASK = """\
-explainer.ask(classifier)  # your own; one of torchvision or timm is built as it was recorded
+explainer.ask(classifier)  # only one of your own: others are built as they were recorded
 """
 
 

@@ -112,6 +112,12 @@ class VariationalSaliency(LightningModule):
         if stage != "fit" or data is None:
             return
         first = [data.train_set[index]["image"] for index in range(min(4, len(data.train_set)))]
+        sizes = {tuple(image.shape[-2:]) for image in first}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"Expected images of one size. Found {' and '.join(map(str, sorted(sizes)))}: "
+                "classifier.resize_size and classifier.crop_size make them equal."
+            )
         images = torch.stack(first).float() / 255
         classes = probe(self.classifier, images)
         self.explainer.find_features(self.classifier, images)

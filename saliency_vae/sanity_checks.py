@@ -53,15 +53,7 @@ def compare_with_randomised(
         ours: Our explainer.
         randomised: The other; it has learned what can be seen without the classifier's knowledge.
         seed: Of the bootstrap.
-
-    Raises:
-        ValueError: If both explain the same classifier.
     """
-    if same_classifier(ours, randomised):
-        raise ValueError(
-            "Expected randomised=DIR to be an explainer of another classifier than ours. "
-            "Found the same."
-        )
     found = [similarity(ours(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
     spearman = mean_interval(torch.cat([alike.spearman.cpu() for alike in found]), seed=seed)
     ssim = float(torch.cat([alike.ssim.cpu() for alike in found]).mean())
@@ -73,6 +65,19 @@ def compare_with_randomised(
         f"Spearman {spearman.mean:.3f} [{spearman.low:.3f}, {spearman.high:.3f}], "
         f"SSIM {ssim:.3f} (1 is alike, 0 unrelated).",
     )
+
+
+def check_randomised(ours: Explainer, randomised: Explainer) -> None:
+    """Refuse an explainer of the very classifier that is ours.
+
+    Raises:
+        ValueError: If both explain classifiers of the same weights.
+    """
+    if same_classifier(ours, randomised):
+        raise ValueError(
+            "Expected randomised=DIR to be an explainer of another classifier than ours. "
+            "Found the same."
+        )
 
 
 def same_classifier(first: Explainer, second: Explainer) -> bool:

@@ -12,7 +12,7 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
 from saliency_vae.explainer import Explainer
 from saliency_vae.results import Results
-from saliency_vae.sanity_checks import add_own_mask, compare_with_randomised
+from saliency_vae.sanity_checks import add_own_mask, check_randomised, compare_with_randomised
 from tests.conftest import blob_classifier, blobs
 
 
@@ -70,4 +70,4 @@ def test_maps_that_resemble_fail() -> None:
 
 def test_the_same_classifier_is_refused() -> None:
     with pytest.raises(ValueError, match="of another classifier than ours"):
-        compared(Fixed("a", seed=1))
+        check_randomised(Fixed("a", None), Fixed("a", seed=1))

@@ -26,7 +26,7 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
 
     Args:
         explainer: Of images in [0, 1].
-        forward_func: The classifier, which Captum keeps with a method; not needed to attribute.
+        forward_func: The classifier, which Captum keeps with a method; the explainer has its own.
         quantity: What is attributed to a pixel: the posterior's mean or standard deviation, or the
             probability in [0, 1] that it is among the top 10 % of its image.
         mean: If the inputs are normalised, the mean that was subtracted from each channel.
@@ -65,7 +65,7 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         Args:
             inputs: Images (B, 3, H, W).
             target: Accepted and not used: the whole prediction is explained, not one class.
-            additional_forward_args: Accepted and not used: the classifier is not run.
+            additional_forward_args: Accepted and not used.
 
         Returns:
             Attributions, of the inputs' shape, type and device.
