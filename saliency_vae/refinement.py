@@ -135,8 +135,8 @@ def explain_without_training(
         steps: Adam steps.
         prior: p(s) over maps (H, W); exponential with correlation 0.9 by default.
         family: Of the posterior: ``mean_field`` or ``correlated``.
-        objective: By default that of the built-in experiment, with a blur of H / 6 pixels and a
-            final temperature of 0.1.
+        objective: By default that of the image alone without complement, with a blur of H / 6
+            pixels and a final temperature of 0.1.
         lr: Of Adam.
         samples: Maps drawn for each image and step.
         seed: Of the noise.

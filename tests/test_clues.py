@@ -1,5 +1,7 @@
 """Clues: log-odds against probabilities, gradients against finite differences, found features."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -170,3 +172,25 @@ def test_what_has_its_channels_last_is_no_feature_map() -> None:
 def test_a_classifier_without_maps_has_none() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     assert feature_maps(classifier_of(flat), torch.rand(1, 3, 16, 16)) == {}
+
+
+def test_threads_that_share_a_classifier_see_their_own_feature_maps() -> None:
+    torch.manual_seed(0)
+    classifier = classifier_of(DigitNet())
+    batches = [torch.rand(1 + index % 3, 3, 32, 32) for index in range(30)]
+    alone = [ask(images, classifier, LEVELS, ["4"]).features["4"] for images in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: ask(x, classifier, LEVELS, ["4"]).features["4"], batches))
+    for expected, features in zip(alone, found, strict=True):
+        torch.testing.assert_close(features, expected)
+
+
+def test_a_flat_image_gives_no_clue() -> None:
+    torch.manual_seed(0)
+    clues = ask(torch.full((1, 3, 32, 32), 0.5), classifier_of(DigitNet()), LEVELS, [])
+    assert clues.gradients.abs().max() < 0.1
+
+
+def test_feature_maps_that_a_classifier_lacks_are_named() -> None:
+    with pytest.raises(ValueError, match="Not found: layer9"):
+        ask(torch.rand(1, 3, 32, 32), classifier_of(DigitNet()), LEVELS, ["4", "layer9"])
