@@ -50,7 +50,10 @@ class Loss(nn.Module):
         clues = self.explainer.clues(images)
         prior = self.explainer.prior(images, clues)
         posterior = self.explainer(images, prior, clues)
-        return self.objective(images, posterior, prior, self.explainer.classifier).loss.mean()
+        classifier = self.explainer.classifier
+        assert clues is not None
+        evaluation = self.objective(images, posterior, prior, classifier, original=clues.logits)
+        return evaluation.loss.mean()
 
 
 def work(rank: int, rendezvous: str, threads: int, sizes: tuple[int, ...], output: str) -> None:

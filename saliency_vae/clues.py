@@ -126,15 +126,14 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
         outputs.pop(name, None)  # of a module that runs twice the later, in its place
         outputs[name] = output
 
-    missing = set(names) - {name for name, _ in network.named_modules()}
-    if missing:
+    try:
+        modules = {name: network.get_submodule(name) for name in names}
+    except AttributeError as error:
         raise ValueError(
-            f"Expected a classifier with the modules {', '.join(sorted(names))}, whose feature "
-            f"maps the encoder sees. Not found: {', '.join(sorted(missing))}."
-        )
-    hooks = [
-        network.get_submodule(name).register_forward_hook(partial(keep, name)) for name in names
-    ]
+            f"Expected a classifier with the modules {', '.join(names)}, whose feature maps the "
+            f"encoder sees. Found another: {error}."
+        ) from None
+    hooks = [module.register_forward_hook(partial(keep, name)) for name, module in modules.items()]
     try:
         with torch.compiler.set_stance("force_eager"):  # hooks would have it compiled anew
             yield outputs

@@ -10,14 +10,6 @@ from saliency_vae.perturbations import blurred, perturb
 CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
 
 
-class GlobalAverage(nn.Module):
-    """Average over all pixels."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map features (B, C, H, W) to (B, C)."""
-        return x.mean((-2, -1))
-
-
 class ConfidenceNetwork(nn.Module):
     """Imitates the classifier, so that it need not be asked (ours, beyond the paper).
 
@@ -53,7 +45,7 @@ class ConfidenceNetwork(nn.Module):
             nn.MaxPool2d(2),
             conv_block(3 * width, 4 * width),
             conv_block(4 * width, 4 * width),
-            GlobalAverage(),
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
             nn.Linear(4 * width, classes),
         )
         self.register_buffer("scale", torch.tensor(1.0))

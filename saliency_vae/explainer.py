@@ -176,10 +176,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if not isinstance(self.encoder, InformedUNet):
             return None
-        classifier = self.classifier
-        if classifier.mean.device != images.device:
-            with torch.inference_mode(False):  # what is moved in it knows no gradient
-                classifier.to(images.device)
+        classifier = _beside(self.classifier, images)
         clues: Clues = ask(images, classifier, self.encoder.levels, self.encoder.scales)
         return clues
 
@@ -201,11 +198,10 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def _prior(self, images: Tensor) -> SaliencyPrior:
         height, width = images.shape[-2:]
-        if self.learned_correlation is not None:
-            learned: SaliencyPrior = self.make_prior(height, width, device=images.device)
-            return learned
+        make = self._cached_prior if self.learned_correlation is None else self.make_prior
         with torch.inference_mode(False):  # it may be used in training later
-            return self._cached_prior(height, width, device=images.device)
+            prior: SaliencyPrior = make(height, width, device=images.device)
+        return prior
 
     def forward(
         self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
@@ -227,9 +223,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             posterior.judge = partial(self.judge, images)
         return posterior
 
-    def encode(self, images: Tensor, clues: Clues | None = None) -> tuple[Tensor, Tensor]:
-        """Encode images as :meth:`forward` does: mean and log-variance, (B, H, W), float32."""
-        clues = self.clues(images) if clues is None else clues
+    def encode(self, images: Tensor, clues: Clues | None) -> tuple[Tensor, Tensor]:
+        """Encode images and their clues: mean and log-variance, (B, H, W) each, float32."""
         encoded = self.encoder(images) if clues is None else self.encoder(images, clues)
         mean, log_variance = encoded.float().unbind(1)
         return mean, log_variance
@@ -279,11 +274,12 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             images: In [0, 1], (B, 3, H, W).
-            classifier: That this explainer explains.
+            classifier: That this explainer explains; it follows the images' device.
             steps: Gradient steps.
             settings: See :func:`saliency_vae.refinement.refine`.
         """
-        if self._asked is None:
+        classifier = _beside(classifier, images)
+        if self.asks_classifier and self._asked is None:
             self.ask(classifier)
         with torch.no_grad():
             clues = self.clues(images)
@@ -335,6 +331,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_explainer(self, save_directory)
+
+
+def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:
+    """Move a classifier to the images' device, if it is on another."""
+    if classifier.mean.device != images.device:
+        with torch.inference_mode(False):  # what is moved in it knows no gradient
+            classifier.to(images.device)
+    return classifier
 
 
 def save_explainer(explainer: Explainer, directory: Path) -> None:

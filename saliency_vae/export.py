@@ -8,6 +8,7 @@ An explainer that asks its classifier is exported with it.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -182,17 +183,17 @@ def write_export(
         Largest difference from PyTorch found in mean and stddev.
 
     Raises:
-        ValueError: If one is more than :data:`TOLERANCES` allow, or the size is too small.
+        ValueError: If one is more than :data:`TOLERANCES` allow, the explainer has no confidence
+            network, or a network does not take images of the size.
     """
-    # Of one memory format: torch.export's archive keeps channels-last weights badly.
-    network = Graph(explainer).eval().to(memory_format=torch.contiguous_format)
+    network = Graph(contiguous(explainer)).eval()
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCHES]
     try:
         expected = [_answers(network, images) for images in batches]
     except RuntimeError as error:
         raise ValueError(
-            f"Expected image_size that the classifier takes. Found [{height},{width}] "
+            f"Expected image_size that the networks take. Found [{height},{width}] "
             f"({' '.join(str(error).split())})."
         ) from error
     example = batches[1]  # a batch of 1 may be taken for a constant
@@ -215,6 +216,17 @@ def write_export(
                 )
         partial.replace(output)
     return max(differences[:2])
+
+
+def contiguous(explainer: Explainer) -> Explainer:
+    """Copy an explainer, and the classifier that it asks, in one memory format.
+
+    torch.export's archive keeps channels-last weights badly, and ONNX lacks their gradients.
+    """
+    copy = deepcopy(explainer).to(memory_format=torch.contiguous_format)
+    if copy.asks_classifier:
+        copy.classifier.to(memory_format=torch.contiguous_format)
+    return copy
 
 
 @torch.no_grad()

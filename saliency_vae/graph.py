@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.explainer import Explainer
 
@@ -20,23 +20,21 @@ class Graph(nn.Module):
 
     Sampling is left out: a graph has no random numbers of its own. Where the encoder asks the
     classifier, the classifier is a part of the graph.
-
-    Raises:
-        ValueError: If the explainer has no confidence network.
     """
 
     def __init__(self, explainer: Explainer) -> None:
         super().__init__()
-        if explainer.confidence is None:
-            raise ValueError("Expected an explainer with a confidence network. Found none.")
         self.explainer = explainer
-        self.confidence = explainer.confidence
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Explain: mean and stddev, (B, H, W) each, and confidence, (B,); float32."""
-        posterior = DiagonalNormal(*self.explainer.encode(images))  # each pixel's own
-        mask = posterior.topk_mask(CONFIDENCE_FRACTION)
-        return posterior.mean, posterior.stddev, self.confidence(images, mask)
+        """Explain: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
+
+        Raises:
+            ValueError: If the explainer has no confidence network.
+        """
+        encoded = self.explainer.encode(images, self.explainer.clues(images))
+        posterior = DiagonalNormal(*encoded)  # each pixel's own
+        return posterior.mean, posterior.stddev, self.explainer.judge(images, posterior)
 
 
 class Traced(nn.Module):
@@ -81,7 +79,10 @@ def _convolution_gradient(
     groups: int,
     wanted: list[bool],
 ) -> Any:
-    """Gradient of a convolution with respect to its input alone: the transposed convolution."""
+    """Gradient of a convolution with respect to its input alone: the transposed convolution.
+
+    Arguments are those of ``aten::convolution_backward``.
+    """
     if transposed or wanted != [True, False, False]:
         return NotImplemented
     left_over = [
@@ -99,18 +100,12 @@ def _convolution_gradient(
 def _max_pooling_gradient(gradient: Tensor, inputs: Tensor, *settings: Any) -> Tensor:
     """Gradient of a max pooling: to where each maximum was."""
     where: Tensor = settings[-1]
-    nothing = torch.zeros_like(inputs).flatten(2)
-    return nothing.scatter_add(2, where.flatten(2), gradient.flatten(2)).view_as(inputs)
-
-
-def _silu_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient of x * sigmoid(x)."""
-    gate = inputs.sigmoid()
-    return gradient * gate * (1 + inputs * (1 - gate))
+    nothing = torch.zeros_like(inputs).flatten(-2)
+    return nothing.scatter_add(-1, where.flatten(-2), gradient.flatten(-2)).view_as(inputs)
 
 
 _GRADIENTS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: _convolution_gradient,
     aten.max_pool2d_with_indices_backward.default: _max_pooling_gradient,
-    aten.silu_backward.default: _silu_gradient,
+    **get_decompositions([aten.silu_backward]),
 }

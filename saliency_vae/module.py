@@ -228,7 +228,7 @@ class VariationalSaliency(LightningModule):
         for fraction in fractions:
             kept_view = perturb(images, posterior.topk_mask(fraction), evaluation.baseline)
             agrees = self.classifier.agreement(evaluation.original, self.classifier(kept_view))
-            measured[f"agreement_{fraction:.0%}".rstrip("%")] = agrees.float().mean()
+            measured[f"agreement_{100 * fraction:.0f}"] = agrees.float().mean()
         if "mask" in batch:
             hits = pointing_game(posterior.mean, batch["mask"])
             measured["pointing_game"] = hits.float().mean()

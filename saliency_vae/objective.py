@@ -75,11 +75,11 @@ class Objective:
         for name, weight in (("beta", beta), ("complement", complement), ("ridge", ridge)):
             if not weight >= 0:
                 raise ValueError(f"Expected {name} >= 0. Found {weight}.")
+        if not sharpness > 0:
+            raise ValueError(f"Expected sharpness > 0. Found {sharpness}.")
         self.topk = topk
         self.perturbation = perturbation
         self.beta = beta
-        if not sharpness > 0:
-            raise ValueError(f"Expected sharpness > 0. Found {sharpness}.")
         self.complement = complement
         self.sharpness = sharpness
         self.ridge = ridge

@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit  # type: ignore[import-untyped]
 from torch import Tensor
 
-from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork, GlobalAverage
+from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.explainer import Explainer
 from saliency_vae.imitation import calibrate, imitation_loss, judged_view, trial
 from saliency_vae.perturbations import Blur, perturb
@@ -75,11 +75,6 @@ def test_calibration_of_what_can_be_separated_stays_finite(agreed: Tensor) -> No
     assert network.offset.isfinite()
     expected = platts_targets(agreed.bool()).mean()
     assert float(confidence.mean()) == pytest.approx(float(expected), abs=1e-3)
-
-
-def test_global_average() -> None:
-    features = draw(2, 3, 4, 5)
-    torch.testing.assert_close(GlobalAverage()(features), features.mean((2, 3)))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

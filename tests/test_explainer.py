@@ -149,6 +149,34 @@ def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
     torch.testing.assert_close(refined.before, torch.stack(draws).mean(0))
 
 
+def test_another_classifier_is_asked_only_if_forced() -> None:
+    explainer = Explainer.from_config(configuration(encoder=INFORMED))
+    explainer.config["classifier"] = blob_classifier().identity()
+    explainer.ask(blob_classifier())
+    with pytest.raises(ValueError, match="another sha256"):
+        explainer.ask(blob_classifier(seed=1))
+    other = blob_classifier(seed=1)
+    assert explainer.ask(other, force=True).classifier is other
+    with pytest.raises(ValueError, match=r"FrozenClassifier, .* Found Linear\."):
+        explainer.ask(nn.Linear(1, 1))  # type: ignore[arg-type]  # that is the question
+
+
+def test_an_explainer_that_asks_compiles() -> None:
+    explainer = Explainer.from_config(configuration(encoder=INFORMED)).eval()
+    explainer.ask(blob_classifier())
+    compiled = torch.compile(explainer, backend="eager")
+    images = blobs(2)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(images).mean, explainer(images).mean)
+
+
+def test_a_refined_explanation_keeps_its_confidence() -> None:
+    explainer = trained_explainer()
+    images = blobs(2)
+    refined = explainer.refine(images, blob_classifier(), steps=3).posterior
+    torch.testing.assert_close(refined.confidence, explainer.judge(images, refined))
+
+
 def test_an_encoder_of_the_image_alone_is_left_as_it_is() -> None:
     explainer = Explainer.from_config(configuration())
     encoder = explainer.encoder

@@ -236,6 +236,28 @@ def test_an_explainer_that_asks_is_exported_with_its_classifier(
     check(explainer, output, name, difference)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_channels_last_explainer_is_exported_and_stays_so(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    explainer = asking_explainer(DigitNet()).to(memory_format=torch.channels_last)
+    explainer.classifier.to(memory_format=torch.channels_last)
+    output = tmp_path / f"exported{FORMATS[name].suffix}"
+    write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    for weights in (*explainer.parameters(), *explainer.classifier.parameters()):
+        if weights.ndim == 4:
+            assert weights.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(18 * 31 * 4, 3))
+    explainer = asking_explainer(network)
+    with pytest.raises(ValueError, match=r"Expected image_size .* Found \[24,24\]") as info:
+        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=24, width=24)
+    assert "\n" not in str(info.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)

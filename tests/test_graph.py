@@ -40,6 +40,11 @@ class Attention(nn.Module):
         nn.Conv2d(3, 4, 3, padding="same"),
         nn.MaxPool2d(2),
         nn.MaxPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d(3, stride=2, padding=1, dilation=2, ceil_mode=True),
+        nn.Sequential(nn.Flatten(1, 2), nn.MaxPool2d(3, stride=2)),  # (C, H, W): no batch
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 5, stride=3)),
+        nn.Conv2d(3, 4, 3, stride=2).to(memory_format=torch.channels_last),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(inplace=True)),
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
         nn.SiLU(),
         nn.GELU(),
