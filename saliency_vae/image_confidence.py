@@ -27,6 +27,7 @@ _SPREAD = "ours, disagreement of sampled maps"
 _ENTROPY = "control, entropy of the prediction"
 _AREA = "control, area of the map"
 _VARGRAD = "control, VarGrad"
+_LEAST = 5  # failures, and successes: a bootstrap of fewer has too narrow an interval
 _WITHHELD = (0.1, 0.2, 0.3)  # of the images, where the selective curve must rise
 
 
@@ -113,13 +114,23 @@ def add_images(
     controls = [name for name in uncertainties if name.startswith("control")]
     best = max(controls, key=lambda name: float(found[name].mean))
     ours = auroc(CONFIDENCE)
-    results.uncertainty_findings += [
-        against_control(
+    aurocs = f"AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
+    failures = int(failed.sum())
+    if min(failures, number - failures) < _LEAST:
+        compared = Finding(
+            "note",
+            f"Per image, {failures} of {number} explanations fail at 5 % kept: too few of one kind "
+            f"to judge our confidence by ({aurocs} of the best {best}).",
+        )
+    else:
+        compared = against_control(
             f"Per image, our confidence {{}} the best {best}, at telling which explanations fail "
-            f"at 5 % kept: AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}",
+            f"at 5 % kept: {aurocs}",
             statistic_interval(lambda i: ours(i) - auroc(best)(i), number, seed=seed),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
-        ),
+        )
+    results.uncertainty_findings += [
+        compared,
         _calibration(1 - uncertainties[CONFIDENCE], failed),
         _selective(insertion, uncertainties[CONFIDENCE]),
     ]

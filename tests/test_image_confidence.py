@@ -66,6 +66,17 @@ def test_withholding_the_wrong_images_is_said() -> None:
     assert "does not rise steadily" in selective.text
 
 
+@pytest.mark.parametrize(("failures", "verdict"), [(4, "note"), (5, "better"), (26, "note")])
+def test_few_failures_or_few_successes_are_not_judged_by(failures: int, verdict: str) -> None:
+    failed = torch.arange(30) < failures
+    found = judged(failed.float(), noise(30), torch.ones(30), failed)
+    first, *_ = found.uncertainty_findings
+    assert first.verdict == verdict
+    assert "AUROC 1.000 against" in first.text
+    assert (f"{failures} of 30 explanations fail" in first.text) == (verdict == "note")
+    assert found.uncertainty["auroc"][CONFIDENCE].mean == 1
+
+
 @pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
 def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
     results = judged(noise(5), noise(5, seed=1), torch.ones(5), torch.full((5,), all_fail))
