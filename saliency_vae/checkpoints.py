@@ -4,6 +4,7 @@ import io
 import math
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,17 +51,19 @@ class RunCheckpoints(Checkpoint):
     Args:
         directory: Of the checkpoints.
         every_n_steps: Optimizer steps between two of ``last.ckpt``.
+        overrides: Settings of the run's command line; kept in the checkpoints, for resuming.
 
     Raises:
         ValueError: If every_n_steps is not positive.
     """
 
-    def __init__(self, directory: str, every_n_steps: int) -> None:
+    def __init__(self, directory: str, every_n_steps: int, overrides: Sequence[str] = ()) -> None:
         if every_n_steps < 1:
             raise ValueError(f"Expected checkpoint_every_n_steps >= 1. Found {every_n_steps}.")
         self.last = Path(directory) / "last.ckpt"
         self.best = Path(directory) / "best.ckpt"
         self.every_n_steps = every_n_steps
+        self.overrides = list(overrides)
         self.lowest_loss = math.inf
         self.saved_step = 0
         self._sigterm = self._stops = False
@@ -72,6 +75,12 @@ class RunCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the best so far."""
         self.lowest_loss = state_dict["lowest_loss"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record the settings that the run was accepted with."""
+        checkpoint["overrides"] = self.overrides
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have all checkpoints written whole."""

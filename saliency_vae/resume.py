@@ -1,7 +1,9 @@
 """Going on with an earlier run."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import OmegaConf
 
@@ -11,9 +13,9 @@ LAST = Path("checkpoints/last.ckpt")
 def with_overrides_of_run(arguments: list[str]) -> list[str]:
     """Put a run's own overrides before those that resume it.
 
-    ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; RUN knows it. What is given
-    now wins over what was given then. A run that was killed before its first checkpoint starts
-    anew.
+    ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; RUN's checkpoint knows it: what
+    Hydra writes in RUN may be of a command that was refused. What is given now wins over what was
+    given then. A run that was killed before its first checkpoint starts anew.
 
     Args:
         arguments: Of the command line.
@@ -25,8 +27,12 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
     earlier = Path(given.get("hydra.run.dir", "").strip("\"'")) / ".hydra/overrides.yaml"
     if given.get("ckpt_path") != "last" or not earlier.is_file():
         return arguments
-    overrides = [str(override) for override in OmegaConf.load(earlier)]
-    if not (earlier.parents[1] / LAST).is_file():
+    last = earlier.parents[1] / LAST
+    try:
+        overrides = read_checkpoint(last)["overrides"]
+    except ValueError:
+        overrides = [str(override) for override in OmegaConf.load(earlier)]
+    if not last.is_file():
         rank_zero_info("No checkpoint yet: the run starts anew.")
         arguments = [a for a in arguments if a != "ckpt_path=last"]
     return [o for o in overrides if o.split("=", 1)[0] not in given] + arguments
@@ -51,6 +57,22 @@ def checkpoint_path(ckpt_path: str | None, run: Path) -> Path | None:
             f"Expected ckpt_path={ckpt_path} to be a checkpoint. Not found: {path}. {hint}"
         )
     return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a run, its tensors without their values; nothing of it is run.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        found = torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # pickle's, zip's and torch's, with no common base
+        found = type(error).__name__
+    if not isinstance(found, dict) or not {"state_dict", "classifier", "overrides"} <= found.keys():
+        what = found if isinstance(found, str) else "another file"
+        raise ValueError(f"Expected ckpt_path={path} to be a checkpoint of a run. Found {what}.")
+    return found
 
 
 def how_to_resume(run: Path) -> str:

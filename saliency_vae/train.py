@@ -30,7 +30,12 @@ from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
 from saliency_vae.model_card import FIGURE
 from saliency_vae.module import VariationalSaliency
-from saliency_vae.resume import checkpoint_path, how_to_resume, with_overrides_of_run
+from saliency_vae.resume import (
+    checkpoint_path,
+    how_to_resume,
+    read_checkpoint,
+    with_overrides_of_run,
+)
 
 # What an explainer's config.json takes over from the configuration.
 RECIPE = (
@@ -57,7 +62,8 @@ def train(config: Node, run: Path) -> float:
     training_settings.check(config)
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
-    training_settings.check_checkpoint(ckpt_path)
+    if ckpt_path is not None:
+        read_checkpoint(ckpt_path)
     data: SaliencyDataModule = build(config["data"])
     explainer = Explainer.from_config({name: config[name] for name in RECIPE})
     objective = explainer.objective()

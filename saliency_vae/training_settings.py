@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,23 +84,6 @@ def _check_devices(trainer: Node) -> None:
     asked = len(devices) if isinstance(devices, list) else devices
     if isinstance(asked, int) and asked != -1 and not 1 <= asked <= most:
         raise ValueError(f"Expected 1 <= trainer.devices <= {limit}. Found {devices}.")
-
-
-def check_checkpoint(path: Path | None) -> None:
-    """Refuse a file that is no checkpoint of a run; whatever it holds, nothing of it is run.
-
-    Raises:
-        ValueError: If it is none.
-    """
-    if path is None:
-        return
-    try:
-        found = torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # pickle's, zip's and torch's, with no common base
-        found = type(error).__name__
-    if not isinstance(found, dict) or not {"state_dict", "classifier"} <= found.keys():
-        what = found if isinstance(found, str) else "another file"
-        raise ValueError(f"Expected ckpt_path={path} to be a checkpoint of a run. Found {what}.")
 
 
 def build(config: Node, part: str, **further: Any) -> Any:

@@ -3,32 +3,49 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from saliency_vae.resume import checkpoint_path, with_overrides_of_run
+
+OVERRIDES = [
+    "experiment=cluttered_digits",
+    "prior.correlation=0.5",
+    "+trainer.max_steps=3",
+    "encoder.channels=[4,8]",
+    "~scheduler",
+]
+
+
+def save(run: Path, overrides: list[str]) -> None:
+    """A checkpoint as far as it is read here."""
+    checkpoint = {"state_dict": {}, "classifier": {}, "overrides": overrides}
+    torch.save(checkpoint, run / "checkpoints/last.ckpt")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra/overrides.yaml").write_text(
-        "- experiment=cluttered_digits\n- prior.correlation=0.5\n- +trainer.max_steps=3\n"
-        "- encoder.channels=[4,8]\n- ~scheduler\n"
-    )
+    (tmp_path / ".hydra/overrides.yaml").write_text("".join(f"- {text}\n" for text in OVERRIDES))
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints/last.ckpt").touch()
+    save(tmp_path, OVERRIDES)
     return tmp_path
 
 
 def test_the_runs_own_overrides_come_first(run: Path) -> None:
     given = ["ckpt_path=last", f"hydra.run.dir={run}", "logger=csv"]
-    assert with_overrides_of_run(given) == [
-        "experiment=cluttered_digits",
-        "prior.correlation=0.5",
-        "+trainer.max_steps=3",
-        "encoder.channels=[4,8]",
-        "~scheduler",
-        *given,
-    ]
+    assert with_overrides_of_run(given) == [*OVERRIDES, *given]
+
+
+def test_a_refused_command_leaves_the_run_as_it_was(run: Path) -> None:
+    given = ["ckpt_path=last", f"hydra.run.dir={run}"]
+    (run / ".hydra/overrides.yaml").write_text("- experiment=mine\n")  # Hydra writes it first
+    assert with_overrides_of_run(given) == [*OVERRIDES, *given]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_left_to_the_command(run: Path) -> None:
+    (run / "checkpoints/last.ckpt").write_text("mine")
+    given = ["ckpt_path=last", f"hydra.run.dir={run}"]
+    assert with_overrides_of_run(given) == [*OVERRIDES, *given]
 
 
 def test_what_is_given_now_wins(run: Path) -> None:
@@ -52,10 +69,9 @@ def test_a_quoted_directory(run: Path, quote: str) -> None:
 
 
 def test_a_run_that_was_resumed_before_can_be_resumed_again(run: Path) -> None:
-    overrides = run / ".hydra/overrides.yaml"
     given = ["ckpt_path=last", f"hydra.run.dir={run}"]
     once = with_overrides_of_run(given)
-    overrides.write_text("".join(f"- {text}\n" for text in once if "hydra" not in text))
+    save(run, [text for text in once if "hydra" not in text])
     assert sorted(with_overrides_of_run(given)) == sorted(once)
 
 
