@@ -20,6 +20,7 @@ from saliency_vae.encoders import conv_block
 from saliency_vae.preprocessing import Preprocessing
 
 _BATCH_SIZE = 64
+_ELSEWHERE = "classifier.path=FILE names another place."
 
 
 class DigitNet(nn.Sequential):
@@ -49,7 +50,7 @@ def cluttered_digits_classifier(
     epochs: int = 5,
     seed: int = 0,
 ) -> FrozenClassifier:
-    """Load the classifier of cluttered digits, or train it if no such file fits these settings.
+    """Load the classifier of cluttered digits, or train it if there is no such file yet.
 
     Args:
         path: Of its weights, ``.safetensors``.
@@ -59,7 +60,7 @@ def cluttered_digits_classifier(
         seed: Of the images, the initial weights and the order.
 
     Raises:
-        ValueError: If a setting is out of range, or the file is another's.
+        ValueError: If a setting is out of range, or the file is another's or of other settings.
     """
     least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
     for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
@@ -72,7 +73,9 @@ def cluttered_digits_classifier(
     with FileLock(path.with_suffix(".lock")), torch.random.fork_rng():
         torch.manual_seed(seed)
         network = DigitNet()
-        if _settings_of(path) != settings:
+        if path.exists():
+            _check_settings(path, settings)
+        else:
             data = ClutteredDigits(
                 "train", train_size, seed=seed, image_size=image_size, progress=True
             )
@@ -91,18 +94,20 @@ def cluttered_digits_classifier(
     )
 
 
-def _settings_of(path: Path) -> dict[str, int] | None:
-    if not path.exists():
-        return None
+def _check_settings(path: Path, settings: dict[str, int]) -> None:
     try:
         with safe_open(path, framework="pt") as file:
-            settings: dict[str, int] = json.loads((file.metadata() or {})["settings"])
+            found = json.loads((file.metadata() or {})["settings"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"Expected classifier.path={path} to be a safetensors file of ours, or a new one. "
-            f"Found another ({type(error).__name__}: {error})."
+            f"Expected what is at {path} to be a safetensors file of ours. Found another "
+            f"({type(error).__name__}: {error}). {_ELSEWHERE}"
         ) from None
-    return settings
+    if found != settings:
+        raise ValueError(
+            f"Expected the classifier at {path} to be trained with {settings}. Found {found}. "
+            f"{_ELSEWHERE}"
+        )
 
 
 def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:

@@ -61,18 +61,14 @@ def test_training_is_a_function_of_the_settings(trained: Trained, tmp_path: Path
 @pytest.mark.parametrize(
     "other", [{"image_size": 33}, {"train_size": 64}, {"epochs": 2}, {"seed": 1}]
 )
-def test_other_settings_train_again(
-    trained: Trained, other: dict[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_file_of_other_settings_is_refused_and_left_as_it_is(
+    trained: Trained, other: dict[str, int]
 ) -> None:
-    path = tmp_path / "digits.safetensors"
-    path.write_bytes(trained[0].read_bytes())
-    calls: list[int] = []
-    monkeypatch.setattr(digit_classifier, "_train", lambda *_: calls.append(1))
-    monkeypatch.setattr(digit_classifier, "accuracy", lambda *_: 0.5)
-    build(path, **other)
-    assert calls == [1]
-    build(path, **other)  # the file now fits
-    assert calls == [1]
+    path, _ = trained
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"'{next(iter(other))}': {next(iter(other.values()))}"):
+        build(path, **other)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"settings": "{"}])
