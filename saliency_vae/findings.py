@@ -4,6 +4,7 @@ from saliency_vae.metrics.bootstrap import Interval, difference_interval
 from saliency_vae.results import Finding, Results, Verdict, quality, three_digits, title
 
 OURS = "ours"
+LEAST_IMAGES = 10  # of fewer, resampling makes intervals far too narrow to judge by
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
 _VERBS: dict[Verdict, str] = {
     "better": "beats",
@@ -22,8 +23,17 @@ def findings(results: Results) -> list[Finding]:
     rivals = [m for m in results.methods if not m.startswith(OURS) and m not in results.oracles]
     if OURS not in results.methods or not rivals:
         return []
-    compared = [_compared(results, m, rivals) for m in _HEADLINES if m in results.values]
-    return [*compared, _cost(results, rivals)]
+    cost = _cost(results, rivals)
+    if results.images < LEAST_IMAGES:
+        return [too_few("Methods", results.images), cost]
+    return [*(_compared(results, m, rivals) for m in _HEADLINES if m in results.values), cost]
+
+
+def too_few(what: str, images: int) -> Finding:
+    """Say why something is not compared."""
+    return Finding(
+        "note", f"{what}: not compared; fewer than {LEAST_IMAGES} images ({images}) tell nothing."
+    )
 
 
 def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:

@@ -13,7 +13,7 @@ from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.distributions.posterior import INCLUSION_FRACTION
 from saliency_vae.explainer import Explainer, load_explainer
-from saliency_vae.findings import against_control
+from saliency_vae.findings import LEAST_IMAGES, against_control, too_few
 from saliency_vae.metrics.bootstrap import difference_interval, mean_interval, statistic_interval
 from saliency_vae.metrics.ranking import descending_rank, spearman
 from saliency_vae.metrics.uncertainty import (
@@ -183,9 +183,7 @@ def add_pixels(results: Results, evidence: Evidence) -> None:
     uncertainties = {name: values.flatten(1) for name, values in evidence.uncertainties.items()}
     for kind, error in pixel_errors(evidence).items():
         correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
-        results.uncertainty_findings += [
-            _pixel_finding(name, kind, correlation, results.seed) for name in _IN_WORDS
-        ]
+        results.uncertainty_findings += _pixel_findings(kind, correlation, results.seed)
         results.uncertainty[f"spearman_{kind}"] = {
             name: mean_interval(values, seed=results.seed) for name, values in correlation.items()
         }
@@ -221,6 +219,13 @@ def included(references: Tensor) -> Tensor:
     """Share of R maps (R, N, H, W) in which a pixel is among the top 10 %: (N, H, W)."""
     k = kept(INCLUSION_FRACTION, references[0, 0].numel())
     return hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
+
+
+def _pixel_findings(kind: str, correlation: Mapping[str, Tensor], seed: int) -> list[Finding]:
+    images = len(correlation[STDDEV])
+    if images < LEAST_IMAGES:
+        return [too_few(f"Per pixel, {_WRONG[kind]}", images)]
+    return [_pixel_finding(name, kind, correlation, seed) for name in _IN_WORDS]
 
 
 def _pixel_finding(name: str, kind: str, correlation: Mapping[str, Tensor], seed: int) -> Finding:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from saliency_vae.findings import findings, verdict
+from saliency_vae.findings import LEAST_IMAGES, findings, verdict
 from saliency_vae.metrics.bootstrap import Interval
 from saliency_vae.results import Results
 from tests.constructed_results import IMAGES, constructed, several
@@ -90,6 +90,19 @@ def test_a_second_explainer_of_ours_and_the_oracle_are_no_rivals() -> None:
     assert "the best other, gradient" in said(results)["Insertion"][1]
     alone = constructed({"insertion": {"ours": 0.8, "ours_paper": 0.9, "oracle": 0.95}})
     assert findings(alone) == []
+
+
+@pytest.mark.parametrize(("number", "judged"), [(LEAST_IMAGES - 1, False), (LEAST_IMAGES, True)])
+def test_few_images_are_no_ground_for_a_verdict(number: int, judged: bool) -> None:
+    results = several()
+    results.values = {
+        metric: {method: values[:number] for method, values in of.items()}
+        for metric, of in results.values.items()
+    }
+    first, *_, cost = findings(results)
+    assert cost.text.startswith("Time: ")
+    assert (first.verdict == "note") is not judged
+    assert ("fewer than 10 images (9)" in first.text) is not judged
 
 
 def test_without_ours_there_is_nothing_to_say() -> None:

@@ -115,6 +115,18 @@ def test_two_that_are_the_same_cannot_be_told_apart() -> None:
     assert "chance" not in found.text
 
 
+def test_few_images_are_no_ground_for_a_verdict() -> None:
+    given = evidence(ours=error("top"))
+    few = Evidence(
+        {name: values[:9] for name, values in given.uncertainties.items()},
+        given.mean[:9],
+        given.inclusion[:9],
+        given.references[:, :9],
+    )
+    assert [found.verdict for found in judged(few).uncertainty_findings] == ["note", "note"]
+    assert "(9)" in judged(few).uncertainty_findings[0].text
+
+
 def test_what_points_the_wrong_way_is_not_good_because_its_control_is_worse() -> None:
     bad = evidence(ours=-error("top"))
     worse = {name: -error("top") - 0.01 * noise(N, SIDE, SIDE) for name in (DISTANCE, FAINT)}
