@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -361,6 +362,12 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert logger.save_dir == str(tmp_path / "run")
     assert results.methods == ["ours", "random", "oracle"]
     assert set(drawn) == {"curves", "speed", "gallery"}
+
+
+def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
+    logger = logging.getLogger("saliency_vae.data.image_file_data")
+    run(*DIGITS, "methods=[random]", "limit=1")
+    assert not logger.disabled
 
 
 # ---- errors
