@@ -153,6 +153,20 @@ def describe(identity: dict[str, Any]) -> str:
     return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"
 
 
+def recorded_identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Identity of the classifier that an explainer's configuration records.
+
+    Raises:
+        ValueError: If it records none.
+    """
+    found = config.get("classifier")
+    if not isinstance(found, dict) or not {"name", "weights", *DECISIVE} <= found.keys():
+        raise ValueError(
+            f"Expected an explainer that records its classifier's identity. Found {found}."
+        )
+    return found
+
+
 def check_identity(classifier: FrozenClassifier, expected: dict[str, Any]) -> None:
     """Refuse a classifier that predicts otherwise than the one of an identity.
 

@@ -55,7 +55,8 @@ def ask(
     """
     number, _, height, width = images.shape
     with torch.inference_mode(False), torch.enable_grad():
-        images = images.detach().clone()  # what inference mode made knows no gradient
+        # Copied, because what inference mode made knows no gradient.
+        images = images.detach().to(classifier.mean.dtype, copy=True)
         kept = images.new_tensor(levels).repeat_interleave(number)
         mask = kept[:, None, None].expand(-1, height, width).clone().requires_grad_()
         copies = images.repeat(len(levels), 1, 1, 1)

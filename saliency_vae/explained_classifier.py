@@ -7,7 +7,12 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from saliency_vae.classifiers import DECISIVE, FrozenClassifier, check_identity, describe
+from saliency_vae.classifiers import (
+    FrozenClassifier,
+    check_identity,
+    describe,
+    recorded_identity,
+)
 from saliency_vae.loadable import check_loadable
 
 _BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
@@ -35,11 +40,7 @@ def explained_classifier(
     Raises:
         ValueError: If it is another classifier, or the record does not say how to build it.
     """
-    expected = config.get("classifier")
-    if not isinstance(expected, dict) or not {"name", "weights", *DECISIVE} <= expected.keys():
-        raise ValueError(
-            f"Expected an explainer that records its classifier's identity. Found {expected}."
-        )
+    expected = recorded_identity(config)
     try:
         classifier: FrozenClassifier = instantiate(node or _recorded(expected), _convert_="all")
     except InstantiationException as error:

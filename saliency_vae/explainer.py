@@ -1,58 +1,37 @@
-"""An explainer: images in, a distribution over their saliency maps out.
+"""An explainer: images in, a distribution over their saliency maps out."""
 
-On disk it is a directory of ``model.safetensors`` and ``config.json``: loading executes nothing.
-"""
-
-import json
-import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
 
 import torch
-from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from hydra.utils import instantiate
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from saliency_vae.atomic_file import whole_file
-from saliency_vae.classifiers import FrozenClassifier, check_identity
+from saliency_vae.classifiers import FrozenClassifier, check_identity, recorded_identity
 from saliency_vae.clues import Clues, ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
+from saliency_vae.explainer_directory import (
+    CONFIG,
+    WEIGHTS,
+    described,
+    find_directory,
+    read_config,
+    write_directory,
+)
 from saliency_vae.informed_encoder import InformedUNet
-from saliency_vae.loadable import check_loadable
 from saliency_vae.model_card import FIGURE, model_card
 from saliency_vae.objective import Objective
 from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import Refinement, refine
 
-FORMAT = 3
-# A file must not choose what code is run: of a config.json these parts are built, and may name
-# these, exactly.
-_LOADABLE = {
-    "encoder": {
-        "saliency_vae.encoders.PaperEncoder",
-        "saliency_vae.encoders.UNet",
-        "saliency_vae.informed_encoder.InformedUNet",
-    },
-    "prior": {
-        "saliency_vae.priors.ExponentialPrior",
-        "saliency_vae.distributions.KroneckerNormal",
-        "saliency_vae.distributions.SoftTVNormal",
-    },
-    "confidence": {"saliency_vae.confidence.ConfidenceNetwork"},
-    "topk": {"saliency_vae.topk.SoftTopK"},
-    "perturbation": {
-        f"saliency_vae.perturbations.{name}"
-        for name in ("Blur", "Mean", "Noise", "Constant", "Mixture")
-    },
-}
+_MOST_PRIORS = 8  # of as many sizes of image are kept
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
@@ -90,7 +69,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.config: dict[str, Any] = {}
         self.figure: Path | None = None
         self.make_prior = prior
-        self._cached_prior = lru_cache(maxsize=4)(prior)
+        self._fixed_priors: dict[tuple[int, int, torch.device], SaliencyPrior] = {}
         # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
         self._asked: tuple[FrozenClassifier] | None = None
 
@@ -134,9 +113,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and "
                 f"its normalisation. Found {type(classifier).__name__}."
             )
-        recorded = self.config.get("classifier")
-        if recorded is not None and not force:
-            check_identity(classifier, recorded)
+        if "classifier" in self.config and not force:
+            check_identity(classifier, recorded_identity(self.config))
         self._asked = (classifier,)
         return self
 
@@ -198,9 +176,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def _prior(self, images: Tensor) -> SaliencyPrior:
         height, width = images.shape[-2:]
-        make = self._cached_prior if self.learned_correlation is None else self.make_prior
-        with torch.inference_mode(False):  # it may be used in training later
-            prior: SaliencyPrior = make(height, width, device=images.device)
+        of = height, width, images.device
+        prior = self._fixed_priors.get(of)
+        if prior is None:
+            with torch.inference_mode(False):  # it may be used in training later
+                prior = self.make_prior(height, width, device=images.device)
+            if self.learned_correlation is None:
+                recent = list(self._fixed_priors.items())[1 - _MOST_PRIORS :]
+                self._fixed_priors = dict([*recent, (of, prior)])
         return prior
 
     def forward(
@@ -344,10 +327,6 @@ def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:
 def save_explainer(explainer: Explainer, directory: Path) -> None:
     """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
 
-    At no moment is there a mixture: all files are written beside their places first, an earlier
-    ``config.json``, without which nothing is loaded, goes before they are moved, and the new one
-    comes last.
-
     Args:
         explainer: To save, with its ``config`` and ``figure``.
         directory: Made if needed.
@@ -355,49 +334,18 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
     Raises:
         OSError: If it cannot be written; an earlier explainer is untouched.
     """
-    state = _networks(explainer).state_dict()
-    settings = {**explainer.config, "format": FORMAT}
+    config = dict(explainer.config)
     if explainer.learned_correlation is not None:
         one, *more = explainer.learned_correlation.tolist()
         fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
-        settings["prior"] = {**settings["prior"], **fixed}
-    text = json.dumps(settings, indent=2)
-    config, figure = directory / "config.json", directory / FIGURE
-    with ExitStack() as files:  # moves them in reverse order
-        files.enter_context(whole_file(config)).write_text(text + "\n")
-        model = files.enter_context(whole_file(directory / "model.safetensors"))
-        model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
-        if explainer.figure is not None and explainer.figure.resolve() != figure.resolve():
-            shutil.copyfile(explainer.figure, files.enter_context(whole_file(figure)))
-        files.callback(config.unlink, missing_ok=True)
+        config["prior"] = {**config["prior"], **fixed}
+    write_directory(directory, config, _networks(explainer).state_dict(), explainer.figure)
 
 
 def _networks(explainer: Explainer) -> nn.ModuleDict:
     """What of an explainer is kept: its networks, their batch norms folded."""
     kept = {"encoder": explainer.encoder, "confidence": explainer.confidence}
     return nn.ModuleDict({k: fold_batch_norm(v) for k, v in kept.items() if v is not None})
-
-
-def read_config(directory: str | Path) -> dict[str, Any]:
-    """Read an explainer's ``config.json``.
-
-    Raises:
-        ValueError: If the directory holds no explainer of this format.
-    """
-    path = Path(directory) / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        found = config["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"Expected {directory} to be an explainer's directory with config.json and "
-            f"model.safetensors. Found {type(error).__name__}: {error}."
-        ) from None
-    if found != FORMAT:
-        raise ValueError(f"Expected an explainer of format {FORMAT}. Found {found} in {path}.")
-    for part, allowed in _LOADABLE.items():
-        check_loadable(config.get(part), allowed, f"{path}: {part}")
-    return config
 
 
 def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
@@ -411,21 +359,21 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
     Raises:
         ValueError: If there is no intact explainer.
     """
-    directory = _directory(path_or_hub_id, download)
+    directory = find_directory(path_or_hub_id, download)
     config = read_config(directory)
     try:
         explainer = Explainer.from_config(config)
         networks = _networks(explainer)
     except Exception as error:  # whatever its parts make of wrong arguments
         raise ValueError(
-            f"Expected {directory}/config.json to describe an explainer. Found {_described(error)}."
+            f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
         ) from None
     try:
-        networks.load_state_dict(load_file(directory / "model.safetensors"))
+        networks.load_state_dict(load_file(directory / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"Expected {directory}/model.safetensors to hold the networks of its config.json. "
-            f"Found {_described(error)}."
+            f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
+            f"Found {described(error)}."
         ) from None
     for name, network in networks.items():
         setattr(explainer, name, network)
@@ -434,21 +382,3 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
     return explainer.eval().requires_grad_(False)
-
-
-def _directory(path_or_hub_id: str | Path, download: dict[str, Any]) -> Path:
-    path = Path(path_or_hub_id)
-    if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
-        return path
-    files = ["config.json", "model.safetensors", FIGURE]
-    try:
-        return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
-    except Exception as error:  # the hub's own and its HTTP library's, with no common base
-        raise ValueError(
-            f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "
-            f"Face Hub. Found neither ({_described(error)})."
-        ) from None
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

@@ -71,8 +71,8 @@ class InformedUNet(nn.Module):
         What the network gives is a departure from the prior's mean.
         """
         joined: list[list[Tensor]] = [[] for _ in self.unet.down]
-        joined[0].append(clues.gradients)
+        joined[0].append(clues.gradients.to(images.dtype))
         for (name, scale), lateral in zip(self.scales.items(), self.lateral, strict=True):
-            joined[scale].append(lateral(clues.features[name]))
+            joined[scale].append(lateral(clues.features[name].to(images.dtype)))
         departure, log_variance = self.unet(images, joined).float().unbind(1)
         return torch.stack((self.prior_mean(clues) + departure, log_variance), 1)

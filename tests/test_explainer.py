@@ -1,6 +1,8 @@
 """Saving, loading, confidence, refinement: what users have of a trained explainer."""
 
 import json
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,8 @@ from torch.distributions import kl_divergence
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.digit_classifier import DigitNet
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
-from saliency_vae.explainer import (
-    FORMAT,
-    Explainer,
-    load_explainer,
-    read_config,
-    save_explainer,
-)
+from saliency_vae.explainer import Explainer, load_explainer, save_explainer
+from saliency_vae.explainer_directory import FORMAT, read_config
 from saliency_vae.imitation import calibrate
 from saliency_vae.informed_encoder import InformedUNet
 from saliency_vae.priors import ExponentialPrior
@@ -159,6 +156,50 @@ def test_another_classifier_is_asked_only_if_forced() -> None:
     assert explainer.ask(other, force=True).classifier is other
     with pytest.raises(ValueError, match=r"FrozenClassifier, .* Found Linear\."):
         explainer.ask(nn.Linear(1, 1))  # type: ignore[arg-type]  # that is the question
+
+
+@pytest.mark.parametrize("record", [None, "resnet50", {"name": "x"}])
+def test_a_record_that_says_nothing_is_one_line(record: Any) -> None:
+    explainer = Explainer.from_config(configuration(encoder=INFORMED, classifier=record))
+    with pytest.raises(ValueError, match="records its classifier's identity"):
+        explainer.ask(blob_classifier())
+
+
+def asking() -> Explainer:
+    """An explainer whose answers rest on gradients, feature maps and image alike."""
+    features = {"4": {"channels": 48, "stride": 4}}
+    node = {**INFORMED, "features": features, "evidence": 0.3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config(configuration(encoder=node)).eval()
+        nn.init.normal_(explainer.get_parameter("encoder.unet.head.weight"), std=0.2)
+        return explainer.ask(FrozenClassifier(DigitNet(), name="digits"))
+
+
+@pytest.mark.parametrize("make", [asking, trained_explainer])
+def test_an_explainer_goes_through_pickle(make: Callable[[], Explainer]) -> None:
+    explainer = make()
+    images = random_images(2, 3, 32, 32)
+    expected = explainer(images)
+    again = pickle.loads(pickle.dumps(explainer))(images)
+    assert torch.equal(again.mean, expected.mean)
+    assert torch.equal(again.confidence, expected.confidence)
+
+
+@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-4), (torch.bfloat16, 0.5)])
+@pytest.mark.parametrize("make", [asking, trained_explainer])
+def test_an_explainer_of_another_precision_answers_alike(
+    make: Callable[[], Explainer], dtype: torch.dtype, within: float
+) -> None:
+    explainer = make()
+    images = random_images(2, 3, 32, 32).bfloat16().float()
+    with torch.no_grad():
+        expected = explainer(images)
+        confidence = expected.confidence
+        found = explainer.to(dtype)(images.to(dtype))
+        assert found.mean.dtype == torch.float32
+        assert (found.mean - expected.mean).abs().mean() < within * expected.mean.std()
+        assert (found.confidence - confidence).abs().max() < 0.05
 
 
 def test_an_explainer_that_asks_compiles() -> None:

@@ -157,7 +157,9 @@ def test_the_command_writes_one_file_beside_the_explainer_and_says_so(
 def test_the_command_exports_from_the_hub_to_the_current_directory(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saliency_vae.explainer.snapshot_download", lambda *_, **__: directory)
+    monkeypatch.setattr(
+        "saliency_vae.explainer_directory.snapshot_download", lambda *_, **__: directory
+    )
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     run_here(monkeypatch, "explainer=owner/name", "format=torch_export", "image_size=[16,24]")

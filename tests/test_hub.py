@@ -97,7 +97,7 @@ def test_a_hub_id_is_downloaded_with_its_options(
         asked.append((repo_id, options))
         return str(tmp_path / "explainer")
 
-    monkeypatch.setattr("saliency_vae.explainer.snapshot_download", snapshot)
+    monkeypatch.setattr("saliency_vae.explainer_directory.snapshot_download", snapshot)
     assert same(load("owner/name", revision="v1", token="t"), explainer)
     assert asked == [
         (
@@ -150,7 +150,7 @@ def test_a_missing_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         text = "404 Client Error.\n\nRepository Not Found"
         raise RepositoryNotFoundError(text, response=response)
 
-    monkeypatch.setattr("saliency_vae.explainer.snapshot_download", refuse)
+    monkeypatch.setattr("saliency_vae.explainer_directory.snapshot_download", refuse)
     message = error_of("nobody/nothing")
     assert "nobody/nothing" in message
     assert "Repository Not Found" in message
@@ -163,7 +163,7 @@ def test_a_broken_connection_is_one_line(monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: Any, **__: Any) -> None:
         raise ProxyError("proxy says no")
 
-    monkeypatch.setattr("saliency_vae.explainer.snapshot_download", refuse)
+    monkeypatch.setattr("saliency_vae.explainer_directory.snapshot_download", refuse)
     assert "proxy says no" in error_of("owner/name")
 
 
@@ -178,7 +178,8 @@ def test_what_can_only_be_a_directory_is_not_looked_up(
     monkeypatch: pytest.MonkeyPatch, path: Any
 ) -> None:
     monkeypatch.setattr(
-        "saliency_vae.explainer.snapshot_download", lambda *_, **__: pytest.fail("looked up")
+        "saliency_vae.explainer_directory.snapshot_download",
+        lambda *_, **__: pytest.fail("looked up"),
     )
     assert str(path) in error_of(path)
 

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.*",),
     ("objective", "digit_classifier"),
     ("refinement", "model_card", "imitation", "explained_classifier"),
+    ("explainer_directory",),
     ("metrics.*", "explainer", "__init__"),
     ("adapters.*", "baselines.*", "overlay", "panel", "content_policy", "gallery"),
     ("held_out", "results", "findings", "provenance", "graph"),
@@ -36,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("command",),
     ("train", "explain", "export", "evaluate", "shard"),
 )
-ALONE = LAYERS[14]  # these may not import one another either
+ALONE = LAYERS[15]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 
