@@ -61,13 +61,13 @@ class ConfidenceNetwork(nn.Module):
         Returns:
             Probability that the classifier decides alike on the kept view, (B,).
         """
-        return self.calibrated(self.evidence(images, mask))
+        return self.calibrated(self.score(images, mask))
 
-    def calibrated(self, evidence: Tensor) -> Tensor:
+    def calibrated(self, score: Tensor) -> Tensor:
         """Turn log odds into a probability that comes true as often as it says."""
-        return torch.sigmoid(self.scale * evidence + self.offset)
+        return torch.sigmoid(self.scale * score + self.offset)
 
-    def evidence(self, images: Tensor, mask: Tensor) -> Tensor:
+    def score(self, images: Tensor, mask: Tensor) -> Tensor:
         """Log odds, not calibrated, that the imitator's answers to image and kept view agree: (B,).
 
         Arguments are those of :meth:`forward`.

@@ -1,6 +1,8 @@
 """The classifier that an explainer explains, and no other."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ def explained_classifier(
     Args:
         config: Of the explainer.
         node: Hydra node of the classifier; by default the one that the explainer recorded.
-        force: Take the classifier even if the explainer was trained for another.
+        force: Take the classifier even if the explainer was trained for another, or on images that
+            were preprocessed otherwise.
 
     Raises:
-        ValueError: If it is another classifier, or the record does not say how to build it.
+        ValueError: If it is another classifier or preprocesses otherwise, or the record does not
+            say how to build it.
     """
     expected = recorded_identity(config)
     try:
@@ -47,7 +51,18 @@ def explained_classifier(
         raise (error.__cause__ or error) from None  # the classifier's own words
     if not force:
         check_identity(classifier, expected)
+        _check_preprocessing(classifier, config.get("preprocessing"))
     return classifier
+
+
+def _check_preprocessing(classifier: FrozenClassifier, expected: dict[str, Any] | None) -> None:
+    """Refuse images of another size or scale than the explainer was trained on."""
+    found = json.loads(json.dumps(asdict(classifier.preprocessing)))  # as it was recorded
+    if expected is not None and found != expected:
+        raise ValueError(
+            "Expected a classifier whose images are preprocessed as those that this explainer was "
+            f"trained on, {expected}. Found {found}. force=true explains with it all the same."
+        )
 
 
 def _recorded(identity: dict[str, Any]) -> dict[str, Any]:

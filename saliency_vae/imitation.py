@@ -48,23 +48,23 @@ def trial(
     """Hold the network against the classifier.
 
     Returns:
-        Evidence that the decision stays, (B,), and whether it does, (B,) bool.
+        Score of the decision staying, (B,), and whether it does, (B,) bool.
     """
-    evidence = network.evidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
+    scores = network.score(images, posterior.topk_mask(CONFIDENCE_FRACTION))
     kept = classifier(judged_view(images, posterior))
-    return evidence, classifier.agreement(evaluation.original, kept)
+    return scores, classifier.agreement(evaluation.original, kept)
 
 
-def calibrate(network: ConfidenceNetwork, evidence: Tensor, agreed: Tensor) -> None:
+def calibrate(network: ConfidenceNetwork, scores: Tensor, agreed: Tensor) -> None:
     """Fit the network's probability to what came true (Platt 1999, with his smoothed targets).
 
     Args:
         network: Whose scale and offset are set.
-        evidence: Of validation images, (N,).
+        scores: Of validation images, (N,).
         agreed: Whether the classifier decided alike on their kept views, (N,) bool.
     """
     with torch.inference_mode(False), torch.enable_grad():  # a validation has neither
-        score, came_true = evidence.cpu().double().clone(), agreed.cpu().clone()
+        uncalibrated, came_true = scores.cpu().double().clone(), agreed.cpu().clone()
         successes, failures = came_true.sum(), (~came_true).sum()
         likely, unlikely = (successes + 1) / (successes + 2), 1 / (failures + 2)
         target = torch.where(came_true, likely, unlikely).double()
@@ -73,7 +73,7 @@ def calibrate(network: ConfidenceNetwork, evidence: Tensor, agreed: Tensor) -> N
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            value = F.binary_cross_entropy_with_logits(fit[0] * score + fit[1], target)
+            value = F.binary_cross_entropy_with_logits(fit[0] * uncalibrated + fit[1], target)
             torch.autograd.backward(value)
             return value
 

@@ -71,7 +71,7 @@ class VariationalSaliency(LightningModule):
         self.make_scheduler = scheduler
         self.channels_last = channels_last
         self.confidence_width = confidence_width
-        self.evidence, self.agreed = CatMetric(), CatMetric()
+        self.scores, self.agreed = CatMetric(), CatMetric()
         self.log_every_n_steps = log_every_n_steps
         self.seed = seed
         self._total_steps = 1
@@ -162,7 +162,7 @@ class VariationalSaliency(LightningModule):
     def on_validation_start(self) -> None:
         """Measure at the final temperature, the same in every epoch."""
         self.objective.topk.anneal(1.0)
-        self.evidence.reset()
+        self.scores.reset()
         self.agreed.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -174,8 +174,8 @@ class VariationalSaliency(LightningModule):
         network = self.explainer.confidence
         if network is not None:
             step = (batch["image"], posterior, evaluation, self.classifier)
-            evidence, agreed = trial(network, *step)
-            self.evidence.update(evidence)
+            scores, agreed = trial(network, *step)
+            self.scores.update(scores)
             self.agreed.update(agreed.float())
         return evaluation.loss
 
@@ -183,11 +183,11 @@ class VariationalSaliency(LightningModule):
         """Calibrate the confidence on the validation images."""
         if self.explainer.confidence is None:
             return
-        evidence = self.evidence.compute().flatten()
+        scores = self.scores.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
-        calibrate(self.explainer.confidence, evidence, agreed)
-        self.log("val/confidence", self.explainer.confidence.calibrated(evidence).mean())
-        auroc = failure_auroc(-evidence, ~agreed).float().nan_to_num(0.5)  # none failed, or all
+        calibrate(self.explainer.confidence, scores, agreed)
+        self.log("val/confidence", self.explainer.confidence.calibrated(scores).mean())
+        auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # none failed, or all
         self.log("val/confidence_auroc", auroc)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

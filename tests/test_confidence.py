@@ -21,10 +21,10 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
-def test_evidence_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
+def test_the_score_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
     network = ConfidenceNetwork(3, output, width=2).eval()
     images, mask = blobs(4), draw(4, 16, 16) > 1
-    found = network.evidence(images, mask)
+    found = network.score(images, mask)
     kept = perturb(images, mask, Blur(16 / 6)(images))
     for image in range(4):
         logits = [network.imitate(x[image : image + 1])[0].tolist() for x in (images, kept)]
@@ -53,14 +53,14 @@ def platts_targets(agreed: Tensor) -> Tensor:
 
 def test_calibration_is_the_likeliest() -> None:
     """Where the gradient of the likelihood of Platt's targets is zero; and it finds the truth."""
-    evidence = 2 * draw(4000)
+    scores = 2 * draw(4000)
     uniform = torch.rand(4000, generator=torch.Generator().manual_seed(1))
-    agreed = uniform < (0.7 * evidence - 0.5).sigmoid()
+    agreed = uniform < (0.7 * scores - 0.5).sigmoid()
     network = ConfidenceNetwork(2, width=1)
-    calibrate(network, evidence, agreed)
-    error = network.calibrated(evidence).double() - platts_targets(agreed)
+    calibrate(network, scores, agreed)
+    error = network.calibrated(scores).double() - platts_targets(agreed)
     assert float(error.mean()) == pytest.approx(0, abs=1e-4)
-    assert float((error * evidence).mean()) == pytest.approx(0, abs=1e-4)
+    assert float((error * scores).mean()) == pytest.approx(0, abs=1e-4)
     assert float(network.scale) == pytest.approx(0.7, abs=0.1)
     assert float(network.offset) == pytest.approx(-0.5, abs=0.1)
 
@@ -111,12 +111,12 @@ def test_a_trial_asks_the_classifier_about_the_judged_view() -> None:
     posterior = explainer(images)
     evaluation = objective()(images, posterior, explainer.prior(images), classifier)
     assert explainer.confidence is not None
-    evidence, agreed = trial(explainer.confidence, images, posterior, evaluation, classifier)
+    scores, agreed = trial(explainer.confidence, images, posterior, evaluation, classifier)
     view = judged_view(images, posterior)
     expected = classifier(images).argmax(1) == classifier(view).argmax(1)
     assert torch.equal(agreed, expected)
     mask = posterior.topk_mask(CONFIDENCE_FRACTION)
-    torch.testing.assert_close(evidence, explainer.confidence.evidence(images, mask))
+    torch.testing.assert_close(scores, explainer.confidence.score(images, mask))
     changed = (view - images).abs().sum(1) > 1e-6
     assert not (changed & mask).any()
 

@@ -1,6 +1,7 @@
 """An explainer explains its own classifier, and its file chooses no code."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from saliency_vae import digit_classifier
 from saliency_vae.classifiers import FrozenClassifier, describe, torchvision_classifier
 from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.explained_classifier import explained_classifier
+from saliency_vae.preprocessing import Preprocessing
 
 BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
 Record = dict[str, Any]
@@ -177,6 +179,18 @@ def test_missing_or_foreign_weights_are_one_error_and_stay(
     assert text.read_text() == "mine"
     assert load_file(foreign)["mine"] == 1
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_other_preprocessing_is_refused_unless_forced(tmp_path: Path) -> None:
+    node = custom(tmp_path, resize_size=40, crop_size=32)
+    classifier = build(node)
+    recorded = json.loads(json.dumps(asdict(classifier.preprocessing)))
+    config = {"classifier": classifier.identity(), "preprocessing": recorded}
+    assert explained_classifier(config, node).preprocessing == classifier.preprocessing
+    forgotten = custom(tmp_path)
+    with pytest.raises(ValueError, match=r"preprocessed as .*'resize_size': 40.*Found .*None"):
+        explained_classifier(config, forgotten)
+    assert explained_classifier(config, forgotten, force=True).preprocessing == Preprocessing()
 
 
 @pytest.mark.parametrize("record", [None, "resnet50", {"name": "x"}, {}])
