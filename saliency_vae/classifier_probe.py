@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.out_of_memory import is_out_of_memory
 
 
 def probe(classifier: FrozenClassifier, images: Tensor) -> int:
@@ -19,12 +20,19 @@ def probe(classifier: FrozenClassifier, images: Tensor) -> int:
         Number of its classes, or labels.
 
     Raises:
-        ValueError: If its output is not (B, classes), not finite, the same for all images, or
-            passes no gradient to the image.
+        ValueError: If it does not take the images, or its output is not (B, classes), not finite,
+            the same for all images, probabilities, or passes no gradient to the image.
     """
     shown = torch.cat([images, 1 - images]).requires_grad_()
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):  # no shape to compile for
-        logits = classifier.network((shown - classifier.mean) / classifier.std)
+    try:
+        with torch.enable_grad():
+            logits = classifier.eager(shown)
+    except Exception as error:  # the network's own, of any kind
+        if is_out_of_memory(error):
+            raise
+        size = f"{images.shape[-2]}x{images.shape[-1]}"
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+        raise _refusal(classifier, len(shown), f"that it takes none of {size} ({why})") from error
     if not isinstance(logits, Tensor):
         raise _refusal(classifier, len(shown), type(logits).__name__)
     classes = 2 if classifier.output == "softmax" else 1
@@ -36,9 +44,16 @@ def probe(classifier: FrozenClassifier, images: Tensor) -> int:
         raise _refusal(classifier, len(shown), f"{broken} of {logits.numel()} not finite")
     if torch.allclose(logits, logits[:1].expand_as(logits), rtol=1e-5):
         raise _refusal(classifier, len(shown), "the same for all images")
+    if classifier.output == "softmax" and _are_probabilities(logits.detach()):
+        raise _refusal(classifier, len(shown), "probabilities, which sum to 1 (softmax within it?)")
     if not logits.requires_grad:
         raise _refusal(classifier, len(shown), "no gradient (no_grad or detach within it?)")
     return logits.shape[1]
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    sums = logits.sum(1)
+    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
 
 
 def _refusal(classifier: FrozenClassifier, images: int, found: str) -> ValueError:

@@ -26,7 +26,8 @@ DECISIVE = ("sha256", "mean", "std", "output")
 class FrozenClassifier(nn.Module):
     """A classifier that is never trained: always in eval mode, no parameter requires a gradient.
 
-    Gradients do flow *through* it, into the image.
+    Gradients do flow *through* it, into the image. The network is taken as it is, not copied: to
+    go on training it, give ``copy.deepcopy(network)``.
 
     Args:
         network: Maps normalised images (B, 3, H, W) to logits (B, classes).
@@ -84,6 +85,10 @@ class FrozenClassifier(nn.Module):
         """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes)."""
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits.float()
+
+    def eager(self, images: Tensor) -> Any:
+        """Give what the network itself gives, not compiled: for hooks, and for few images once."""
+        return self.network.forward((images - self.mean) / self.std)
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
         """KL(y || y') of two predictions given as logits (B, classes): (B,), nats per image."""
@@ -148,6 +153,19 @@ class FrozenClassifier(nn.Module):
         }
 
 
+def check_frozen(classifier: object) -> None:
+    """Refuse what is no frozen classifier, such as a plain network.
+
+    Raises:
+        ValueError: Saying what is.
+    """
+    if not isinstance(classifier, FrozenClassifier):
+        raise ValueError(
+            "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and "
+            f"its normalisation. Found {type(classifier).__name__}."
+        )
+
+
 def describe(identity: dict[str, Any]) -> str:
     """Say in a few words which classifier an identity is of."""
     return f"{identity['name']} ({identity['weights']}, SHA-256 {identity['sha256'][:12]})"
@@ -179,7 +197,7 @@ def check_identity(classifier: FrozenClassifier, expected: dict[str, Any]) -> No
         raise ValueError(
             f"Expected the classifier that this explainer explains, {describe(expected)}. "
             f"Found {describe(found)}, another {', '.join(differing)}. "
-            "force=true explains with it all the same."
+            "force=true (in Python force=True) explains with it all the same."
         )
 
 
@@ -310,8 +328,8 @@ def custom_classifier(
     mean: Sequence[float] = (0.485, 0.456, 0.406),
     std: Sequence[float] = (0.229, 0.224, 0.225),
     output: Output = "softmax",
-    resize_size: int | None = None,
-    crop_size: int | None = None,
+    resize_size: int | tuple[int, int] | None = None,
+    crop_size: int | tuple[int, int] | None = None,
 ) -> FrozenClassifier:
     """Build the user's own classifier: the import path is code that is run.
 
@@ -323,14 +341,15 @@ def custom_classifier(
         mean: Subtracted from each channel of images in [0, 1].
         std: Divides each channel.
         output: See :class:`FrozenClassifier`.
-        resize_size: Shorter side of the images in pixels; None keeps their size.
-        crop_size: Height and width of the centre crop; None keeps all.
+        resize_size: Shorter side of the images in pixels, or height and width; None keeps their
+            size.
+        crop_size: Side of the centre crop, or height and width; None keeps all.
 
     Raises:
         ValueError: If the import path, the arguments, the weights or a size do not fit.
     """
     for setting, size in (("resize_size", resize_size), ("crop_size", crop_size)):
-        if size is not None and size < MINIMUM_SIZE:
+        if size is not None and min(_pair(size)) < MINIMUM_SIZE:
             raise ValueError(
                 f"Expected classifier.{setting} >= {MINIMUM_SIZE} pixels. Found {size}."
             )
@@ -358,10 +377,15 @@ def custom_classifier(
         std=std,
         output=output,
         preprocessing=Preprocessing(
-            resize_size=resize_size,
-            crop_size=None if crop_size is None else (crop_size, crop_size),
+            resize_size=resize_size if isinstance(resize_size, int | None) else _pair(resize_size),
+            crop_size=None if crop_size is None else _pair(crop_size),
         ),
     )
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:

@@ -54,7 +54,8 @@ def ask(
         names: Of the modules whose outputs are the feature maps.
     """
     number, _, height, width = images.shape
-    with torch.inference_mode(False), torch.enable_grad():
+    exact = torch.autocast(images.device.type, enabled=False)  # as the prior, which they move
+    with exact, torch.inference_mode(False), torch.enable_grad():
         # Copied, because what inference mode made knows no gradient.
         images = images.detach().to(classifier.mean.dtype, copy=True)
         kept = images.new_tensor(levels).repeat_interleave(number)
@@ -62,11 +63,11 @@ def ask(
         copies = images.repeat(len(levels), 1, 1, 1)
         baseline = blurred(images).repeat(len(levels), 1, 1, 1)
         with _observed(classifier.network, names) as features:
-            logits = classifier(perturb(copies, mask, baseline))
+            logits = classifier.eager(perturb(copies, mask, baseline)).float()
         whole = logits[-number:].detach()
         score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
         (gradient,) = torch.autograd.grad(score.sum(), mask)
-    gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
+        gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
     spread = gradients.std((-2, -1), keepdim=True).clamp_min(_LEAST / (height * width))
     return Clues(
         whole,
@@ -97,7 +98,7 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     """
     names = [name for name, _ in classifier.network.named_modules() if name]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
-        classifier(images)
+        classifier.eager(images)
     last: dict[int, tuple[str, int]] = {}
     for name, output in outputs.items():
         if not isinstance(output, Tensor) or output.ndim != 4 or 1 in output.shape[-2:]:
@@ -136,8 +137,7 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
         ) from None
     hooks = [module.register_forward_hook(partial(keep, name)) for name, module in modules.items()]
     try:
-        with torch.compiler.set_stance("force_eager"):  # hooks would have it compiled anew
-            yield outputs
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

@@ -70,8 +70,8 @@ def cluttered_digits_classifier(
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
     # One process trains, the others wait; the caller's random numbers stay as they were.
-    with FileLock(path.with_suffix(".lock")), torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         network = DigitNet()
         if path.exists():
             _check_settings(path, settings)

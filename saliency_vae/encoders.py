@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MINIMUM_SIZE = 16
@@ -48,7 +49,7 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     for block in folded.modules():
         if isinstance(block, nn.Sequential):
             for index, (conv, norm) in enumerate(pairwise(list(block))):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
                     block[index] = fuse_conv_bn_eval(conv, norm)
                     block[index + 1] = nn.Identity()
     return folded

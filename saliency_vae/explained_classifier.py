@@ -1,6 +1,7 @@
 """The classifier that an explainer explains, and no other."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from saliency_vae.classifiers import (
 )
 from saliency_vae.loadable import check_loadable
 
+_CUSTOM = "saliency_vae.classifiers.custom_classifier"
 _BUILT_IN = "saliency_vae.digit_classifier.cluttered_digits_classifier"
 # Built from an explainer's file without being named on the command line: code of ours that runs
 # no other code. An import path of somebody else's must come from the user.
@@ -69,11 +71,10 @@ def _recorded(identity: dict[str, Any]) -> dict[str, Any]:
     """Hydra node that an explainer recorded for its classifier, if it may be built unasked."""
     builder = identity.get("builder")
     if not isinstance(builder, dict) or builder.get("_target_") not in _BUILDERS:
-        target = builder.get("_target_") if isinstance(builder, dict) else builder
         raise ValueError(
             f"Expected classifier=... on the command line, or explainer.ask(classifier) in Python, "
             f"for {describe(identity)}: an explainer's file does not choose what code is run. "
-            f"Found {target} in the file."
+            f"Found in the file, for you to check and type: {_as_typed(builder)}"
         )
     check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
     path = str(builder.get("path"))
@@ -84,3 +85,15 @@ def _recorded(identity: dict[str, Any]) -> dict[str, Any]:
             "explainer.ask(classifier)."
         )
     return builder
+
+
+def _as_typed(builder: Any) -> str:
+    """Settings of a command that build one's own classifier as it was built in training."""
+    if not isinstance(builder, dict) or builder.get("_target_") != _CUSTOM:
+        return str(builder.get("_target_") if isinstance(builder, dict) else builder)
+    typed = ["classifier=custom"]
+    for name, value in builder.items():
+        if name != "_target_" and value is not None:
+            text = json.dumps(value, separators=(",", ":")).replace('"', "")  # as Hydra writes it
+            typed.append(shlex.quote(f"classifier.{name}={text}"))
+    return " ".join(typed)

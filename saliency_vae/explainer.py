@@ -12,7 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier, check_identity, recorded_identity
+from saliency_vae.classifiers import (
+    FrozenClassifier,
+    check_frozen,
+    check_identity,
+    recorded_identity,
+)
 from saliency_vae.clues import Clues, ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
@@ -31,6 +36,7 @@ from saliency_vae.objective import Objective
 from saliency_vae.priors import ExponentialPrior
 from saliency_vae.refinement import Refinement, refine
 
+_BEYOND = 0.25  # [0, 1] that noise or a bicubic resizing may add
 _MOST_PRIORS = 8  # of as many sizes of image are kept
 
 
@@ -108,11 +114,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: If it is another than the recorded, or no :class:`FrozenClassifier`.
         """
-        if not isinstance(classifier, FrozenClassifier):
-            raise ValueError(
-                "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and "
-                f"its normalisation. Found {type(classifier).__name__}."
-            )
+        check_frozen(classifier)
         if "classifier" in self.config and not force:
             check_identity(classifier, recorded_identity(self.config))
         self._asked = (classifier,)
@@ -198,7 +200,12 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
+
+        Raises:
+            ValueError: If the images are others; in training they are not looked at.
         """
+        if not (self.training or torch.compiler.is_compiling()):
+            _check(images)
         clues = self.clues(images) if clues is None else clues
         prior = self.prior(images, clues) if prior is None else prior
         posterior = make_posterior(self.posterior, *self.encode(images, clues), prior)
@@ -314,6 +321,21 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_explainer(self, save_directory)
+
+
+def _check(images: Tensor) -> None:
+    """Refuse images whose explanation would mean nothing, as of those normalised already."""
+    if images.ndim != 4 or not images.is_floating_point():
+        raise ValueError(
+            "Expected images (B, 3, H, W) of floating point. "
+            f"Found shape {tuple(images.shape)} of {images.dtype}."
+        )
+    low, high = images.detach().aminmax() if images.numel() else (torch.zeros(()),) * 2
+    if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # NaN too
+        raise ValueError(
+            "Expected images in [0, 1]; the classifier normalises them itself. "
+            f"Found values from {low:.3g} to {high:.3g}."
+        )
 
 
 def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:

@@ -92,6 +92,7 @@ class Objective:
         classifier: FrozenClassifier,
         *,
         original: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Evaluation:
         """Evaluate: Figure 1, from left to right.
 
@@ -101,10 +102,12 @@ class Objective:
             prior: p(s).
             classifier: M, frozen; gradients flow through it into the mask.
             original: Logits y of the images, where they are known already.
+            generator: Draws one map's noise and one fraction, the same for every image; by default
+                torch draws for each image its own.
         """
         with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            saliency = posterior.rsample()
-            mask = self.topk(saliency)
+            saliency, uniform = _sample(posterior, generator)
+            mask = self.topk(saliency, uniform)
             baseline = self.perturbation(images)
             perturbed = perturb(images, mask, baseline)
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
@@ -136,3 +139,14 @@ class Objective:
             original=original,
             prediction=prediction,
         )
+
+
+def _sample(
+    posterior: SaliencyPosterior, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor | None]:
+    """Draw maps, and what draws the kept fractions where it is the same for every image."""
+    if generator is None:
+        return posterior.rsample(), None
+    device = posterior.mean.device
+    noise = torch.randn(posterior.event_shape, generator=generator, device=device)
+    return posterior.reparameterise(noise), torch.rand(1, generator=generator, device=device)

@@ -4,7 +4,6 @@ A baseline maps images (B, 3, H, W) in [0, 1] to their information-free counterp
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -24,45 +23,54 @@ def perturb(images: Tensor, mask: Tensor, baseline: Tensor) -> Tensor:
     return torch.lerp(baseline, images, mask.unsqueeze(1).to(images.dtype))
 
 
-@lru_cache(maxsize=16)
-def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # what is cached may be used in training later
-        pixel = torch.arange(n, dtype=torch.float32, device=device)
-        weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
-        return weights / weights.sum(1, keepdim=True)
+_MOST_WEIGHTS = 16
+_made: dict[tuple[int, float, torch.device], Tensor] = {}
 
 
 class Blur(nn.Module):
     """Gaussian blur as two matrix products; the kernel is renormalised at the borders.
 
     Args:
-        sigma: Standard deviation in pixels, > 0.
+        sigma: Standard deviation in pixels, > 0; None for a sixth of the shorter side.
 
     Raises:
         ValueError: If sigma is not positive.
     """
 
-    def __init__(self, sigma: float) -> None:
+    def __init__(self, sigma: float | None = None) -> None:
         super().__init__()
-        if not sigma > 0:
+        if sigma is not None and not sigma > 0:
             raise ValueError(f"Expected perturbation.sigma > 0 pixels. Found {sigma}.")
         self.sigma = sigma
 
     def forward(self, images: Tensor) -> Tensor:
         """Blur images (B, 3, H, W)."""
         height, width = images.shape[-2:]
-        rows = _gaussian_weights(height, self.sigma, images.device).to(images.dtype)
-        columns = _gaussian_weights(width, self.sigma, images.device).to(images.dtype)
+        sigma = min(height, width) / 6 if self.sigma is None else self.sigma
+        rows = _gaussian_weights(height, sigma, images.device).to(images.dtype)
+        columns = _gaussian_weights(width, sigma, images.device).to(images.dtype)
         with torch.autocast(images.device.type, enabled=False):  # a baseline is as exact as images
             return rows @ images @ columns.mT
 
 
-def blurred(images: Tensor) -> Tensor:
-    """Blur images (B, 3, H, W) by a sixth of their shorter side: what explanations are judged over.
+def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
+    of = n, sigma, device
+    if of in _made:
+        return _made[of]
+    with torch.inference_mode(False):  # what is kept may be used in training later
+        pixel = torch.arange(n, dtype=torch.float32, device=device)
+        weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
+        weights = weights / weights.sum(1, keepdim=True)
+    if type(weights) is Tensor:  # and no stand-in of an export
+        if len(_made) >= _MOST_WEIGHTS:
+            _made.clear()
+        _made[of] = weights
+    return weights
 
-    It does not depend on what an explainer was trained with.
-    """
-    result: Tensor = Blur(min(images.shape[-2:]) / 6)(images)
+
+def blurred(images: Tensor) -> Tensor:
+    """Blur images (B, 3, H, W): what explanations are judged over, however they were trained."""
+    result: Tensor = Blur()(images)
     return result
 
 

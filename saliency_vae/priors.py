@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from saliency_vae.distributions import KroneckerNormal
 
+_MOST = 1 - 1e-6  # in float32 tanh reaches 1 itself, where there is no density
+
 
 class ExponentialPrior(nn.Module):
     """Makes the exponential prior over maps of any size: ``kappa_ij = rho^|i-j|`` on each axis.
@@ -29,16 +31,21 @@ class ExponentialPrior(nn.Module):
                 raise ValueError(f"Expected -1 < prior.correlation < 1. Found {rho}.")
         self.given = correlation
         # rho = tanh(parameter) stays in (-1, 1) wherever the optimizer goes.
-        self.unbounded = nn.Parameter(torch.tensor(given).atanh()) if learn_correlation else None
+        unbounded = torch.tensor(given, dtype=torch.float64).atanh().float()
+        self.unbounded = nn.Parameter(unbounded) if learn_correlation else None
 
     def forward(
         self, height: int, width: int, device: torch.device | str | None = None
     ) -> KroneckerNormal:
         """Make the prior over maps (height, width)."""
-        rho = self.given if self.unbounded is None else self.unbounded.tanh()
+        rho = self.given if self.unbounded is None else _correlation(self.unbounded)
         return KroneckerNormal(height, width, correlation=rho, device=device)
 
     @property
     def learned(self) -> Tensor | None:
         """Correlation as learned so far, (1,) or (vertical, horizontal); None if it is fixed."""
-        return None if self.unbounded is None else self.unbounded.detach().tanh()
+        return None if self.unbounded is None else _correlation(self.unbounded.detach())
+
+
+def _correlation(unbounded: Tensor) -> Tensor:
+    return unbounded.tanh().clamp(-_MOST, _MOST)

@@ -1,12 +1,13 @@
 """Semi-amortised variational inference: optimise the posterior of each image by itself."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from tqdm import trange
 
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, check_frozen
 from saliency_vae.distributions import (
     Family,
     KroneckerNormal,
@@ -67,16 +68,19 @@ def refine(
         lr: Of Adam.
         samples: Maps drawn for each image and step.
         anneal: Let the temperature of the top-k fall to its final value in the first half.
-        seed: Of the noise; torch's own random numbers stay as they were.
+        seed: Of the noise, which is the same for every image; torch's own random numbers stay as
+            they were.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If steps is negative.
+        ValueError: If steps is negative or the classifier is none of ours.
     """
+    check_frozen(classifier)
     if steps < 0:
         raise ValueError(f"Expected refine_steps >= 0. Found {steps}.")
     devices = [images.device] if images.device.type == "cuda" else []
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        generator = torch.Generator(images.device)
         images = images.detach().clone()
         start = posterior.mean.detach().clone()
         offset = torch.zeros_like(start, requires_grad=True)
@@ -89,20 +93,21 @@ def refine(
 
         def loss(draws: int) -> Tensor:
             q = current()
-            # Each draw is a batch of its own: the memory stays that of one.
-            evaluations = (
-                objective(images, q, prior, classifier, original=original) for _ in range(draws)
-            )
-            return torch.stack([evaluation.loss for evaluation in evaluations]).mean(0)
+            evaluate = partial(objective, images, q, prior, classifier, original=original)
+            # Each draw is a batch of its own: the memory stays that of one. Its noise is the same
+            # for every image: so an image's explanation does not depend on the others.
+            return torch.stack([evaluate(generator=generator).loss for _ in range(draws)]).mean(0)
 
         def measure() -> Tensor:
-            torch.manual_seed(seed)
+            generator.manual_seed(seed)
+            torch.manual_seed(seed)  # of a perturbation that is random
             objective.topk.anneal(1.0)
             with torch.no_grad():
                 return loss(_EVALUATIONS)
 
         before = measure()
         optimizer = torch.optim.Adam([offset, log_variance], lr=lr)
+        generator.manual_seed(seed + 1)
         torch.manual_seed(seed + 1)
         for step in trange(steps, desc="Refining", disable=not progress, leave=False):
             objective.topk.anneal(2 * step / steps if anneal else 1.0)

@@ -190,18 +190,20 @@ class SoftTopK:
         remaining = max(0.0, 1 - progress)
         self.temperature = self._final * (self._initial / self._final) ** remaining
 
-    def __call__(self, saliency: Tensor) -> Tensor:
+    def __call__(self, saliency: Tensor, uniform: Tensor | None = None) -> Tensor:
         """Mask saliency maps.
 
         Args:
             saliency: (B, H, W).
+            uniform: Numbers in [0, 1] that draw the fractions, (B,) or (1,); torch's by default.
 
         Returns:
             Mask in [0, 1], (B, H, W).
         """
         scores = saliency.flatten(1)
         low, high = self.fraction
-        uniform = torch.rand(len(scores), device=scores.device)
+        if uniform is None:
+            uniform = torch.rand(len(scores), device=scores.device)
         fraction = low * (high / low) ** uniform
         mask = soft_topk(scores, fraction * scores.shape[1], temperature=self.temperature)
         if self.straight_through:

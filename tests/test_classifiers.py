@@ -375,6 +375,9 @@ def test_a_module_of_ones_own(models: Path, save: Save) -> None:
     assert classifier.weights == path.name
     assert classifier.mean.flatten().tolist() == pytest.approx(MEAN)
     assert classifier.preprocessing == replace(Preprocessing(), resize_size=20, crop_size=(16, 16))
+    sizes: dict[str, Any] = {"resize_size": [20, 30], "crop_size": [16, 24]}
+    classifier = custom_classifier(f"{models.name}.build", path, **sizes)
+    assert classifier.preprocessing == Preprocessing((20, 30), (16, 24))
     assert classifier(torch.rand(2, 3, 8, 8)).shape == (2, 3)
 
 

@@ -185,6 +185,32 @@ def test_threads_that_share_a_classifier_see_their_own_feature_maps() -> None:
         torch.testing.assert_close(features, expected)
 
 
+def test_threads_that_ask_leave_compilation_as_it_was() -> None:
+    classifier = classifier_of(DigitNet())
+    calls: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, example: object) -> torch.fx.GraphModule:
+        calls.append(1)
+        return graph
+
+    classifier.network.compile(backend=backend)
+    images = torch.rand(2, 3, 32, 32)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda x: ask(x, classifier, LEVELS, ["4"]), [images] * 20))
+    assert not calls  # hooks would have it compiled anew each time
+    classifier(images)
+    assert calls
+
+
+def test_clues_are_as_exact_under_autocast() -> None:
+    classifier, images = blob_classifier(), blobs(2)
+    expected = ask(images, classifier, LEVELS, ["0"])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ask(images, classifier, LEVELS, ["0"])
+    torch.testing.assert_close(found.gradients, expected.gradients)
+    torch.testing.assert_close(found.logits, expected.logits)
+
+
 def test_a_flat_image_gives_no_clue() -> None:
     torch.manual_seed(0)
     clues = ask(torch.full((1, 3, 32, 32), 0.5), classifier_of(DigitNet()), LEVELS, [])

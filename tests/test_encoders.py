@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from torch import nn
 
-from saliency_vae.encoders import PaperEncoder, UNet
+from saliency_vae.encoders import PaperEncoder, UNet, fold_batch_norm
 
 few = settings(deadline=None, max_examples=8, derandomize=True)
 sizes = st.integers(16, 45)
@@ -106,6 +107,20 @@ def receptive_field(encoder: nn.Module, size: int) -> tuple[int, int]:
     seen = (gradient != 0).any(1)[0]
     rows, columns = seen.any(1).nonzero(), seen.any(0).nonzero()
     return int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+
+
+@pytest.mark.parametrize("revert", [False, True])
+def test_batch_norms_that_were_synchronised_are_folded_too(revert: bool) -> None:
+    """As ``trainer.sync_batchnorm=true`` leaves them."""
+    encoder = UNet((3, 4))
+    for _ in range(3):
+        encoder(torch.rand(4, 3, 20, 20))
+    expected = encoder.eval()(images := torch.rand(2, 3, 20, 20))
+    layers = TorchSyncBatchNorm()
+    converted = layers.apply(encoder)
+    folded = fold_batch_norm(layers.revert(converted) if revert else converted)
+    assert folded.state_dict().keys() == fold_batch_norm(UNet((3, 4))).state_dict().keys()
+    torch.testing.assert_close(folded(images), expected)
 
 
 def test_unet_sees_farther_than_the_paper() -> None:

@@ -1,18 +1,22 @@
 """An explainer explains its own classifier, and its file chooses no code."""
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saliency_vae import digit_classifier
 from saliency_vae.classifiers import FrozenClassifier, describe, torchvision_classifier
+from saliency_vae.configuration import config_dir, register_schemas
 from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.preprocessing import Preprocessing
@@ -128,6 +132,18 @@ def test_a_recorded_classifier_of_ones_own_must_be_named(tmp_path: Path) -> None
     for force in (False, True):
         with pytest.raises(ValueError, match=r"classifier=.* on the command line"):
             explained_classifier(config, force=force)
+    own |= {"mean": [0.1, 0.2, 0.3], "resize_size": 20, "arguments": {"width": 3}}
+    config["classifier"]["builder"] = own
+    with pytest.raises(ValueError, match="for you to check and type") as refused:
+        explained_classifier(config)
+    typed = shlex.split(str(refused.value).partition("type: ")[2])
+    register_schemas()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        overrides = [*typed, "explainer=x", "images=y", "output_dir=z"]
+        composed = OmegaConf.to_container(compose("explain", overrides).classifier)
+    assert isinstance(composed, dict)
+    assert {name: composed[name] for name in own} == own
+    own = custom(tmp_path)
     assert explained_classifier(config, own).name.endswith("custom_network")
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,10 @@ def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
     assert (refined.after < refined.before).all()
     prior = explainer.prior(images, explainer.clues(images))
     start = explainer(images, prior)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        goal = explainer.objective()
-        draws = [goal(images, start, prior, classifier).loss for _ in range(8)]
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        goal = partial(explainer.objective(), images, start, prior, classifier)
+        draws = [goal(generator=noise).loss for _ in range(8)]
     torch.testing.assert_close(refined.before, torch.stack(draws).mean(0))
 
 
@@ -507,10 +508,52 @@ def test_refinement_lowers_the_objective_of_each_image(family: Family) -> None:
         (explainer(images), refined.before),
         (refined.posterior, refined.after),
     ):
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(0)
-            draws = [goal(images, posterior, prior, classifier).loss for _ in range(8)]
+        noise = torch.Generator().manual_seed(0)
+        evaluate = partial(goal, images, posterior, prior, classifier, generator=noise)
+        with torch.no_grad():
+            draws = [evaluate().loss for _ in range(8)]
         torch.testing.assert_close(measured, torch.stack(draws).mean(0))
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> None:
+    images, classifier = blobs(3), blob_classifier()
+    explain = partial(
+        explain_without_training,
+        classifier=classifier,
+        family=family,
+        objective=objective(),
+        steps=15,
+    )
+    together, alone = explain(images), explain(images[1:2])
+    torch.testing.assert_close(together.before[1:2], alone.before)
+    moved = together.posterior.mean.std()
+    difference = (together.posterior.mean[1:2] - alone.posterior.mean).abs().max()
+    assert difference < 0.01 * moved
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (255 * torch.rand(2, 3, 20, 20), r"from .* to 25\d"),
+        ((torch.rand(2, 3, 20, 20) - 0.45) / 0.225, "from -"),
+        (torch.full((2, 3, 20, 20), torch.nan), "nan"),
+        (torch.zeros(2, 3, 20, 20, dtype=torch.uint8), "uint8"),
+        (torch.rand(3, 20, 20), r"\(3, 20, 20\)"),
+    ],
+    ids=["to 255", "normalised", "NaN", "bytes", "no batch"],
+)
+@pytest.mark.parametrize("make", [asking, trained_explainer])
+def test_what_is_no_image_is_refused(
+    make: Callable[[], Explainer], images: Tensor, found: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"Expected images .* Found .*{found}"):
+        make()(images)
+
+
+def test_a_plain_network_is_no_classifier() -> None:
+    with pytest.raises(ValueError, match=r"FrozenClassifier, .* Found Linear\."):
+        explain_without_training(blobs(1), nn.Linear(1, 1))  # type: ignore[arg-type]  # likewise
 
 
 def test_no_steps_change_nothing_and_fewer_are_refused() -> None:

@@ -86,6 +86,23 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, extension: str) 
     assert pixels(path) == [[[0] * 3, [100] * 3, [200] * 3, [255] * 3]]
 
 
+@pytest.mark.parametrize("scale", [1 / 255, 1])
+def test_floating_point_grey_is_scaled_by_its_range(tmp_path: Path, scale: float) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(scale * np.array([[0, 100, 200, 255]], dtype=np.float32)).save(path)
+    with Image.open(path) as stored:
+        assert stored.mode == "F"
+    assert pixels(path) == [[[0] * 3, [100] * 3, [200] * 3, [255] * 3]]
+
+
+@pytest.mark.parametrize("value", [-1, 256, np.nan])
+def test_floating_point_grey_of_another_range_is_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.array([[0, value]], dtype=np.float32)).save(path)
+    with pytest.raises(OSError, match="float values"):
+        load_rgb(path)
+
+
 def test_rgba_is_laid_over_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1), (*RED, 255))
     image.putpixel((1, 0), (*RED, 0))

@@ -48,7 +48,7 @@ def test_sums_to_k(fraction: float) -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.3])
-@pytest.mark.parametrize("correlation", [None, 0.5])
+@pytest.mark.parametrize("correlation", [None, 0.5, 0.9, 0.99])
 def test_agrees_with_monte_carlo(fraction: float, correlation: float | None) -> None:
     torch.manual_seed(0)
     q, count = posterior(correlation), 4000

@@ -236,7 +236,8 @@ def test_what_the_classifier_has_said_it_is_not_asked_again(make_module: MakeMod
     module = make_module(explainer=Explainer(InformedUNet((4,)), prior=prior))
     images = blobs(4)
     seen: list[int] = []
-    handle = module.classifier.register_forward_hook(lambda *call: seen.append(len(call[2])))
+    first = module.classifier.network.get_submodule("0")
+    handle = first.register_forward_hook(lambda *call: seen.append(len(call[2])))
     _, evaluation = module.evaluate(images)
     handle.remove()
     assert seen == [8, 4]  # the images half and whole, then perturbed

@@ -79,6 +79,18 @@ def test_blur_keeps_constants(sigma: float) -> None:
     torch.testing.assert_close(Blur(sigma)(images), images, rtol=0, atol=1e-5)
 
 
+def test_blur_is_a_sixth_of_the_shorter_side_by_default() -> None:
+    images = torch.rand(2, 3, 24, 36)
+    assert torch.equal(Blur()(images), Blur(4.0)(images))
+    assert torch.equal(blurred(images), Blur(4.0)(images))
+
+
+def test_an_export_leaves_no_tensor_of_its_own_behind() -> None:
+    images = torch.rand(2, 3, 19, 23)
+    torch.export.export(Blur(2.0), (images,))
+    assert type(Blur(2.0)(images)) is Tensor
+
+
 def test_mean() -> None:
     images = random_images(2, 3, 5, 7)
     result = Mean()(images)

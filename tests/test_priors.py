@@ -54,6 +54,17 @@ def test_samples_of_a_learned_prior_carry_gradients() -> None:
     assert factory.unbounded.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("correlation", [0.99999999, -0.99999999])
+def test_a_correlation_that_is_learned_stays_below_one(correlation: float) -> None:
+    make = ExponentialPrior(correlation, learn_correlation=True)
+    assert make.unbounded is not None
+    for parameter in (make.unbounded.item(), 50.0, -50.0):
+        torch.nn.init.constant_(make.unbounded, parameter)
+        prior = make(8, 8)
+        assert prior.log_determinant.isfinite()
+        assert prior.log_prob(torch.rand(8, 8)).isfinite()
+
+
 def test_learning_finds_the_correlation_of_the_maps() -> None:
     """The prior of highest density of maps drawn with (0.8, 0.3) is that of (0.8, 0.3)."""
     generator = torch.Generator().manual_seed(0)

@@ -32,8 +32,8 @@ _NAMED = 10  # broken files in a message
 def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
     """Read an image file, or its bytes, as 8-bit RGB, upright.
 
-    Greyscale, palette, CMYK, 16-bit and EXIF-rotated files become what a viewer shows;
-    transparency is laid over white; of an animation the first image is read.
+    Greyscale, palette, CMYK, 16-bit, floating point and EXIF-rotated files become what a viewer
+    shows; transparency is laid over white; of an animation the first image is read.
 
     Raises:
         OSError: If the file is missing, broken, too large or not an image.
@@ -56,11 +56,22 @@ def _rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
         grey = (np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return _float_grey(np.asarray(image)).convert("RGB")
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _float_grey(values: np.ndarray) -> Image.Image:
+    """Grey of floating point values, of which none says what is white: 1 or 255 by their range."""
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= 255:
+        raise OSError(f"float values in [0, 1] or [0, 255] expected, found {low:.3g} to {high:.3g}")
+    scaled = values * (255 if high <= 1 else 1)
+    return Image.fromarray(scaled.round().astype(np.uint8))
 
 
 def list_images(directory: Path) -> list[Path]:

@@ -45,7 +45,8 @@ class KroneckerNormal(SaliencyPrior):
         kernel: Correlation along an axis: ``exponential``, ``rbf`` or ``matern32``.
         correlation: Of two adjacent pixels, in (-1, 1) for the exponential kernel and [0, 1) for
             the others; one number, or (vertical, horizontal). 0 makes pixels independent. A tensor
-            of 1 or 2 for the exponential kernel is taken as it is: gradients flow to it.
+            of 1 or 2 for the exponential kernel is taken as it is: gradients flow to it, and each
+            backward pass needs a prior of its own.
         device: Of samples and parameters.
         dtype: Likewise.
 

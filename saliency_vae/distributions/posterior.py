@@ -15,6 +15,7 @@ from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.topk import hard_topk, kept, threshold
 
 INCLUSION_FRACTION = 0.1  # of the pixels, where one inclusion probability must do
+_SPREAD_SAMPLES = 256  # a standard error of 4 % of the spread, .01 of a probability
 
 
 class SaliencyPosterior(Distribution):
@@ -73,6 +74,10 @@ class SaliencyPosterior(Distribution):
         noise = torch.randn(
             shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
+        return self.reparameterise(noise)
+
+    def reparameterise(self, noise: Tensor) -> Tensor:
+        """Turn white noise, broadcastable to (..., h, w), into maps: ``mu + sigma eps``."""
         return self.mean + self.stddev * self.correlate(noise)
 
     @abstractmethod
@@ -121,8 +126,8 @@ class SaliencyPosterior(Distribution):
     def inclusion_probability(self, fraction: float) -> Tensor:
         """Probability that a pixel is among the top ``fraction`` of a sampled map.
 
-        ``Phi((mu - t) / sigma)`` with the threshold t at which the probabilities sum to k: with
-        thousands of pixels the threshold of a sample hardly varies.
+        ``Phi((mu - t) / tau)`` with the threshold t at which the probabilities sum to k, and tau
+        the standard deviation of a pixel's distance from the threshold of its own map.
 
         Args:
             fraction: In (0, 1].
@@ -130,15 +135,23 @@ class SaliencyPosterior(Distribution):
         Returns:
             Probability, (..., h, w), summing to k over a map.
         """
-        mean, stddev = self.mean.flatten(-2), self.stddev.flatten(-2)
+        mean, spread = self.mean.flatten(-2), self._spread(fraction).flatten(-2)
         k = kept(fraction, mean.shape[-1])
-        t = threshold(mean, stddev, k, cdf=torch.special.ndtr, quantile=torch.special.ndtri)
-        probability: Tensor = torch.special.ndtr((mean - t) / stddev)
+        t = threshold(mean, spread, k, cdf=torch.special.ndtr, quantile=torch.special.ndtri)
+        probability: Tensor = torch.special.ndtr((mean - t) / spread)
         return probability.view(self.mean.shape)
+
+    @abstractmethod
+    def _spread(self, fraction: float) -> Tensor:
+        """Standard deviation of a pixel's distance from the threshold of its map, (..., h, w)."""
 
 
 class DiagonalNormal(SaliencyPosterior):
     """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
+
+    def _spread(self, fraction: float) -> Tensor:
+        """Its own: with thousands of independent pixels the threshold of a map hardly varies."""
+        return self.stddev
 
     def correlate(self, noise: Tensor) -> Tensor:
         """Leave the noise white: a sample is ``mu + exp(eta/2) eps``."""
@@ -180,6 +193,25 @@ class CorrelatedNormal(SaliencyPosterior):
                 f"Found {tuple(prior.event_shape)}."
             )
         self.prior = prior
+
+    def _spread(self, fraction: float) -> Tensor:
+        """Standard deviation of a pixel's distance from the threshold of its map, over samples.
+
+        What moves all pixels moves the threshold with them, and leaves their order as it is. The
+        noise is the same at every call and for every image.
+        """
+        device, dtype = self.mean.device, self.mean.dtype
+        generator = torch.Generator(device).manual_seed(0)
+        k = kept(fraction, self.event_shape.numel())
+        total = squares = torch.zeros_like(self.mean)
+        for _ in range(_SPREAD_SAMPLES):
+            noise = torch.randn(self.event_shape, generator=generator, device=device, dtype=dtype)
+            sample = self.reparameterise(noise)
+            border = sample.flatten(-2).topk(k).values[..., -1, None, None]
+            deviation = sample - self.mean - border
+            total, squares = total + deviation, squares + deviation.square()
+        variance = squares / _SPREAD_SAMPLES - (total / _SPREAD_SAMPLES).square()
+        return variance.clamp_min(torch.finfo(dtype).tiny).sqrt()
 
     def correlate(self, noise: Tensor) -> Tensor:
         """Colour the noise as the prior does, (..., h, w)."""

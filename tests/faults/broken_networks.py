@@ -78,6 +78,21 @@ class Several(nn.Module):
         return {"out": images.mean((2, 3))}
 
 
+class Probabilities(nn.Module):
+    """Softmax within."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)).softmax(1)
+
+
+class OneSize(nn.Module):
+    """Takes images of one size."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] == 24, "Wrong image width"
+        return images.mean((2, 3))
+
+
 class NoGradient(nn.Module):
     """Made for inference only."""
 

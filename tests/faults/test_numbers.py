@@ -20,6 +20,8 @@ from tests.faults.broken_networks import (
     NoGradient,
     NotFinite,
     OneClass,
+    OneSize,
+    Probabilities,
     Several,
 )
 
@@ -125,6 +127,8 @@ def test_numbers_are_looked_at_now_and_then_only(
         (OneClass(), "shape (8, 1)"),
         (Several(), "Found dict"),
         (NoGradient(), "no gradient"),
+        (Probabilities(), "probabilities"),
+        (OneSize(), "takes none of 16x16 (AssertionError: Wrong image width)"),
     ],
 )
 def test_a_broken_classifier_is_refused_before_the_first_batch(
