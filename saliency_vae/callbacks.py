@@ -59,9 +59,13 @@ class SaliencyPanels(Callback):
 def draw_explanations(
     module: VariationalSaliency, dataset: Dataset[Batch], number: int, fraction: float = 0.1
 ) -> Any:
-    """Explain the first images of a data set in one figure, with their true masks if known."""
-    size = min(number, len(dataset))  # type: ignore[arg-type]  # Dataset promises no length
-    batch = default_collate([dataset[i] for i in range(size)])
+    """Explain images from all over a data set in one figure, with their true masks if known.
+
+    Its first ones would be of one class where directories are classes.
+    """
+    size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length
+    number = min(number, size)
+    batch = default_collate([dataset[i * size // number] for i in range(number)])
     images = batch["image"].to(module.device).float() / 255
     training = module.training
     module.eval()

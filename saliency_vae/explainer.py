@@ -282,7 +282,6 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             **{
                 "objective": self.objective(),
                 "prior": prior,
-                "family": self.posterior,
                 "steps": steps,
                 **settings,
             },

@@ -44,7 +44,6 @@ def refine(
     *,
     objective: Objective,
     prior: SaliencyPrior,
-    family: Family,
     steps: int,
     lr: float = 0.02,
     samples: int = 4,
@@ -63,7 +62,6 @@ def refine(
         classifier: Whose prediction is reconstructed.
         objective: To lower.
         prior: p(s), which the posterior was made with.
-        family: Of the posterior.
         steps: Adam steps, >= 0.
         lr: Of Adam.
         samples: Maps drawn for each image and step.
@@ -89,7 +87,7 @@ def refine(
             original = classifier(images)
 
         def current() -> SaliencyPosterior:
-            return make_posterior(family, start + prior.colour(offset), log_variance, prior)
+            return posterior.like(start + prior.colour(offset), log_variance)
 
         def loss(draws: int) -> Tensor:
             q = current()
@@ -163,7 +161,6 @@ def explain_without_training(
         classifier,
         objective=objective,
         prior=prior,
-        family=family,
         steps=steps,
         lr=lr,
         samples=samples,

@@ -567,7 +567,6 @@ def test_no_steps_change_nothing_and_fewer_are_refused() -> None:
             blob_classifier(),
             objective=objective(),
             prior=KroneckerNormal(SIZE, SIZE),
-            family="mean_field",
             steps=steps,
         )
 

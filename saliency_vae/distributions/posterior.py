@@ -85,8 +85,12 @@ class SaliencyPosterior(Distribution):
         """Give white noise (..., h, w) the correlation of the maps, its variance staying 1."""
 
     @abstractmethod
+    def like(self, mean: Tensor, log_variance: Tensor) -> "SaliencyPosterior":
+        """Make one of the same family, with the same correlation, of another mean and variance."""
+
     def split(self) -> list["SaliencyPosterior"]:
         """Posterior of each image of a batch (B,) by itself, batch shape ()."""
+        return [self.like(*one) for one in zip(self.mean, self.log_variance, strict=True)]
 
     @cached_property
     def confidence(self) -> Tensor:
@@ -157,9 +161,9 @@ class DiagonalNormal(SaliencyPosterior):
         """Leave the noise white: a sample is ``mu + exp(eta/2) eps``."""
         return noise
 
-    def split(self) -> list[SaliencyPosterior]:
-        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
-        return [DiagonalNormal(*one) for one in zip(self.mean, self.log_variance, strict=True)]
+    def like(self, mean: Tensor, log_variance: Tensor) -> SaliencyPosterior:
+        """Make another, independent too."""
+        return DiagonalNormal(mean, log_variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
@@ -217,10 +221,9 @@ class CorrelatedNormal(SaliencyPosterior):
         """Colour the noise as the prior does, (..., h, w)."""
         return self.prior.colour(noise) / self.prior.stddev
 
-    def split(self) -> list[SaliencyPosterior]:
-        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
-        pairs = zip(self.mean, self.log_variance, strict=True)
-        return [CorrelatedNormal(mean, variance, self.prior) for mean, variance in pairs]
+    def like(self, mean: Tensor, log_variance: Tensor) -> SaliencyPosterior:
+        """Make another of the same prior's correlation."""
+        return CorrelatedNormal(mean, log_variance, self.prior)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density, (..., h, w) to (...), in nats."""
