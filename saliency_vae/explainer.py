@@ -1,6 +1,7 @@
 """An explainer: images in, a distribution over their saliency maps out."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -243,19 +244,15 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: If its configuration does not say.
         """
-        missing = {"topk", "perturbation", "beta"} - self.config.keys()
+        found = {field.name: self.config.get(field.name) for field in fields(Objective)}
+        missing = [name for name in ("topk", "perturbation", "beta") if found[name] is None]
         if missing:
             raise ValueError(
                 "Expected an explainer whose config.json holds topk, perturbation and beta. "
                 f"Found none of {', '.join(sorted(missing))}."
             )
-        topk, perturbation = (
-            instantiate(self.config[name], _convert_="all") for name in ("topk", "perturbation")
-        )
-        beyond = {
-            k: self.config[k] for k in ("complement", "sharpness", "ridge") if k in self.config
-        }
-        return Objective(topk, perturbation, self.config["beta"], **beyond)
+        given = {name: value for name, value in found.items() if value is not None}
+        return Objective(**instantiate(given, _convert_="all"))
 
     def refine(
         self, images: Tensor, classifier: FrozenClassifier, *, steps: int, **settings: Any

@@ -43,6 +43,7 @@ class Evaluation:
     prediction: Tensor
 
 
+@dataclass
 class Objective:
     """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image (the paper).
 
@@ -63,26 +64,19 @@ class Objective:
         ValueError: If a weight is negative or sharpness is not positive.
     """
 
-    def __init__(
-        self,
-        topk: SoftTopK,
-        perturbation: nn.Module,
-        beta: float,
-        complement: float = 0.0,
-        sharpness: float = 1.0,
-        ridge: float = 0.0,
-    ) -> None:
-        for name, weight in (("beta", beta), ("complement", complement), ("ridge", ridge)):
-            if not weight >= 0:
-                raise ValueError(f"Expected {name} >= 0. Found {weight}.")
-        if not sharpness > 0:
-            raise ValueError(f"Expected sharpness > 0. Found {sharpness}.")
-        self.topk = topk
-        self.perturbation = perturbation
-        self.beta = beta
-        self.complement = complement
-        self.sharpness = sharpness
-        self.ridge = ridge
+    topk: SoftTopK
+    perturbation: nn.Module
+    beta: float
+    complement: float = 0.0
+    sharpness: float = 1.0
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "complement", "ridge"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Expected {name} >= 0. Found {getattr(self, name)}.")
+        if not self.sharpness > 0:
+            raise ValueError(f"Expected sharpness > 0. Found {self.sharpness}.")
 
     def __call__(
         self,
