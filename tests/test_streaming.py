@@ -12,6 +12,7 @@ import torch
 import torch.distributed
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from saliency_vae.checkpoints import RunCheckpoints
 from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
 from saliency_vae.data.images import ImageFiles
 from saliency_vae.data.shards import open_split, write_split
@@ -156,6 +157,40 @@ def test_lightning_resumes_at_an_epoch_with_the_order_of_an_uninterrupted_run(
     assert uninterrupted[0] != uninterrupted[1] != uninterrupted[2]
     assert fit(1) == uninterrupted[:1]
     assert fit(3, tmp_path / "1.ckpt") == uninterrupted[1:]
+
+
+class KilledError(Exception):
+    """Ends a run as a kill would."""
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")  # Lightning's own
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_epochs_after_that_of_a_resumption_are_whole(
+    shards: Path, tmp_path: Path, workers: int
+) -> None:
+    def fit(module: Recorder, ckpt_path: Path | None = None) -> list[list[int]]:
+        data = ImageNetStreamingData(str(shards), batch_size=4, num_workers=workers)
+        data.preprocessing = SQUARE
+        checkpoints = RunCheckpoints(str(tmp_path), every_n_steps=2)
+        make_trainer(tmp_path, [checkpoints], max_epochs=4, limit_val_batches=0).fit(
+            module, datamodule=data, ckpt_path=ckpt_path, weights_only=True
+        )
+        return module.seen
+
+    class Killed(Recorder):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 3:
+                raise KilledError
+
+    uninterrupted = fit(Recorder())
+    assert [sorted(epoch) for epoch in uninterrupted] == [list(range(TRAIN))] * 4
+    with pytest.raises(KilledError):
+        fit(Killed())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    resumed = Recorder()
+    resumed.seen.append([])  # of the epoch that has begun
+    expected = [uninterrupted[0][8:], *uninterrupted[1:]]
+    assert fit(resumed, tmp_path / "last.ckpt") == expected
 
 
 class Executed:

@@ -99,12 +99,23 @@ class ImageNetStreamingData(SaliencyDataModule):
 def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> Any:
     """Make litdata's loader, whose order follows the trainer's epoch rather than its own count.
 
-    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there.
+    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there. A
+    state is of one pass, which litdata would see only at a pass's end. Lightning, which counts the
+    batches, does not ask for it, and the next epoch began behind all of its images.
     """
     from litdata import StreamingDataLoader
 
     class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]  # may be missing
+        loaded = False
+
+        def load_state_dict(self, obj: dict[str, Any]) -> None:
+            super().load_state_dict(obj)
+            self.loaded = True
+
         def __iter__(self) -> Iterator[Batch]:
+            if not self.loaded:
+                self.restore = False
+            self.loaded = False
             if not self.restore:
                 self.current_epoch = epoch()  # litdata adds one: its first epoch is 1
             yield from super().__iter__()
