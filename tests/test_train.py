@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,17 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
         row["val/loss"] for row in logged if row["epoch"] in ("0", "1")
     ]
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+    saved = (run / "explainer/config.json").read_bytes()
+    for changed, said in (
+        (("beta=7", "prior.correlation=0.5"), "correlation=0.9, beta=0.*correlation=0.5, beta=7"),
+        (("encoder=unet",), "encoder=InformedUNet. Found encoder=UNet"),
+    ):
+        message = error_of(
+            monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "logger=csv", *changed
+        )
+        assert re.search(said, message), message
+        assert (run / "explainer/config.json").read_bytes() == saved
 
 
 def check_wandb(run: Path) -> None:
