@@ -155,7 +155,7 @@ class VariationalSaliency(LightningModule):
             self.log_dict(self.measure("train", batch, posterior, evaluation))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         network = self.explainer.confidence
-        if network is not None:  # of other parameters: neither disturbs the other
+        if network is not None:  # of other parameters; trainer.gradient_clip_val clips both as one
             step = (batch["image"], posterior, evaluation, self.classifier)
             loss = loss + imitation_loss(network, *step).mean()
         return {"loss": loss, "losses": evaluation.loss.detach()}
@@ -190,6 +190,10 @@ class VariationalSaliency(LightningModule):
         self.log("val/confidence", self.explainer.confidence.calibrated(scores).mean())
         auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # none failed, or all
         self.log("val/confidence_auroc", auroc)
+
+    def on_test_start(self) -> None:
+        """Measure at the final temperature, which training may have ended before."""
+        self.objective.topk.anneal(1.0)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""

@@ -286,6 +286,24 @@ def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(
     assert {temperature for stage, temperature in used if not stage} == {0.05}
 
 
+def test_a_test_measures_at_the_final_temperature(make_module: MakeModule, tmp_path: Path) -> None:
+    topk = SoftTopK((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
+    module = make_module(objective=Objective(topk, Mean(), beta=0.01))
+    used: list[float] = []
+    evaluate = module.evaluate
+
+    def recorded(images: Tensor) -> Any:
+        used.append(topk.temperature)
+        return evaluate(images)
+
+    module.evaluate = recorded  # type: ignore[method-assign]
+    data = BlobsData()
+    data.test_set = data.val_set
+    topk.anneal(0.1)  # as trainer.max_time may leave it
+    make_trainer(tmp_path).test(module, datamodule=data, verbose=False)
+    assert used == [0.05, 0.05]
+
+
 def test_what_the_classifier_has_said_it_is_not_asked_again(make_module: MakeModule) -> None:
     prior = partial(KroneckerNormal, correlation=0.9)
     module = make_module(explainer=Explainer(InformedUNet((4,)), prior=prior))
