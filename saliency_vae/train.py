@@ -114,7 +114,8 @@ def finish(
     Returns:
         Its metrics.
     """
-    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    # Another machine may not see the first one's files.
+    best = trainer.strategy.broadcast(read_best(run) if trainer.is_global_zero else {})
     module.load_state_dict(best["state_dict"])
     metrics: dict[str, float] = best["metrics"]
     shown = data.val_set
@@ -144,6 +145,12 @@ def finish(
         print(figure)
     trainer.strategy.barrier()
     return metrics
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """Read weights and metrics of the checkpoint of lowest validation loss."""
+    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    return {name: best[name] for name in ("state_dict", "metrics")}
 
 
 def metrics_table(metrics: dict[str, float]) -> Table:

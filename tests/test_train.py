@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +25,8 @@ from saliency_vae.explainer import Explainer
 from saliency_vae.export import export
 from saliency_vae.resume import with_overrides_of_run
 from saliency_vae.sweep import _table
-from saliency_vae.train import train
+from saliency_vae.train import finish, train
+from tests.conftest import BlobsData, MakeModule
 
 TINY = [
     "experiment=cluttered_digits",
@@ -298,6 +301,38 @@ def test_an_encoder_that_asks_the_classifier(
         "an explainer for a randomised classifier"
         in (tmp_path / "evaluate/report.html").read_text()
     )
+
+
+@pytest.mark.parametrize("is_global_zero", [True, False])
+def test_only_the_first_process_reads_the_best_checkpoint(
+    is_global_zero: bool, make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, of_first = make_module(), make_module()
+    for parameter in of_first.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    best = {"state_dict": of_first.state_dict(), "metrics": {"val/loss": 0.5}}
+    run = tmp_path / "nowhere" if not is_global_zero else tmp_path
+    if is_global_zero:
+        (run / "checkpoints").mkdir()
+        torch.save({**best, "epoch": 1}, run / "checkpoints/best.ckpt")
+    sent: list[Any] = []
+
+    def broadcast(found: Any) -> Any:
+        sent.append(found)
+        return best
+
+    trainer: Any = SimpleNamespace(
+        is_global_zero=is_global_zero,
+        loggers=[],
+        strategy=SimpleNamespace(broadcast=broadcast, barrier=lambda: None),
+    )
+    config: dict[str, Any] = {"classifier": {}, "data": {}}
+    assert finish(trainer, module, BlobsData(), config, run) == {"val/loss": 0.5}
+    for ours, theirs in zip(module.parameters(), of_first.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    read = {"state_dict", "metrics"} if is_global_zero else set()
+    assert [set(found) for found in sent] == [read]
+    assert (tmp_path / "explainer/config.json").exists() == is_global_zero
 
 
 def test_a_sweep_shows_the_settings_that_differ() -> None:
