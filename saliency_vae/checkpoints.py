@@ -182,3 +182,11 @@ class RunCheckpoints(Checkpoint):
         trainer.save_checkpoint(path, weights_only=False)  # all of the state
         if path == self.last:
             self.saved_step = trainer.global_step
+
+
+def last_checkpoint(trainer: Trainer) -> str:
+    """Say which checkpoint a run can go on from."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, RunCheckpoints) and callback.last.is_file():
+            return f"{callback.last} (step {callback.saved_step})"
+    return "none yet"

@@ -77,5 +77,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def how_to_resume(run: Path) -> str:
-    """Say what to type to go on with a run."""
-    return f"To go on: python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
+    """Say what to type to go on with a run; its own settings may hold relative paths."""
+    return (
+        "To go on, from the same directory: "
+        f"python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
+    )
