@@ -1,6 +1,7 @@
 """Shards: every image once, in an order of its own each epoch, and nothing that is executed."""
 
 import multiprocessing
+import os
 import pickle
 import sys
 from datetime import timedelta
@@ -316,13 +317,16 @@ def test_the_command_leaves_out_what_is_no_image(
         ("root=/nowhere", "Not found: /nowhere/train"),
         ("shard_megabytes=0", "Expected shard_megabytes >= 1. Found 0."),
         ("num_workers=-1", "Expected num_workers >= 0. Found -1."),
+        ("root=s3://bucket/x", "Expected root=DIR on this machine. Found s3://bucket/x."),
+        ("output=gs://bucket/x", "output=DIR .* Found gs://bucket/x.*data.root=URL reads them"),
     ],
 )
 def test_wrong_settings_of_the_command(
     tree: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
+    monkeypatch.chdir(tree.parent)
     settings = {"root": f"root={tree}", "output": f"output={tree.parent}/new"}
     settings[argument.partition("=")[0]] = argument
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         run(monkeypatch, *settings.values())
-    assert not (tree.parent / "new").exists()
+    assert set(os.listdir()) == {"tree"}
