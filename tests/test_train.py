@@ -172,6 +172,7 @@ def test_imagenet_without_data_is_one_error_before_any_download(
         ("prior.correlation=abc", "prior.correlation"),
         ("+prior.corelation=0.5", "Did you mean correlation?"),
         ("prior.corelation=0.5", "Did you mean correlation?"),
+        ("trainer.detect_anomaly=true", "+trainer.detect_anomaly=VALUE adds it, where lightning."),
         ("encoder=vit", "paper unet"),
         ("beta=[", "beta"),
         ("+trainer.max_epoch=2", "Did you mean max_epochs?"),
