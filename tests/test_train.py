@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import save_file
 
 from saliency_vae import load_explainer
@@ -24,7 +26,7 @@ from saliency_vae.explain import explain
 from saliency_vae.explainer import Explainer
 from saliency_vae.export import export
 from saliency_vae.resume import with_overrides_of_run
-from saliency_vae.sweep import _table
+from saliency_vae.sweep import _COMPARED, SweepTable, _table
 from saliency_vae.train import finish, train
 from tests.conftest import BlobsData, MakeModule
 
@@ -340,6 +342,45 @@ def test_a_sweep_shows_the_settings_that_differ() -> None:
     jobs = [{"job": str(i), "status": "done", "beta": "0.1", "seed": str(i)} for i in range(2)]
     shown = [column.header for column in _table(jobs, list(jobs[0]), "title").columns]
     assert shown == ["job", "status", "seed"]
+
+
+def test_the_table_of_a_sweep_cuts_nothing_on_80_columns() -> None:
+    values = {name: 0.1234 + number / 10 for number, name in enumerate(_COMPARED)}
+    jobs: list[dict[str, Any]] = [
+        {"job": str(i), "prior.correlation": f"0.{i}", "shown": f"[a,{i}]"}
+        | {"status": "failed", **values}
+        for i in (1, 2)
+    ]
+    printed = StringIO()
+    Console(file=printed, width=80).print(_table(jobs, list(jobs[0]), "title"))
+    lines = printed.getvalue().splitlines()
+    assert "…" not in printed.getvalue()
+    for heading in ("5 %", "10 %", "20 %", "recon.", "KL"):
+        assert any(heading in line for line in lines), heading
+    for job in ("1", "2"):
+        (line,) = [line for line in lines if line.startswith(f" {job} ")]
+        assert f"0.{job}" in line
+        assert f"[a,{job}]" in line
+        assert "failed" in line
+        assert all(f"{value:.4f}" in line for value in values.values())
+
+
+def test_a_sweep_whose_jobs_remove_a_group_reports_those_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for job, seed in enumerate(("0", "1")):
+        (tmp_path / f"{job}/.hydra").mkdir(parents=True)
+        (tmp_path / f"{job}/.hydra/overrides.yaml").write_text(f"- ~scheduler\n- seed={seed}\n")
+    (tmp_path / "0/explainer").mkdir()
+    (tmp_path / "0/explainer/config.json").write_text('{"metrics": {"val/loss": 0.25}}')
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed: \['1'\]"):
+        SweepTable().on_multirun_end(config)
+    table = rows(tmp_path / "sweep.csv")
+    assert [row["~scheduler"] for row in table] == ["", ""]
+    assert [(row["seed"], row["status"]) for row in table] == [("0", "done"), ("1", "failed")]
+    assert table[0]["val/loss"] == "0.25"
+    assert "0.2500" in capsys.readouterr().out
 
 
 def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> None:
