@@ -17,6 +17,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from saliency_vae.atomic_file import write_whole
 
+_STEPS_BETWEEN_ASKING = 10
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place first: Lightning's own moves it there from ``$TMPDIR``.
@@ -34,7 +36,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write_whole(Path(path), buffer.getvalue())
+        write_whole(Path(path), buffer.getbuffer())  # no second copy in memory
 
 
 class RunCheckpoints(Checkpoint):
@@ -42,7 +44,8 @@ class RunCheckpoints(Checkpoint):
 
     A killed run, resumed from ``last.ckpt``, repeats at most ``every_n_steps`` steps and ends with
     the same weights, bit for bit on a CPU. At SIGTERM a step is finished and saved; a validation is
-    broken off, to be repeated from the step before it.
+    broken off, to be repeated from the step before it. Several processes, which stop together, ask
+    each other every ten steps.
 
     ``last.ckpt`` is written after ``every_n_steps`` steps without one, one step before each
     validation, at the end of each epoch, and at SIGTERM. Never between a step and the validation
@@ -115,8 +118,11 @@ class RunCheckpoints(Checkpoint):
         next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches
         validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
         is_due = trainer.global_step - self.saved_step >= self.every_n_steps
-        self._stops = self._is_stopped(trainer)
-        if validates_next or is_due or self._stops:
+        saves = validates_next or is_due
+        # To ask other processes is to wait for them, and for the device.
+        if saves or trainer.world_size == 1 or trainer.global_step % _STEPS_BETWEEN_ASKING == 0:
+            self._stops = self._is_stopped(trainer)
+        if saves or self._stops:
             self._save(trainer, self.last)
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
@@ -176,3 +182,11 @@ class RunCheckpoints(Checkpoint):
         trainer.save_checkpoint(path, weights_only=False)  # all of the state
         if path == self.last:
             self.saved_step = trainer.global_step
+
+
+def last_checkpoint(trainer: Trainer) -> str:
+    """Say which checkpoint a run can go on from."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, RunCheckpoints) and callback.last.is_file():
+            return f"{callback.last} (step {callback.saved_step})"
+    return "none yet"

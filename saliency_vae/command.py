@@ -191,4 +191,6 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     known = [str(key) for key in parent] if isinstance(parent, Container) else []
     near = difflib.get_close_matches(str(error.key), known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
+    if not near and "_target_" in known:
+        hint = f" +{error.full_key}=VALUE adds it, where {parent['_target_']} takes it."
     return f"Expected a setting among {', '.join(known)}. Found {error.full_key}.{hint}"

@@ -52,7 +52,7 @@ def write_directory(
         directory: Made if needed.
         config: Plain values; the format is added.
         state: Weights by name.
-        figure: Picture to copy, if there is one.
+        figure: Picture to copy; None leaves none, of an earlier explainer neither.
 
     Raises:
         OSError: If it cannot be written; an earlier explainer is untouched.
@@ -63,7 +63,9 @@ def write_directory(
         files.enter_context(whole_file(described)).write_text(text + "\n")
         model = files.enter_context(whole_file(directory / WEIGHTS))
         model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
-        if figure is not None and figure.resolve() != drawn.resolve():
+        if figure is None:
+            files.callback(drawn.unlink, missing_ok=True)  # it would pass for this explainer's
+        elif figure.resolve() != drawn.resolve():
             shutil.copyfile(figure, files.enter_context(whole_file(drawn)))
         files.callback(described.unlink, missing_ok=True)
 

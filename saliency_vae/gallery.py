@@ -5,12 +5,10 @@ together. So neither the number of images nor an interrupted run matters.
 """
 
 import base64
-import hashlib
 import html
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -19,12 +17,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
-from uuid import uuid4
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from saliency_vae.atomic_file import whole_file, write_whole
+from saliency_vae.content_policy import content_policy
 
 LONGER_SIDE = 160  # pixels of a picture in the gallery, at most
 PAGE = 500  # images: what a browser scrolls well
@@ -60,7 +60,7 @@ class Entry:
         """Write the entry as JSON: whole or not at all."""
         fields = asdict(self)
         fields |= {name: base64.b64encode(fields[name]).decode() for name in _PICTURES}
-        _write(path, [json.dumps(fields, allow_nan=False)])
+        write_whole(path, json.dumps(fields, allow_nan=False))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -156,7 +156,6 @@ def write_gallery(
     ranked = sorted((float(_read(path)["confidence"]), path) for path in entries)
     if not ranked:
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
-    directory.mkdir(parents=True, exist_ok=True)
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]
     before, after = _frame(title, description)
     for number in range(len(pages), 0, -1):  # the first page last: its links then lead somewhere
@@ -165,7 +164,11 @@ def write_gallery(
         summary = _summary(number, len(ranked))
         head = before.replace("<!--summary-->", summary).replace("<!--pages-->", links)
         foot = after.replace("<!--pages-->", links)
-        _write(directory / _page_name(number), chain([head], data, [foot]))
+        with (
+            whole_file(directory / _page_name(number)) as partial,
+            partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
+        ):
+            file.writelines(chain([head], data, [foot]))
     return directory / _page_name(1)
 
 
@@ -177,17 +180,7 @@ def _page_name(number: int) -> str:
 def _template() -> str:
     """The page, allowed to run its own script and style and to load nothing but its own data."""
     text = _TEMPLATE.read_text(encoding="utf-8")
-    style, script = (_allow(text, tag) for tag in ("style", "script"))
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return text.replace("<!--policy-->", policy)
-
-
-def _allow(text: str, tag: str) -> str:
-    (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+    return text.replace("<!--policy-->", content_policy(text))
 
 
 def _frame(title: str, description: Sequence[str]) -> tuple[str, str]:
@@ -235,17 +228,6 @@ def _read(path: Path) -> dict[str, Any]:
     if found != set(Entry.__dataclass_fields__):
         raise ValueError(f"Expected {path} to be a gallery's entry. Found {sorted(found)}.")
     return dict(fields)
-
-
-def _write(path: Path, parts: Iterable[str]) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(parts)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(image: Tensor, kind: str, **options: Any) -> bytes:

@@ -120,8 +120,13 @@ def wandb_logger(
     )
 
 
-def _wandb_id(path: Path) -> str:
-    """Name of this run at W&B: a resumed run goes on under the same one."""
+def _wandb_id(path: Path) -> str | None:
+    """Name of this run at W&B: a resumed run goes on under the same one.
+
+    None in the other processes of a run, which log nothing; each would write a name of its own.
+    """
+    if getattr(rank_zero_only, "rank", 0):
+        return None
     if not path.exists():
         write_whole(path, secrets.token_hex(4))
     return path.read_text()

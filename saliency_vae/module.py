@@ -1,7 +1,8 @@
 """The LightningModule: Figure 1 of the paper in one readable step."""
 
 import hashlib
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import CatMetric
 
 from saliency_vae.classifier_probe import probe
-from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.classifiers import DECISIVE, FrozenClassifier, describe
 from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
@@ -154,7 +155,7 @@ class VariationalSaliency(LightningModule):
             self.log_dict(self.measure("train", batch, posterior, evaluation))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         network = self.explainer.confidence
-        if network is not None:  # of other parameters: neither disturbs the other
+        if network is not None:  # of other parameters; trainer.gradient_clip_val clips both as one
             step = (batch["image"], posterior, evaluation, self.classifier)
             loss = loss + imitation_loss(network, *step).mean()
         return {"loss": loss, "losses": evaluation.loss.detach()}
@@ -189,6 +190,10 @@ class VariationalSaliency(LightningModule):
         self.log("val/confidence", self.explainer.confidence.calibrated(scores).mean())
         auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # none failed, or all
         self.log("val/confidence_auroc", auroc)
+
+    def on_test_start(self) -> None:
+        """Measure at the final temperature, which training may have ended before."""
+        self.objective.topk.anneal(1.0)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
@@ -268,8 +273,9 @@ class VariationalSaliency(LightningModule):
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record which classifier is explained, and the validation metrics of this moment."""
+        """Record what is trained, for which classifier, and the validation metrics of now."""
         checkpoint["classifier"] = self._identity
+        checkpoint["explainer"] = self.explainer.config
         checkpoint["metrics"] = self._earlier_metrics | {
             name: float(value)
             for name, value in self.trainer.callback_metrics.items()
@@ -277,16 +283,26 @@ class VariationalSaliency(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint made for another classifier.
+        """Refuse a checkpoint made for another classifier, or with other settings.
 
         Raises:
             ValueError: Naming both.
         """
         ours, theirs = self._identity, checkpoint["classifier"]
-        if ours["sha256"] != theirs["sha256"]:
+        differing = [key for key in DECISIVE if ours[key] != theirs[key]]
+        if differing:
             raise ValueError(
                 "Expected ckpt_path to be a checkpoint for this run's classifier "
-                f"{describe(ours)}. Found one for {describe(theirs)}."
+                f"{describe(ours)}. Found one for {describe(theirs)}, another "
+                f"{', '.join(differing)}."
+            )
+        changed = dict(_changes(checkpoint["explainer"], self.explainer.config))
+        if changed:
+            then, now = (
+                ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
+            )
+            raise ValueError(
+                f"Expected a run that goes on with its explainer's settings, {then}. Found {now}."
             )
         self._earlier_metrics = checkpoint["metrics"]
 
@@ -297,3 +313,19 @@ class VariationalSaliency(LightningModule):
         """
         key = repr((self.seed, self.global_rank, *stream)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True))
+
+
+def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
+    """Settings that differ, each with what it was and what it is; parts by what they build."""
+    if isinstance(then, dict) and isinstance(now, dict) and _built(then) == _built(now):
+        for key in dict.fromkeys([*then, *now]):
+            yield from _changes(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif then != now:
+        yield name, (_built(then), _built(now))
+
+
+def _built(setting: Any) -> str:
+    """Say a setting, or what a part builds, in a few words."""
+    if isinstance(setting, dict):
+        return str(setting.get("_target_", "")).rpartition(".")[2]
+    return textwrap.shorten(str(setting), 60, placeholder="...")

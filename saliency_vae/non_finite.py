@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from saliency_vae.checkpoints import last_checkpoint
 from saliency_vae.data.datamodule import Batch
 
 _NAMED = 8
@@ -120,7 +121,7 @@ def _report(trainer: Trainer, seen: _Seen) -> FloatingPointError:
         found, index = f"gradients of norm {seen.gradient.item()}", seen.index
     return FloatingPointError(
         f"Expected finite losses and gradients. Found {found} in {seen.place}, from "
-        f"{_names(trainer, seen, index)}. Last good checkpoint: {_last_good(trainer)}. "
+        f"{_names(trainer, seen, index)}. Last good checkpoint: {last_checkpoint(trainer)}. "
         "Look at these images, or lower optimizer.lr, or set trainer.gradient_clip_val=1."
     )
 
@@ -136,11 +137,3 @@ def _names(trainer: Trainer, seen: _Seen, index: Tensor | None) -> str:
     ]
     more = len(index) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")
-
-
-def _last_good(trainer: Trainer) -> str:
-    for callback in trainer.checkpoint_callbacks:
-        last = getattr(callback, "last", None)
-        if last is not None and last.is_file():
-            return f"{last} (step {getattr(callback, 'saved_step', '?')})"
-    return "none yet"

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from omegaconf import OmegaConf
 
 LAST = Path("checkpoints/last.ckpt")
+_WRITTEN = {"state_dict", "classifier", "explainer", "overrides"}
 
 
 def with_overrides_of_run(arguments: list[str]) -> list[str]:
@@ -69,12 +70,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         found = torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # pickle's, zip's and torch's, with no common base
         found = type(error).__name__
-    if not isinstance(found, dict) or not {"state_dict", "classifier", "overrides"} <= found.keys():
-        what = found if isinstance(found, str) else "another file"
+    if not isinstance(found, dict) or not found.keys() >= _WRITTEN:
+        what = found if isinstance(found, str) else "another file, or one of an earlier version"
         raise ValueError(f"Expected ckpt_path={path} to be a checkpoint of a run. Found {what}.")
     return found
 
 
 def how_to_resume(run: Path) -> str:
-    """Say what to type to go on with a run."""
-    return f"To go on: python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
+    """Say what to type to go on with a run; its own settings may hold relative paths."""
+    return (
+        "To go on, from the same directory: "
+        f"python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
+    )

@@ -25,6 +25,12 @@ def shard(config: Node, run: Path) -> None:
         SystemExit: With status 1, if some files were no images; all others are written.
     """
     require_litdata()
+    for name in ("root", "output"):
+        if "://" in str(config[name]):
+            raise ValueError(
+                f"Expected {name}=DIR on this machine. Found {config[name]}. Write the shards to "
+                "a directory and copy it with the store's own tool: data.root=URL reads them there."
+            )
     root, output = Path(config["root"]), Path(config["output"])
     for name, least in (("shard_megabytes", 1), ("num_workers", 0)):
         if config[name] < least:

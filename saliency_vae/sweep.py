@@ -11,10 +11,20 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-COMPARED = ("loss", "agreement_5", "agreement_10", "agreement_20", "reconstruction", "kl")
+# With its heading: short, so that there is room for settings on 80 columns.
+_COMPARED = {
+    "val/loss": "loss",
+    "val/agreement_5": "agree\n5 %",
+    "val/agreement_10": "agree\n10 %",
+    "val/agreement_20": "agree\n20 %",
+    "val/reconstruction": "recon.",
+    "val/kl": "KL",
+}
 
 
 def run_job(module: str) -> float:
@@ -81,22 +91,25 @@ class SweepTable(Callback):
     @staticmethod
     def _row(job: Path) -> dict[str, Any]:
         overrides = OmegaConf.load(job / ".hydra/overrides.yaml")
-        settings = dict(str(override).split("=", 1) for override in overrides)
+        # One that removes something, such as ~scheduler, has no value.
+        settings = {name: value for name, _, value in (str(o).partition("=") for o in overrides)}
         metrics = read_metrics(job)
         status = "done" if metrics else "failed"
-        values = {f"val/{name}": metrics.get(f"val/{name}", math.nan) for name in COMPARED}
+        values = {name: metrics.get(name, math.nan) for name in _COMPARED}
         return {"job": job.name, **settings, "status": status, **values}
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str], title: str) -> Table:
-    """Lay out the jobs; settings that all of them share are left to the file."""
-    own = ("job", "status", *(f"val/{name}" for name in COMPARED))
+    """Lay out the jobs, nothing cut off; settings that all of them share are left to the file."""
+    own = ("job", "status", *_COMPARED)
     shown = [c for c in columns if c in own or len({_text(row.get(c, "")) for row in rows}) > 1]
-    table = Table(*shown, title=title)
+    table = Table(title=escape(title), box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for column in shown:
+        table.add_column(_COMPARED.get(column, column), overflow="fold", no_wrap=column in own)
     for row in rows:
         table.add_row(*(_text(row.get(column, "")) for column in shown))
     return table
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))

@@ -10,7 +10,7 @@ python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in 
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from rich.table import Table
 
 from saliency_vae import __version__, training_settings
 from saliency_vae.callbacks import draw_explanations
+from saliency_vae.checkpoints import last_checkpoint
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
@@ -57,7 +58,7 @@ def train(config: Node, run: Path) -> float:
 
     Raises:
         ValueError: If a setting is wrong, before anything is downloaded or trained.
-        SystemExit: With status 143, at SIGTERM, when it is saved.
+        SystemExit: With status 143, at SIGTERM, when it is saved; with 130 at Ctrl-C, as it is.
     """
     training_settings.check(config)
     seed_everything(config["seed"], verbose=False)
@@ -99,11 +100,24 @@ def train(config: Node, run: Path) -> float:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException:
-        if trainer.is_global_zero:
-            print(f"Stopped by SIGTERM at step {trainer.global_step}. {how_to_resume(run)}")
+        say_where_stopped(trainer, run, "SIGTERM")
         raise SystemExit(128 + SIGTERM) from None
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, KeyboardInterrupt):  # of which Lightning makes it
+            raise
+        say_where_stopped(trainer, run, "Ctrl-C")
+        raise SystemExit(128 + SIGINT) from None
     run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
     return finish(trainer, module, data, config, run)["val/loss"]
+
+
+def say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
+    """Say at which step a run was stopped, what is saved of it, and how to go on."""
+    if trainer.is_global_zero:
+        print(
+            f"Stopped by {by} at step {trainer.global_step}. "
+            f"Last checkpoint: {last_checkpoint(trainer)}. {how_to_resume(run)}"
+        )
 
 
 def finish(
@@ -114,7 +128,8 @@ def finish(
     Returns:
         Its metrics.
     """
-    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    # Another machine may not see the first one's files.
+    best = trainer.strategy.broadcast(read_best(run) if trainer.is_global_zero else {})
     module.load_state_dict(best["state_dict"])
     metrics: dict[str, float] = best["metrics"]
     shown = data.val_set
@@ -144,6 +159,12 @@ def finish(
         print(figure)
     trainer.strategy.barrier()
     return metrics
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """Read weights and metrics of the checkpoint of lowest validation loss."""
+    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    return {name: best[name] for name in ("state_dict", "metrics")}
 
 
 def metrics_table(metrics: dict[str, float]) -> Table:

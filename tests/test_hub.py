@@ -87,6 +87,15 @@ def test_an_explainer_without_a_picture_has_none(tmp_path: Path) -> None:
     assert "explanations.png" not in (tmp_path / "saved/README.md").read_text()
 
 
+def test_the_picture_of_an_earlier_explainer_does_not_stay(
+    explainer: Explainer, tmp_path: Path
+) -> None:
+    explainer.save_pretrained(tmp_path / "saved")
+    trained_explainer().save_pretrained(tmp_path / "saved")
+    assert load_explainer(tmp_path / "saved").figure is None
+    assert not (tmp_path / "saved/explanations.png").exists()
+
+
 @pytest.mark.parametrize("load", [load_explainer, Explainer.from_pretrained])
 def test_a_hub_id_is_downloaded_with_its_options(
     explainer: Explainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Any

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import wandb
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from saliency_vae.loggers import MetricsCSV, wandb_logger
 
@@ -136,6 +137,17 @@ def test_the_mode(
     assert logger._wandb_init["name"] == "this"
     again = wandb_logger(str(tmp_path / "run"), offline=offline)
     assert again._wandb_init["id"] == logger._wandb_init["id"]  # a resumed run goes on
+
+
+def test_only_the_first_process_names_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert wandb_logger(str(tmp_path), offline=True)._wandb_init["id"] is None
+    assert not list(tmp_path.rglob("run_id"))
+    monkeypatch.setattr(rank_zero_only, "rank", 0)
+    name = wandb_logger(str(tmp_path), offline=True)._wandb_init["id"]
+    assert [path.read_text() for path in tmp_path.rglob("run_id")] == [name]
 
 
 SCRIPT = """

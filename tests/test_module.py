@@ -173,6 +173,61 @@ def test_resuming_with_another_classifier_is_refused(
         resumed.fit(other, datamodule=BlobsData(), ckpt_path=tmp_path / "last.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "named"),
+    [("output", "sigmoid", "output"), ("mean", torch.ones(3, 1, 1), "mean")],
+)
+def test_resuming_with_another_reading_of_the_same_network_is_refused(
+    make_module: MakeModule, tmp_path: Path, attribute: str, value: Any, named: str
+) -> None:
+    trainer = make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1)
+    trainer.fit(make_module(), datamodule=BlobsData())
+    other = blob_classifier()
+    setattr(other, attribute, value)
+    resumed = make_trainer(tmp_path, max_epochs=2)
+    with pytest.raises(ValueError, match=rf"this run's classifier .*, another {named}\.$"):
+        resumed.fit(
+            make_module(classifier=other),
+            datamodule=BlobsData(),
+            ckpt_path=tmp_path / "last.ckpt",
+        )
+
+
+def test_resuming_with_other_settings_of_the_explainer_is_refused(
+    make_module: MakeModule, tmp_path: Path
+) -> None:
+    config = {
+        "beta": 0.1,
+        "encoder": {"_target_": "saliency_vae.encoders.PaperEncoder", "channels": [8, 8]},
+        "perturbation": {"_target_": "saliency_vae.perturbations.Blur", "sigma": 8.0},
+        "prior": {"_target_": "saliency_vae.priors.ExponentialPrior", "correlation": 0.9},
+    }
+
+    def fit(ckpt_path: Path | None = None, **changed: Any) -> None:
+        module = make_module()
+        module.explainer.config = config | changed
+        make_trainer(tmp_path, checkpoints(tmp_path), max_epochs=1).fit(
+            module, datamodule=BlobsData(), ckpt_path=ckpt_path, weights_only=True
+        )
+
+    fit()
+    before = (tmp_path / "last.ckpt").read_bytes()
+    changed = {
+        "beta": 7,
+        "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
+        "prior": {"_target_": "saliency_vae.priors.ExponentialPrior", "correlation": 0.5},
+        "ridge": 0.5,
+    }
+    with pytest.raises(ValueError, match="Expected a run that goes on with") as refused:
+        fit(tmp_path / "last.ckpt", **changed)
+    assert str(refused.value).partition("settings, ")[2] == (
+        "beta=0.1, perturbation=Blur, prior.correlation=0.9, ridge=None. "
+        "Found beta=7, perturbation=Mean, prior.correlation=0.5, ridge=0.5."
+    )
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    fit(tmp_path / "last.ckpt")  # and with the same settings it goes on
+
+
 def test_bf16_keeps_the_mathematics_in_float32(make_module: MakeModule) -> None:
     module = make_module(posterior="correlated")
     torch.manual_seed(0)
@@ -229,6 +284,24 @@ def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(
     training = [temperature for stage, temperature in used if stage]
     assert training == pytest.approx([0.5 * 0.1 ** min(1, step / 4) for step in range(8)])
     assert {temperature for stage, temperature in used if not stage} == {0.05}
+
+
+def test_a_test_measures_at_the_final_temperature(make_module: MakeModule, tmp_path: Path) -> None:
+    topk = SoftTopK((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
+    module = make_module(objective=Objective(topk, Mean(), beta=0.01))
+    used: list[float] = []
+    evaluate = module.evaluate
+
+    def recorded(images: Tensor) -> Any:
+        used.append(topk.temperature)
+        return evaluate(images)
+
+    module.evaluate = recorded  # type: ignore[method-assign]
+    data = BlobsData()
+    data.test_set = data.val_set
+    topk.anneal(0.1)  # as trainer.max_time may leave it
+    make_trainer(tmp_path).test(module, datamodule=data, verbose=False)
+    assert used == [0.05, 0.05]
 
 
 def test_what_the_classifier_has_said_it_is_not_asked_again(make_module: MakeModule) -> None:

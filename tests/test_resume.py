@@ -18,7 +18,7 @@ OVERRIDES = [
 
 def save(run: Path, overrides: list[str]) -> None:
     """A checkpoint as far as it is read here."""
-    checkpoint = {"state_dict": {}, "classifier": {}, "overrides": overrides}
+    checkpoint = {"state_dict": {}, "classifier": {}, "explainer": {}, "overrides": overrides}
     torch.save(checkpoint, run / "checkpoints/last.ckpt")
 
 

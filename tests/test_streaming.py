@@ -1,8 +1,10 @@
 """Shards: every image once, in an order of its own each epoch, and nothing that is executed."""
 
 import multiprocessing
+import os
 import pickle
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 import torch
 import torch.distributed
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 
+from saliency_vae.checkpoints import RunCheckpoints
 from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
 from saliency_vae.data.images import ImageFiles
 from saliency_vae.data.shards import open_split, write_split
@@ -98,7 +102,7 @@ def see(rank: int, rendezvous: str, shards: Path, workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_two_processes_see_every_image_once_an_epoch(
+def test_two_processes_share_the_images_of_an_epoch(
     shards: Path, tmp_path: Path, workers: int
 ) -> None:
     rendezvous = tmp_path / "rendezvous"
@@ -117,8 +121,51 @@ def test_two_processes_see_every_image_once_an_epoch(
         (first, first_val), (second, second_val) = (rank[epoch] for rank in ranks)
         assert len(first) == len(second) == TRAIN // 2
         assert sorted(first + second) == list(range(TRAIN))
-        assert sorted(first_val + second_val) == list(range(TRAIN, TRAIN + VAL))
+        assert len(first_val) == len(second_val) == 2  # of 7, in batches of 2
+        assert len({*first_val, *second_val} & set(range(TRAIN, TRAIN + VAL))) == 4
     assert ranks[0][0][0] != ranks[0][1][0]  # another order in the second epoch
+
+
+class Validated(Recorder):
+    """Leaves a file with the validation images of a process."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+        self.validated: list[int] = []
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.validated += (255 * batch["image"][:, 0, 0, 0]).round().int().tolist()
+        self.log("val/loss", self.layer(torch.ones(1)).sum(), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        torch.save(self.validated, self.run / f"validated.{self.global_rank}")
+        self.validated = []
+
+
+def test_two_processes_fit_with_validation_images_that_do_not_divide(
+    shards: Path, tmp_path: Path
+) -> None:
+    data = ImageNetStreamingData(str(shards), batch_size=4, num_workers=0)
+    data.preprocessing = SQUARE
+    soon = timedelta(seconds=60)  # a process that waits in vain
+    make_trainer(
+        tmp_path,
+        [RunCheckpoints(str(tmp_path), every_n_steps=100)],
+        devices=2,
+        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=soon),
+        max_epochs=2,
+    ).fit(Validated(tmp_path), datamodule=data)
+    first, second = (torch.load(tmp_path / f"validated.{rank}") for rank in (0, 1))
+    assert len(first) == len(second) == 2
+    assert len({*first, *second} & set(range(TRAIN, TRAIN + VAL))) == 4
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_too_few_validation_images_for_all_devices(shards: Path) -> None:
+    data = data_of(shards, trainer_at(0, world_size=2), batch_size=16)
+    with pytest.raises(ValueError, match=r"shards/val for a batch of 8 on each of 2 devices"):
+        data.val_dataloader()
 
 
 def test_what_does_not_divide_is_dropped_and_nothing_comes_twice(shards: Path) -> None:
@@ -156,6 +203,40 @@ def test_lightning_resumes_at_an_epoch_with_the_order_of_an_uninterrupted_run(
     assert uninterrupted[0] != uninterrupted[1] != uninterrupted[2]
     assert fit(1) == uninterrupted[:1]
     assert fit(3, tmp_path / "1.ckpt") == uninterrupted[1:]
+
+
+class KilledError(Exception):
+    """Ends a run as a kill would."""
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")  # Lightning's own
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_epochs_after_that_of_a_resumption_are_whole(
+    shards: Path, tmp_path: Path, workers: int
+) -> None:
+    def fit(module: Recorder, ckpt_path: Path | None = None) -> list[list[int]]:
+        data = ImageNetStreamingData(str(shards), batch_size=4, num_workers=workers)
+        data.preprocessing = SQUARE
+        checkpoints = RunCheckpoints(str(tmp_path), every_n_steps=2)
+        make_trainer(tmp_path, [checkpoints], max_epochs=4, limit_val_batches=0).fit(
+            module, datamodule=data, ckpt_path=ckpt_path, weights_only=True
+        )
+        return module.seen
+
+    class Killed(Recorder):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            if batch_idx == 3:
+                raise KilledError
+
+    uninterrupted = fit(Recorder())
+    assert [sorted(epoch) for epoch in uninterrupted] == [list(range(TRAIN))] * 4
+    with pytest.raises(KilledError):
+        fit(Killed())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+    resumed = Recorder()
+    resumed.seen.append([])  # of the epoch that has begun
+    expected = [uninterrupted[0][8:], *uninterrupted[1:]]
+    assert fit(resumed, tmp_path / "last.ckpt") == expected
 
 
 class Executed:
@@ -236,13 +317,16 @@ def test_the_command_leaves_out_what_is_no_image(
         ("root=/nowhere", "Not found: /nowhere/train"),
         ("shard_megabytes=0", "Expected shard_megabytes >= 1. Found 0."),
         ("num_workers=-1", "Expected num_workers >= 0. Found -1."),
+        ("root=s3://bucket/x", "Expected root=DIR on this machine. Found s3://bucket/x."),
+        ("output=gs://bucket/x", "output=DIR .* Found gs://bucket/x.*data.root=URL reads them"),
     ],
 )
 def test_wrong_settings_of_the_command(
     tree: Path, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
 ) -> None:
+    monkeypatch.chdir(tree.parent)
     settings = {"root": f"root={tree}", "output": f"output={tree.parent}/new"}
     settings[argument.partition("=")[0]] = argument
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
         run(monkeypatch, *settings.values())
-    assert not (tree.parent / "new").exists()
+    assert set(os.listdir()) == {"tree"}

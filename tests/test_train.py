@@ -3,14 +3,19 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import save_file
 
 from saliency_vae import load_explainer
@@ -21,8 +26,9 @@ from saliency_vae.explain import explain
 from saliency_vae.explainer import Explainer
 from saliency_vae.export import export
 from saliency_vae.resume import with_overrides_of_run
-from saliency_vae.sweep import _table
-from saliency_vae.train import train
+from saliency_vae.sweep import _COMPARED, SweepTable, _table
+from saliency_vae.train import finish, train
+from tests.conftest import BlobsData, MakeModule
 
 TINY = [
     "experiment=cluttered_digits",
@@ -120,6 +126,17 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
     ]
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
 
+    saved = (run / "explainer/config.json").read_bytes()
+    for changed, said in (
+        (("beta=7", "prior.correlation=0.5"), "correlation=0.9, beta=0.*correlation=0.5, beta=7"),
+        (("encoder=unet",), "encoder=InformedUNet. Found encoder=UNet"),
+    ):
+        message = error_of(
+            monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "logger=csv", *changed
+        )
+        assert re.search(said, message), message
+        assert (run / "explainer/config.json").read_bytes() == saved
+
 
 def check_wandb(run: Path) -> None:
     """Read the offline run back with W&B's own reader: curves, panels, configuration."""
@@ -157,6 +174,7 @@ def test_imagenet_without_data_is_one_error_before_any_download(
         ("prior.correlation=abc", "prior.correlation"),
         ("+prior.corelation=0.5", "Did you mean correlation?"),
         ("prior.corelation=0.5", "Did you mean correlation?"),
+        ("trainer.detect_anomaly=true", "+trainer.detect_anomaly=VALUE adds it, where lightning."),
         ("encoder=vit", "paper unet"),
         ("beta=[", "beta"),
         ("+trainer.max_epoch=2", "Did you mean max_epochs?"),
@@ -288,10 +306,81 @@ def test_an_encoder_that_asks_the_classifier(
     )
 
 
+@pytest.mark.parametrize("is_global_zero", [True, False])
+def test_only_the_first_process_reads_the_best_checkpoint(
+    is_global_zero: bool, make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, of_first = make_module(), make_module()
+    for parameter in of_first.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    best = {"state_dict": of_first.state_dict(), "metrics": {"val/loss": 0.5}}
+    run = tmp_path / "nowhere" if not is_global_zero else tmp_path
+    if is_global_zero:
+        (run / "checkpoints").mkdir()
+        torch.save({**best, "epoch": 1}, run / "checkpoints/best.ckpt")
+    sent: list[Any] = []
+
+    def broadcast(found: Any) -> Any:
+        sent.append(found)
+        return best
+
+    trainer: Any = SimpleNamespace(
+        is_global_zero=is_global_zero,
+        loggers=[],
+        strategy=SimpleNamespace(broadcast=broadcast, barrier=lambda: None),
+    )
+    config: dict[str, Any] = {"classifier": {}, "data": {}}
+    assert finish(trainer, module, BlobsData(), config, run) == {"val/loss": 0.5}
+    for ours, theirs in zip(module.parameters(), of_first.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    read = {"state_dict", "metrics"} if is_global_zero else set()
+    assert [set(found) for found in sent] == [read]
+    assert (tmp_path / "explainer/config.json").exists() == is_global_zero
+
+
 def test_a_sweep_shows_the_settings_that_differ() -> None:
     jobs = [{"job": str(i), "status": "done", "beta": "0.1", "seed": str(i)} for i in range(2)]
     shown = [column.header for column in _table(jobs, list(jobs[0]), "title").columns]
     assert shown == ["job", "status", "seed"]
+
+
+def test_the_table_of_a_sweep_cuts_nothing_on_80_columns() -> None:
+    values = {name: 0.1234 + number / 10 for number, name in enumerate(_COMPARED)}
+    jobs: list[dict[str, Any]] = [
+        {"job": str(i), "prior.correlation": f"0.{i}", "shown": f"[a,{i}]"}
+        | {"status": "failed", **values}
+        for i in (1, 2)
+    ]
+    printed = StringIO()
+    Console(file=printed, width=80).print(_table(jobs, list(jobs[0]), "title"))
+    lines = printed.getvalue().splitlines()
+    assert "…" not in printed.getvalue()
+    for heading in ("5 %", "10 %", "20 %", "recon.", "KL"):
+        assert any(heading in line for line in lines), heading
+    for job in ("1", "2"):
+        (line,) = [line for line in lines if line.startswith(f" {job} ")]
+        assert f"0.{job}" in line
+        assert f"[a,{job}]" in line
+        assert "failed" in line
+        assert all(f"{value:.4f}" in line for value in values.values())
+
+
+def test_a_sweep_whose_jobs_remove_a_group_reports_those_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for job, seed in enumerate(("0", "1")):
+        (tmp_path / f"{job}/.hydra").mkdir(parents=True)
+        (tmp_path / f"{job}/.hydra/overrides.yaml").write_text(f"- ~scheduler\n- seed={seed}\n")
+    (tmp_path / "0/explainer").mkdir()
+    (tmp_path / "0/explainer/config.json").write_text('{"metrics": {"val/loss": 0.25}}')
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    with pytest.raises(SystemExit, match=r"1 of 2 jobs failed: \['1'\]"):
+        SweepTable().on_multirun_end(config)
+    table = rows(tmp_path / "sweep.csv")
+    assert [row["~scheduler"] for row in table] == ["", ""]
+    assert [(row["seed"], row["status"]) for row in table] == [("0", "done"), ("1", "failed")]
+    assert table[0]["val/loss"] == "0.25"
+    assert "0.2500" in capsys.readouterr().out
 
 
 def test_a_sweep_on_two_devices_runs_each_job_once_on_both(tmp_path: Path) -> None:

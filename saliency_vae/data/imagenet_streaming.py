@@ -68,14 +68,18 @@ class ImageNetStreamingData(SaliencyDataModule):
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
         """Shuffled by (seed, epoch); what would be an incomplete batch somewhere is dropped."""
-        return self._stream(self.train_set, shuffle=True)
+        return self._stream("train", self.train_set)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        """Every validation image once."""
-        return self._stream(self.val_set, shuffle=False)
+        """Every validation image once; on several devices as many batches on each of them.
 
-    def _stream(self, dataset: Any, *, shuffle: bool) -> DataLoader[Batch]:
-        trainer = self.trainer
+        The devices talk in each batch, and one batch more on one of them would wait for ever. So
+        the images that are left over, fewer than a step takes, are dropped.
+        """
+        return self._stream("val", self.val_set)
+
+    def _stream(self, split: str, dataset: Any) -> DataLoader[Batch]:
+        trainer, shuffle = self.trainer, split == "train"
         assert trainer is not None
         # Lightning fears that workers repeat one another: litdata gives each its own shards.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
@@ -91,20 +95,37 @@ class ImageNetStreamingData(SaliencyDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=trainer.strategy.root_device.type == "cuda",
-            drop_last=shuffle,
+            drop_last=shuffle or trainer.world_size > 1,  # litdata: as many batches on each
         )
+        if not len(loader):
+            raise ValueError(
+                f"Expected enough images in {self.root}/{split} for a batch of "
+                f"{loader.batch_size} on each of {trainer.world_size} devices. "
+                "Found fewer: data.batch_size is too large."
+            )
         return loader
 
 
 def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> Any:
     """Make litdata's loader, whose order follows the trainer's epoch rather than its own count.
 
-    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there.
+    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there. A
+    state is of one pass, which litdata would see only at a pass's end. Lightning, which counts the
+    batches, does not ask for it, and the next epoch began behind all of its images.
     """
     from litdata import StreamingDataLoader
 
     class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]  # may be missing
+        loaded = False
+
+        def load_state_dict(self, obj: dict[str, Any]) -> None:
+            super().load_state_dict(obj)
+            self.loaded = True
+
         def __iter__(self) -> Iterator[Batch]:
+            if not self.loaded:
+                self.restore = False
+            self.loaded = False
             if not self.restore:
                 self.current_epoch = epoch()  # litdata adds one: its first epoch is 1
             yield from super().__iter__()

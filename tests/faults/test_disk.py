@@ -65,6 +65,7 @@ def test_a_full_disk_leaves_the_explainer_that_was_there(disk: Path, tmp_path: P
         assert run_alone(fill_and_run, disk, *save, output=log) == 1
         free(disk)
     assert log.read_text().count("error: ") == 2
+    assert log.read_text().count("/model.safetensors. Found: ") == 2
     assert load_explainer(disk / "old").config["seed"] == 0
     with pytest.raises(ValueError, match=r"config\.json"):
         load_explainer(disk / "new")

@@ -1,6 +1,8 @@
 """A run that is killed, at any moment, goes on as if it had not been."""
 
+import os
 import random
+import re
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -145,6 +147,7 @@ def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) ->
     assert finish(process) == 128 + signal.SIGTERM, output.read_text()
     said = output.read_text()
     assert said.splitlines()[-1].startswith("Stopped by SIGTERM at step ")
+    assert f". Last checkpoint: {run}/checkpoints/last.ckpt (step " in said.splitlines()[-1]
     resume = ["ckpt_path=last", f"hydra.run.dir={run}"]
     assert f"python -m saliency_vae.train {' '.join(resume)}" in said
     assert "Traceback" not in said
@@ -157,6 +160,26 @@ def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) ->
     assert run_alone(run_train, tmp_path, *resume, output=log) == 0, log.read_text()
     ours, theirs = (path / "explainer/model.safetensors" for path in (run, whole))
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_ctrl_c_ends_the_command_with_how_to_go_on(tmp_path: Path) -> None:
+    run, output = tmp_path / "run", tmp_path / "log"
+    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings += ["data.train_size=640", "checkpoint_every_n_steps=2", f"hydra.run.dir={run}"]
+    process = start(run_train, tmp_path, *settings, output=output)
+    wait_for(run / "checkpoints/last.ckpt", process)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process) == 128 + signal.SIGINT, output.read_text()
+    said = output.read_text()
+    step = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert re.fullmatch(
+        rf"Stopped by Ctrl-C at step \d+\. Last checkpoint: {run}/checkpoints/last\.ckpt "
+        rf"\(step {step}\)\. To go on, from the same directory: "
+        rf"python -m saliency_vae\.train ckpt_path=last hydra\.run\.dir={run}",
+        said.splitlines()[-1],
+    )
+    assert "Traceback" not in said
 
 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
