@@ -8,7 +8,7 @@ python -m saliency_vae.train ckpt_path=last hydra.run.dir=RUN resume the run in 
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -31,6 +31,7 @@ from saliency_vae.explainer import Explainer, save_explainer
 from saliency_vae.figures import save_figure
 from saliency_vae.model_card import FIGURE
 from saliency_vae.module import VariationalSaliency
+from saliency_vae.objective import Objective
 from saliency_vae.resume import (
     checkpoint_path,
     how_to_resume,
@@ -40,8 +41,8 @@ from saliency_vae.resume import (
 
 # What an explainer's config.json takes over from the configuration.
 RECIPE = (
-    *("name", "encoder", "prior", "posterior", "topk", "perturbation"),
-    *("beta", "complement", "sharpness", "ridge", "optimizer"),
+    *("name", "encoder", "prior", "posterior", "optimizer"),
+    *(field.name for field in fields(Objective)),
 )
 
 
