@@ -9,6 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "saliency_vae"
 
+# These may not import one another either.
+ALONE = ("loggers", "resume", "sweep", "configuration", "device", "run_directory")
 # From the bottom up. "name.*" is the package and all of its modules.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
@@ -32,12 +34,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("evaluation_figures", "ranking_table", "report", "wandb_report", "publish"),
     ("module", "figures", "callbacks", "checkpoints", "non_finite"),
-    ("loggers", "resume", "sweep", "configuration", "device", "run_directory"),
+    ALONE,
     ("explanations", "training_settings"),
     ("command",),
     ("train", "explain", "export", "evaluate", "shard"),
 )
-ALONE = LAYERS[15]  # these may not import one another either
 MATHEMATICS_IMPORTS = {"torch", "saliency_vae"} | sys.stdlib_module_names
 
 
