@@ -20,6 +20,7 @@ from saliency_vae.configuration import Node
 from saliency_vae.contenders import contenders, try_out
 from saliency_vae.corruption import add_corruption
 from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.images import ImageFiles
 from saliency_vae.device import pick_device
 from saliency_vae.evaluation import Protocol, measure
 from saliency_vae.explained_classifier import explained_classifier
@@ -161,7 +162,9 @@ def images_of(
         config["limit"],
         left_out=left_out,
         num_workers=config["num_workers"],
+        seed=config["seed"],
     )
+    order = f", drawn at random (seed {config['seed']})" if isinstance(dataset, ImageFiles) else ""
     if config["annotations"] is not None:
         dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
         if dataset.unseen:
@@ -173,7 +176,7 @@ def images_of(
     choice = HydraConfig.get().runtime.choices["data"]
     return Images(
         dataset,
-        name=f"{'test' if data.has_test_set else 'validation'} images of {choice}",
+        name=f"{'test' if data.has_test_set else 'validation'} images of {choice}{order}",
         batch_size=config["batch_size"],
         num_workers=config["num_workers"],
         device=device,

@@ -265,7 +265,7 @@ def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     assert {method for method, _ in rows} == NAMES - {"oracle"}
     assert not {"iou", "pointing_game", "relevance_mass"} & {metric for _, metric in rows}
     said = found(tmp_path / "run")
-    assert said["about"]["data"] == "validation images of image_folder"
+    assert said["about"]["data"] == "validation images of image_folder, drawn at random (seed 0)"
     assert any("Pointing game, IoU, relevance: the data have no" in line for line in lines)
     report = (tmp_path / "run/report.html").read_text()
     for line in said["left_out"]:
