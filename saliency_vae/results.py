@@ -240,7 +240,7 @@ class Results:
 
     @cached_property
     def intervals(self) -> dict[str, dict[str, Interval]]:
-        """Metric, then method, to the mean over images and its 95 % bootstrap interval.
+        """Metric, then method, to the mean over images and its 95 % interval.
 
         Computed when first asked for: after everything is measured.
         """
