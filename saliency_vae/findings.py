@@ -18,7 +18,8 @@ def findings(results: Results) -> list[Finding]:
     """Compare ours with the best of all others, metric by metric, and say what it costs.
 
     The others are all methods but further explainers of ours (``ours_...``) and oracles. Level is
-    what cannot be told apart: the interval of the paired difference holds 0.
+    what cannot be told apart: the interval of the paired difference holds 0, or the difference is
+    0.000 as written.
     """
     rivals = [m for m in results.methods if not m.startswith(OURS) and m not in results.oracles]
     if OURS not in results.methods or not rivals:
@@ -37,8 +38,8 @@ def too_few(what: str, images: int) -> Finding:
 
 
 def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:
-    """Judge a difference, ours minus another's."""
-    if difference.low <= 0 <= difference.high:
+    """Judge a difference, ours minus another's; what is 0 to three decimals is level."""
+    if difference.low <= 0 <= difference.high or f"{abs(difference.mean):.3f}" == "0.000":
         return "level"
     return "better" if (difference.low > 0) == higher_is_better else "worse"
 

@@ -21,6 +21,10 @@ def interval(low: float, high: float) -> Interval:
         (-0.1, 0.1, "level", "level"),
         (0.0, 0.1, "level", "level"),
         (0.0, 0.0, "level", "level"),
+        (0.0002, 0.0004, "level", "level"),  # 0.000 in the text
+        (-0.0004, -0.0002, "level", "level"),
+        (0.0004, 0.0008, "better", "worse"),  # 0.001
+        (-0.0008, -0.0004, "worse", "better"),
     ],
 )
 def test_verdict(low: float, high: float, if_higher: str, if_lower: str) -> None:
