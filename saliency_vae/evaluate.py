@@ -22,7 +22,7 @@ from saliency_vae.corruption import add_corruption
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.images import ImageFiles
 from saliency_vae.device import pick_device
-from saliency_vae.evaluation import Protocol, measure
+from saliency_vae.evaluation import REMOVALS, Protocol, measure, other_removals
 from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS, findings
@@ -51,6 +51,12 @@ _LEAST = {
     "robustness_images": 0,
     "corruption_images": 0,
 }
+# Measured on so many images: none where it is 0.
+_ON_IMAGES = {
+    "own_mask_images": "Own mask",
+    "robustness_images": "Infidelity and max-sensitivity",
+    "corruption_images": "Confidence on corrupted images",
+}
 
 
 @command("evaluate", paths=("explainer", "annotations", "randomised"))
@@ -74,7 +80,7 @@ def compare(config: Node, run: Path) -> None:
     protocol = Protocol(config["removal"], config["steps"], config["tolerance"])
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
-    results = Results(seed=config["seed"])
+    results = Results(seed=config["seed"], left_out=not_measured(config))
     explainer = load_explainer(config["explainer"]).to(device)
     randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
     if randomised is not None and randomised.asks_classifier:
@@ -140,6 +146,17 @@ def check(config: Node) -> None:
     for name, least in _LEAST.items():
         if config[name] < least:
             raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
+
+
+def not_measured(config: Node) -> list[str]:
+    """Say what the settings leave out, and which of them would measure it."""
+    lines = [
+        f"{what}: {name}=N measures it." for name, what in _ON_IMAGES.items() if not config[name]
+    ]
+    if others := other_removals(config["removal"]):
+        every = f"removal=[{','.join(REMOVALS)}]"
+        lines.append(f"Insertion and deletion over {', '.join(others)}: {every} measures them.")
+    return lines
 
 
 def images_of(

@@ -35,6 +35,11 @@ REMOVALS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def other_removals(names: Sequence[str]) -> list[str]:
+    """Names of what could remove information too."""
+    return [name for name in REMOVALS if name not in names]
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How methods are scored.

@@ -6,6 +6,7 @@ from saliency_vae.results import Finding, Results, Verdict, quality, three_digit
 OURS = "ours"
 LEAST_IMAGES = 10  # of fewer, resampling makes intervals far too narrow to judge by
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
+_OVER_REMOVALS = ("insertion_", "deletion_")  # of each that was run but the first
 _VERBS: dict[Verdict, str] = {
     "better": "beats",
     "level": "cannot be told from",
@@ -27,7 +28,14 @@ def findings(results: Results) -> list[Finding]:
     cost = _cost(results, rivals)
     if results.images < LEAST_IMAGES:
         return [too_few("Methods", results.images), cost]
-    return [*(_compared(results, m, rivals) for m in _HEADLINES if m in results.values), cost]
+    return [*(_compared(results, metric, rivals) for metric in _headlines(results)), cost]
+
+
+def _headlines(results: Results) -> list[str]:
+    return [
+        *(metric for metric in _HEADLINES if metric in results.values),
+        *(metric for metric in results.values if metric.startswith(_OVER_REMOVALS)),
+    ]
 
 
 def too_few(what: str, images: int) -> Finding:

@@ -156,7 +156,7 @@ def quality(metric: str) -> Quality:
     of_first = _QUALITIES[kind]
     return replace(
         of_first,
-        title=f"{of_first.title}, {removal}",
+        title=f"{of_first.title} ({removal})",
         short=f"{of_first.short} {removal}",
         explanation=f"{of_first.title} over the {removal} baseline.",
     )

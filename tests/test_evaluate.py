@@ -169,7 +169,6 @@ def test_every_method_into_one_report(
         *DIGITS,
         *ALL_CHEAP,
         "robustness_images=1",
-        "removal=[blur,zero]",
         f"randomised={directory / 'other'}",
         f"ensemble=[{directory / 'twin'}]",
         "+baselines.mine._target_=tests.test_evaluate.Mine",
@@ -187,6 +186,7 @@ def test_every_method_into_one_report(
     assert {method for method, _ in rows} == methods
     expected = {
         *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
+        *("insertion_mean", "deletion_mean"),
         *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
         *("infidelity", "sensitivity", "seconds", "bytes"),
     }
@@ -319,9 +319,21 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
-    run(*DIGITS, CHEAP, "gallery=0", "own_mask_images=0", "reference_runs=0")
+    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "removal=[mean]")
+    lines = run(*DIGITS, CHEAP, "gallery=0", *off)
     said = found(tmp_path / "run")
     assert any("no independent runs" in line for line in said["left_out"])
+    for line in (
+        "Own mask: own_mask_images=N measures it.",
+        "Infidelity and max-sensitivity: robustness_images=N measures it.",
+        "Confidence on corrupted images: corruption_images=N measures it.",
+        "Insertion and deletion over blur, zero: removal=[blur,mean,zero] measures them.",
+    ):
+        assert line in said["left_out"]
+        assert f"Left out: {line}" in lines
+    assert not any(key.startswith("corruption") for key in said["uncertainty"]["curves"])
+    rows = metrics(tmp_path / "run")
+    assert not any(metric.startswith(("insertion_", "infidelity")) for _, metric in rows)
     assert not (tmp_path / "run/figures/gallery.png").exists()
     assert ("ours", "own_mask") not in metrics(tmp_path / "run")
 

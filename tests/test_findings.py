@@ -64,6 +64,25 @@ def test_better_level_and_worse() -> None:
     )
 
 
+def test_each_removal_is_judged() -> None:
+    *found, _ = findings(
+        constructed(
+            {
+                "insertion": {"ours": 0.8, "rise": 0.7},
+                "deletion": {"ours": 0.2, "rise": 0.3},
+                "insertion_zero": {"ours": 0.4, "rise": 0.6},
+                "deletion_zero": {"ours": 0.1, "rise": 0.3},
+            }
+        )
+    )
+    assert [(f.verdict, f.text.partition(":")[0]) for f in found] == [
+        ("better", "Insertion AUC"),
+        ("better", "Deletion AUC"),
+        ("worse", "Insertion AUC (zero)"),
+        ("better", "Deletion AUC (zero)"),
+    ]
+
+
 def test_lower_deletion_is_better() -> None:
     assert said(several())["Deletion"][0] == "better"
 

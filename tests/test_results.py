@@ -56,7 +56,7 @@ def test_names() -> None:
     assert quality("sparsity").arrow == ""
     other = quality("insertion_zero")
     assert (other.title, other.short, other.higher_is_better) == (
-        "Insertion AUC, zero",
+        "Insertion AUC (zero)",
         "ins zero",
         True,
     )
