@@ -320,10 +320,11 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "removal=[mean]")
-    lines = run(*DIGITS, CHEAP, "gallery=0", *off)
+    lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
     said = found(tmp_path / "run")
     assert any("no independent runs" in line for line in said["left_out"])
     for line in (
+        "per-image optimisation: baselines.per_image is null.",
         "Own mask: own_mask_images=N measures it.",
         "Infidelity and max-sensitivity: robustness_images=N measures it.",
         "Confidence on corrupted images: corruption_images=N measures it.",
