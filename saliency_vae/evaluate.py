@@ -6,6 +6,7 @@ python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES to
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -105,6 +106,8 @@ def compare(config: Node, run: Path) -> None:
     methods = try_out(methods, one, classifier, results, strict=config["methods"] is not None)
     kept = max(config["gallery"], config["own_mask_images"])
     maps = measure(images, methods, classifier, protocol, results, keep=kept)
+    results.about = about(config, explainer, classifier, images)
+    replace(results).save(run)  # what follows takes long too; a copy: intervals are computed once
     if config["own_mask_images"] > 1 and len(images) > 1:
         seen = images.first(config["own_mask_images"]).together()["image"]
         baseline = next(iter(protocol.baselines(seen).values()))
@@ -113,7 +116,6 @@ def compare(config: Node, run: Path) -> None:
     if config["robustness_images"]:
         few = images.first(config["robustness_images"]).together()
         add_robustness(results, methods, few, classifier)
-    results.about = about(config, explainer, classifier, images)
     results.findings = [*forced(explainer, classifier), *findings(results)]
     if OURS in methods:
         add_randomised(results, images, explainer, randomised)

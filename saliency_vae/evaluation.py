@@ -105,11 +105,15 @@ def measure(
 
     Returns:
         Maps of each method for the first images, (keep, H, W), on the CPU.
+
+    Raises:
+        ValueError: If a true mask is empty, or a method gives other than finite maps (B, H, W).
     """
     measured = {name: _Measurement() for name in methods}
     seen = 0
     with tqdm(total=len(images) * len(methods), desc="Evaluating", unit="map") as bar:
         for batch in images:
+            _check_masks(batch, seen)
             baselines = protocol.baselines(batch["image"])
             for name, method in methods.items():
                 bar.set_postfix_str(name)
@@ -160,6 +164,17 @@ def score(
         scores["relevance_rank"] = relevance_rank(maps, mask)
     scores["sparsity"] = gini_index(maps)
     return scores, curves
+
+
+def _check_masks(batch: Batch, before: int) -> None:
+    if "mask" not in batch:
+        return
+    empty = (~batch["mask"].flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            "Expected true masks that mark a pixel. "
+            f"Found an empty one, of image {before + empty[0]}."
+        )
 
 
 def _explain(

@@ -339,6 +339,21 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     assert ("ours", "own_mask") not in metrics(tmp_path / "run")
 
 
+def test_what_is_measured_is_saved_before_what_follows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saliency_vae.evaluate.add_uncertainty", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(*DIGITS, CHEAP)
+    assert ("oracle", "iou") in metrics(tmp_path / "run")
+    assert found(tmp_path / "run")["about"]["data"] == "test images of cluttered_digits"
+    with np.load(tmp_path / "run/curves.npz") as arrays:
+        assert arrays["insertion/ours"].shape == (8, 7)
+
+
 @pytest.mark.usefixtures("plain_figures")
 def test_one_image(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP, "limit=1")

@@ -203,6 +203,27 @@ def test_wrong_maps_are_named() -> None:
         measured({"mine": nothing})
 
 
+@pytest.mark.parametrize("place", [0, 6])
+def test_an_empty_true_mask_is_refused_before_its_batch_is_explained(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = MaskedBlobs.__getitem__
+
+    def emptied(blobs: MaskedBlobs, index: int) -> Batch:
+        item = real(blobs, index)
+        return {**item, "mask": item["mask"] & (index != place)}
+
+    def spy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        asked.append(len(batch["image"]))
+        return truth(batch, classifier)
+
+    monkeypatch.setattr(MaskedBlobs, "__getitem__", emptied)
+    with pytest.raises(ValueError, match=f"Found an empty one, of image {place}.$"):
+        measured({"spy": spy})
+    assert asked == [5] * (place // 5)
+
+
 def test_gradients_of_a_method_do_not_stay() -> None:
     def leaking(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         return (batch["image"] * torch.ones(1, requires_grad=True)).mean(1)
