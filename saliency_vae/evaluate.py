@@ -186,6 +186,11 @@ def images_of(
     order = f", drawn at random (seed {config['seed']})" if isinstance(dataset, ImageFiles) else ""
     if config["annotations"] is not None:
         dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
+        if dataset.misfits:
+            left_out.append(
+                f"{len(dataset.misfits)} images, such as {dataset.misfits[0]}: they are read in "
+                "another size than was annotated."
+            )
         if dataset.unseen:
             left_out.append(
                 f"{dataset.unseen} images: their boxes lie outside the classifier's view."
