@@ -127,7 +127,8 @@ def compare(config: Node, run: Path) -> None:
     shown = images.first(config["gallery"])
     drawn = publish(results, maps, shown, run)
     if config["wandb"]:
-        log_results(wandb_logger(str(run), name="evaluation"), results, drawn)
+        logger = wandb_logger(str(run), name="evaluation")
+        log_results(logger, results, drawn, run / "report.html")
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100

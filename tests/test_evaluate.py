@@ -392,7 +392,8 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert run(*DIGITS, CHEAP, "limit=3")[-1] == str(tmp_path / "run/report.html")
     assert logged == []
     run(*DIGITS, CHEAP, "limit=3", "wandb=true")
-    ((logger, results, drawn),) = logged
+    ((logger, results, drawn, report),) = logged
+    assert report == tmp_path / "run/report.html"
     assert logger._wandb_init["mode"] == "offline"
     assert logger.save_dir == str(tmp_path / "run")
     assert results.methods == ["ours", "random", "oracle"]
