@@ -110,7 +110,7 @@ def compare(config: Node, run: Path) -> None:
     replace(results).save(run)  # what follows takes long too; a copy: intervals are computed once
     if config["own_mask_images"] > 1 and len(images) > 1:
         seen = images.first(config["own_mask_images"]).together()["image"]
-        baseline = next(iter(protocol.baselines(seen).values()))
+        baseline = next(iter(protocol.baselines(seen, classifier).values()))
         own = {name: values[: len(seen)] for name, values in maps.items()}
         add_own_mask(results, own, seen, baseline, classifier)
     if config["robustness_images"]:

@@ -21,17 +21,25 @@ from saliency_vae.metrics.localization import (
     relevance_rank,
 )
 from saliency_vae.metrics.sparsity import gini_index
-from saliency_vae.perturbations import Constant, Mean, blurred
+from saliency_vae.perturbations import Blur, Constant, Mean, blurred
 from saliency_vae.results import Results
 
 FRACTIONS = (0.05, 0.1, 0.2)
 
 
-# What removes information, by name. They do not depend on the explainer.
-REMOVALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "blur": blurred,
-    "mean": Mean(),
-    "zero": Constant(),
+def light_blur(images: Tensor) -> Tensor:
+    """Blur images (B, 3, H, W) as RISE does for insertion: by 5 pixels where a side has 224."""
+    result: Tensor = Blur(5 / 224 * min(images.shape[-2:]))(images)
+    return result
+
+
+# What removes information, by name. It does not depend on the explainer.
+REMOVALS: dict[str, Callable[[Tensor, FrozenClassifier], Tensor]] = {
+    "blur": lambda images, classifier: blurred(images),
+    "mean": lambda images, classifier: Mean()(images),
+    "zero": lambda images, classifier: Constant()(images),
+    "light_blur": lambda images, classifier: light_blur(images),
+    "classifier_mean": lambda images, classifier: classifier.mean.expand_as(images),  # its 0
 }
 
 
@@ -69,9 +77,9 @@ class Protocol:
                 f"Found {self.steps} and {self.tolerance}."
             )
 
-    def baselines(self, images: Tensor) -> dict[str, Tensor]:
+    def baselines(self, images: Tensor, classifier: FrozenClassifier) -> dict[str, Tensor]:
         """Images (B, 3, H, W) without their information, by the name of what removed it."""
-        return {name: REMOVALS[name](images) for name in self.removals}
+        return {name: REMOVALS[name](images, classifier) for name in self.removals}
 
 
 @dataclass
@@ -114,7 +122,7 @@ def measure(
     with tqdm(total=len(images) * len(methods), desc="Evaluating", unit="map") as bar:
         for batch in images:
             _check_masks(batch, seen)
-            baselines = protocol.baselines(batch["image"])
+            baselines = protocol.baselines(batch["image"], classifier)
             for name, method in methods.items():
                 bar.set_postfix_str(name)
                 maps, seconds = _explain(batch, name, method, classifier)

@@ -152,7 +152,8 @@ def quality(metric: str) -> Quality:
     """Describe a metric; ``insertion_zero`` is insertion over another baseline than the first."""
     if metric in _QUALITIES:
         return _QUALITIES[metric]
-    kind, _, removal = metric.rpartition("_")
+    kind, _, removal = metric.partition("_")
+    removal = removal.replace("_", " ")
     of_first = _QUALITIES[kind]
     return replace(
         of_first,

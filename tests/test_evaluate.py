@@ -169,6 +169,7 @@ def test_every_method_into_one_report(
         *DIGITS,
         *ALL_CHEAP,
         "robustness_images=1",
+        "removal=[blur,mean,zero,light_blur,classifier_mean]",
         f"randomised={directory / 'other'}",
         f"ensemble=[{directory / 'twin'}]",
         "+baselines.mine._target_=tests.test_evaluate.Mine",
@@ -186,7 +187,7 @@ def test_every_method_into_one_report(
     assert {method for method, _ in rows} == methods
     expected = {
         *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
-        *("insertion_mean", "deletion_mean"),
+        *("insertion_mean", "deletion_mean", "insertion_light_blur", "deletion_classifier_mean"),
         *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
         *("infidelity", "sensitivity", "seconds", "bytes"),
     }
@@ -335,7 +336,8 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
         "Own mask: own_mask_images=N measures it.",
         "Infidelity and max-sensitivity: robustness_images=N measures it.",
         "Confidence on corrupted images: corruption_images=N measures it.",
-        "Insertion and deletion over blur, zero: removal=[blur,mean,zero] measures them.",
+        "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
+        "removal=[blur,mean,zero,light_blur,classifier_mean] measures them.",
     ):
         assert line in said["left_out"]
         assert f"Left out: {line}" in lines
@@ -415,7 +417,10 @@ def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
         (["methods=[ours,gradeint]"], "Found gradeint. Did you mean gradient?"),
         (["methods=[]"], "Found none."),
         (["steps=0"], "Expected steps >= 1"),
-        (["removal=[nose]"], "Expected removal among blur, mean, zero. Found nose."),
+        (
+            ["removal=[nose]"],
+            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found nose.",
+        ),
         (["limit=0"], "Expected limit >= 1 image. Found 0."),
         (["batch_size=0"], "Expected batch_size >= 1. Found 0."),
         (["reference_steps=0"], "Expected reference_steps >= 1. Found 0."),

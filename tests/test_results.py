@@ -60,6 +60,8 @@ def test_names() -> None:
         "ins zero",
         True,
     )
+    assert quality("deletion_classifier_mean").title == "Deletion AUC (classifier mean)"
+    assert not quality("deletion_classifier_mean").higher_is_better
     assert quality("agreement_5").title == "Agreement 5 %"
     assert [title(name) for name in ("rise", "edge_magnitude")] == ["RISE", "edge magnitude"]
 
