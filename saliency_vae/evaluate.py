@@ -154,11 +154,11 @@ def check(config: Node) -> None:
 def not_measured(config: Node) -> list[str]:
     """Say what the settings leave out, and which of them would measure it."""
     lines = [
-        f"{what}: {name}=N measures it." for name, what in _ON_IMAGES.items() if not config[name]
+        f"{what}: asked for by {name}=N." for name, what in _ON_IMAGES.items() if not config[name]
     ]
     if others := other_removals(config["removal"]):
         every = f"removal=[{','.join(REMOVALS)}]"
-        lines.append(f"Insertion and deletion over {', '.join(others)}: {every} measures them.")
+        lines.append(f"Insertion and deletion over {', '.join(others)}: asked for by {every}.")
     return lines
 
 

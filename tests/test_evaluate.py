@@ -333,11 +333,11 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     assert any("no independent runs" in line for line in said["left_out"])
     for line in (
         "per-image optimisation: baselines.per_image is null.",
-        "Own mask: own_mask_images=N measures it.",
-        "Infidelity and max-sensitivity: robustness_images=N measures it.",
-        "Confidence on corrupted images: corruption_images=N measures it.",
+        "Own mask: asked for by own_mask_images=N.",
+        "Infidelity and max-sensitivity: asked for by robustness_images=N.",
+        "Confidence on corrupted images: asked for by corruption_images=N.",
         "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
-        "removal=[blur,mean,zero,light_blur,classifier_mean] measures them.",
+        "asked for by removal=[blur,mean,zero,light_blur,classifier_mean].",
     ):
         assert line in said["left_out"]
         assert f"Left out: {line}" in lines
