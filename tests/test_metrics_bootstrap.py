@@ -56,6 +56,17 @@ def test_interval_of_hits_is_wilsons(hits: int, number: int, level: float) -> No
     assert interval.low < interval.high
 
 
+def test_an_interval_of_hits_holds_their_share() -> None:
+    """To the last bit: figures draw the distances, which must not be negative."""
+    for number in range(1, 80):
+        hits = (torch.arange(number)[:, None] < torch.arange(number + 1)).double()
+        interval = mean_interval(hits, resamples=2)
+        assert (interval.low >= 0).all()
+        assert (interval.low <= interval.mean).all()
+        assert (interval.mean <= interval.high).all()
+        assert (interval.high <= 1).all()
+
+
 def test_each_column_has_the_interval_of_its_kind() -> None:
     columns = [(torch.arange(30) < 30).float(), draw(0, 30), (torch.arange(30) < 9).float()]
     together = mean_interval(torch.stack(columns, 1))

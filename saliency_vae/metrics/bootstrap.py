@@ -81,7 +81,8 @@ def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Inter
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     variance = share * (1 - share) / number + z2 / (4 * number**2)
     half = (z2 * variance).sqrt() / (1 + z2 / number)
-    return Interval(share, (centre - half).clamp_min(0), (centre + half).clamp_max(1))
+    low, high = centre - half, centre + half  # the share lies between them, but for rounding
+    return Interval(share, low.minimum(share).clamp_min(0), high.maximum(share).clamp_max(1))
 
 
 def difference_interval(
