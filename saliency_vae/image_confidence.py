@@ -97,14 +97,20 @@ def add_images(
         "rejected": list(REJECTED),
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
+    results.uncertainty_findings += [
+        *_failures(results, uncertainties, failed),
+        _selective(insertion, uncertainties, results.seed),
+    ]
+
+
+def _failures(
+    results: Results, uncertainties: Mapping[str, Tensor], failed: Tensor
+) -> list[Finding]:
+    """Whether our confidence tells which explanations fail; adds the AUROC of each uncertainty."""
     if failed.all() or not failed.any():
         which = "every image" if failed.all() else "no image"
-        results.uncertainty_findings.append(
-            Finding(
-                "note", f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
-            )
-        )
-        return
+        text = f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
+        return [Finding("note", text)]
 
     def auroc(name: str) -> Callable[[Tensor], Tensor]:
         return lambda images: failure_auroc(uncertainties[name][images], failed[images])
@@ -129,11 +135,7 @@ def add_images(
             statistic_interval(lambda i: ours(i) - auroc(best)(i), number, seed=seed),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
         )
-    results.uncertainty_findings += [
-        compared,
-        _calibration(1 - uncertainties[CONFIDENCE], failed),
-        _selective(insertion, uncertainties, seed),
-    ]
+    return [compared, _calibration(1 - uncertainties[CONFIDENCE], failed)]
 
 
 def _controls(uncertainties: Iterable[str]) -> list[str]:

@@ -114,10 +114,12 @@ def test_few_failures_or_few_successes_are_not_judged_by(failures: int, verdict:
 
 @pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
 def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
-    results = judged(noise(5), noise(5, seed=1), torch.ones(5), torch.full((5,), all_fail))
-    (found,) = results.uncertainty_findings
+    insertion = torch.linspace(0.2, 0.9, 30)
+    results = judged(-insertion, noise(30), insertion, torch.full((30,), all_fail))
+    found, selective = results.uncertainty_findings
     assert found.verdict == "note"
     assert which in found.text
+    assert selective.verdict == "better"  # there are better and worse ones all the same
     assert results.uncertainty == {}
     assert "selective" in results.uncertainty_curves
 
