@@ -1,12 +1,19 @@
 """Where ours stands, in plain words, each comparison with its interval."""
 
 from saliency_vae.metrics.bootstrap import Interval, difference_interval
-from saliency_vae.results import Finding, Results, Verdict, quality, three_digits, title
+from saliency_vae.results import (
+    Finding,
+    Results,
+    Verdict,
+    over_another_removal,
+    quality,
+    three_digits,
+    title,
+)
 
 OURS = "ours"
 LEAST_IMAGES = 10  # of fewer, resampling makes intervals far too narrow to judge by
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
-_OVER_REMOVALS = ("insertion_", "deletion_")  # of each that was run but the first
 _VERBS: dict[Verdict, str] = {
     "better": "beats",
     "level": "cannot be told from",
@@ -34,7 +41,7 @@ def findings(results: Results) -> list[Finding]:
 def _headlines(results: Results) -> list[str]:
     return [
         *(metric for metric in _HEADLINES if metric in results.values),
-        *(metric for metric in results.values if metric.startswith(_OVER_REMOVALS)),
+        *filter(over_another_removal, results.values),
     ]
 
 

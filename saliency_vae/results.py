@@ -164,6 +164,11 @@ def quality(metric: str) -> Quality:
     )
 
 
+def over_another_removal(metric: str) -> bool:
+    """Whether a metric is insertion or deletion over another baseline than the first."""
+    return metric.startswith(("insertion_", "deletion_"))
+
+
 def title(method: str) -> str:
     """Name a method as people write it."""
     return _TITLES.get(method, method.replace("_", " "))
