@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 from torch.utils.data import Dataset, default_collate
 
 from saliency_vae.data.datamodule import Batch
-from saliency_vae.figures import explanation_figure, figure_pixels, save_figure
+from saliency_vae.figures import explanation_figure, save_figure
 from saliency_vae.module import VariationalSaliency
 
 
@@ -49,7 +49,7 @@ class SaliencyPanels(Callback):
             if isinstance(logger, WandbLogger):
                 logger.log_image(
                     "explanations",
-                    [figure_pixels(figure)],
+                    [figure],
                     step=trainer.global_step,
                     caption=[f"epoch {trainer.current_epoch}"],
                 )

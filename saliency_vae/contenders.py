@@ -24,7 +24,7 @@ from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS
 from saliency_vae.metrics.cost import peak_memory
 from saliency_vae.out_of_memory import is_out_of_memory
-from saliency_vae.results import Results
+from saliency_vae.results import Results, title
 
 _CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap, Oracle)
 
@@ -75,13 +75,15 @@ def contenders(
     Args:
         names: Of the methods; None for ours and all nodes, without what needs Captum where it is
             not installed.
-        nodes: Hydra nodes of the methods by name.
+        nodes: Hydra nodes of the methods by name; None leaves one out, and is said to.
         explainer: Ours.
         left_out: Is told what is left out.
 
     Raises:
         ValueError: If there is an unknown name, or none.
     """
+    left_out += [f"{title(m)}: baselines.{m} is null." for m, node in nodes.items() if node is None]
+    nodes = {name: node for name, node in nodes.items() if node is not None}
     known = list(dict.fromkeys([OURS, *nodes]))
     check_names(known if names is None else names, known)
     methods: dict[str, Method] = {}

@@ -1,4 +1,4 @@
-"""Does the confidence fall when images are corrupted, as the explanations get worse?"""
+"""Does the confidence fall when images are corrupted, as far as the explanations get worse?"""
 
 from collections.abc import Callable, Iterable
 
@@ -9,12 +9,15 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.explainer import Explainer
+from saliency_vae.findings import LEAST_IMAGES, too_few
+from saliency_vae.image_confidence import entropy
 from saliency_vae.metrics.ranking import spearman
 from saliency_vae.perturbations import Blur, blurred, perturb
-from saliency_vae.results import Finding, Results
+from saliency_vae.results import Finding, Results, Verdict
 
 LEVELS = 6  # of each corruption, from none to the strongest
 _ENOUGH = 0.9  # Spearman's correlation over the levels
+_CLOSE = 0.1  # confidence to agreement
 
 
 def noise(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -81,28 +84,46 @@ def add_corruption(
             ]
             found[name].append(torch.stack(scores))
     for name, of_batches in found.items():
-        sure, right = torch.cat(of_batches, dim=-1).mean(-1).unbind(1)
+        together = torch.cat(of_batches, dim=-1)
+        sure, right, unsure = together.mean(-1).unbind(1)
         results.uncertainty_curves[f"corruption_{name}"] = {
             "level": levels,
             "ours, confidence": sure.tolist(),
             "agreement at 5 % kept": right.tolist(),
         }
-        results.uncertainty_findings.append(_finding(name, sure, right))
+        images = together.shape[-1]
+        results.uncertainty_findings.append(
+            too_few(f"Confidence under {name}", images)
+            if images < LEAST_IMAGES
+            else _finding(name, sure, right, unsure)
+        )
 
 
 def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) -> Tensor:
-    """Confidence in the explanations of images, and whether 5 % keep the decision: (2, B)."""
+    """Confidence in explanations, whether 5 % keep the decision, its entropy as control: (3, B)."""
     posterior = explainer(images)
+    logits = classifier(images)
     view = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
-    agreed = classifier.agreement(classifier(images), classifier(view))
-    return torch.stack([posterior.confidence, agreed.float()]).cpu()
+    agreed = classifier.agreement(logits, classifier(view))
+    independent = classifier.output == "sigmoid"
+    unsure = entropy(classifier.probabilities(logits), independent=independent)
+    return torch.stack([posterior.confidence, agreed.float(), unsure]).cpu()
 
 
-def _finding(name: str, sure: Tensor, right: Tensor) -> Finding:
-    together = float(spearman(sure[None], right[None]))
+def _finding(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Finding:
+    """Judge the mean confidence of each level by the share that keeps the decision."""
+    ours, control = (float(spearman(by[None], right[None])) for by in (sure, -unsure))
+    over, apart = float(sure[-1] - right[-1]), float((sure - right).abs().max())
+    judged: Verdict = "note"
+    how = f"up to {apart:.3f} apart"
+    if over > _CLOSE:
+        judged, how = "worse", f"overconfident by {over:.3f} at the strongest level"
+    elif apart <= _CLOSE:
+        judged, how = "better" if ours >= _ENOUGH else "note", f"at most {apart:.3f} apart"
     return Finding(
-        "better" if together >= _ENOUGH else "worse",
-        f"Under {name}, confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and agreement at 5 % "
-        f"kept from {right[0]:.3f} to {right[-1]:.3f}: Spearman over {LEVELS} levels "
-        f"{together:+.2f}.",
+        judged,
+        f"Under {name}, mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and the share "
+        f"that keeps the decision at 5 % from {right[0]:.3f} to {right[-1]:.3f}: {how}. Spearman "
+        f"over {LEVELS} levels {ours:+.2f}; of the control, entropy of the prediction, "
+        f"{control:+.2f}.",
     )

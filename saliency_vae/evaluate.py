@@ -6,6 +6,7 @@ python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES to
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,8 +21,9 @@ from saliency_vae.configuration import Node
 from saliency_vae.contenders import contenders, try_out
 from saliency_vae.corruption import add_corruption
 from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.images import ImageFiles
 from saliency_vae.device import pick_device
-from saliency_vae.evaluation import Protocol, measure
+from saliency_vae.evaluation import REMOVALS, Protocol, measure, other_removals
 from saliency_vae.explained_classifier import explained_classifier
 from saliency_vae.explainer import Explainer, load_explainer
 from saliency_vae.findings import OURS, findings
@@ -50,6 +52,12 @@ _LEAST = {
     "robustness_images": 0,
     "corruption_images": 0,
 }
+# Measured on so many images: none where it is 0.
+_ON_IMAGES = {
+    "own_mask_images": "Own mask",
+    "robustness_images": "Infidelity and max-sensitivity",
+    "corruption_images": "Confidence on corrupted images",
+}
 
 
 @command("evaluate", paths=("explainer", "annotations", "randomised"))
@@ -73,7 +81,7 @@ def compare(config: Node, run: Path) -> None:
     protocol = Protocol(config["removal"], config["steps"], config["tolerance"])
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
-    results = Results(seed=config["seed"])
+    results = Results(seed=config["seed"], left_out=not_measured(config))
     explainer = load_explainer(config["explainer"]).to(device)
     randomised = None if config["randomised"] is None else load_explainer(config["randomised"])
     if randomised is not None and randomised.asks_classifier:
@@ -98,15 +106,16 @@ def compare(config: Node, run: Path) -> None:
     methods = try_out(methods, one, classifier, results, strict=config["methods"] is not None)
     kept = max(config["gallery"], config["own_mask_images"])
     maps = measure(images, methods, classifier, protocol, results, keep=kept)
+    results.about = about(config, explainer, classifier, images)
+    replace(results).save(run)  # what follows takes long too; a copy: intervals are computed once
     if config["own_mask_images"] > 1 and len(images) > 1:
         seen = images.first(config["own_mask_images"]).together()["image"]
-        baseline = next(iter(protocol.baselines(seen).values()))
+        baseline = next(iter(protocol.baselines(seen, classifier).values()))
         own = {name: values[: len(seen)] for name, values in maps.items()}
         add_own_mask(results, own, seen, baseline, classifier)
     if config["robustness_images"]:
         few = images.first(config["robustness_images"]).together()
         add_robustness(results, methods, few, classifier)
-    results.about = about(config, explainer, classifier, images)
     results.findings = [*forced(explainer, classifier), *findings(results)]
     if OURS in methods:
         add_randomised(results, images, explainer, randomised)
@@ -118,7 +127,8 @@ def compare(config: Node, run: Path) -> None:
     shown = images.first(config["gallery"])
     drawn = publish(results, maps, shown, run)
     if config["wandb"]:
-        log_results(wandb_logger(str(run), name="evaluation"), results, drawn)
+        logger = wandb_logger(str(run), name="evaluation")
+        log_results(logger, results, drawn, run / "report.html")
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
@@ -141,6 +151,17 @@ def check(config: Node) -> None:
             raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
 
 
+def not_measured(config: Node) -> list[str]:
+    """Say what the settings leave out, and which of them would measure it."""
+    lines = [
+        f"{what}: asked for by {name}=N." for name, what in _ON_IMAGES.items() if not config[name]
+    ]
+    if others := other_removals(config["removal"]):
+        every = f"removal=[{','.join(REMOVALS)}]"
+        lines.append(f"Insertion and deletion over {', '.join(others)}: asked for by {every}.")
+    return lines
+
+
 def images_of(
     config: Node,
     explainer: Explainer,
@@ -161,9 +182,16 @@ def images_of(
         config["limit"],
         left_out=left_out,
         num_workers=config["num_workers"],
+        seed=config["seed"],
     )
+    order = f", drawn at random (seed {config['seed']})" if isinstance(dataset, ImageFiles) else ""
     if config["annotations"] is not None:
         dataset = WithBoxes(dataset, Path(config["annotations"]), classifier.preprocessing)
+        if dataset.misfits:
+            left_out.append(
+                f"{len(dataset.misfits)} images, such as {dataset.misfits[0]}: they are read in "
+                "another size than was annotated."
+            )
         if dataset.unseen:
             left_out.append(
                 f"{dataset.unseen} images: their boxes lie outside the classifier's view."
@@ -173,7 +201,7 @@ def images_of(
     choice = HydraConfig.get().runtime.choices["data"]
     return Images(
         dataset,
-        name=f"{'test' if data.has_test_set else 'validation'} images of {choice}",
+        name=f"{'test' if data.has_test_set else 'validation'} images of {choice}{order}",
         batch_size=config["batch_size"],
         num_workers=config["num_workers"],
         device=device,

@@ -21,18 +21,31 @@ from saliency_vae.metrics.localization import (
     relevance_rank,
 )
 from saliency_vae.metrics.sparsity import gini_index
-from saliency_vae.perturbations import Constant, Mean, blurred
+from saliency_vae.perturbations import Blur, Constant, Mean, blurred
 from saliency_vae.results import Results
 
 FRACTIONS = (0.05, 0.1, 0.2)
 
 
-# What removes information, by name. They do not depend on the explainer.
-REMOVALS: dict[str, Callable[[Tensor], Tensor]] = {
-    "blur": blurred,
-    "mean": Mean(),
-    "zero": Constant(),
+def light_blur(images: Tensor) -> Tensor:
+    """Blur images (B, 3, H, W) as RISE does for insertion: by 5 pixels where a side has 224."""
+    result: Tensor = Blur(5 / 224 * min(images.shape[-2:]))(images)
+    return result
+
+
+# What removes information, by name. It does not depend on the explainer.
+REMOVALS: dict[str, Callable[[Tensor, FrozenClassifier], Tensor]] = {
+    "blur": lambda images, classifier: blurred(images),
+    "mean": lambda images, classifier: Mean()(images),
+    "zero": lambda images, classifier: Constant()(images),
+    "light_blur": lambda images, classifier: light_blur(images),
+    "classifier_mean": lambda images, classifier: classifier.mean.expand_as(images),  # its 0
 }
+
+
+def other_removals(names: Sequence[str]) -> list[str]:
+    """Names of what could remove information too."""
+    return [name for name in REMOVALS if name not in names]
 
 
 @dataclass(frozen=True)
@@ -64,9 +77,9 @@ class Protocol:
                 f"Found {self.steps} and {self.tolerance}."
             )
 
-    def baselines(self, images: Tensor) -> dict[str, Tensor]:
+    def baselines(self, images: Tensor, classifier: FrozenClassifier) -> dict[str, Tensor]:
         """Images (B, 3, H, W) without their information, by the name of what removed it."""
-        return {name: REMOVALS[name](images) for name in self.removals}
+        return {name: REMOVALS[name](images, classifier) for name in self.removals}
 
 
 @dataclass
@@ -100,12 +113,16 @@ def measure(
 
     Returns:
         Maps of each method for the first images, (keep, H, W), on the CPU.
+
+    Raises:
+        ValueError: If a true mask is empty, or a method gives other than finite maps (B, H, W).
     """
     measured = {name: _Measurement() for name in methods}
     seen = 0
     with tqdm(total=len(images) * len(methods), desc="Evaluating", unit="map") as bar:
         for batch in images:
-            baselines = protocol.baselines(batch["image"])
+            _check_masks(batch, seen)
+            baselines = protocol.baselines(batch["image"], classifier)
             for name, method in methods.items():
                 bar.set_postfix_str(name)
                 maps, seconds = _explain(batch, name, method, classifier)
@@ -155,6 +172,17 @@ def score(
         scores["relevance_rank"] = relevance_rank(maps, mask)
     scores["sparsity"] = gini_index(maps)
     return scores, curves
+
+
+def _check_masks(batch: Batch, before: int) -> None:
+    if "mask" not in batch:
+        return
+    empty = (~batch["mask"].flatten(1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(
+            "Expected true masks that mark a pixel. "
+            f"Found an empty one, of image {before + empty[0]}."
+        )
 
 
 def _explain(

@@ -69,7 +69,7 @@ def curves_figure(results: Results) -> Figure:
         for method in results.ranking():
             mean = by_method[method].mean(0)
             axes.plot(np.linspace(0, 1, len(mean)), mean, label=title(method), **styles[method])
-        name, _, removal = kind.partition("_")
+        name, _, removal = kind.replace("_", " ").partition(" ")
         axes.set_title(f"{name.capitalize()}, {removal} baseline" if removal else name.capitalize())
         axes.set_xlabel("share of the pixels, most salient first")
         axes.set_ylabel("probability of the predicted class")

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -78,13 +77,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG; its directory is made if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-
-
-def figure_pixels(figure: Figure) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Render a figure to RGB pixels, (H, W, 3)."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]  # Matplotlib's
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]  # likewise
 
 
 def _range(values: Tensor) -> tuple[float, float]:

@@ -1,7 +1,15 @@
 """Where ours stands, in plain words, each comparison with its interval."""
 
 from saliency_vae.metrics.bootstrap import Interval, difference_interval
-from saliency_vae.results import Finding, Results, Verdict, quality, three_digits, title
+from saliency_vae.results import (
+    Finding,
+    Results,
+    Verdict,
+    over_another_removal,
+    quality,
+    three_digits,
+    title,
+)
 
 OURS = "ours"
 LEAST_IMAGES = 10  # of fewer, resampling makes intervals far too narrow to judge by
@@ -18,7 +26,8 @@ def findings(results: Results) -> list[Finding]:
     """Compare ours with the best of all others, metric by metric, and say what it costs.
 
     The others are all methods but further explainers of ours (``ours_...``) and oracles. Level is
-    what cannot be told apart: the interval of the paired difference holds 0.
+    what cannot be told apart: the interval of the paired difference holds 0, or the difference is
+    0.000 as written.
     """
     rivals = [m for m in results.methods if not m.startswith(OURS) and m not in results.oracles]
     if OURS not in results.methods or not rivals:
@@ -26,7 +35,14 @@ def findings(results: Results) -> list[Finding]:
     cost = _cost(results, rivals)
     if results.images < LEAST_IMAGES:
         return [too_few("Methods", results.images), cost]
-    return [*(_compared(results, m, rivals) for m in _HEADLINES if m in results.values), cost]
+    return [*(_compared(results, metric, rivals) for metric in _headlines(results)), cost]
+
+
+def _headlines(results: Results) -> list[str]:
+    return [
+        *(metric for metric in _HEADLINES if metric in results.values),
+        *filter(over_another_removal, results.values),
+    ]
 
 
 def too_few(what: str, images: int) -> Finding:
@@ -37,8 +53,8 @@ def too_few(what: str, images: int) -> Finding:
 
 
 def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:
-    """Judge a difference, ours minus another's."""
-    if difference.low <= 0 <= difference.high:
+    """Judge a difference, ours minus another's; what is 0 to three decimals is level."""
+    if difference.low <= 0 <= difference.high or f"{abs(difference.mean):.3f}" == "0.000":
         return "level"
     return "better" if (difference.low > 0) == higher_is_better else "worse"
 

@@ -23,15 +23,19 @@ def held_out(
     *,
     left_out: list[str],
     num_workers: int = 0,
+    seed: int = 0,
 ) -> Dataset[Batch]:
     """Test images of a data module, or its validation images where it has no others.
+
+    Image files come in random order: the first of a tree, which is sorted, are of a few classes.
 
     Args:
         data: Not set up yet.
         preprocessing: That the classifier expects.
-        limit: Number of images, from the first on; None for all.
+        limit: Number of images, the first in their order; None for all.
         left_out: Is told which image files are broken: none of them is among the images.
         num_workers: Processes that read the files to find these.
+        seed: Of the files' order.
 
     Raises:
         ValueError: If limit is not positive, or too many files are broken.
@@ -42,9 +46,16 @@ def held_out(
     data.setup("test" if data.has_test_set else "validate")
     images = data.test_set if data.has_test_set else data.val_set
     if isinstance(images, ImageFiles):
-        images, broken = _readable(images, limit, num_workers)
+        images, broken = _readable(_shuffled(images, seed), limit, num_workers)
         left_out += [f"An image file that cannot be read: {file}" for file in broken]
+        return images
     return images if limit is None else first(images, limit)
+
+
+def _shuffled(files: ImageFiles, seed: int) -> ImageFiles:
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
+    paths = [files.paths[place] for place in order]
+    return ImageFiles(paths, files.preprocess, files.max_broken)
 
 
 def _readable(

@@ -1,7 +1,7 @@
 """Is the confidence in an explanation worth anything? Each number on it beside its controls'."""
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from saliency_vae.confidence import CONFIDENCE_FRACTION
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.explainer import Explainer
-from saliency_vae.findings import against_control
+from saliency_vae.findings import LEAST_IMAGES, against_control, too_few
 from saliency_vae.metrics.bootstrap import statistic_interval
 from saliency_vae.metrics.uncertainty import (
     REJECTED,
@@ -28,7 +28,8 @@ _ENTROPY = "control, entropy of the prediction"
 _AREA = "control, area of the map"
 _VARGRAD = "control, VarGrad"
 _LEAST = 5  # failures, and successes: a bootstrap of fewer has too narrow an interval
-_WITHHELD = (0.1, 0.2, 0.3)  # of the images, where the selective curve must rise
+_WITHHELD = (0.0, 0.1, 0.2, 0.3)  # of the images, where the selective curve is told
+_JUDGED = 0.2  # of the images, withheld where it is judged
 
 
 def gather_images(
@@ -96,14 +97,20 @@ def add_images(
         "rejected": list(REJECTED),
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
+    results.uncertainty_findings += [
+        *_failures(results, uncertainties, failed),
+        _selective(insertion, uncertainties, results.seed),
+    ]
+
+
+def _failures(
+    results: Results, uncertainties: Mapping[str, Tensor], failed: Tensor
+) -> list[Finding]:
+    """Whether our confidence tells which explanations fail; adds the AUROC of each uncertainty."""
     if failed.all() or not failed.any():
         which = "every image" if failed.all() else "no image"
-        results.uncertainty_findings.append(
-            Finding(
-                "note", f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
-            )
-        )
-        return
+        text = f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
+        return [Finding("note", text)]
 
     def auroc(name: str) -> Callable[[Tensor], Tensor]:
         return lambda images: failure_auroc(uncertainties[name][images], failed[images])
@@ -111,8 +118,7 @@ def add_images(
     number, seed = len(failed), results.seed
     found = {name: statistic_interval(auroc(name), number, seed=seed) for name in uncertainties}
     results.uncertainty["auroc"] = found
-    controls = [name for name in uncertainties if name.startswith("control")]
-    best = max(controls, key=lambda name: float(found[name].mean))
+    best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
     ours = auroc(CONFIDENCE)
     aurocs = f"AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
     failures = int(failed.sum())
@@ -129,11 +135,11 @@ def add_images(
             statistic_interval(lambda i: ours(i) - auroc(best)(i), number, seed=seed),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
         )
-    results.uncertainty_findings += [
-        compared,
-        _calibration(1 - uncertainties[CONFIDENCE], failed),
-        _selective(insertion, uncertainties[CONFIDENCE]),
-    ]
+    return [compared, _calibration(1 - uncertainties[CONFIDENCE], failed)]
+
+
+def _controls(uncertainties: Iterable[str]) -> list[str]:
+    return [name for name in uncertainties if name.startswith("control")]
 
 
 def _calibration(confidence: Tensor, failed: Tensor) -> Finding:
@@ -146,13 +152,24 @@ def _calibration(confidence: Tensor, failed: Tensor) -> Finding:
     )
 
 
-def _selective(insertion: Tensor, uncertainty: Tensor) -> Finding:
-    """Whether insertion rises as the explanations of least confidence are withheld."""
-    means = selective_curve(insertion, uncertainty, (0.0, *_WITHHELD)).tolist()
-    rises = all(later > earlier for earlier, later in pairwise(means))
-    return Finding(
-        "better" if rises else "worse",
-        f"Insertion AUC {'rises' if rises else 'does not rise steadily'} as the least confident "
-        f"10, 20 and 30 % of the explanations are withheld: "
-        f"{', '.join(f'{mean:.3f}' for mean in means)}.",
+def _selective(insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int) -> Finding:
+    """Whether the explanations that our confidence keeps are better than those a control keeps."""
+    number = len(insertion)
+    if number < LEAST_IMAGES:
+        return too_few("Insertion AUC as the least confident are withheld", number)
+    everything = torch.arange(number)
+
+    def left(name: str, images: Tensor) -> Tensor:
+        return selective_curve(insertion[images], uncertainties[name][images], (_JUDGED,))[0]
+
+    best = max(_controls(uncertainties), key=lambda name: float(left(name, everything)))
+    ours = partial(left, CONFIDENCE)
+    gain = statistic_interval(lambda i: ours(i) - insertion[i].double().mean(), number, seed=seed)
+    means = selective_curve(insertion, uncertainties[CONFIDENCE], _WITHHELD).tolist()
+    return against_control(
+        f"Insertion AUC is {', '.join(f'{mean:.3f}' for mean in means)} as the least confident 0, "
+        f"10, 20 and 30 % of the explanations are withheld; at 20 %, {ours(everything):.3f}, our "
+        f"confidence {{}} the best {best}, {left(best, everything):.3f}",
+        statistic_interval(lambda i: ours(i) - left(best, i), number, seed=seed),
+        above_chance=bool(gain.low > 0),
     )

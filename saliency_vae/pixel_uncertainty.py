@@ -203,16 +203,25 @@ def pixel_errors(evidence: Evidence) -> dict[str, Tensor]:
     """How wrong each pixel is by the references, (N, HW) in [0, 1].
 
     ``top``: whether it is among our top 10 %, against the share of the references in which it is.
-    ``rank``: distance of its rank from that in the references' mean, over the number of pixels;
-    most of it lies in the background, whose order means nothing.
+    ``rank``: distance of its rank from that by the references' mean rank, over the number of
+    pixels; most of it lies in the background, whose order means nothing.
     """
     mean = evidence.mean
-    rank, target = descending_rank(mean), descending_rank(evidence.references.mean(0))
+    rank, target = descending_rank(mean), consensus_rank(evidence.references)
     ours = rank < kept(INCLUSION_FRACTION, mean[0].numel())
     return {
         "top": (ours.double() - included(evidence.references)).abs().flatten(1),
         "rank": ((rank - target).abs() / mean[0].numel()).flatten(1),
     }
+
+
+def consensus_rank(references: Tensor) -> Tensor:
+    """Rank pixels by their mean rank in R maps (R, N, H, W): (N, H, W).
+
+    Not by the mean of the maps, which the one of the largest scale would decide.
+    """
+    ranks = torch.stack([descending_rank(maps) for maps in references])
+    return descending_rank(-ranks.double().mean(0))
 
 
 def included(references: Tensor) -> Tensor:

@@ -20,7 +20,14 @@ from saliency_vae.findings import OURS
 from saliency_vae.gallery import shrink
 from saliency_vae.metrics.bootstrap import Interval
 from saliency_vae.overlay import as_rgb
-from saliency_vae.results import Results, quality, short, three_digits, title
+from saliency_vae.results import (
+    Results,
+    over_another_removal,
+    quality,
+    short,
+    three_digits,
+    title,
+)
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
@@ -55,7 +62,8 @@ def write_report(
     page = _TEMPLATES.get_template("report.html").render(
         three_digits=three_digits,
         results=results,
-        qualities={metric: quality(metric) for metric in results.values},
+        qualities={m: quality(m) for m in results.values if not over_another_removal(m)},
+        removals={m: quality(m) for m in results.values if over_another_removal(m)},
         rows=ranking_rows(results),
         gallery=gallery,
         charts={name: _data_url("image/svg+xml", svg.read_bytes()) for name, svg in charts.items()},

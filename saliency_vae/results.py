@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saliency_vae.metrics.bootstrap import Interval, mean_interval
+from saliency_vae.metrics.bootstrap import Interval, difference_interval, mean_interval
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ _QUALITIES |= {
         "kept; 1 is perfect, 0.5 chance.",
     ),
 }
+_DIFFERENCES = {"own_mask"}  # of shares: 0 in every image is no count of hits
 _TITLES = {
     "grad_cam": "Grad-CAM",
     "input_x_gradient": "input x gradient",
@@ -152,14 +153,20 @@ def quality(metric: str) -> Quality:
     """Describe a metric; ``insertion_zero`` is insertion over another baseline than the first."""
     if metric in _QUALITIES:
         return _QUALITIES[metric]
-    kind, _, removal = metric.rpartition("_")
+    kind, _, removal = metric.partition("_")
+    removal = removal.replace("_", " ")
     of_first = _QUALITIES[kind]
     return replace(
         of_first,
-        title=f"{of_first.title}, {removal}",
+        title=f"{of_first.title} ({removal})",
         short=f"{of_first.short} {removal}",
         explanation=f"{of_first.title} over the {removal} baseline.",
     )
+
+
+def over_another_removal(metric: str) -> bool:
+    """Whether a metric is insertion or deletion over another baseline than the first."""
+    return metric.startswith(("insertion_", "deletion_"))
 
 
 def title(method: str) -> str:
@@ -240,18 +247,23 @@ class Results:
 
     @cached_property
     def intervals(self) -> dict[str, dict[str, Interval]]:
-        """Metric, then method, to the mean over images and its 95 % bootstrap interval.
+        """Metric, then method, to the mean over images and its 95 % interval.
 
         Computed when first asked for: after everything is measured.
         """
         return {
-            metric: dict(zip(by_method, self._intervals(list(by_method.values())), strict=True))
+            metric: dict(zip(by_method, self._intervals(metric), strict=True))
             for metric, by_method in self.values.items()
         }
 
-    def _intervals(self, values: list[Tensor]) -> list[Interval]:
-        together = mean_interval(torch.stack(values, dim=1), seed=self.seed)  # the same resamples
-        return [Interval(*numbers) for numbers in zip(*together, strict=True)]
+    def _intervals(self, metric: str) -> list[Interval]:
+        values = torch.stack(list(self.values[metric].values()), dim=1)  # the same resamples
+        found = (
+            difference_interval(values, torch.zeros_like(values), seed=self.seed)
+            if metric in _DIFFERENCES
+            else mean_interval(values, seed=self.seed)
+        )
+        return [Interval(*numbers) for numbers in zip(*found, strict=True)]
 
     def mean(self, metric: str, method: str) -> float:
         """Mean of a metric over the images."""

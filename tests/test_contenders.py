@@ -69,6 +69,14 @@ def test_named_ones_in_their_order() -> None:
     assert list(chosen(["oracle", "ours"])[0]) == ["oracle", "ours"]
 
 
+def test_what_is_null_is_left_out_and_said_to_be() -> None:
+    methods, left_out = chosen(None, NODES | {"per_image": None})
+    assert list(methods) == ["ours", "random", "grad_cam", "oracle"]
+    assert left_out == ["per-image optimisation: baselines.per_image is null."]
+    with pytest.raises(ValueError, match="Found per_image"):
+        chosen(["ours", "per_image"], NODES | {"per_image": None})
+
+
 @pytest.mark.parametrize(
     ("names", "found"),
     [

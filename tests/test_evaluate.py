@@ -169,7 +169,7 @@ def test_every_method_into_one_report(
         *DIGITS,
         *ALL_CHEAP,
         "robustness_images=1",
-        "removal=[blur,zero]",
+        "removal=[blur,mean,zero,light_blur,classifier_mean]",
         f"randomised={directory / 'other'}",
         f"ensemble=[{directory / 'twin'}]",
         "+baselines.mine._target_=tests.test_evaluate.Mine",
@@ -187,6 +187,7 @@ def test_every_method_into_one_report(
     assert {method for method, _ in rows} == methods
     expected = {
         *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
+        *("insertion_mean", "deletion_mean", "insertion_light_blur", "deletion_classifier_mean"),
         *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
         *("infidelity", "sensitivity", "seconds", "bytes"),
     }
@@ -265,7 +266,7 @@ def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     assert {method for method, _ in rows} == NAMES - {"oracle"}
     assert not {"iou", "pointing_game", "relevance_mass"} & {metric for _, metric in rows}
     said = found(tmp_path / "run")
-    assert said["about"]["data"] == "validation images of image_folder"
+    assert said["about"]["data"] == "validation images of image_folder, drawn at random (seed 0)"
     assert any("Pointing game, IoU, relevance: the data have no" in line for line in lines)
     report = (tmp_path / "run/report.html").read_text()
     for line in said["left_out"]:
@@ -278,16 +279,23 @@ def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
 @pytest.mark.usefixtures("plain_figures")
 def test_boxes_are_true_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     (tmp_path / "boxes").mkdir()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0)).tolist()
+    held = sorted(order[:5])
     for index in range(10):
+        width = 51 if index == held[2] else 50
         (tmp_path / f"boxes/{index}.xml").write_text(
-            "<annotation><size><width>50</width><height>40</height></size><object><bndbox>"
+            f"<annotation><size><width>{width}</width><height>40</height></size><object><bndbox>"
             "<xmin>10</xmin><ymin>10</ymin><xmax>30</xmax><ymax>30</ymax>"
             "</bndbox></object></annotation>"
         )
     run(*folder(photos), CHEAP, f"annotations={tmp_path / 'boxes'}", "tolerance=3")
     rows = metrics(tmp_path / "run")
     assert float(rows["oracle", "iou"]["mean"]) == 1
-    assert int(rows["ours", "iou"]["images"]) == 5
+    assert int(rows["ours", "iou"]["images"]) == 4
+    assert (
+        f"1 images, such as {held[2]}: they are read in another size than was annotated."
+        in found(tmp_path / "run")["left_out"]
+    )
 
 
 @pytest.mark.usefixtures("plain_figures")
@@ -319,11 +327,40 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
-    run(*DIGITS, CHEAP, "gallery=0", "own_mask_images=0", "reference_runs=0")
+    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "removal=[mean]")
+    lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
     said = found(tmp_path / "run")
     assert any("no independent runs" in line for line in said["left_out"])
+    for line in (
+        "per-image optimisation: baselines.per_image is null.",
+        "Own mask: asked for by own_mask_images=N.",
+        "Infidelity and max-sensitivity: asked for by robustness_images=N.",
+        "Confidence on corrupted images: asked for by corruption_images=N.",
+        "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
+        "asked for by removal=[blur,mean,zero,light_blur,classifier_mean].",
+    ):
+        assert line in said["left_out"]
+        assert f"Left out: {line}" in lines
+    assert not any(key.startswith("corruption") for key in said["uncertainty"]["curves"])
+    rows = metrics(tmp_path / "run")
+    assert not any(metric.startswith(("insertion_", "infidelity")) for _, metric in rows)
     assert not (tmp_path / "run/figures/gallery.png").exists()
     assert ("ours", "own_mask") not in metrics(tmp_path / "run")
+
+
+def test_what_is_measured_is_saved_before_what_follows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saliency_vae.evaluate.add_uncertainty", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(*DIGITS, CHEAP)
+    assert ("oracle", "iou") in metrics(tmp_path / "run")
+    assert found(tmp_path / "run")["about"]["data"] == "test images of cluttered_digits"
+    with np.load(tmp_path / "run/curves.npz") as arrays:
+        assert arrays["insertion/ours"].shape == (8, 7)
 
 
 @pytest.mark.usefixtures("plain_figures")
@@ -357,7 +394,8 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert run(*DIGITS, CHEAP, "limit=3")[-1] == str(tmp_path / "run/report.html")
     assert logged == []
     run(*DIGITS, CHEAP, "limit=3", "wandb=true")
-    ((logger, results, drawn),) = logged
+    ((logger, results, drawn, report),) = logged
+    assert report == tmp_path / "run/report.html"
     assert logger._wandb_init["mode"] == "offline"
     assert logger.save_dir == str(tmp_path / "run")
     assert results.methods == ["ours", "random", "oracle"]
@@ -379,7 +417,10 @@ def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
         (["methods=[ours,gradeint]"], "Found gradeint. Did you mean gradient?"),
         (["methods=[]"], "Found none."),
         (["steps=0"], "Expected steps >= 1"),
-        (["removal=[nose]"], "Expected removal among blur, mean, zero. Found nose."),
+        (
+            ["removal=[nose]"],
+            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found nose.",
+        ),
         (["limit=0"], "Expected limit >= 1 image. Found 0."),
         (["batch_size=0"], "Expected batch_size >= 1. Found 0."),
         (["reference_steps=0"], "Expected reference_steps >= 1. Found 0."),

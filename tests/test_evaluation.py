@@ -18,6 +18,7 @@ from saliency_vae.metrics.localization import pointing_game
 from saliency_vae.perturbations import Blur
 from saliency_vae.results import Results
 from tests.conftest import SIZE, Blobs, blob_classifier
+from tests.reference import gaussian_blur
 
 CPU = torch.device("cpu")
 
@@ -162,11 +163,18 @@ def test_further_removals_have_their_own_columns() -> None:
 
 def test_removals_take_the_information_away() -> None:
     images = torch.rand(2, 3, 24, 36, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(REMOVALS["blur"](images), Blur(4)(images))
-    assert not REMOVALS["zero"](images).any()
-    torch.testing.assert_close(
-        REMOVALS["mean"](images)[:, :, 3, 4], images.mean((2, 3)), rtol=1e-5, atol=1e-6
-    )
+    classifier = blob_classifier()
+    classifier.mean.copy_(torch.tensor([0.4, 0.5, 0.6])[:, None, None])
+    found = Protocol(list(REMOVALS)).baselines(images, classifier)
+    torch.testing.assert_close(found["blur"], Blur(4)(images))
+    assert not found["zero"].any()
+    torch.testing.assert_close(found["mean"][:, :, 3, 4], images.mean((2, 3)), rtol=1e-5, atol=1e-6)
+    for image, blurred in zip(images, found["light_blur"], strict=True):
+        for channel, of_channel in zip(image, blurred, strict=True):
+            expected = gaussian_blur(channel, 5 / 224 * 24).float()
+            torch.testing.assert_close(of_channel, expected, rtol=1e-4, atol=1e-5)
+    assert found["classifier_mean"].shape == images.shape
+    assert found["classifier_mean"][1, :, 7, 8].tolist() == pytest.approx([0.4, 0.5, 0.6])
 
 
 def test_seconds_are_those_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +187,10 @@ def test_seconds_are_those_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"removals": ()}, "Expected removal among blur, mean, zero. Found none."),
+        (
+            {"removals": ()},
+            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found none.",
+        ),
         ({"removals": ["blur", "nose"]}, "Found blur, nose."),
         ({"steps": 0}, "Found 0 and 0.0."),
         ({"tolerance": -1}, "Found 24 and -1."),
@@ -203,6 +214,27 @@ def test_wrong_maps_are_named() -> None:
         measured({"mine": nothing})
 
 
+@pytest.mark.parametrize("place", [0, 6])
+def test_an_empty_true_mask_is_refused_before_its_batch_is_explained(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = MaskedBlobs.__getitem__
+
+    def emptied(blobs: MaskedBlobs, index: int) -> Batch:
+        item = real(blobs, index)
+        return {**item, "mask": item["mask"] & (index != place)}
+
+    def spy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        asked.append(len(batch["image"]))
+        return truth(batch, classifier)
+
+    monkeypatch.setattr(MaskedBlobs, "__getitem__", emptied)
+    with pytest.raises(ValueError, match=f"Found an empty one, of image {place}.$"):
+        measured({"spy": spy})
+    assert asked == [5] * (place // 5)
+
+
 def test_gradients_of_a_method_do_not_stay() -> None:
     def leaking(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         return (batch["image"] * torch.ones(1, requires_grad=True)).mean(1)
@@ -215,6 +247,8 @@ def test_score_of_one_batch() -> None:
     batch, classifier = toys().together(), blob_classifier()
     protocol = Protocol(steps=8)
     maps = truth(batch, classifier)
-    scores, curves = score(batch, maps, classifier, protocol.baselines(batch["image"]), protocol)
+    scores, curves = score(
+        batch, maps, classifier, protocol.baselines(batch["image"], classifier), protocol
+    )
     assert {tuple(values.shape) for values in scores.values()} == {(12,)}
     assert {tuple(curve.shape) for curve in curves.values()} == {(12, 9)}

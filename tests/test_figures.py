@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from saliency_vae.distributions import DiagonalNormal
-from saliency_vae.figures import explanation_figure, figure_pixels, save_figure
+from saliency_vae.figures import explanation_figure, save_figure
 
 B, H, W = 3, 20, 33
 
@@ -103,17 +103,6 @@ def test_the_png_decodes_and_holds_a_picture(tmp_path: Path) -> None:
         colours = len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0))
     assert width > height > 300
     assert colours > 500
-
-
-def test_figure_pixels_are_rgb() -> None:
-    figure = explanation_figure(
-        images()[:1], DiagonalNormal(*torch.randn(2, 1, H, W)), images()[:1]
-    )
-    pixels = figure_pixels(figure)
-    assert pixels.dtype == np.uint8
-    assert pixels.shape[2] == 3
-    assert pixels.max() == 255
-    assert pixels.std() > 10
 
 
 def test_no_gradient_is_needed_and_nothing_is_changed() -> None:

@@ -21,6 +21,10 @@ def interval(low: float, high: float) -> Interval:
         (-0.1, 0.1, "level", "level"),
         (0.0, 0.1, "level", "level"),
         (0.0, 0.0, "level", "level"),
+        (0.0002, 0.0004, "level", "level"),  # 0.000 in the text
+        (-0.0004, -0.0002, "level", "level"),
+        (0.0004, 0.0008, "better", "worse"),  # 0.001
+        (-0.0008, -0.0004, "worse", "better"),
     ],
 )
 def test_verdict(low: float, high: float, if_higher: str, if_lower: str) -> None:
@@ -58,6 +62,25 @@ def test_better_level_and_worse() -> None:
         "Time: ours 1 ms an explanation; the best other by insertion, RISE, 500 ms, "
         "500 times as long.",
     )
+
+
+def test_each_removal_is_judged() -> None:
+    *found, _ = findings(
+        constructed(
+            {
+                "insertion": {"ours": 0.8, "rise": 0.7},
+                "deletion": {"ours": 0.2, "rise": 0.3},
+                "insertion_zero": {"ours": 0.4, "rise": 0.6},
+                "deletion_zero": {"ours": 0.1, "rise": 0.3},
+            }
+        )
+    )
+    assert [(f.verdict, f.text.partition(":")[0]) for f in found] == [
+        ("better", "Insertion AUC"),
+        ("better", "Deletion AUC"),
+        ("worse", "Insertion AUC (zero)"),
+        ("better", "Deletion AUC (zero)"),
+    ]
 
 
 def test_lower_deletion_is_better() -> None:

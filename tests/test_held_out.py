@@ -10,6 +10,7 @@ from PIL import Image
 
 from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
 from saliency_vae.data.image_folder import ImageFolderData
+from saliency_vae.data.imagenet import ImageNetData
 from saliency_vae.data.images import ImageFiles
 from saliency_vae.held_out import Images, check_split, held_out
 from saliency_vae.preprocessing import Preprocessing
@@ -67,6 +68,44 @@ def test_validation_images_where_there_are_no_others(tmp_path: Path) -> None:
     assert isinstance(found, ImageFiles)
     assert len(found) == 3
     assert found[0]["image"].shape == (3, 16, 16)
+
+
+def classes(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An ImageNet tree of 5 classes with 8 images each; returns the files as they are read."""
+    for index in range(40):
+        path = root / f"val/{index // 8}/{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((16, 16, 3), index, dtype=np.uint8)).save(path)
+    (root / "train/0").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(root / "train/0/0.png")
+    read: list[str] = []
+    real = ImageFiles.read
+
+    def spy(files: ImageFiles, index: int) -> torch.Tensor | str:
+        read.append(files.name(index))
+        return real(files, index)
+
+    monkeypatch.setattr(ImageFiles, "read", spy)
+    return read
+
+
+def numbers(root: Path, limit: int | None, seed: int) -> list[int]:
+    found = held_out(ImageNetData(str(root)), Preprocessing(), limit, left_out=[], seed=seed)
+    size = len(found)  # type: ignore[arg-type]
+    return [int(found[i]["image"][0, 0, 0]) for i in range(size)]
+
+
+def test_image_files_come_in_a_seeded_random_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = classes(tmp_path, monkeypatch)
+    few = numbers(tmp_path, 10, seed=0)
+    assert len(set(read)) == 10  # the others are not even opened
+    assert len({number // 8 for number in few}) >= 4  # of the 5 classes; the first 10 are of 2
+    whole = numbers(tmp_path, None, seed=0)
+    assert whole[:10] == few
+    assert sorted(whole) == list(range(40))
+    assert whole not in (sorted(whole), numbers(tmp_path, None, seed=1))
 
 
 @pytest.mark.parametrize(("limit", "number"), [(2, 2), (50, 6)])

@@ -41,6 +41,10 @@ def test_confidence_that_knows_beats_the_controls() -> None:
     assert "mean confidence is 0.667; 0.667 of" in calibration.text
     assert "calibration error 0.000" in calibration.text
     assert selective.verdict == "better"
+    assert selective.text.startswith(
+        "Insertion AUC is 0.667, 0.719, 0.783, 0.867 as the least confident 0, 10, 20 and 30 % of "
+        "the explanations are withheld; at 20 %, 0.783, our confidence beats the best control, "
+    )
     curve = found.uncertainty_curves["selective"][CONFIDENCE]
     assert curve[0] == pytest.approx(20 / 30 * 0.9 + 10 / 30 * 0.2)
     assert curve[4] == pytest.approx(0.9)  # 40 % withheld: all failures
@@ -63,7 +67,38 @@ def test_withholding_the_wrong_images_is_said() -> None:
     found = judged(FAILED.float(), noise(30), torch.where(FAILED, 0.9, 0.2))
     selective = found.uncertainty_findings[-1]
     assert selective.verdict == "worse"
-    assert "does not rise steadily" in selective.text
+    assert "is beaten by the best control, " in selective.text
+    assert selective.text.endswith(AGAINST_CHANCE)
+
+
+def test_confidence_that_helps_less_than_a_control_is_worse() -> None:
+    """What is kept gets better and better: with the control even more so."""
+    insertion = torch.linspace(0.2, 0.9, 60)
+    failed = torch.arange(60) % 3 == 0
+    ours = -insertion + 0.2 * noise(60)
+    selective = judged(ours, -insertion, insertion, failed).uncertainty_findings[-1]
+    assert selective.verdict == "worse"
+    kept = [float(insertion[u.argsort()[:48]].mean()) for u in (ours, -insertion)]
+    assert f"at 20 %, {kept[0]:.3f}, our confidence is beaten by the best {ENTROPY}, " in (
+        selective.text
+    )
+    assert f"{ENTROPY}, {kept[1]:.3f} (difference {kept[0] - kept[1]:+.3f} [" in selective.text
+    assert not selective.text.endswith(AGAINST_CHANCE)
+
+
+def test_selecting_as_the_control_does_is_level() -> None:
+    insertion = torch.linspace(0.2, 0.9, 30)
+    selective = judged(-insertion, -insertion, insertion).uncertainty_findings[-1]
+    assert selective.verdict == "level"
+    assert "cannot be told from" in selective.text
+
+
+def test_few_images_are_not_selected_from() -> None:
+    failed = torch.arange(9) % 2 == 0
+    found = judged(failed.float(), noise(9), torch.ones(9), failed)
+    selective = found.uncertainty_findings[-1]
+    assert selective.verdict == "note"
+    assert "fewer than 10 images (9)" in selective.text
 
 
 @pytest.mark.parametrize(("failures", "verdict"), [(4, "note"), (5, "better"), (26, "note")])
@@ -79,10 +114,12 @@ def test_few_failures_or_few_successes_are_not_judged_by(failures: int, verdict:
 
 @pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
 def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
-    results = judged(noise(5), noise(5, seed=1), torch.ones(5), torch.full((5,), all_fail))
-    (found,) = results.uncertainty_findings
+    insertion = torch.linspace(0.2, 0.9, 30)
+    results = judged(-insertion, noise(30), insertion, torch.full((30,), all_fail))
+    found, selective = results.uncertainty_findings
     assert found.verdict == "note"
     assert which in found.text
+    assert selective.verdict == "better"  # there are better and worse ones all the same
     assert results.uncertainty == {}
     assert "selective" in results.uncertainty_curves
 

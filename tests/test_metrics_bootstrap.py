@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from scipy.stats import binom  # type: ignore[import-untyped]
+from scipy.stats import binom, binomtest  # type: ignore[import-untyped]
 from torch import Tensor
 
 from saliency_vae.metrics import bootstrap
@@ -45,9 +45,49 @@ def test_interval_is_that_of_theory() -> None:
     assert float(interval.high - interval.mean) == pytest.approx(half, rel=0.1)
 
 
-def test_percentiles_of_hits_are_those_of_the_binomial() -> None:
+@pytest.mark.parametrize("level", [0.95, 0.8])
+@pytest.mark.parametrize(("hits", "number"), [(0, 100), (100, 100), (37, 100), (1, 3), (1, 1)])
+def test_interval_of_hits_is_wilsons(hits: int, number: int, level: float) -> None:
+    reference = binomtest(hits, number).proportion_ci(level, method="wilson")
+    interval = mean_interval(torch.arange(number) < hits, level=level)
+    assert float(interval.mean) == hits / number
+    assert float(interval.low) == pytest.approx(reference.low, abs=1e-9)
+    assert float(interval.high) == pytest.approx(reference.high, abs=1e-9)
+    assert interval.low < interval.high
+
+
+def test_an_interval_of_hits_holds_their_share() -> None:
+    """To the last bit: figures draw the distances, which must not be negative."""
+    for number in range(1, 80):
+        hits = (torch.arange(number)[:, None] < torch.arange(number + 1)).double()
+        interval = mean_interval(hits, resamples=2)
+        assert (interval.low >= 0).all()
+        assert (interval.low <= interval.mean).all()
+        assert (interval.mean <= interval.high).all()
+        assert (interval.high <= 1).all()
+
+
+def test_each_column_has_the_interval_of_its_kind() -> None:
+    columns = [(torch.arange(30) < 30).float(), draw(0, 30), (torch.arange(30) < 9).float()]
+    together = mean_interval(torch.stack(columns, 1))
+    for column, values in enumerate(columns):
+        for found, expected in zip(together, mean_interval(values), strict=True):
+            torch.testing.assert_close(found[column], expected)
+    assert together.low[0] < together.high[0]
+
+
+def test_of_differences_it_stays_the_bootstrap() -> None:
+    """Ours better in one of 100 images and nowhere worse does not show that it is better."""
+    one = (torch.arange(100) < 1).float()
+    interval = difference_interval(one, torch.zeros(100))
+    assert float(interval.low) == 0
+    means = resampled_means(one)
+    assert float(interval.high) == pytest.approx(float(means.quantile(0.975)))
+
+
+def test_percentiles_of_differences_of_hits_are_those_of_the_binomial() -> None:
     hits = torch.arange(50) < 20  # each resample's hits are Binomial(50, 0.4)
-    interval = mean_interval(hits, resamples=20_000)
+    interval = difference_interval(hits, torch.zeros(50), resamples=20_000)
     assert float(interval.mean) == pytest.approx(0.4)
     low, high = binom.ppf([0.025, 0.975], 50, 0.4) / 50
     assert float(interval.low) == pytest.approx(low, abs=0.021)

@@ -75,13 +75,26 @@ def test_errors_against_a_slow_reference() -> None:
             set(reference[image].flatten().argsort(descending=True)[:k].tolist())
             for reference in given.references
         ]
-        target = given.references.mean(0)[image].flatten().argsort(descending=True).tolist()
+        orders = [
+            reference[image].flatten().argsort(descending=True).tolist()
+            for reference in given.references
+        ]
+        mean_rank = [sum(o.index(pixel) for o in orders) / len(orders) for pixel in range(100)]
+        target = sorted(range(100), key=lambda pixel: mean_rank[pixel])
         order = mean.argsort(descending=True).tolist()
         for pixel in range(0, 100, 7):
             share = sum(pixel in run for run in runs) / len(runs)
             assert float(found["top"][image, pixel]) == pytest.approx(abs((pixel in ours) - share))
             distance = abs(order.index(pixel) - target.index(pixel)) / 100
             assert float(found["rank"][image, pixel]) == pytest.approx(distance)
+
+
+def test_no_reference_counts_more_for_its_scale() -> None:
+    given = evidence()
+    scale = torch.tensor([1.0, 1000.0, 0.01])[:, None, None, None]
+    scaled = replace(given, references=scale * given.references - 5 * scale)
+    for kind, expected in pixel_errors(given).items():
+        torch.testing.assert_close(pixel_errors(scaled)[kind], expected)
 
 
 def test_shares_sum_to_the_kept_pixels() -> None:

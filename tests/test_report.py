@@ -227,7 +227,8 @@ def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> No
     methods = dict.fromkeys(["ours", "per_image", "integrated_gradients", "rise"], 0.5)
     metrics = (
         "insertion deletion agreement_5 agreement_10 agreement_20 pointing_game iou "
-        "relevance_mass relevance_rank sparsity own_mask"
+        "relevance_mass relevance_rank sparsity own_mask insertion_mean deletion_mean "
+        "insertion_zero deletion_zero"
     )
     results = constructed(dict.fromkeys(metrics.split(), methods), seconds={"rise": 1.2})
     with visit(browser, write(results, tmp_path / "report.html"), width=1280) as found:
@@ -235,6 +236,24 @@ def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> No
             "box => [box.clientWidth, box.scrollWidth]"
         )
         assert whole <= shown
+        assert found.page.locator("#ranking th", has_text="Insertion AUC").count() == 1
+
+
+def test_other_removals_have_a_table_of_their_own(browser: Browser, tmp_path: Path) -> None:
+    means = {"ours": 0.5, "rise": 0.6, "random": 0.1}
+    results = constructed({"insertion": means, "insertion_zero": means, "deletion_zero": means})
+    with visit(browser, write(results, tmp_path / "report.html"), width=1280) as found:
+        table = found.page.locator("#removals")
+        assert table.locator("th").all_inner_texts() == [
+            "Method",
+            "Insertion AUC (zero)\u00a0↑",
+            "Deletion AUC (zero)\u00a0↓",
+        ]
+        rows = [row.split() for row in table.locator("tbody tr").all_inner_texts()]
+        assert [row[:2] for row in rows] == [["RISE", ".600"], ["ours", ".500"], ["random", ".100"]]
+        best = table.locator("td.best").all_inner_texts()
+        assert [text.splitlines()[0] for text in best] == [".600", ".100"]
+        assert found.page.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 2
 
 
 def test_a_report_without_gallery_uncertainty_or_ours(browser: Browser, tmp_path: Path) -> None:

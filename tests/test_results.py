@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_vae.metrics.bootstrap import mean_interval
+from saliency_vae.metrics.bootstrap import difference_interval, mean_interval
 from saliency_vae.results import Finding, Results, quality, short, three_digits, title
 from tests.constructed_results import IMAGES, constructed, several
 
@@ -25,9 +25,23 @@ def test_interval_of_each_method_is_that_of_the_method_alone() -> None:
 
 def test_metrics_may_have_fewer_images() -> None:
     results = several()
-    results.values["own_mask"] = {method: torch.ones(3) for method in results.methods}
+    results.values["pointing_game"] = {method: torch.ones(3) for method in results.methods}
     assert results.images == IMAGES
-    assert float(results.intervals["own_mask"]["ours"].low) == 1
+    interval = results.intervals["pointing_game"]["ours"]
+    assert float(interval.low) == pytest.approx(3 / (3 + 1.959964**2))  # Wilson's of 3 hits in 3
+    assert float(interval.high) == 1
+
+
+def test_a_difference_of_shares_is_no_share() -> None:
+    """Where all have the same mask, no image gains anything by its own."""
+    results = several()
+    results.values["own_mask"] = {
+        "ours": torch.tensor([1.0, 0.0, 1.0, 1.0]),
+        "centre_prior": torch.zeros(4),
+    }
+    assert [float(n) for n in results.intervals["own_mask"]["centre_prior"]] == [0, 0, 0]
+    expected = difference_interval(results.values["own_mask"]["ours"], torch.zeros(4))
+    assert results.intervals["own_mask"]["ours"] == expected
 
 
 def test_best_by_direction_without_the_oracle() -> None:
@@ -54,10 +68,12 @@ def test_names() -> None:
     assert quality("sparsity").arrow == ""
     other = quality("insertion_zero")
     assert (other.title, other.short, other.higher_is_better) == (
-        "Insertion AUC, zero",
+        "Insertion AUC (zero)",
         "ins zero",
         True,
     )
+    assert quality("deletion_classifier_mean").title == "Deletion AUC (classifier mean)"
+    assert not quality("deletion_classifier_mean").higher_is_better
     assert quality("agreement_5").title == "Agreement 5 %"
     assert [title(name) for name in ("rise", "edge_magnitude")] == ["RISE", "edge magnitude"]
 

@@ -62,6 +62,20 @@ def test_first_images(files: ImageFiles, tmp_path: Path) -> None:
     assert len(WithBoxes(Subset(files, range(2)), tmp_path / "boxes", CROP)) == 1
 
 
+def test_images_that_are_read_in_another_size_are_left_out(
+    files: ImageFiles, tmp_path: Path
+) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was on its side
+    with Image.open(files.paths[0]) as image:
+        image.save(files.paths[0], exif=turned)
+    found = WithBoxes(files, tmp_path / "boxes", CROP)
+    assert (len(found), found.unseen, found.misfits) == (1, 1, ["0"])
+    assert torch.equal(found[0]["image"], files[2]["image"])
+    with pytest.raises(ValueError, match=r"in the size that was annotated\. Found none in "):
+        WithBoxes(ImageFiles(files.paths[:1], CROP), tmp_path / "boxes", CROP)
+
+
 def test_an_image_without_annotation_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "boxes/deep/2.xml").unlink()
     with pytest.raises(ValueError, match=r"Not found for 1, such as 2\.$"):

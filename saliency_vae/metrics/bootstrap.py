@@ -1,6 +1,10 @@
-"""How much a mean over images would vary with other images: the paired bootstrap."""
+"""How much a mean over images would vary with other images: the paired bootstrap.
+
+Of hits and misses the interval is Wilson's: the bootstrap of a hit in every image has no width.
+"""
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import NamedTuple
 
 import torch
@@ -10,7 +14,7 @@ _DRAWS = 2**22  # in memory at once
 
 
 class Interval(NamedTuple):
-    """A mean over images and its bootstrap interval, each of the shape of one image's values."""
+    """A mean over images and its interval, each of the shape of one image's values."""
 
     mean: Tensor
     low: Tensor
@@ -47,10 +51,11 @@ def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> 
 def mean_interval(
     values: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of the mean over images.
+    """Interval of the mean over images: the bootstrap's percentiles; Wilson's of hits and misses.
 
     Args:
-        values: Per image, (N, ...), N >= 1, no NaN.
+        values: Per image, (N, ...), N >= 1, no NaN. A column whose values are all 0 or 1 is of hits
+            and misses.
         level: Of confidence, in (0, 1).
         resamples: Number of bootstrap resamples.
         seed: Of the resamples.
@@ -58,21 +63,34 @@ def mean_interval(
     Raises:
         ValueError: If there is no image or a value is NaN.
     """
-    if len(values) == 0 or values.isnan().any():
-        raise ValueError(
-            f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "
-            f"among values of shape {tuple(values.shape)}."
-        )
-    means = resampled_means(values, resamples=resamples, seed=seed)
-    tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    return Interval(values.detach().cpu().double().mean(0), low, high)
+    mean, low, high = _percentiles(values, level, resamples, seed)
+    hits = ((values == 0) | (values == 1)).all(0).cpu()
+    share = wilson_interval(mean, len(values), level=level)
+    return Interval(mean, torch.where(hits, share.low, low), torch.where(hits, share.high, high))
+
+
+def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Interval:
+    """Interval of a probability by the share of hits (Wilson 1927).
+
+    Args:
+        share: Of hits, in [0, 1], (...) float64.
+        number: Of trials.
+        level: Of confidence, in (0, 1).
+    """
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    centre = (share + z2 / (2 * number)) / (1 + z2 / number)
+    variance = share * (1 - share) / number + z2 / (4 * number**2)
+    half = (z2 * variance).sqrt() / (1 + z2 / number)
+    low, high = centre - half, centre + half  # the share lies between them, but for rounding
+    return Interval(share, low.minimum(share).clamp_min(0), high.maximum(share).clamp_max(1))
 
 
 def difference_interval(
     first: Tensor, second: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Interval of the difference of two methods' means over the same resampled images.
+
+    Always the bootstrap's: a difference that is 0 or 1 in these images could be -1 in others.
 
     Args:
         first: Per image, (N, ...).
@@ -90,7 +108,7 @@ def difference_interval(
             f"Found shapes {tuple(first.shape)} and {tuple(second.shape)}."
         )
     difference = first.double() - second.double()  # the mean of differences, resample by resample
-    return mean_interval(difference, level=level, resamples=resamples, seed=seed)
+    return _percentiles(difference, level, resamples, seed)
 
 
 def statistic_interval(
@@ -113,3 +131,15 @@ def statistic_interval(
     tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
     low, high = values[~values.isnan()].quantile(tails)
     return Interval(statistic(torch.arange(number)).double(), low, high)
+
+
+def _percentiles(values: Tensor, level: float, resamples: int, seed: int) -> Interval:
+    if len(values) == 0 or values.isnan().any():
+        raise ValueError(
+            f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "
+            f"among values of shape {tuple(values.shape)}."
+        )
+    means = resampled_means(values, resamples=resamples, seed=seed)
+    tail = (1 - level) / 2
+    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return Interval(values.detach().cpu().double().mean(0), low, high)

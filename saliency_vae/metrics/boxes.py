@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from saliency_vae.data.datamodule import Batch
-from saliency_vae.data.images import ImageFiles
+from saliency_vae.data.images import ImageFiles, load_rgb
 from saliency_vae.preprocessing import Preprocessing
 
 
@@ -71,6 +71,8 @@ class WithBoxes(Dataset[Batch]):
     """Image files with the true masks that their annotations give.
 
     Images whose boxes lie outside the classifier's view are left out: there is no truth to score.
+    So are those that are read in another size than was annotated, such as images that a camera
+    marked as turned: it is not known where in them the boxes lie.
 
     Args:
         images: Image files, or the first of them.
@@ -78,7 +80,8 @@ class WithBoxes(Dataset[Batch]):
         preprocessing: Of the images.
 
     Attributes:
-        unseen: Number of images left out.
+        unseen: Number of images left out as their boxes are not in view.
+        misfits: Names of the images left out for their size.
 
     Raises:
         ValueError: If the images are no files, one has no annotation or another's name, or none
@@ -107,15 +110,18 @@ class WithBoxes(Dataset[Batch]):
         twice = [name for name, number in Counter(names).items() if number > 1]
         if twice:
             raise ValueError(f"Expected images of different names. Found {twice[0]} twice.")
+        fitting = [_fits(read_boxes(found[path.stem]), path) for path in files.paths[:number]]
+        self.misfits = [name for name, fits in zip(names, fitting, strict=True) if not fits]
         self._seen = [
             (index, found[name])
             for index, name in enumerate(names)
-            if self._mask(found[name]).any()
+            if fitting[index] and self._mask(found[name]).any()
         ]
-        self.unseen = len(names) - len(self._seen)
+        self.unseen = len(names) - len(self.misfits) - len(self._seen)
         if not self._seen:
             raise ValueError(
-                f"Expected boxes in the classifier's view. Found none in {annotations}."
+                "Expected boxes in the classifier's view, of images in the size that was "
+                f"annotated. Found none in {annotations}."
             )
 
     def __len__(self) -> int:
@@ -127,6 +133,11 @@ class WithBoxes(Dataset[Batch]):
 
     def _mask(self, annotation: Path) -> Tensor:
         return boxes_mask(read_boxes(annotation), self.preprocessing)
+
+
+def _fits(boxes: Boxes, image: Path) -> bool:
+    """Whether boxes are of an image in the size in which it is read, upright."""
+    return boxes.size == load_rgb(image).size[::-1]
 
 
 def _number(node: ElementTree.Element, name: str) -> int:
