@@ -140,7 +140,7 @@ class EvaluateConfig:
     methods: list[str] | None = None
     limit: int | None = None
     steps: int = 24
-    removal: list[str] = field(default_factory=lambda: ["blur"])
+    removal: list[str] = field(default_factory=lambda: ["blur", "mean", "zero"])
     tolerance: float = 0.0
     annotations: str | None = None
     gallery: int = 8
