@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Mapping
 from typing import Any
 
 FIGURE = "explanations.png"  # beside the card, if there is one
@@ -110,7 +111,7 @@ def model_card(config: dict[str, Any], *, figure: bool = False) -> str:
         classifier=_text(classifier.get("name", "an unnamed classifier")),
         figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
         facts="\n".join(
-            f"| {name} | {_text(_described(value))} |"
+            f"| {name} | {_text(as_call(value))} |"
             for name, value in facts.items()
             if value is not None
         ),
@@ -136,14 +137,14 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _described(value: Any) -> str:
-    """Write a part of the configuration as Python would: ``UNet(channels=[8, 24])``."""
-    if isinstance(value, dict):
+def as_call(value: Any) -> str:
+    """Write a Hydra node as Python would, what is off left out: ``UNet(channels=[8, 24])``."""
+    if isinstance(value, Mapping):
         name = str(value.get("_target_", "dict")).rpartition(".")[2]
-        settings = (f"{k}={_described(v)}" for k, v in value.items() if not k.startswith("_"))
-        return f"{name}({', '.join(settings)})"
+        given = {k: v for k, v in value.items() if k[0] != "_" and v is not None and v is not False}
+        return f"{name}({', '.join(f'{k}={as_call(v)}' for k, v in given.items())})"
     if isinstance(value, list):
-        return f"[{', '.join(map(_described, value))}]"
+        return f"[{', '.join(map(as_call, value))}]"
     return str(value)
 
 

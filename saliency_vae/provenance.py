@@ -14,6 +14,7 @@ from saliency_vae import __version__
 from saliency_vae.classifiers import FrozenClassifier, describe
 from saliency_vae.explainer import Explainer
 from saliency_vae.held_out import Images
+from saliency_vae.model_card import as_call
 
 _PACKAGES = ("torch", "torchvision", "captum")
 _RECIPE = ("encoder", "prior", "topk", "perturbation")
@@ -67,7 +68,7 @@ def recipe(config: Mapping[str, Any]) -> str:
         config: Of the explainer, as its ``config.json`` holds it.
     """
     parts = [
-        *(_call(config[name]) for name in _RECIPE if name in config),
+        *(as_call(config[name]) for name in _RECIPE if name in config),
         f"posterior {config['posterior']}",
         *(
             f"{name} {config[name]}"
@@ -91,18 +92,6 @@ def hardware(device: torch.device) -> str:
     if device.type == "cpu":
         return f"{_processor()}, threads of torch: {torch.get_num_threads()}"
     return str(device)
-
-
-def _call(node: Any) -> str:
-    """Write a Hydra node as a call: ``Blur(sigma=8.0)``."""
-    if not isinstance(node, Mapping) or "_target_" not in node:
-        return str(node)
-    settings = (
-        f"{key}={_call(value)}"
-        for key, value in node.items()
-        if not key.startswith("_") and value is not None and value is not False
-    )
-    return f"{node['_target_'].rpartition('.')[2]}({', '.join(settings)})"
 
 
 def _version(package: str) -> str:
