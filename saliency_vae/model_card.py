@@ -140,8 +140,10 @@ def _number(value: float | None) -> str:
 def as_call(value: Any) -> str:
     """Write a Hydra node as Python would, what is off left out: ``UNet(channels=[8, 24])``."""
     if isinstance(value, Mapping):
-        name = str(value.get("_target_", "dict")).rpartition(".")[2]
         given = {k: v for k, v in value.items() if k[0] != "_" and v is not None and v is not False}
+        if "_target_" not in value:
+            return f"{{{', '.join(f'{k}: {as_call(v)}' for k, v in given.items())}}}"
+        name = str(value["_target_"]).rpartition(".")[2]
         return f"{name}({', '.join(f'{k}={as_call(v)}' for k, v in given.items())})"
     if isinstance(value, list):
         return f"[{', '.join(map(as_call, value))}]"
