@@ -207,6 +207,12 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if not (self.training or torch.compiler.is_compiling()):
             _check(images)
+        return self.infer(images, prior, clues)
+
+    def infer(
+        self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
+    ) -> SaliencyPosterior:
+        """Explain as :meth:`forward` does, images of any range too, as after noise was added."""
         clues = self.clues(images) if clues is None else clues
         prior = self.prior(images, clues) if prior is None else prior
         posterior = make_posterior(self.posterior, *self.encode(images, clues), prior)
