@@ -8,7 +8,7 @@ demo: RUN := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 demo: .venv/installed
 	$(BIN)/python -m saliency_vae.train experiment=cluttered_digits hydra.run.dir=$(RUN)
 	$(BIN)/python -m saliency_vae.evaluate explainer=$(RUN)/explainer data=cluttered_digits \
-	    limit=100 reference_images=8 baselines.per_image=null 'removal=[blur]' hydra.run.dir=$(RUN)/evaluation
+	    limit=100 reference_images=10 baselines.per_image=null 'removal=[blur]' hydra.run.dir=$(RUN)/evaluation
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
