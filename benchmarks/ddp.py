@@ -49,7 +49,7 @@ class Loss(nn.Module):
         """Evaluate the objective."""
         clues = self.explainer.clues(images)
         prior = self.explainer.prior(images, clues)
-        posterior = self.explainer(images, prior, clues)
+        posterior = self.explainer.infer(images, prior, clues)
         classifier = self.explainer.classifier
         assert clues is not None
         evaluation = self.objective(images, posterior, prior, classifier, original=clues.logits)

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from saliency_vae.atomic_file import write_whole
 
-_STEPS_BETWEEN_ASKING = 10
+_BETWEEN_ASKING = 10  # steps, or batches of a validation
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -45,7 +45,7 @@ class RunCheckpoints(Checkpoint):
     A killed run, resumed from ``last.ckpt``, repeats at most ``every_n_steps`` steps and ends with
     the same weights, bit for bit on a CPU. At SIGTERM a step is finished and saved; a validation is
     broken off, to be repeated from the step before it. Several processes, which stop together, ask
-    each other every ten steps.
+    each other every ten steps, or batches of a validation.
 
     ``last.ckpt`` is written after ``every_n_steps`` steps without one, one step before each
     validation, at the end of each epoch, and at SIGTERM. Never between a step and the validation
@@ -97,6 +97,11 @@ class RunCheckpoints(Checkpoint):
     def _note_sigterm(self, number: int, frame: FrameType | None) -> None:
         self._sigterm = True
 
+    @staticmethod
+    def _asks(trainer: Trainer, count: int) -> bool:
+        """Whether it is time to: to ask other processes is to wait for them, and for the device."""
+        return trainer.world_size == 1 or count % _BETWEEN_ASKING == 0
+
     def _is_stopped(self, trainer: Trainer) -> bool:
         """Whether any process of the run has received SIGTERM; all must ask."""
         return trainer.strategy.reduce_boolean_decision(self._sigterm, all=False)
@@ -119,8 +124,7 @@ class RunCheckpoints(Checkpoint):
         validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
         is_due = trainer.global_step - self.saved_step >= self.every_n_steps
         saves = validates_next or is_due
-        # To ask other processes is to wait for them, and for the device.
-        if saves or trainer.world_size == 1 or trainer.global_step % _STEPS_BETWEEN_ASKING == 0:
+        if saves or self._asks(trainer, trainer.global_step):
             self._stops = self._is_stopped(trainer)
         if saves or self._stops:
             self._save(trainer, self.last)
@@ -134,13 +138,20 @@ class RunCheckpoints(Checkpoint):
         if self._stops:
             raise SIGTERMException
 
-    def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
         """Break off a validation at SIGTERM: half of one cannot be gone on with.
 
         Raises:
             SIGTERMException: If it was received.
         """
-        if self._is_stopped(trainer):
+        if self._asks(trainer, batch_idx) and self._is_stopped(trainer):
             raise SIGTERMException
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.errors import described
 from saliency_vae.out_of_memory import is_out_of_memory
 
 
@@ -31,8 +32,8 @@ def probe(classifier: FrozenClassifier, images: Tensor) -> int:
         if is_out_of_memory(error):
             raise
         size = f"{images.shape[-2]}x{images.shape[-1]}"
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
-        raise _refusal(classifier, len(shown), f"that it takes none of {size} ({why})") from error
+        found = f"that it takes none of {size} ({described(error)})"
+        raise _refusal(classifier, len(shown), found) from error
     if not isinstance(logits, Tensor):
         raise _refusal(classifier, len(shown), type(logits).__name__)
     classes = 2 if classifier.output == "softmax" else 1

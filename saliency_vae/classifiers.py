@@ -185,6 +185,11 @@ def recorded_identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """In what two identities differ that decides what is predicted."""
+    return [key for key in DECISIVE if one[key] != other[key]]
+
+
 def check_identity(classifier: FrozenClassifier, expected: dict[str, Any]) -> None:
     """Refuse a classifier that predicts otherwise than the one of an identity.
 
@@ -192,7 +197,7 @@ def check_identity(classifier: FrozenClassifier, expected: dict[str, Any]) -> No
         ValueError: Naming both.
     """
     found = classifier.identity()
-    differing = [key for key in DECISIVE if found[key] != expected[key]]
+    differing = differences(found, expected)
     if differing:
         raise ValueError(
             f"Expected the classifier that this explainer explains, {describe(expected)}. "

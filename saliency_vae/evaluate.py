@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 
 from saliency_vae.baselines import Method
-from saliency_vae.classifiers import FrozenClassifier, describe
+from saliency_vae.classifiers import FrozenClassifier, describe, differences
 from saliency_vae.command import command
 from saliency_vae.configuration import Node
 from saliency_vae.contenders import contenders, try_out
@@ -211,7 +211,7 @@ def images_of(
 def forced(explainer: Explainer, classifier: FrozenClassifier) -> list[Finding]:
     """Warn of a classifier that the explainer was not trained for."""
     expected = explainer.config["classifier"]
-    if expected["sha256"] == classifier.identity()["sha256"]:
+    if not differences(expected, classifier.identity()):
         return []
     return [Finding("note", f"Forced: the explainer was trained for {describe(expected)}.")]
 

@@ -69,28 +69,28 @@ def _check_preprocessing(classifier: FrozenClassifier, expected: dict[str, Any] 
 
 def _recorded(identity: dict[str, Any]) -> dict[str, Any]:
     """Hydra node that an explainer recorded for its classifier, if it may be built unasked."""
-    builder = identity.get("builder")
-    if not isinstance(builder, dict) or builder.get("_target_") not in _BUILDERS:
+    builder: Any = identity.get("builder")
+    target = str(builder.get("_target_") if isinstance(builder, dict) else builder)
+    if target not in _BUILDERS:
         raise ValueError(
             f"Expected classifier=... on the command line, or explainer.ask(classifier) in Python, "
             f"for {describe(identity)}: an explainer's file does not choose what code is run. "
-            f"Found in the file, for you to check and type: {_as_typed(builder)}"
+            f"Found in the file, for you to check and type: "
+            f"{_as_typed(builder) if target == _CUSTOM else target}"
         )
     check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
     path = str(builder.get("path"))
-    if builder["_target_"] == _BUILT_IN and not Path(path).is_file():  # it would be trained
+    if target == _BUILT_IN and not Path(path).is_file():  # it would be trained
         raise ValueError(
             f"Expected the built-in classifier that was explained at {path}. Found none. "
             "classifier=cluttered_digits classifier.path=FILE names another place, in Python "
             "explainer.ask(classifier)."
         )
-    return builder
+    return dict(builder)
 
 
-def _as_typed(builder: Any) -> str:
+def _as_typed(builder: dict[str, Any]) -> str:
     """Settings of a command that build one's own classifier as it was built in training."""
-    if not isinstance(builder, dict) or builder.get("_target_") != _CUSTOM:
-        return str(builder.get("_target_") if isinstance(builder, dict) else builder)
     typed = ["classifier=custom"]
     for name, value in builder.items():
         if name != "_target_" and value is not None:

@@ -23,10 +23,10 @@ from saliency_vae.clues import Clues, ask, feature_maps
 from saliency_vae.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.distributions import Family, SaliencyPosterior, SaliencyPrior, make_posterior
 from saliency_vae.encoders import fold_batch_norm
+from saliency_vae.errors import described
 from saliency_vae.explainer_directory import (
     CONFIG,
     WEIGHTS,
-    described,
     find_directory,
     read_config,
     write_directory,
@@ -189,30 +189,34 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 self._fixed_priors = dict([*recent, (of, prior)])
         return prior
 
-    def forward(
-        self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
-    ) -> SaliencyPosterior:
+    def forward(self, images: Tensor) -> SaliencyPosterior:
         """Explain images.
 
         Args:
             images: In [0, 1], (B, 3, H, W), H, W >= 16.
-            prior: That of these images and clues, where it is at hand.
-            clues: Likewise.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
 
         Raises:
-            ValueError: If the images are others; in training they are not looked at.
+            ValueError: If the images are others.
         """
-        if not (self.training or torch.compiler.is_compiling()):
+        if not torch.compiler.is_compiling():
             _check(images)
-        return self.infer(images, prior, clues)
+        return self.infer(images)
 
     def infer(
         self, images: Tensor, prior: SaliencyPrior | None = None, clues: Clues | None = None
     ) -> SaliencyPosterior:
-        """Explain as :meth:`forward` does, images of any range too, as after noise was added."""
+        """Explain as :meth:`forward` does, without looking at the range, which waits for a device.
+
+        For images that are known to be in [0, 1], and for those with added noise.
+
+        Args:
+            images: (B, 3, H, W), H, W >= 16.
+            prior: That of these images and clues, where it is at hand.
+            clues: Likewise.
+        """
         clues = self.clues(images) if clues is None else clues
         prior = self.prior(images, clues) if prior is None else prior
         posterior = make_posterior(self.posterior, *self.encode(images, clues), prior)
@@ -271,13 +275,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             steps: Gradient steps.
             settings: See :func:`saliency_vae.refinement.refine`.
         """
+        _check(images)
         classifier = _beside(classifier, images)
         if self.asks_classifier and self._asked is None:
             self.ask(classifier)
         with torch.no_grad():
             clues = self.clues(images)
             prior = self.prior(images, clues)
-            posterior = self(images, prior, clues)
+            posterior = self.infer(images, prior, clues)
         refinement = refine(
             posterior,
             images,

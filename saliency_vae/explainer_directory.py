@@ -12,6 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from saliency_vae.atomic_file import whole_file
+from saliency_vae.errors import described
 from saliency_vae.loadable import check_loadable
 from saliency_vae.model_card import FIGURE
 
@@ -58,16 +59,16 @@ def write_directory(
         OSError: If it cannot be written; an earlier explainer is untouched.
     """
     text = json.dumps({**config, "format": FORMAT}, indent=2)
-    described, drawn = directory / CONFIG, directory / FIGURE
+    settings, drawn = directory / CONFIG, directory / FIGURE
     with ExitStack() as files:  # moves them in reverse order
-        files.enter_context(whole_file(described)).write_text(text + "\n")
+        files.enter_context(whole_file(settings)).write_text(text + "\n")
         model = files.enter_context(whole_file(directory / WEIGHTS))
         model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
         if figure is None:
             files.callback(drawn.unlink, missing_ok=True)  # it would pass for this explainer's
         elif figure.resolve() != drawn.resolve():
             shutil.copyfile(figure, files.enter_context(whole_file(drawn)))
-        files.callback(described.unlink, missing_ok=True)
+        files.callback(settings.unlink, missing_ok=True)
 
 
 def read_config(directory: str | Path) -> dict[str, Any]:
@@ -113,8 +114,3 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
             f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "
             f"Face Hub. Found neither ({described(error)})."
         ) from None
-
-
-def described(error: Exception) -> str:
-    """Say in one line what an error of other code says."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")

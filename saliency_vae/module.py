@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import CatMetric
 
 from saliency_vae.classifier_probe import probe
-from saliency_vae.classifiers import DECISIVE, FrozenClassifier, describe
+from saliency_vae.classifiers import FrozenClassifier, describe, differences
 from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.distributions import SaliencyPosterior, kl_floor
@@ -139,7 +139,7 @@ class VariationalSaliency(LightningModule):
             images = images.contiguous(memory_format=torch.channels_last)
         clues = self.explainer.clues(images)
         prior = self.explainer.prior(images, clues)
-        posterior = self.explainer(images, prior, clues)
+        posterior = self.explainer.infer(images, prior, clues)
         original = None if clues is None else clues.logits  # the classifier has said it already
         return posterior, self.objective(
             images, posterior, prior, self.classifier, original=original
@@ -289,7 +289,7 @@ class VariationalSaliency(LightningModule):
             ValueError: Naming both.
         """
         ours, theirs = self._identity, checkpoint["classifier"]
-        differing = [key for key in DECISIVE if ours[key] != theirs[key]]
+        differing = differences(ours, theirs)
         if differing:
             raise ValueError(
                 "Expected ckpt_path to be a checkpoint for this run's classifier "

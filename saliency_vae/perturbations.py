@@ -23,10 +23,6 @@ def perturb(images: Tensor, mask: Tensor, baseline: Tensor) -> Tensor:
     return torch.lerp(baseline, images, mask.unsqueeze(1).to(images.dtype))
 
 
-_MOST_WEIGHTS = 16
-_made: dict[tuple[int, float, torch.device], Tensor] = {}
-
-
 class Blur(nn.Module):
     """Gaussian blur as two matrix products; the kernel is renormalised at the borders.
 
@@ -53,18 +49,22 @@ class Blur(nn.Module):
             return rows @ images @ columns.mT
 
 
+_MOST_WEIGHTS = 16
+_weights: dict[tuple[int, float, torch.device], Tensor] = {}
+
+
 def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
     of = n, sigma, device
-    if of in _made:
-        return _made[of]
+    if of in _weights:
+        return _weights[of]
     with torch.inference_mode(False):  # what is kept may be used in training later
         pixel = torch.arange(n, dtype=torch.float32, device=device)
         weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
         weights = weights / weights.sum(1, keepdim=True)
     if type(weights) is Tensor:  # and no stand-in of an export
-        if len(_made) >= _MOST_WEIGHTS:
-            _made.clear()
-        _made[of] = weights
+        if len(_weights) >= _MOST_WEIGHTS:
+            _weights.clear()
+        _weights[of] = weights
     return weights
 
 

@@ -18,11 +18,13 @@ class AskingCheckpoints(RunCheckpoints):
     def __init__(self, directory: Path, every_n_steps: int) -> None:
         super().__init__(str(directory), every_n_steps)
         self.asked: list[int] = []
+        self.asked_in_validation = 0
         self.saved: list[int] = []
 
     def _is_stopped(self, trainer: Trainer) -> bool:
         if not trainer.validating and trainer.global_step < STEPS:
             self.asked.append(trainer.global_step)
+        self.asked_in_validation += trainer.validating
         return super()._is_stopped(trainer)
 
     def on_save_checkpoint(
@@ -54,5 +56,8 @@ def test_several_processes_ask_each_other_seldom(
     assert last_checkpoint(trainer) == "none yet"
     trainer.fit(make_module(), datamodule=BlobsData(batch_size=2))
     assert checkpoints.asked == asked
+    batches = sum(trainer.num_val_batches)
+    assert batches > 1
+    assert checkpoints.asked_in_validation == (batches if processes == 1 else -(-batches // 10))
     assert set(checkpoints.saved) == {*range(every_n_steps, STEPS, every_n_steps), 15, 16}
     assert last_checkpoint(trainer) == f"{tmp_path}/last.ckpt (step 16)"

@@ -23,8 +23,8 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.configuration import EvaluateConfig, config_dir
 from saliency_vae.data.datamodule import Batch
 from saliency_vae.digit_classifier import cluttered_digits_classifier
-from saliency_vae.evaluate import evaluate
-from saliency_vae.explainer import Explainer, save_explainer
+from saliency_vae.evaluate import evaluate, forced
+from saliency_vae.explainer import Explainer, load_explainer, save_explainer
 from tests.browser import chromium, visit
 from tests.faults.made import PARTS
 
@@ -406,6 +406,14 @@ def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
     logger = logging.getLogger("saliency_vae.data.image_file_data")
     run(*DIGITS, "methods=[random]", "limit=1")
     assert not logger.disabled
+
+
+def test_other_normalisation_is_another_classifier(directory: Path) -> None:
+    explainer = load_explainer(directory / "ours")
+    classifier = explainer.classifier
+    assert forced(explainer, classifier) == []
+    classifier.mean.add_(0.1)
+    assert forced(explainer, classifier)[0].text.startswith("Forced: ")
 
 
 # ---- errors

@@ -139,7 +139,7 @@ def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
         refined = explainer.refine(images, classifier, steps=30)
     assert (refined.after < refined.before).all()
     prior = explainer.prior(images, explainer.clues(images))
-    start = explainer(images, prior)
+    start = explainer.infer(images, prior)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
         goal = partial(explainer.objective(), images, start, prior, classifier)

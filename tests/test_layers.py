@@ -16,7 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("topk", "distributions.*"),
     (
         *("losses", "preprocessing", "perturbations", "encoders", "priors"),
-        *("atomic_file", "out_of_memory", "loadable"),
+        *("atomic_file", "out_of_memory", "loadable", "errors"),
     ),
     ("classifiers", "confidence"),
     ("classifier_probe", "clues"),
