@@ -19,13 +19,13 @@ from PIL import Image
 from timing import Report, arguments
 from training_step import training_rate
 
+from saliency_vae.data import Preprocessing
 from saliency_vae.data.cluttered_digits import ClutteredDigitsData
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
 from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
 from saliency_vae.data.shards import write_split
-from saliency_vae.preprocessing import Preprocessing
 
 
 def write_pictures(root: Path, number: int) -> None:

@@ -22,11 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.clues import feature_maps
-from saliency_vae.digit_classifier import DigitNet
+from saliency_vae.classifiers.digits import DigitNet
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.explainer import Explainer
-from saliency_vae.informed_encoder import InformedUNet
+from saliency_vae.models import ConditionalUNet, Explainer, feature_maps
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
@@ -41,18 +39,20 @@ class Loss(nn.Module):
         super().__init__()
         classifier = FrozenClassifier(DigitNet(), name="digits")
         maps = feature_maps(classifier, torch.rand(2, 3, size, size))
-        encoder = InformedUNet([8, 24, 48, 64], features=maps)
-        self.explainer = Explainer(encoder, prior=partial(KroneckerNormal)).ask(classifier)
+        encoder = ConditionalUNet([8, 24, 48, 64], features=maps)
+        self.explainer = Explainer(encoder, prior=partial(KroneckerNormal)).attach_classifier(
+            classifier
+        )
         self.objective = Objective(SoftTopK(), Blur(size / 6), beta=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Evaluate the objective."""
-        clues = self.explainer.clues(images)
-        prior = self.explainer.prior(images, clues)
-        posterior = self.explainer.infer(images, prior, clues)
+        signals = self.explainer.signals(images)
+        prior = self.explainer.prior(images, signals)
+        posterior = self.explainer.infer(images, prior, signals)
         classifier = self.explainer.classifier
-        assert clues is not None
-        evaluation = self.objective(images, posterior, prior, classifier, original=clues.logits)
+        assert signals is not None
+        evaluation = self.objective(images, posterior, prior, classifier, original=signals.logits)
         return evaluation.loss.mean()
 
 

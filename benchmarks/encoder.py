@@ -11,7 +11,7 @@ import torch
 from timing import Report, Target, arguments, interleaved, milliseconds, ratio
 from torch import Tensor, nn
 
-from saliency_vae.encoders import PaperEncoder
+from saliency_vae.models import PaperEncoder
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,17 @@ from torch import Tensor, nn
 
 from saliency_vae.baselines import CaptumMethod, GradCAM, Rise
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.clues import feature_maps
-from saliency_vae.data.datamodule import Batch
-from saliency_vae.digit_classifier import DigitNet
+from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.data import Batch
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import PaperEncoder, UNet, fold_batch_norm
-from saliency_vae.explainer import Explainer
-from saliency_vae.informed_encoder import InformedUNet
+from saliency_vae.models import (
+    ConditionalUNet,
+    Explainer,
+    PaperEncoder,
+    UNet,
+    feature_maps,
+    fold_batch_norm,
+)
 
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "built-in U-Net": lambda: UNet([8, 24, 48, 64]),
@@ -61,7 +65,9 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
     images = torch.rand(batch, 3, size, size, device=device)
     maps = feature_maps(classifier, images)
-    informed = explainer_of(InformedUNet([8, 24, 48, 64], features=maps), device).ask(classifier)
+    informed = explainer_of(
+        ConditionalUNet([8, 24, 48, 64], features=maps), device
+    ).attach_classifier(classifier)
     inputs: Batch = {"image": images}
     grad_cam = GradCAM()
     integrated = CaptumMethod("captum.attr.IntegratedGradients", n_steps=50, internal_batch_size=64)

@@ -7,8 +7,8 @@ import torch
 from timing import Report, arguments, interleaved, milliseconds, ratio
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.digit_classifier import DigitNet
-from saliency_vae.metrics.insertion_deletion import insertion_deletion
+from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.metrics import insertion_deletion
 from saliency_vae.perturbations import Blur
 
 STEPS = 48

@@ -11,10 +11,8 @@ from functools import partial
 import torch
 from timing import Report, Target, arguments
 
-from saliency_vae.confidence import ConfidenceNetwork
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import UNet, fold_batch_norm
-from saliency_vae.explainer import Explainer
+from saliency_vae.models import ConfidenceNetwork, Explainer, UNet, fold_batch_norm
 
 BATCH = 50
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from saliency_vae.device import pick_device
-from saliency_vae.metrics.cost import peak_memory
+from saliency_vae.metrics import peak_memory
+from saliency_vae.runtime.device import pick_device
 
 RESULTS = Path(__file__).parent / "results"
 _SHORTEST = 0.02  # seconds of one measurement: a short function is called several times

@@ -17,19 +17,18 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from timing import Report, Target, arguments
 
-from saliency_vae.callbacks import ImageRate, SaliencyPanels
-from saliency_vae.checkpoints import RunCheckpoints
+from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigitsData
-from saliency_vae.digit_classifier import cluttered_digits_classifier
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import UNet
-from saliency_vae.explainer import Explainer
-from saliency_vae.loggers import MetricsCSV
-from saliency_vae.module import VariationalSaliency
-from saliency_vae.non_finite import StopAtNonFinite
+from saliency_vae.models import Explainer, UNet
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
+from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.topk import SoftTopK
+from saliency_vae.training.callbacks import ImageRate, SaliencyPanels
+from saliency_vae.training.checkpoints import RunCheckpoints
+from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.module import VariationalSaliency
 
 BATCH = 16
 

@@ -22,16 +22,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from saliency_vae.classifiers import FrozenClassifier, torchvision_classifier
-from saliency_vae.confidence import ConfidenceNetwork
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
-from saliency_vae.encoders import PaperEncoder
-from saliency_vae.explainer import Explainer
-from saliency_vae.imitation import imitation_loss
-from saliency_vae.module import VariationalSaliency
+from saliency_vae.models import ConfidenceNetwork, Explainer, PaperEncoder, distillation_loss
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
+from saliency_vae.training.module import VariationalSaliency
 
 _OURS = "sampling, top-k, perturbation, KL"
 _CONFIDENCE = "confidence network"
@@ -115,7 +112,7 @@ class Parts(Callback):
 
         def imitate() -> None:
             with precision.forward_context():
-                loss = imitation_loss(network, images, *measured, classifier).mean()
+                loss = distillation_loss(network, images, *measured, classifier).mean()
             torch.autograd.backward(loss)
             module.zero_grad()
 

@@ -1,8 +1,31 @@
-"""Variational saliency maps: where an image classifier looked, and how sure that is."""
+"""Variational saliency maps: where an image classifier looked, and how sure that is.
 
-from importlib.metadata import version
+Public names are loaded when first asked for, so that ``import saliency_vae.topk`` needs torch alone.
+"""
 
-from saliency_vae.explainer import Explainer, load_explainer
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__version__ = version("saliency-vae")
-__all__ = ["Explainer", "__version__", "load_explainer"]
+if TYPE_CHECKING:
+    from saliency_vae.classifiers import FrozenClassifier
+    from saliency_vae.models import Explainer, load_explainer
+
+    __version__: str
+
+__all__ = ["Explainer", "FrozenClassifier", "__version__", "load_explainer"]
+
+_HOMES = {
+    "Explainer": "saliency_vae.models",
+    "FrozenClassifier": "saliency_vae.classifiers",
+    "load_explainer": "saliency_vae.models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("saliency-vae")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

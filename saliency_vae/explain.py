@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from saliency_vae.atomic_file import write_whole
-from saliency_vae.classifiers import describe, parameter_hash
-from saliency_vae.command import command
-from saliency_vae.configuration import Node
-from saliency_vae.data.images import find_images
-from saliency_vae.device import pick_device
-from saliency_vae.explained_classifier import explained_classifier
-from saliency_vae.explainer import load_explainer
-from saliency_vae.explanations import (
-    Broken,
-    Explanation,
-    Outputs,
-    View,
-    Views,
-    explain_batch,
-    is_panel,
-    name_of,
-    same_size,
-)
-from saliency_vae.gallery import write_gallery
-from saliency_vae.out_of_memory import is_out_of_memory, suggesting
-from saliency_vae.panel import printable
+from saliency_vae.classifiers import parameter_hash
+from saliency_vae.cli.command import command
+from saliency_vae.cli.validation import Node
+from saliency_vae.data import find_images
+from saliency_vae.inference.image_files import Broken, View, Views, name_of, same_size
+from saliency_vae.inference.outputs import Outputs, is_panel
+from saliency_vae.inference.predict import Explanation, explain_batch
+from saliency_vae.models import load_explainer
+from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.runtime.device import pick_device
+from saliency_vae.runtime.memory import is_out_of_memory, suggesting
+from saliency_vae.runtime.text import printable
+from saliency_vae.visualization import write_gallery
 
 _NAMED = 20  # broken files listed on the terminal; broken.txt names all
 
@@ -59,12 +51,12 @@ def explain(config: Node, run: Path) -> None:
     files = [file for file in found if not is_panel(file)]
     explainer = load_explainer(config["explainer"])
     perturbation = explainer.objective().perturbation
-    classifier = explained_classifier(explainer.config, config["classifier"], force=config["force"])
+    classifier = explainer.build_classifier(config["classifier"], force=config["force"])
     identity = classifier.identity()
     settings = {
         "images": str(root.resolve()),
-        "explainer": fingerprint(explainer.config, parameter_hash(explainer.encoder)),
-        "classifier": fingerprint(identity),
+        "explainer": fingerprint(explainer.config.to_plain(), parameter_hash(explainer.encoder)),
+        "classifier": fingerprint(asdict(identity)),
         **{name: config[name] for name in ("fraction", "refine_steps", "samples", "seed")},
     }
     device = pick_device(config["device"])
@@ -80,7 +72,7 @@ def explain(config: Node, run: Path) -> None:
     )
     explain_views = partial(
         explain_batch,
-        explainer=explainer.to(device).ask(classifier, force=True),
+        explainer=explainer.to(device).attach_classifier(classifier, force=True),
         classifier=classifier,
         perturbation=perturbation.to(device),
         fraction=config["fraction"],
@@ -106,7 +98,7 @@ def explain(config: Node, run: Path) -> None:
     report_broken(broken, outputs.directory / "broken.txt")
     entries = outputs.entries()
     if entries:
-        print(write_gallery(entries, outputs.directory, title=f"What {describe(identity)} saw"))
+        print(write_gallery(entries, outputs.directory, title=f"What {identity} saw"))
     if broken:
         raise SystemExit(1)
 

@@ -13,16 +13,16 @@ from saliency_vae.topk import SoftTopK
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class LossTerms:
     """The objective at a batch of images, and what it was made of.
 
     Attributes:
-        loss: reconstruction and, by their weights, kl, complement and departure, (B,).
+        loss: reconstruction and, by their weights, kl, complement and mean_penalty, (B,).
         reconstruction: KL(y || y'), y sharpened where asked, (B,), nats per image.
         kl: KL(q || p), (B,), nats per pixel.
         complement: What the classifier still sees in the pixels left out, (B,), nats per image;
             0 where that has no weight.
-        departure: Of the posterior's mean from the prior's, half its mean square, (B,); 0
+        mean_penalty: Of the posterior's mean from the prior's, half its mean square, (B,); 0
             where that has no weight.
         mask: Soft top-k of a sample, (B, H, W).
         baseline: Images without information, (B, 3, H, W).
@@ -35,7 +35,7 @@ class Evaluation:
     reconstruction: Tensor
     kl: Tensor
     complement: Tensor
-    departure: Tensor
+    mean_penalty: Tensor
     mask: Tensor
     baseline: Tensor
     perturbed: Tensor
@@ -58,7 +58,7 @@ class Objective:
         complement: Weight, >= 0, of KL(M(baseline) || M(complement)), the complement being the
             image without the kept pixels.
         sharpness: Power, > 0, that y is raised to before it is reconstructed: 1 in the paper.
-        ridge: Weight, >= 0, of half the mean square of the mean's departure from the prior's.
+        mean_penalty: Weight, >= 0, of half the mean square of the mean's mean_penalty from the prior's.
 
     Raises:
         ValueError: If a weight is negative or sharpness is not positive.
@@ -69,10 +69,10 @@ class Objective:
     beta: float
     complement: float = 0.0
     sharpness: float = 1.0
-    ridge: float = 0.0
+    mean_penalty: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "complement", "ridge"):
+        for name in ("beta", "complement", "mean_penalty"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Expected {name} >= 0. Found {getattr(self, name)}.")
         if not self.sharpness > 0:
@@ -87,7 +87,7 @@ class Objective:
         *,
         original: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Evaluation:
+    ) -> LossTerms:
         """Evaluate: Figure 1, from left to right.
 
         Args:
@@ -111,22 +111,22 @@ class Objective:
         prediction = classifier(perturbed)
         reconstruction = classifier.divergence(self.sharpness * original, prediction)  # logits
         loss = reconstruction + self.beta * kl
-        complement, departure = torch.zeros_like(loss), torch.zeros_like(loss)
+        complement, mean_penalty = torch.zeros_like(loss), torch.zeros_like(loss)
         if self.complement:
             with torch.no_grad():
                 nothing = classifier(baseline)
             left_out = classifier(perturb(images, 1 - mask, baseline))
             complement = classifier.divergence(nothing, left_out)
             loss = loss + self.complement * complement
-        if self.ridge:
-            departure = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
-            loss = loss + self.ridge * departure
-        return Evaluation(
+        if self.mean_penalty:
+            mean_penalty = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
+            loss = loss + self.mean_penalty * mean_penalty
+        return LossTerms(
             loss=loss,
             reconstruction=reconstruction,
             kl=kl,
             complement=complement,
-            departure=departure,
+            mean_penalty=mean_penalty,
             mask=mask,
             baseline=baseline,
             perturbed=perturbed,

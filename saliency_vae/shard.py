@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from saliency_vae.command import command
-from saliency_vae.configuration import Node
-from saliency_vae.data.images import list_images
+from saliency_vae.cli.command import command
+from saliency_vae.cli.validation import Node
+from saliency_vae.data import list_images
 from saliency_vae.data.shards import INDEX, require_litdata, write_split
 
 SPLITS = ("train", "val")

@@ -137,7 +137,7 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True)
 
 
-def kept(fraction: float, n: int) -> int:
+def num_kept(fraction: float, n: int) -> int:
     """Whole number of pixels in a fraction of n, at least one.
 
     Raises:

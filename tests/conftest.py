@@ -11,15 +11,16 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch, SaliencyDataModule
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.data.batch import Batch
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.distributions import Family, KroneckerNormal
-from saliency_vae.encoders import PaperEncoder
-from saliency_vae.explainer import Explainer
-from saliency_vae.module import VariationalSaliency
+from saliency_vae.models.encoders import PaperEncoder
+from saliency_vae.models.explainer import Explainer
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Mean
 from saliency_vae.topk import SoftTopK
+from saliency_vae.training.module import VariationalSaliency
 
 SIZE = 16
 

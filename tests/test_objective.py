@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
-from saliency_vae.objective import Evaluation, Objective
+from saliency_vae.objective import LossTerms, Objective
 from saliency_vae.perturbations import Mean, perturb
 from saliency_vae.topk import SoftTopK
 from tests.conftest import SIZE, blob_classifier, blobs
@@ -16,7 +16,7 @@ def kl(target: Tensor, prediction: Tensor) -> Tensor:
     return (target * (target / prediction).log()).sum(-1)
 
 
-def evaluate(**settings: float) -> tuple[Tensor, Evaluation]:
+def evaluate(**settings: float) -> tuple[Tensor, LossTerms]:
     images = blobs(4)
     torch.manual_seed(0)
     posterior = DiagonalNormal(torch.randn(4, SIZE, SIZE), torch.full((4, SIZE, SIZE), -2.0))
@@ -57,20 +57,20 @@ def test_the_ridge_keeps_the_mean_at_the_priors() -> None:
     mean, expected_there = torch.randn(2, 4, SIZE, SIZE)
     prior = KroneckerNormal(SIZE, SIZE).around(expected_there)
     posterior = DiagonalNormal(mean, torch.zeros_like(mean))
-    objective = Objective(SoftTopK((0.1, 0.3)), Mean(), beta=0.2, ridge=0.7)
+    objective = Objective(SoftTopK((0.1, 0.3)), Mean(), beta=0.2, mean_penalty=0.7)
     found = objective(images, posterior, prior, blob_classifier())
     difference = (mean - expected_there).flatten(1)
     expected = 0.7 * (difference**2).sum(1) / (2 * SIZE**2)
     without = found.reconstruction + 0.2 * found.kl
     torch.testing.assert_close(found.loss - without, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(0.7 * found.departure, expected)
+    torch.testing.assert_close(0.7 * found.mean_penalty, expected)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"complement": -1.0}, r"Expected complement >= 0\. Found -1\.0"),
-        ({"ridge": -1.0}, r"Expected ridge >= 0\. Found -1\.0"),
+        ({"mean_penalty": -1.0}, r"Expected mean_penalty >= 0\. Found -1\.0"),
         ({"sharpness": 0.0}, r"Expected sharpness > 0\. Found 0\.0"),
         ({"sharpness": float("nan")}, r"Expected sharpness > 0\. Found nan"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, blurred, perturb
-from tests import reference
+from tests.helpers import reference
 
 few = settings(deadline=None, max_examples=10, derandomize=True)
 BASELINES: dict[str, nn.Module] = {

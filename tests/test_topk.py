@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saliency_vae.topk import SoftTopK, active_fraction, hard_topk, kept, soft_topk, threshold
-from tests import reference
+from saliency_vae.topk import SoftTopK, active_fraction, hard_topk, num_kept, soft_topk, threshold
+from tests.helpers import reference
 
 few = settings(deadline=None, max_examples=20, derandomize=True)
 
@@ -242,13 +242,13 @@ def test_hard_topk_marks_exactly_k_under_ties(n: int, share: float, levels: int)
     ("fraction", "n", "expected"), [(0.1, 100, 10), (0.1, 4, 1), (1, 7, 7), (0.26, 10, 3)]
 )
 def test_kept(fraction: float, n: int, expected: int) -> None:
-    assert kept(fraction, n) == expected
+    assert num_kept(fraction, n) == expected
 
 
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, math.nan])
 def test_kept_wrong_fraction(fraction: float) -> None:
     with pytest.raises(ValueError, match="fraction"):
-        kept(fraction, 10)
+        num_kept(fraction, 10)
 
 
 def test_active_fraction() -> None:

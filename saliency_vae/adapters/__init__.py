@@ -1,1 +1,4 @@
-"""An explainer in other tools: Captum, Quantus, and code written for pytorch-grad-cam."""
+"""The explainer behind other packages' interfaces: Captum, pytorch-grad-cam and Quantus.
+
+Each module needs its package, an optional extra.
+"""

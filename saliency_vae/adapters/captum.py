@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
-from saliency_vae.distributions.posterior import INCLUSION_FRACTION
-from saliency_vae.explainer import Explainer
+from saliency_vae.distributions import INCLUSION_FRACTION
+from saliency_vae.models import Explainer
 
 try:
     from captum.attr import Attribution

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
-from saliency_vae.explainer import Explainer
+from saliency_vae.models import Explainer
 
 
 class VariationalCAM:

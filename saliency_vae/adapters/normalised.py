@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.explainer import Explainer
+from saliency_vae.models import Explainer
 
 
 class NormalisedExplainer:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
-from saliency_vae.explainer import Explainer
+from saliency_vae.models import Explainer
 
 ExplainFunc = Callable[..., NDArray[np.float32]]
 

@@ -2,6 +2,7 @@
 
 from saliency_vae.baselines.captum_method import CaptumMethod, Reduction
 from saliency_vae.baselines.controls import Blurred, CentrePrior, EdgeMagnitude, Oracle, RandomMap
+from saliency_vae.baselines.decision import DecisionProbability, decide
 from saliency_vae.baselines.grad_cam import GradCAM
 from saliency_vae.baselines.guided_backprop import GuidedBackprop
 from saliency_vae.baselines.method import Method
@@ -13,6 +14,7 @@ __all__ = [
     "Blurred",
     "CaptumMethod",
     "CentrePrior",
+    "DecisionProbability",
     "EdgeMagnitude",
     "GradCAM",
     "GuidedBackprop",
@@ -23,4 +25,5 @@ __all__ = [
     "RandomMap",
     "Reduction",
     "Rise",
+    "decide",
 ]

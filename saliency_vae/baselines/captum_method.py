@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 
 Reduction = Literal["sum", "abs", "max"]
 _REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from saliency_vae.baselines.method import Method
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 from saliency_vae.perturbations import Blur
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from saliency_vae.baselines.captum_method import attribute, captum_class
 from saliency_vae.baselines.decision import DecisionScore, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 
 
 class GradCAM:

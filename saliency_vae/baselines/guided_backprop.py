@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 
 
 class _GuidedReLUFunction(torch.autograd.Function):

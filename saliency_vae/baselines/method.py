@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 
 
 class Method(Protocol):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 from saliency_vae.perturbations import Blur
 
 Fill = Literal["blur", "black"]

@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 from saliency_vae.distributions import Family
-from saliency_vae.refinement import explain_without_training
+from saliency_vae.models import explain_without_training
 
 
 class PerImageOptimisation:
-    """Posterior mean of :func:`saliency_vae.refinement.explain_without_training`.
+    """Posterior mean of :func:`saliency_vae.models.refinement.explain_without_training`.
 
     Args:
         steps: Adam steps.

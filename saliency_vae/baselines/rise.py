@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saliency_vae.baselines.decision import DecisionProbability, decide
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data import Batch
 from saliency_vae.perturbations import perturb
 
 

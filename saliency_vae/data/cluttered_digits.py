@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import trange
 
-from saliency_vae.data.datamodule import Batch, SaliencyDataModule
+from saliency_vae.data.batch import Batch
+from saliency_vae.data.datamodule import SaliencyDataModule
 
 Split = Literal["train", "val", "test"]
 Place = tuple[slice, slice]

@@ -1,29 +1,14 @@
 """What every data module shares: batches of uint8 images that become float on the device."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
+from saliency_vae.data.batch import Batch, collate
+from saliency_vae.data.preprocessing import Preprocessing
 from saliency_vae.data.resumable_loader import EpochOrder, ResumableLoader
-from saliency_vae.preprocessing import Preprocessing
-
-
-class Batch(TypedDict):
-    """One image of a data set, or a batch of them.
-
-    ``image`` is uint8 (3, H, W) from a data set; in the model it is float in [0, 1],
-    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known; ``index`` is
-    the image's place in its data set, ``skipped`` how many broken files it stands in for.
-    """
-
-    image: Tensor
-    index: NotRequired[Tensor]
-    skipped: NotRequired[Tensor]
-    mask: NotRequired[Tensor]
-    label: NotRequired[Tensor]
 
 
 def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1) -> int:
@@ -39,22 +24,6 @@ def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1)
             f"= {devices * accumulate}. Found {batch_size}."
         )
     return batch_size // (devices * accumulate)
-
-
-def collate(images: list[Batch]) -> Batch:
-    """Stack images to a batch.
-
-    Raises:
-        ValueError: If their sizes differ.
-    """
-    sizes = {tuple(item["image"].shape[-2:]) for item in images}
-    if len(sizes) > 1:
-        raise ValueError(
-            "Expected images of one size after preprocessing: set classifier.resize_size and "
-            f"classifier.crop_size. Found {sorted(sizes)}."
-        )
-    batch: Batch = default_collate(images)
-    return batch
 
 
 class SaliencyDataModule(LightningDataModule):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.data.images import ImageFiles, too_many_broken
+from saliency_vae.data.image_dataset import ImageFiles, too_many_broken
 
 _log = logging.getLogger(__name__)
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
+from saliency_vae.data.image_dataset import ImageFiles
 from saliency_vae.data.image_file_data import ImageFileData
-from saliency_vae.data.images import ImageFiles, check_images, list_images
+from saliency_vae.data.images import check_images, list_images
 
 
 class ImageFolderData(ImageFileData):

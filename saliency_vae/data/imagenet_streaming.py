@@ -7,12 +7,8 @@ from typing import Any
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch.utils.data import DataLoader
 
-from saliency_vae.data.datamodule import (
-    Batch,
-    SaliencyDataModule,
-    collate,
-    per_device_batch_size,
-)
+from saliency_vae.data.batch import Batch, collate
+from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.data.shards import open_split, require_litdata
 
 

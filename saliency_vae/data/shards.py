@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from saliency_vae.data.datamodule import Batch
+from saliency_vae.data.batch import Batch
 from saliency_vae.data.images import load_rgb
 
 INDEX = "index.json"  # written last: a directory with it is complete

@@ -2,7 +2,9 @@
 
 from saliency_vae.distributions.kl import kl_floor
 from saliency_vae.distributions.kronecker import KroneckerNormal
+from saliency_vae.distributions.learned_prior import ExponentialPrior
 from saliency_vae.distributions.posterior import (
+    INCLUSION_FRACTION,
     CorrelatedNormal,
     DiagonalNormal,
     Family,
@@ -15,7 +17,9 @@ from saliency_vae.distributions.soft_tv import SoftTVNormal
 __all__ = [
     "CorrelatedNormal",
     "DiagonalNormal",
+    "ExponentialPrior",
     "Family",
+    "INCLUSION_FRACTION",
     "KroneckerNormal",
     "SaliencyPosterior",
     "SaliencyPrior",

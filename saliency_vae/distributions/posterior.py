@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 from torch.types import _size
 
 from saliency_vae.distributions.prior import SaliencyPrior
-from saliency_vae.topk import hard_topk, kept, threshold
+from saliency_vae.topk import hard_topk, num_kept, threshold
 
 INCLUSION_FRACTION = 0.1  # of the pixels, where one inclusion probability must do
 _SPREAD_SAMPLES = 256  # a standard error of 4 % of the spread, .01 of a probability
@@ -43,7 +43,7 @@ class SaliencyPosterior(Distribution):
             )
         self._mean = mean
         self.log_variance = log_variance
-        self.judge: Callable[[SaliencyPosterior], Tensor] | None = None
+        self.estimate_confidence: Callable[[SaliencyPosterior], Tensor] | None = None
         super().__init__(mean.shape[:-2], mean.shape[-2:], validate_args=False)
 
     @property
@@ -99,11 +99,11 @@ class SaliencyPosterior(Distribution):
         Raises:
             ValueError: If no explainer with a confidence network made this posterior.
         """
-        if self.judge is None:
+        if self.estimate_confidence is None:
             raise ValueError(
                 "Expected the posterior of an explainer with a confidence network. Found another."
             )
-        return self.judge(self)
+        return self.estimate_confidence(self)
 
     def map_agreement(self, fraction: float) -> Tensor:
         """How far sampled maps agree with the mean on the top ``fraction`` of pixels.
@@ -125,7 +125,7 @@ class SaliencyPosterior(Distribution):
             Boolean mask, (..., h, w).
         """
         scores = self.mean.flatten(-2)
-        return hard_topk(scores, kept(fraction, scores.shape[-1])).view(self.mean.shape)
+        return hard_topk(scores, num_kept(fraction, scores.shape[-1])).view(self.mean.shape)
 
     def inclusion_probability(self, fraction: float) -> Tensor:
         """Probability that a pixel is among the top ``fraction`` of a sampled map.
@@ -140,7 +140,7 @@ class SaliencyPosterior(Distribution):
             Probability, (..., h, w), summing to k over a map.
         """
         mean, spread = self.mean.flatten(-2), self._spread(fraction).flatten(-2)
-        k = kept(fraction, mean.shape[-1])
+        k = num_kept(fraction, mean.shape[-1])
         t = threshold(mean, spread, k, cdf=torch.special.ndtr, quantile=torch.special.ndtri)
         probability: Tensor = torch.special.ndtr((mean - t) / spread)
         return probability.view(self.mean.shape)
@@ -206,7 +206,7 @@ class CorrelatedNormal(SaliencyPosterior):
         """
         device, dtype = self.mean.device, self.mean.dtype
         generator = torch.Generator(device).manual_seed(0)
-        k = kept(fraction, self.event_shape.numel())
+        k = num_kept(fraction, self.event_shape.numel())
         total = squares = torch.zeros_like(self.mean)
         for _ in range(_SPREAD_SAMPLES):
             noise = torch.randn(self.event_shape, generator=generator, device=device, dtype=dtype)

@@ -1,1 +1,72 @@
-"""How good an explanation is."""
+"""Scores of saliency maps and of their uncertainty: functions of a batch, and intervals over images.
+
+:class:`PerImage` makes a torchmetrics metric of any of them.
+"""
+
+from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
+from saliency_vae.metrics.bootstrap import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    statistic_interval,
+)
+from saliency_vae.metrics.cost import peak_memory, timed
+from saliency_vae.metrics.insertion_deletion import (
+    InsertionDeletion,
+    deletion_curve,
+    insertion_curve,
+    insertion_deletion,
+)
+from saliency_vae.metrics.localization import (
+    mask_iou,
+    pointing_game,
+    relevance_mass,
+    relevance_rank,
+)
+from saliency_vae.metrics.ranking import descending_rank, spearman
+from saliency_vae.metrics.sanity import similarity
+from saliency_vae.metrics.sparsity import gini_index
+from saliency_vae.metrics.uncertainty import (
+    REJECTED,
+    SPARSIFIED,
+    ause,
+    calibration_error,
+    expected_calibration_error,
+    failure_auroc,
+    reliability_table,
+    selective_curve,
+    sparsification_curve,
+)
+
+__all__ = [
+    "InsertionDeletion",
+    "Interval",
+    "REJECTED",
+    "SPARSIFIED",
+    "ause",
+    "calibration_error",
+    "deletion_curve",
+    "descending_rank",
+    "difference_interval",
+    "expected_calibration_error",
+    "failure_auroc",
+    "gini_index",
+    "insertion_curve",
+    "insertion_deletion",
+    "kept_agreement",
+    "mask_agreement_matrix",
+    "mask_iou",
+    "mean_interval",
+    "own_mask_advantage",
+    "peak_memory",
+    "pointing_game",
+    "relevance_mass",
+    "relevance_rank",
+    "reliability_table",
+    "selective_curve",
+    "similarity",
+    "sparsification_curve",
+    "spearman",
+    "statistic_interval",
+    "timed",
+]

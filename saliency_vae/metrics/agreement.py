@@ -8,7 +8,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.metrics.views import BATCH_SIZE, masked_views
-from saliency_vae.topk import kept as kept_pixels
+from saliency_vae.topk import num_kept as kept_pixels
 
 
 @torch.no_grad()

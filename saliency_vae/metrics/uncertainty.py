@@ -19,7 +19,7 @@ def selective_curve(
     Equally uncertain values are rejected in random order: the curve is its expectation.
 
     Args:
-        values: Quality or error of images or of pixels, (..., n).
+        values: MetricInfo or error of images or of pixels, (..., n).
         uncertainty: Of the same shape.
         fractions: To reject, rounded to whole values, each in [0, 1); at least one value is kept.
 

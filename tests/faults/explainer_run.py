@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.command import _one_line_errors
+from saliency_vae.cli.command import _one_line_errors
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import UNet
-from saliency_vae.explainer import Explainer, save_explainer
+from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.encoders import UNet
+from saliency_vae.models.explainer import Explainer, save_explainer
 from tests.faults.small_run import CallCounter
 
 CHANNELS = (8, 16, 32)
@@ -21,15 +22,14 @@ def explainer(seed: int) -> Explainer:
     for parameter in encoder.parameters():
         torch.nn.init.normal_(parameter)
     made = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.9))
-    made.config = {
-        "encoder": {"_target_": "saliency_vae.encoders.UNet", "channels": list(CHANNELS)},
-        "prior": {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
-        "posterior": "mean_field",
-        "topk": {"_target_": "saliency_vae.topk.SoftTopK", "fraction": [0.1, 0.3]},
-        "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
-        "beta": 0.1,
-        "seed": seed,
-    }
+    made.recorded = ExplainerConfig(
+        encoder={"_target_": "saliency_vae.models.encoders.UNet", "channels": list(CHANNELS)},
+        prior={"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
+        topk={"_target_": "saliency_vae.topk.SoftTopK", "fraction": [0.1, 0.3]},
+        perturbation={"_target_": "saliency_vae.perturbations.Mean"},
+        beta=0.1,
+        metrics={"seed": seed},
+    )
     return made
 
 

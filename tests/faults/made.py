@@ -1,17 +1,19 @@
 """A small explainer of a small classifier, made in a second, for the tests of faults."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from saliency_vae.digit_classifier import cluttered_digits_classifier
-from saliency_vae.explainer import Explainer, save_explainer
+from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.explainer import Explainer, save_explainer
 
-PARTS = {
+PARTS: dict[str, Any] = {
     "name": "tiny",
-    "encoder": {"_target_": "saliency_vae.encoders.UNet", "channels": [4, 8]},
+    "encoder": {"_target_": "saliency_vae.models.encoders.UNet", "channels": [4, 8]},
     "prior": {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True},
     "posterior": "mean_field",
     "topk": {
@@ -22,7 +24,7 @@ PARTS = {
     "perturbation": {"_target_": "saliency_vae.perturbations.Mean"},
     "beta": 0.1,
     "confidence": {
-        "_target_": "saliency_vae.confidence.ConfidenceNetwork",
+        "_target_": "saliency_vae.models.confidence.ConfidenceNetwork",
         "classes": 10,
         "width": 4,
     },
@@ -55,13 +57,16 @@ def make_explainer(directory: Path) -> Path:
         "epochs": 1,
         "seed": 0,
     }
-    identity = cluttered_digits_classifier(**builder).identity()
-    target = "saliency_vae.digit_classifier.cluttered_digits_classifier"
-    identity["builder"] = {"_target_": target, **builder}
+    target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
+    identity = replace(
+        cluttered_digits_classifier(**builder).identity(),
+        builder={"_target_": target, **builder},
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        explainer = Explainer.from_config({**PARTS, "classifier": identity})
+        explainer = Explainer.from_config(
+            ExplainerConfig(**PARTS, classifier=identity, image_size=(32, 32))
+        )
         nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.5)
-    explainer.config["image_size"] = [32, 32]
     save_explainer(explainer, directory / "explainer")
     return directory / "explainer"

@@ -22,17 +22,17 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from saliency_vae.checkpoints import RunCheckpoints
-from saliency_vae.command import _one_line_errors
+from saliency_vae.cli.command import _one_line_errors
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.encoders import PaperEncoder
-from saliency_vae.explainer import Explainer
-from saliency_vae.loggers import MetricsCSV
-from saliency_vae.module import VariationalSaliency
-from saliency_vae.non_finite import StopAtNonFinite
+from saliency_vae.models.encoders import PaperEncoder
+from saliency_vae.models.explainer import Explainer
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Noise
+from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.topk import SoftTopK
+from saliency_vae.training.checkpoints import RunCheckpoints
+from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.module import VariationalSaliency
 from tests.conftest import BlobsData, blob_classifier, make_trainer
 
 _FORKING = multiprocessing.get_context("forkserver")

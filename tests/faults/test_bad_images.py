@@ -17,14 +17,15 @@ from lightning.pytorch import LightningModule
 from PIL import Image
 from torch import Tensor, nn
 
+from saliency_vae.data.image_dataset import ImageFiles
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
-from saliency_vae.data.images import ImageFiles, find_images, list_images, load_rgb
+from saliency_vae.data.images import find_images, list_images, load_rgb
+from saliency_vae.data.preprocessing import Preprocessing
 from saliency_vae.evaluate import evaluate
+from saliency_vae.evaluation.images import evaluation_images
 from saliency_vae.explain import explain
-from saliency_vae.explanations import Outputs
-from saliency_vae.held_out import held_out
-from saliency_vae.preprocessing import Preprocessing
+from saliency_vae.inference.outputs import Outputs
 from tests.conftest import make_trainer
 from tests.faults.made import make_explainer
 
@@ -328,7 +329,7 @@ def explainer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_panels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saliency_vae.panel.TILE", 32)
+    monkeypatch.setattr("saliency_vae.visualization.panel.TILE", 32)
 
 
 @pytest.mark.usefixtures("small_panels")
@@ -365,13 +366,13 @@ def test_evaluation_leaves_broken_files_out_and_says_so(tmp_path: Path) -> None:
     for limit, numbers, broken in ((None, whole, 2), (2, whole[:2], before)):
         left_out: list[str] = []
         data = ImageNetData(str(root), num_workers=0)
-        found = held_out(data, SQUARE, limit, left_out=left_out)
+        found = evaluation_images(data, SQUARE, limit, left_out=left_out)
         size = len(found)  # type: ignore[arg-type]
         assert [int(found[i]["image"][0, 0, 0]) for i in range(size)] == numbers
         assert len(left_out) == broken
         assert all("cannot be read" in line for line in left_out)
     with pytest.raises(ValueError, match=r"max_broken_files=1"):
-        held_out(ImageNetData(str(root), max_broken_files=1), SQUARE, None, left_out=[])
+        evaluation_images(ImageNetData(str(root), max_broken_files=1), SQUARE, None, left_out=[])
 
 
 def test_an_error_in_a_worker_is_one_line(

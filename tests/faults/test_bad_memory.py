@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_vae.contenders import Ours
 from saliency_vae.evaluate import evaluate
+from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.explain import explain
-from saliency_vae.out_of_memory import is_out_of_memory, suggesting
+from saliency_vae.runtime.memory import is_out_of_memory, suggesting
 from tests.faults.made import DIGITS, make_explainer
 
 
@@ -65,7 +65,7 @@ def test_explaining(
 def test_evaluating(
     full: Callable[..., Any], explainer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ours, "__call__", full)
+    monkeypatch.setattr(ExplainerMethod, "__call__", full)
     given = [f"explainer={explainer}", *DIGITS, "methods=[ours]", f"hydra.run.dir={tmp_path}"]
     message = error_of(evaluate, given, monkeypatch)
     assert message.startswith("error: Expected batch_size < 50, to fit into memory. Found it full")

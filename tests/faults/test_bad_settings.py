@@ -15,9 +15,9 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from PIL import Image
 
-from saliency_vae import digit_classifier
-from saliency_vae.command import check_arguments
-from saliency_vae.configuration import resolve
+from saliency_vae.classifiers import digits as digit_classifier
+from saliency_vae.cli.command import check_arguments
+from saliency_vae.cli.validation import resolve
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
 from saliency_vae.export import export
@@ -88,7 +88,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         (huggingface_hub, "hf_hub_download"),
         (Trainer, "fit"),
         (sys.modules["saliency_vae.explain"], "explain_batch"),
-        (sys.modules["saliency_vae.evaluate"], "measure"),
+        (sys.modules["saliency_vae.evaluation.pipeline"], "measure"),
         (torch.onnx, "export"),
     ):
         monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} started"))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_vae.explainer import load_explainer
-from saliency_vae.run_directory import take
+from saliency_vae.cli.run_directory import take
+from saliency_vae.models.explainer import load_explainer
+from tests.commands.test_train import TINY, error_of
 from tests.faults import explainer_run
 from tests.faults.full_disk import Fill, fill_and_run, free, small_disk
 from tests.faults.small_run import (
@@ -26,7 +27,6 @@ from tests.faults.small_run import (
     start,
 )
 from tests.faults.test_killed import Whole, moments
-from tests.test_train import TINY, error_of
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_the_explainer_that_was_there(disk: Path, tmp_path: P
         free(disk)
     assert log.read_text().count("error: ") == 2
     assert log.read_text().count("/model.safetensors. Found: ") == 2
-    assert load_explainer(disk / "old").config["seed"] == 0
+    assert load_explainer(disk / "old").config.metrics["seed"] == 0
     with pytest.raises(ValueError, match=r"config\.json"):
         load_explainer(disk / "new")
 
@@ -80,7 +80,7 @@ def test_an_explainer_is_never_half_saved(tmp_path: Path) -> None:
 
     def found(directory: Path) -> int | None:
         try:
-            seed = int(load_explainer(directory).config["seed"])
+            seed = int(load_explainer(directory).config.metrics["seed"])
         except ValueError:
             return None
         names = ("model.safetensors", "config.json")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.commands.test_train import TINY
 from tests.faults.command_run import run_train
 from tests.faults.small_run import (
     SendSignal,
@@ -26,7 +27,6 @@ from tests.faults.small_run import (
     run_alone,
     start,
 )
-from tests.test_train import TINY
 
 
 class Whole:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from saliency_vae.checkpoints import RunCheckpoints
-from saliency_vae.command import _one_line_errors
-from saliency_vae.loggers import MetricsCSV
-from saliency_vae.non_finite import StopAtNonFinite
-from saliency_vae.out_of_memory import LESS, is_out_of_memory
+from saliency_vae.cli.command import _one_line_errors
+from saliency_vae.runtime.loggers import MetricsCSV
+from saliency_vae.runtime.memory import LESS, is_out_of_memory
+from saliency_vae.training.checkpoints import RunCheckpoints
+from saliency_vae.training.finite_check import StopAtNonFinite
 from tests.conftest import BlobsData, MakeModule, make_trainer
 from tests.faults.small_run import Settings, fit, run_alone
 

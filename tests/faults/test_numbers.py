@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.checkpoints import RunCheckpoints
-from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.module import VariationalSaliency
-from saliency_vae.non_finite import StopAtNonFinite
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.training.checkpoints import RunCheckpoints
+from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.module import VariationalSaliency
 from tests.conftest import Blobs, BlobsData, MakeModule, blobs, make_trainer
 from tests.faults.broken_networks import (
     BreaksAt,

@@ -15,11 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_vae.classifiers import FrozenClassifier, load_state_dict
+from saliency_vae.classifiers.builders import load_state_dict
+from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
-from saliency_vae.explainer import load_explainer
-from saliency_vae.model_card import model_card
+from saliency_vae.models.explainer import load_explainer
+from saliency_vae.models.model_card import model_card
 from saliency_vae.train import train
 from tests.faults.made import DIGITS, TRAIN, make_explainer
 
@@ -33,14 +34,15 @@ LOADERS = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", 
 # it. A new place is to be thought about, and listed here.
 BUILDERS = {
     "baselines.captum_method",
-    "classifiers",
-    "configuration",
-    "contenders",
-    "evaluate",
-    "explained_classifier",
-    "explainer",
+    "classifiers.builders",
+    "classifiers.recorded",
+    "cli.validation",
+    "evaluation.methods",
+    "evaluation.pipeline",
+    "models.explainer",
+    "models.part_names",
     "train",
-    "training_settings",
+    "training.settings",
 }
 HOSTILE = "<img src=x onerror=window.pwned=1>"
 HOSTILE_SCRIPT = "</script><script>window.pwned=1</script>"
@@ -129,7 +131,7 @@ def explainer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def small_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time would go into drawing them."""
-    monkeypatch.setattr("saliency_vae.panel.TILE", 32)
+    monkeypatch.setattr("saliency_vae.visualization.panel.TILE", 32)
 
 
 def test_a_pickle_is_refused_and_not_run(
@@ -197,7 +199,7 @@ def test_an_error_cannot_command_the_terminal(
     """What a file says may be part of a message, but no escape sequence of it."""
     shutil.copytree(explainer, tmp_path / "explainer")
     config = json.loads((explainer / "config.json").read_text())
-    config["encoder"]["_target_"] = "\x1b]0;owned\x07\x1b[2J"
+    config["encoder"]["type"] = "\x1b]0;owned\x07\x1b[2J"
     (tmp_path / "explainer/config.json").write_text(json.dumps(config))
     given = [f"explainer={tmp_path}/explainer", f"images={ROOT}/docs", f"output_dir={tmp_path}/out"]
     monkeypatch.setattr(sys, "argv", ["explain.py", *given])

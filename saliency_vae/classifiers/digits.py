@@ -1,0 +1,142 @@
+"""The built-in classifier: small, and trained on cluttered digits when first needed."""
+
+import json
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision.ops import Conv2dNormActivation
+from tqdm import tqdm
+
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.data import Preprocessing
+from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
+from saliency_vae.runtime.atomic_file import write_whole
+
+_BATCH_SIZE = 64
+_ELSEWHERE = "classifier.path=FILE names another place."
+
+
+class DigitNet(nn.Sequential):
+    """Six convolutional blocks at a half, a quarter and an eighth of the resolution."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Conv2dNormActivation(3, 16, stride=2),
+            Conv2dNormActivation(16, 24),
+            nn.MaxPool2d(2),
+            Conv2dNormActivation(24, 48),
+            Conv2dNormActivation(48, 48),
+            nn.MaxPool2d(2),
+            Conv2dNormActivation(48, 64),
+            Conv2dNormActivation(64, 64),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.4),
+            nn.Linear(64, NUM_CLASSES),
+        )
+
+
+def cluttered_digits_classifier(
+    path: str | Path,
+    image_size: int = 48,
+    train_size: int = 16_000,
+    epochs: int = 5,
+    seed: int = 0,
+) -> FrozenClassifier:
+    """Load the classifier of cluttered digits, or train it if there is no such file yet.
+
+    Args:
+        path: Of its weights, ``.safetensors``.
+        image_size: Height and width of its images.
+        train_size: Number of training images.
+        epochs: Passes over them.
+        seed: Of the images, the initial weights and the order.
+
+    Raises:
+        ValueError: If a setting is out of range, or the file is another's or of other settings.
+    """
+    least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
+    for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
+        if found < least[name]:
+            raise ValueError(f"Expected classifier.{name} >= {least[name]}. Found {found}.")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
+    # One process trains, the others wait; the caller's random numbers stay as they were.
+    with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = DigitNet()
+        if path.exists():
+            _check_settings(path, settings)
+        else:
+            data = ClutteredDigits(
+                "train", train_size, seed=seed, image_size=image_size, progress=True
+            )
+            _train(network, data, epochs)
+            test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
+            print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
+            metadata = {"settings": json.dumps(settings)}
+            write_whole(path, to_bytes(network.state_dict(), metadata))
+    network.load_state_dict(load_file(path))
+    return FrozenClassifier(
+        network,
+        name="cluttered_digits",
+        weights=path.name,
+        preprocessing=Preprocessing(image_size, (image_size, image_size)),
+        categories=[str(digit) for digit in range(NUM_CLASSES)],
+    )
+
+
+def _check_settings(path: Path, settings: dict[str, int]) -> None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {})["settings"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"Expected what is at {path} to be a safetensors file of ours. Found another "
+            f"({type(error).__name__}: {error}). {_ELSEWHERE}"
+        ) from None
+    if found != settings:
+        raise ValueError(
+            f"Expected the classifier at {path} to be trained with {settings}. Found {found}. "
+            f"{_ELSEWHERE}"
+        )
+
+
+def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
+    network.train().to(memory_format=torch.channels_last)
+    loader = DataLoader(data, batch_size=_BATCH_SIZE, shuffle=True, drop_last=True)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=6e-3, total_steps=epochs * len(loader)
+    )
+    with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
+        for _ in range(epochs):
+            for batch in loader:
+                images = batch["image"].float().div(255)
+                images = images.contiguous(memory_format=torch.channels_last)
+                # The writers are few: smoothing, dropout and decay carry over to unseen ones.
+                loss = F.cross_entropy(network(images), batch["label"], label_smoothing=0.05)
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    network.eval().to(memory_format=torch.contiguous_format)
+
+
+@torch.inference_mode()
+def accuracy(network: nn.Module, data: ClutteredDigits) -> float:
+    """Top-1 accuracy of a classifier of images in [0, 1] on labelled digits."""
+    correct = torch.tensor(0)
+    for batch in DataLoader(data, batch_size=250):
+        predicted: Tensor = network(batch["image"].float() / 255).argmax(-1)
+        correct += (predicted == batch["label"]).sum()
+    return int(correct) / len(data)

@@ -1,0 +1,105 @@
+"""From a file's pixels to the square of RGB that a classifier was trained on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+MINIMUM_SIZE = 16  # pixels of an image's shorter side that every encoder can work on
+_MOST_PIXELS = 2**28  # of a resized image: a gigabyte in Pillow
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize the shorter side, then crop the centre, as the classifier's weights expect.
+
+    Attributes:
+        resize_size: Shorter side in pixels after resizing, or height and width whatever the shape;
+            None keeps the size.
+        crop_size: Height and width of the centre crop; None keeps all.
+        interpolation: Of the resizing, antialiased.
+    """
+
+    resize_size: int | tuple[int, int] | None = None
+    crop_size: tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Preprocess an RGB image to uint8 (3, H, W).
+
+        Raises:
+            ValueError: If the image is so long and narrow that resizing would fill the memory.
+        """
+        height, width = self.resized(image.height, image.width)
+        if height * width > _MOST_PIXELS:
+            raise ValueError(
+                f"Expected an image of at most {_MOST_PIXELS} pixels after resizing. "
+                f"Found {height} x {width}, resized from {image.height} x {image.width}."
+            )
+        if self.resize_size is not None:
+            image = F.resize(
+                image,
+                [self.resize_size] if isinstance(self.resize_size, int) else list(self.resize_size),
+                interpolation=F.InterpolationMode(self.interpolation),
+                antialias=True,
+            )
+        if self.crop_size is not None:
+            image = F.center_crop(image, list(self.crop_size))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of an image (height, width) after resizing, before the crop."""
+        if self.resize_size is None:
+            return height, width
+        if not isinstance(self.resize_size, int):
+            return self.resize_size
+        shorter, longer = sorted((height, width))
+        long_side = int(self.resize_size * longer / shorter)  # as torchvision rounds
+        if height <= width:
+            return self.resize_size, long_side
+        return long_side, self.resize_size
+
+    def restore(
+        self, maps: Tensor, size: tuple[int, int], at: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Bring maps of a preprocessed image back to the size of the original, bilinearly.
+
+        Args:
+            maps: (..., h, w) over the preprocessed image.
+            size: Height and width of the original image.
+            at: Height and width to return instead of those of the original.
+
+        Returns:
+            Maps over the whole original, (..., H, W); NaN where the crop left it out.
+        """
+        rows, columns = (
+            _positions(length, resized, cropped)
+            for length, resized, cropped in zip(
+                at or size, self.resized(*size), maps.shape[-2:], strict=True
+            )
+        )
+        return _interpolate(_interpolate(maps.mT, rows).mT, columns)
+
+
+def _positions(length: int, resized: int, cropped: int) -> Tensor:
+    """Where the centres of a side's pixels lie after resizing and crop: 0.5 is the first pixel."""
+    # As torchvision's centre crop rounds, whether it cuts or pads.
+    start = round((resized - cropped) / 2) if resized >= cropped else -((cropped - resized) // 2)
+    return (torch.arange(length, dtype=torch.float64) + 0.5) * (resized / length) - start
+
+
+def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
+    """Values of maps (..., n) at positions (m,) along the last axis: (..., m); NaN outside."""
+    n = maps.shape[-1]
+    outside = (positions < 0) | (positions > n)
+    places = (positions - 0.5).clamp(0, n - 1)
+    low = places.long()
+    weights = (places - low).to(maps)
+    values = torch.lerp(maps[..., low], maps[..., (low + 1).clamp_max(n - 1)], weights)
+    return values.masked_fill(outside.to(maps.device), float("nan"))

@@ -1,0 +1,107 @@
+"""TODO."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+INPUT = "images"
+# Largest difference between the exported graph and PyTorch; one pixel more or less among the top
+# 5 %, where two are all but equal, moves the confidence.
+TOLERANCES = {"mean": 1e-4, "stddev": 1e-4, "confidence": 1e-2}
+OUTPUTS = tuple(TOLERANCES)
+
+Run = Callable[[Tensor], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to export.
+
+    Attributes:
+        suffix: Of the file.
+        requires: Optional packages, all of the extra ``onnx``.
+        write: Export a network, with an example of its input, to a file.
+        load: Load the file as a function of a batch of images.
+    """
+
+    suffix: str
+    requires: tuple[str, ...]
+    write: Callable[[nn.Module, Tensor, Path], None]
+    load: Callable[[Path], Run]
+
+
+def _dynamic_batch() -> dict[str, dict[int, Any]]:
+    return {INPUT: {0: Dim("batch", min=1)}}
+
+
+def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
+    try:
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=[INPUT],
+            opset_version=20,
+            dynamic_shapes=_dynamic_batch(),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        why = str(error.__cause__ or error).partition(". ")[0]
+        raise ValueError(
+            "Expected a network all of whose operations ONNX has, those of its gradients included. "
+            f"Found another ({why}). format=torch_export holds any."
+        ) from error
+    assert program is not None
+    for node in program.model.graph:  # a pooling's result may be called mean, as an output of ours
+        for value in node.outputs:
+            value.name = f"{value.name}_"
+    for name, value in zip(OUTPUTS, program.model.graph.outputs, strict=True):
+        value.name = name
+    program.save(path, external_data=False)  # one file
+
+
+def _load_onnx(path: Path) -> Run:
+    import onnxruntime  # type: ignore[import-untyped]  # has no types
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it warns of constants that it does not fold
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(list(OUTPUTS), {INPUT: images.numpy()})
+
+
+def _write_torch_export(network: nn.Module, example: Tensor, path: Path) -> None:
+    program = torch.export.export(network, (example,), dynamic_shapes=_dynamic_batch())
+    torch.export.save(program, path)
+
+
+def _load_torch_export(path: Path) -> Run:
+    return torch.export.load(path).module()
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "torch_export": Format(".pt2", (), _write_torch_export, _load_torch_export),
+}
+
+
+def format_of(name: str) -> Format:
+    """Format by name, with all that it needs installed.
+
+    Raises:
+        ValueError: If there is no such format or a package is missing.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"Expected format {' or '.join(FORMATS)}. Found {name!r}.")
+    missing = [package for package in FORMATS[name].requires if find_spec(package) is None]
+    if missing:
+        raise ValueError(
+            f"Expected the optional extra onnx for format={name}. "
+            f"Not found: {', '.join(missing)}: pip install 'saliency-vae[onnx]'."
+        )
+    return FORMATS[name]

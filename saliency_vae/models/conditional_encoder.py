@@ -1,0 +1,81 @@
+"""An encoder that asks the classifier about each image."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from saliency_vae.models.encoders import UNet, check_channels
+from saliency_vae.models.signals import ClassifierSignals
+
+
+class ConditionalUNet(nn.Module):
+    """U-Net that sees the image and the classifier's :class:`saliency_vae.models.signals.ClassifierSignals`.
+
+    The gradients join the image; each feature map joins the scale of its own resolution. What the
+    gradients say is also where the prior expects the map: where the image says nothing that pays
+    for a offset, the pixels keep their order.
+
+    Args:
+        channels: Channels at each scale, finest first; each scale halves the resolution.
+        levels: At which the gradients are taken, in (0, 1], rising to 1.
+        features: Channels and stride of the classifier's feature maps, by module name; training
+            finds those of its classifier.
+        prior_mean_scale: Of the gradients, in standard deviations of the prior, >= 0: the prior's mean is
+            so many times their own mean; 0 for the paper's prior, which expects nothing.
+
+    Raises:
+        ValueError: If there is no scale, a channel count is not positive, levels are others or
+            prior_mean_scale is negative.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        levels: Sequence[float] = (0.5, 1.0),
+        features: Mapping[str, Mapping[str, int]] | None = None,
+        prior_mean_scale: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_channels(channels, "encoder.channels")
+        rising = all(below < level for below, level in pairwise((0.0, *levels)))
+        if not levels or levels[-1] != 1 or not rising:
+            raise ValueError(f"Expected encoder.levels in (0, 1], rising to 1. Found {levels}.")
+        if not prior_mean_scale >= 0:
+            raise ValueError(f"Expected encoder.prior_mean_scale >= 0. Found {prior_mean_scale}.")
+        self.levels = list(levels)
+        self.prior_mean_scale = prior_mean_scale
+        features = features or {}
+        coarsest = len(channels) - 1
+        self.scales = {
+            name: min(round(math.log2(found["stride"])), coarsest)
+            for name, found in features.items()
+        }
+        joined = [len(levels)] + [0] * coarsest
+        self.lateral = nn.ModuleList()
+        for name, scale in self.scales.items():
+            width = channels[scale]
+            self.lateral.append(
+                Conv2dNormActivation(features[name]["channels"], width, kernel_size=1)
+            )
+            joined[scale] += width
+        self.unet = UNet(channels, joined)
+
+    def prior_mean(self, signals: ClassifierSignals) -> Tensor:
+        """Say where the prior expects the maps of images with these signals, (B, H, W)."""
+        return self.prior_mean_scale * signals.gradients.mean(1)
+
+    def forward(self, images: Tensor, signals: ClassifierSignals) -> Tensor:
+        """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W).
+
+        What the network gives is a offset from the prior's mean.
+        """
+        joined: list[list[Tensor]] = [[] for _ in self.unet.down]
+        joined[0].append(signals.gradients.to(images.dtype))
+        for (name, scale), lateral in zip(self.scales.items(), self.lateral, strict=True):
+            joined[scale].append(lateral(signals.features[name].to(images.dtype)))
+        offset, log_variance = self.unet(images, joined).float().unbind(1)
+        return torch.stack((self.prior_mean(signals) + offset, log_variance), 1)

@@ -1,0 +1,83 @@
+"""How likely an explanation's kept view leaves the classifier's decision as it was."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from saliency_vae.classifiers import Output
+from saliency_vae.perturbations import blurred, perturb
+
+CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
+
+
+class ConfidenceNetwork(nn.Module):
+    """Imitates the classifier, so that it need not be asked (ours, beyond the paper).
+
+    A small network learns the classifier's answers to whole and to masked images. Its own two
+    answers, to an image and to the view that keeps the most salient 5 % of it over a blur, say how
+    likely the classifier decides alike on both; ``scale`` and ``offset`` calibrate the probability.
+
+    Args:
+        classes: Of the classifier.
+        output: Of the classifier, ``softmax`` or ``sigmoid``.
+        width: Channels of the first block; the last has four times as many.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, classes: int, output: Output = "softmax", width: int = 16) -> None:
+        super().__init__()
+        if classes < 1 or width < 1:
+            raise ValueError(
+                f"Expected confidence_width >= 1 and at least one class. Found {width}, {classes}."
+            )
+        self.output = output
+        self.imitate = nn.Sequential(
+            Conv2dNormActivation(3, width, stride=2),
+            Conv2dNormActivation(width, 2 * width),
+            nn.MaxPool2d(2),
+            Conv2dNormActivation(2 * width, 3 * width),
+            Conv2dNormActivation(3 * width, 3 * width),
+            nn.MaxPool2d(2),
+            Conv2dNormActivation(3 * width, 4 * width),
+            Conv2dNormActivation(4 * width, 4 * width),
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            nn.Linear(4 * width, classes),
+        )
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.register_buffer("offset", torch.tensor(0.0))
+
+    def forward(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Confidence in explanations.
+
+        Args:
+            images: In [0, 1], (B, 3, H, W).
+            mask: Their most salient 5 % of pixels, (B, H, W).
+
+        Returns:
+            Probability that the classifier decides alike on the kept view, (B,).
+        """
+        return self.calibrated(self.score(images, mask))
+
+    def calibrated(self, score: Tensor) -> Tensor:
+        """Turn log odds into a probability that comes true as often as it says."""
+        return torch.sigmoid(self.scale * score + self.offset)
+
+    def score(self, images: Tensor, mask: Tensor) -> Tensor:
+        """Log odds, not calibrated, that the imitator's answers to image and kept view agree: (B,).
+
+        Arguments are those of :meth:`forward`.
+        """
+        original = self.imitate(images).float()
+        kept = self.imitate(perturb(images, mask, blurred(images))).float()
+        if self.output == "softmax":
+            agree = (original.softmax(-1) * kept.softmax(-1)).sum(-1)
+        else:
+            both = original.sigmoid() * kept.sigmoid()
+            neither = original.neg().sigmoid() * kept.neg().sigmoid()
+            agree = (both + neither).prod(-1)
+        return torch.logit(agree, eps=1e-6)

@@ -1,0 +1,149 @@
+"""Networks from an image to the mean and log-variance of its saliency map.
+
+Every encoder maps images (B, 3, H, W) in [0, 1], any H, W >= 16, to (B, 2, H, W): channel 0 is
+the mean mu, channel 1 is eta = log nu.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.ops import Conv2dNormActivation
+
+from saliency_vae.data import MINIMUM_SIZE
+
+_PAPER_CHANNELS = (64,) * 4 + (32,) * 5 + (16,) * 6 + (2,)
+
+
+def _head(inputs: int) -> nn.Conv2d:
+    """Plain 3x3 convolution to mean and log-variance, zero at first.
+
+    Every map then starts as pure noise, and the first gradients, not the initial weights, decide
+    what is salient: a map that starts inverted stays so, for at a low temperature the gradient
+    reaches only the pixels near the threshold.
+    """
+    head = nn.Conv2d(inputs, 2, 3, padding=1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]  # there is one by default
+    return head
+
+
+def fold_batch_norm(encoder: nn.Module) -> nn.Module:
+    """Copy an encoder with each batch norm made part of the convolution before it.
+
+    The outputs are those of eval mode; the copy cannot be trained further as the original could.
+    """
+    folded = copy.deepcopy(encoder).eval()
+    for block in folded.modules():
+        if isinstance(block, nn.Sequential):
+            for index, (conv, norm) in enumerate(pairwise(list(block))):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
+                    block[index] = fuse_conv_bn_eval(conv, norm)
+                    block[index + 1] = nn.Identity()
+    return folded
+
+
+def check_channels(channels: Sequence[int], name: str) -> None:
+    """Refuse channel counts, named for the message, that are none or not positive."""
+    if not channels or min(channels) < 1:
+        raise ValueError(f"Expected {name} to be positive whole numbers. Found {list(channels)}.")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[-2:]) < MINIMUM_SIZE:
+        raise ValueError(
+            f"Expected images (B, 3, H, W) with H, W >= {MINIMUM_SIZE}. "
+            f"Found {tuple(images.shape)}."
+        )
+
+
+class PaperEncoder(nn.Module):
+    """Convolutions at full resolution (appendix C): hidden blocks, then a plain 2-channel layer.
+
+    The appendix counts 17 layers, lists 16 and lets ReLU follow each, which would force mu >= 0.
+    Here the 16 listed blocks stand as listed and the 17th layer is plain.
+
+    Args:
+        hidden_channels: Output channels of each block.
+
+    Raises:
+        ValueError: If there is no block or a channel count is not positive.
+    """
+
+    def __init__(self, hidden_channels: Sequence[int] = _PAPER_CHANNELS) -> None:
+        super().__init__()
+        check_channels(hidden_channels, "encoder.hidden_channels")
+        widths = (3, *hidden_channels)
+        self.blocks = nn.Sequential(*(Conv2dNormActivation(a, b) for a, b in pairwise(widths)))
+        self.head = _head(widths[-1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (B, 3, H, W) to mean and log-variance (B, 2, H, W)."""
+        _check_images(images)
+        output: Tensor = self.head(self.blocks(images))
+        return output
+
+
+class UNet(nn.Module):
+    """U-Net: coarse scales see the whole object, skips keep the edges; cheaper than the paper's.
+
+    Args:
+        channels: Channels at each scale, finest first; each scale halves the resolution.
+        joined: Channels of other maps that join the input of each scale; none by default.
+
+    Raises:
+        ValueError: If there is no scale or a channel count is not positive.
+    """
+
+    def __init__(
+        self, channels: Sequence[int] = (16, 32, 64, 128), joined: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        check_channels(channels, "encoder.channels")
+        widths = (3, *channels)
+        self.down = nn.ModuleList(
+            nn.Sequential(Conv2dNormActivation(a + more, b), Conv2dNormActivation(b, b))
+            for (a, b), more in zip(pairwise(widths), joined or [0] * len(channels), strict=True)
+        )
+        # Fewer channels before the upsampling: the finest scale is where the time goes.
+        self.reduce = nn.ModuleList(
+            nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels)
+        )
+        self.up = nn.ModuleList(Conv2dNormActivation(2 * fine, fine) for fine in channels[:-1])
+        self.head = _head(channels[0])
+
+    def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]] = ()) -> Tensor:
+        """Encode images to mean and log-variance.
+
+        Args:
+            images: (B, 3, H, W).
+            joined: Maps that join the input of each scale, (B, C, any size).
+
+        Returns:
+            (B, 2, H, W).
+        """
+        _check_images(images)
+        features: list[Tensor] = []
+        for block, others in zip(self.down, joined or [()] * len(self.down), strict=True):
+            # ceil_mode keeps the last row and column of odd sizes.
+            x = F.max_pool2d(features[-1], 2, ceil_mode=True) if features else images
+            if others:
+                x = torch.cat((x, *(_resize(other, x.shape[-2:]) for other in others)), dim=1)
+            features.append(block(x))
+        x = features.pop()
+        stages = zip(reversed(self.reduce), reversed(self.up), reversed(features), strict=True)
+        for reduce, block, skip in stages:
+            x = block(torch.cat((skip, _resize(reduce(x), skip.shape[-2:])), dim=1))
+        output: Tensor = self.head(x)
+        return output
+
+
+def _resize(features: Tensor, size: Sequence[int]) -> Tensor:
+    if features.shape[-2:] == tuple(size):
+        return features
+    return F.interpolate(features, tuple(size), mode="bilinear", align_corners=False)

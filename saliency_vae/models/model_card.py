@@ -1,0 +1,158 @@
+"""The page that the Hugging Face Hub shows for an explainer."""
+
+import html
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from saliency_vae.models.config import ExplainerConfig
+
+FIGURE = "explanations.png"  # beside the card, if there is one
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()#|~!$@:]")  # what could start markup or a link in a line
+
+_CARD = """\
+---
+library_name: saliency_vae
+license: apache-2.0
+tags:
+- saliency
+- explainability
+- uncertainty
+---
+# {name}: an explainer of {classifier}
+
+Where did this image classifier look, and how sure is that explanation? {how} this
+network answers with a Gaussian distribution over the saliency map of an image (variational
+saliency maps).
+{figure}
+## What it explains, and how
+
+| | |
+|---|---|
+{facts}
+
+## Metrics
+
+{metrics}
+
+Loss and reconstruction are in nats per image, KL divergences in nats per pixel. `agreement_10` is
+the share of images whose decision stays as it was when only the top 10 % of pixels are kept.
+
+## How to use it
+
+```python
+from saliency_vae import load_explainer
+
+explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
+{ask}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
+posterior.mean, posterior.stddev  # (B, H, W)
+posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
+posterior.confidence  # (B,)
+```
+
+```
+python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
+```
+
+## Limits
+
+- It explains the classifier above, with these very weights (see the SHA-256), and no other. It
+  tells what that classifier reacts to, not what is true of the image.
+- It was trained on the data above; on other images its answer may mean nothing.
+- `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
+  the classifier looks and to stay at the prior's value elsewhere. How sure a pixel's place among
+  the top is, `inclusion_probability` says.
+- `confidence` is the probability that the classifier decides as before when it sees nothing but the
+  most salient 5 % of the pixels, over a blur: a small network's estimate, calibrated on validation
+  images. It is about the explanation, not about whether the decision is right.
+
+## Citation
+
+```bibtex
+@misc{{variational_saliency_maps,
+  title = {{Variational saliency maps for explaining model's behavior}},
+  note = {{ICLR 2021 submission}},
+  url = {{https://openreview.net/forum?id=x2ywTOFM4xt}}
+}}
+```
+"""
+
+_ASK = """\
+explainer.attach_classifier(classifier)  # only one of your own: others are built as they were recorded
+"""
+
+
+def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
+    """Describe an explainer: Markdown under a YAML header.
+
+    Text of the configuration is shown as it is: no character of it acts as Markdown or HTML.
+
+    Args:
+        config: Of the explainer; what it does not hold is left out.
+        figure: Show the file :data:`FIGURE` beside the card.
+    """
+    classifier = config.classifier
+    conditional = "levels" in config.encoder  # see saliency_vae.models.signals
+    facts = {
+        "Classifier": classifier and classifier.name,
+        "Its weights": classifier and classifier.weights,
+        "SHA-256 of its parameters": classifier and classifier.sha256,
+        "Data": config.data,
+        "Image size": config.image_size and list(config.image_size),
+        "Encoder": config.encoder,
+        "Prior": config.prior,
+        "Posterior": config.posterior,
+        "Command": config.command,
+        "Version of saliency_vae": config.version,
+    }
+    return _CARD.format(
+        name=_text(config.name),
+        how="After one pass forward and back through it," if conditional else "In one forward pass",
+        ask=_ASK if conditional else "",
+        classifier=_text(classifier.name if classifier else "an unnamed classifier"),
+        figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
+        facts="\n".join(
+            f"| {name} | {_text(as_call(value))} |"
+            for name, value in facts.items()
+            if value not in (None, {})
+        ),
+        metrics=_metrics_table(config.metrics),
+    )
+
+
+def _metrics_table(metrics: dict[str, float]) -> str:
+    """One row a metric, one column a split, of names such as ``val/loss``."""
+    if not metrics:
+        return "None are recorded."
+    splits = sorted({key.partition("/")[0] for key in metrics}, reverse=True)
+    names = dict.fromkeys(key.partition("/")[2] for key in metrics)
+    rows = [["", *splits]]
+    rows += [
+        [name, *(_number(metrics.get(f"{split}/{name}")) for split in splits)] for name in names
+    ]
+    header, *body = (f"| {' | '.join(map(_text, row))} |" for row in rows)
+    return "\n".join([header, "|---" * (1 + len(splits)) + "|", *body])
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def as_call(value: Any) -> str:
+    """Write a Hydra node as Python would, what is off left out: ``UNet(channels=[8, 24])``."""
+    if isinstance(value, Mapping):
+        given = {k: v for k, v in value.items() if k[0] != "_" and v is not None and v is not False}
+        if "_target_" not in value:
+            return f"{{{', '.join(f'{k}: {as_call(v)}' for k, v in given.items())}}}"
+        name = str(value["_target_"]).rpartition(".")[2]
+        return f"{name}({', '.join(f'{k}={as_call(v)}' for k, v in given.items())})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(as_call, value))}]"
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    """Write a value on one line so that Markdown and HTML show it as it is."""
+    line = " ".join(str(value).split())
+    return html.escape(_MARKDOWN.sub(r"\\\g<0>", line), quote=False)

@@ -1,0 +1,77 @@
+"""TODO."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
+from rich.console import Console
+from rich.table import Table
+
+from saliency_vae import __version__
+from saliency_vae.cli.validation import Node
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.models import FIGURE, save_explainer
+from saliency_vae.training.callbacks import draw_explanations
+from saliency_vae.training.module import VariationalSaliency
+from saliency_vae.visualization import save_figure
+
+
+def finish(
+    trainer: Trainer, module: VariationalSaliency, data: SaliencyDataModule, config: Node, run: Path
+) -> dict[str, float]:
+    """Turn the checkpoint of lowest validation loss into an explainer, and show what it does.
+
+    Returns:
+        Its metrics.
+    """
+    # Another machine may not see the first one's files.
+    best = trainer.strategy.broadcast(read_best(run) if trainer.is_global_zero else {})
+    module.load_state_dict(best["state_dict"])
+    metrics: dict[str, float] = best["metrics"]
+    shown = data.val_set
+    if data.has_test_set:
+        metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
+        shown = data.test_set
+    if trainer.is_global_zero:
+        image_size = shown[0]["image"].shape[-2:]
+        module.explainer.record(
+            classifier=replace(module.classifier.identity(), builder=config["classifier"]),
+            data=config["data"],
+            preprocessing=module.classifier.preprocessing,
+            image_size=(image_size[0], image_size[1]),
+            command=" ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
+            version=__version__,
+            metrics=metrics,
+        )
+        figure = run / FIGURE
+        save_figure(draw_explanations(module, shown, number=8), figure)
+        module.explainer.figure = figure
+        save_explainer(module.explainer, run / "explainer")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()  # says its last words before ours
+        Console().print(metrics_table(metrics))
+        print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
+        print(figure)
+    trainer.strategy.barrier()
+    return metrics
+
+
+def read_best(run: Path) -> dict[str, Any]:
+    """Read weights and metrics of the checkpoint of lowest validation loss."""
+    best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
+    return {name: best[name] for name in ("state_dict", "metrics")}
+
+
+def metrics_table(metrics: dict[str, float]) -> Table:
+    """Lay out the metrics of the best explainer: one row each, one column a split."""
+    splits = sorted({name.split("/")[0] for name in metrics}, reverse=True)
+    table = Table("", *splits, title="Explainer of lowest validation loss")
+    for name in dict.fromkeys(name.split("/")[1] for name in metrics):
+        values = [metrics.get(f"{split}/{name}") for split in splits]
+        table.add_row(name, *("" if value is None else f"{value:.4f}" for value in values))
+    return table

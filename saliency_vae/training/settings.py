@@ -1,0 +1,141 @@
+"""Settings of a training that no part of it owns, checked before anything starts."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from saliency_vae.cli.validation import Node
+
+_PARTS = (
+    *("data", "classifier", "encoder", "prior"),
+    *("topk", "perturbation", "optimizer", "trainer"),
+)
+_PROCESSES = 4  # for each core, where there is no accelerator
+_TRIED_STEPS = 10
+_LEAST = {
+    "accumulate_grad_batches": 1,
+    "log_every_n_steps": 1,
+    "num_nodes": 1,
+    "gradient_clip_val": 0,
+}
+_SHARES = ("limit_train_batches", "limit_val_batches", "val_check_interval")
+
+
+def check(config: Node) -> None:
+    """Refuse what would end without an explainer.
+
+    Raises:
+        ValueError: If a part is missing, or a number of the trainer or the data out of range.
+    """
+    for part in _PARTS:
+        if "_target_" not in config[part]:
+            raise ValueError(f"Expected {part}=OPTION or {part}._target_. Found {config[part]}.")
+    _check_trainer(config["trainer"])
+    _check_devices(config["trainer"])
+    batch_size, train_size = (config["data"].get(name) for name in ("batch_size", "train_size"))
+    if None not in (batch_size, train_size) and train_size < batch_size:
+        raise ValueError(
+            f"Expected data.batch_size <= data.train_size={train_size}. Found {batch_size}."
+        )
+
+
+def _check_trainer(trainer: Node) -> None:
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    if epochs is not None and epochs < 1 and not (epochs == -1 and steps > 0):
+        raise ValueError(
+            f"Expected trainer.max_epochs >= 1, or -1 beside trainer.max_steps. Found {epochs}."
+        )
+    if steps < 1 and steps != -1:
+        raise ValueError(f"Expected trainer.max_steps >= 1, or -1 for no limit. Found {steps}.")
+    if trainer.get("fast_dev_run"):
+        raise ValueError(
+            "Expected trainer.max_steps for a short run. Found trainer.fast_dev_run, after which "
+            "there is no checkpoint and no explainer."
+        )
+    for name, least in _LEAST.items():
+        value = trainer.get(name)
+        if value is not None and value < least:
+            raise ValueError(f"Expected trainer.{name} >= {least}. Found {value}.")
+    for name in _SHARES:
+        if trainer.get(name) == 0:
+            raise ValueError(f"Expected trainer.{name} > 0, a share or a number. Found 0.")
+
+
+def _check_devices(trainer: Node) -> None:
+    accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
+    present = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if not present and accelerator in ("gpu", "cuda", "mps"):
+        raise ValueError(
+            "Expected trainer.accelerator=auto or cpu on a machine without an accelerator. "
+            f"Found {accelerator}."
+        )
+    if accelerator == "cpu" or not present:
+        most = _PROCESSES * (os.cpu_count() or 1)
+        limit = f"{most}, {_PROCESSES} processes for each core of the CPU"
+    else:
+        most, limit = present, f"{present}, as many as this machine has"
+    asked = len(devices) if isinstance(devices, list) else devices
+    if isinstance(asked, int) and asked != -1 and not 1 <= asked <= most:
+        raise ValueError(f"Expected 1 <= trainer.devices <= {limit}. Found {devices}.")
+
+
+def build(config: Node, part: str, **further: Any) -> Any:
+    """Build a part that is not ours, whose own errors name no setting.
+
+    Args:
+        config: Resolved configuration.
+        part: Key of the part in it.
+        further: Arguments that are built already.
+
+    Raises:
+        ValueError: If the part does not take its settings.
+    """
+    try:
+        return instantiate(config[part], **further, _convert_="all")
+    except InstantiationException as error:
+        raise _refused(config, part, error.__cause__ or error) from None
+
+
+def try_out(
+    config: Node,
+    make_optimizer: Callable[..., Optimizer],
+    make_scheduler: Callable[..., LRScheduler] | None,
+) -> None:
+    """Optimize one parameter for a moment: a wrong setting shows now, not after a download.
+
+    Raises:
+        ValueError: If optimizer or scheduler do not take their settings, or a rate is not positive.
+    """
+    parameter = nn.Parameter(torch.zeros(1))
+    try:
+        optimizer = make_optimizer([parameter])
+    except Exception as error:  # torch's, of any kind
+        raise _refused(config, "optimizer", error) from None
+    for group in optimizer.param_groups:
+        if not group["lr"] > 0:
+            raise ValueError(f"Expected optimizer.lr > 0. Found {group['lr']}.")
+    if make_scheduler is None:
+        return
+    try:
+        rates = make_scheduler(optimizer, total_steps=_TRIED_STEPS).get_last_lr()
+    except Exception as error:  # likewise
+        raise _refused(config, "scheduler", error) from None
+    if min(rates) < 0:
+        why = ValueError(f"its learning rate starts at {min(rates)}")
+        raise _refused(config, "scheduler", why)
+
+
+def _refused(config: Node, part: str, error: BaseException) -> ValueError:
+    settings = ", ".join(
+        f"{part}.{name}={value}" for name, value in config[part].items() if name[0] != "_"
+    )
+    target = str(config[part]["_target_"]).rpartition(".")[2]
+    why = " ".join(str(error).split()).rstrip(".")
+    return ValueError(f"Expected settings that {target} takes: {why}. Found {settings}.")

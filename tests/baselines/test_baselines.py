@@ -1,0 +1,644 @@
+"""Every method against an independent, slow computation on networks of a few weights."""
+
+import importlib.util
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_vae import baselines
+from saliency_vae.baselines import (
+    Blurred,
+    CaptumMethod,
+    CentrePrior,
+    EdgeMagnitude,
+    GradCAM,
+    GuidedBackprop,
+    Method,
+    Occlusion,
+    Oracle,
+    PerImageOptimisation,
+    RandomMap,
+    Reduction,
+    Rise,
+)
+from saliency_vae.baselines.decision import DecisionProbability, copy_to_modify, decide
+from saliency_vae.baselines.grad_cam import last_feature_layer
+from saliency_vae.baselines.occlusion import Fill
+from saliency_vae.baselines.rise import enlarge
+from saliency_vae.classifiers.builders import torchvision_classifier
+from saliency_vae.classifiers.divergences import Output
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.identity import parameter_hash
+from saliency_vae.cli.validation import config_dir, resolve
+from saliency_vae.data.batch import Batch
+from saliency_vae.models.refinement import explain_without_training
+
+HEIGHT, WIDTH = 20, 26
+METHODS = Path(config_dir()) / "baselines" / "default.yaml"
+
+
+class Residual(nn.Module):
+    """One in-place ReLU for all, and a ReLU whose input is used twice."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(6, 6, 3, padding=1)
+        self.norm = nn.BatchNorm2d(6)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(6, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.conv(self.relu(x.clone())) + x
+        result: Tensor = self.relu(self.norm(x))
+        return result
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x).mean((-2, -1)))
+        return logits
+
+
+def make_classifier(output: Output = "softmax", classes: int = 4) -> FrozenClassifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Residual(classes)
+        network.norm.running_mean = 0.1 * torch.randn(6)
+        network.head.weight.data.mul_(10)
+    mean, std = (0.4,) * 3, (0.5,) * 3
+    classifier = FrozenClassifier(network, name="tiny", mean=mean, std=std, output=output)
+    with torch.no_grad():  # so that more than one decision occurs
+        network.head.bias.sub_(classifier(make_images()).mean(0))
+    return classifier
+
+
+def residual(classifier: FrozenClassifier) -> Residual:
+    assert isinstance(classifier.network, Residual)
+    return classifier.network
+
+
+def linear_classifier(classes: int = 4) -> tuple[FrozenClassifier, Tensor]:
+    """Give the classifier and its weights for images in [0, 1], (classes, 3, H, W)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        linear = nn.Linear(3 * HEIGHT * WIDTH, classes)
+    network = nn.Sequential(nn.Flatten(), linear)
+    output: Output = "sigmoid" if classes == 1 else "softmax"
+    classifier = FrozenClassifier(network, name="linear", std=(0.5,) * 3, output=output)
+    return classifier, linear.weight.view(classes, 3, HEIGHT, WIDTH) / 0.5
+
+
+def make_images(count: int = 3) -> Tensor:
+    return torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(7))
+
+
+def make_batch(count: int = 3) -> Batch:
+    images = make_images(count)
+    return {"image": images, "mask": F.avg_pool2d(images[:, 0], 5, 1, 2) > 0.52}
+
+
+def score(classifier: FrozenClassifier, images: Tensor, originals: Tensor) -> Tensor:
+    """Logit of what is decided for the originals, image by image."""
+    scores = []
+    for image, original in zip(images, originals, strict=True):
+        logits, first = classifier(image[None])[0], classifier(original[None])[0]
+        one = len(logits) == 1
+        scores.append(logits[0] * (1 if first[0] >= 0 else -1) if one else logits[first.argmax()])
+    return torch.stack(scores)
+
+
+def gradient(classifier: FrozenClassifier, images: Tensor) -> Tensor:
+    inputs = images.clone().requires_grad_()
+    (result,) = torch.autograd.grad(score(classifier, inputs, images).sum(), inputs)
+    return result
+
+
+CLASSIFIERS: dict[str, Callable[[], FrozenClassifier]] = {
+    "softmax": make_classifier,
+    "sigmoid": lambda: make_classifier("sigmoid"),
+    "single logit": lambda: make_classifier("sigmoid", 1),
+}
+classifiers = pytest.mark.parametrize("make", CLASSIFIERS.values(), ids=CLASSIFIERS.keys())
+Make = Callable[[], FrozenClassifier]
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+# Decisions
+
+
+def test_a_single_logit_is_decided_by_its_sign() -> None:
+    classifier = make_classifier("sigmoid", 1)
+    logits = classifier(make_images()).squeeze(1)
+    assert (logits > 0).any()
+    assert (logits < 0).any()
+    decision = decide(make_images(), classifier)
+    assert torch.equal(decision.squeeze(1), logits.sign())
+    found = DecisionProbability(classifier)(make_images(), decision)
+    close(found, torch.where(logits > 0, logits.sigmoid(), 1 - logits.sigmoid()))
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_many_logits_are_decided_by_the_most_probable(output: Output) -> None:
+    classifier = make_classifier(output)
+    decision = decide(make_images(), classifier)
+    assert decision.sum(1).tolist() == [1, 1, 1]
+    probabilities = classifier.probabilities(classifier(make_images()))
+    assert torch.equal(decision.argmax(1), probabilities.argmax(1))
+    found = DecisionProbability(classifier)(make_images(), decision)
+    close(found, probabilities.amax(1))
+
+
+def test_copy_shares_weights_and_works_not_in_place() -> None:
+    classifier = make_classifier()
+    copied = copy_to_modify(classifier)
+    assert residual(classifier).relu.inplace
+    assert not residual(copied).relu.inplace
+    for name, tensor in classifier.state_dict(keep_vars=True).items():
+        assert copied.state_dict(keep_vars=True)[name] is tensor
+    assert copied.network is not classifier.network
+    close(copied(make_images()), classifier(make_images()))
+
+
+# Captum's
+
+
+@classifiers
+@pytest.mark.parametrize("reduce", ["sum", "abs", "max"])
+def test_gradient(make: Make, reduce: Reduction) -> None:
+    classifier, images = make(), make_images()
+    by_autograd = gradient(classifier, images)
+    expected = {
+        "sum": by_autograd.sum(1),
+        "abs": by_autograd.abs().sum(1),
+        "max": by_autograd.abs().max(1).values,
+    }[reduce]
+    method = CaptumMethod("captum.attr.Saliency", reduce, abs=False)
+    close(method({"image": images}, classifier), expected)
+
+
+@classifiers
+def test_input_x_gradient(make: Make) -> None:
+    classifier, images = make(), make_images()
+    expected = (images * gradient(classifier, images)).abs().sum(1)
+    close(CaptumMethod("captum.attr.InputXGradient")({"image": images}, classifier), expected)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_integrated_gradients_of_a_linear_model_are_input_x_weights(classes: int) -> None:
+    (classifier, weights), images = linear_classifier(classes), make_images()
+    logits = classifier(images)
+    sign = logits.sign() if classes == 1 else torch.ones(3, 1)
+    chosen = sign.view(3, 1, 1, 1) * weights[logits.argmax(1)]
+    expected = (chosen * images).sum(1)
+    method = CaptumMethod("captum.attr.IntegratedGradients", "sum", internal_batch_size=4)
+    close(method({"image": images}, classifier), expected)
+
+
+@classifiers
+def test_integrated_gradients_are_complete(make: Make) -> None:
+    classifier, images = make(), make_images()
+    method = CaptumMethod(
+        "captum.attr.IntegratedGradients", "sum", n_steps=200, internal_batch_size=50
+    )
+    found = method({"image": images}, classifier).sum((1, 2))
+    gained = score(classifier, images, images) - score(classifier, 0 * images, images)
+    torch.testing.assert_close(found, gained, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["smoothgrad", "vargrad"])
+def test_noise_tunnel(kind: str) -> None:
+    classifier, images = make_classifier(), make_images()
+    seen: list[Tensor] = []
+    handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+    method = CaptumMethod(
+        "captum.attr.Saliency",
+        "sum",
+        {"nt_type": kind, "nt_samples": 7, "stdevs": 0.15, "nt_samples_batch_size": 3},
+        abs=False,
+    )
+    found = method({"image": images}, classifier)
+    handle.remove()
+    decided, *noisy = seen
+    assert torch.equal(decided, images)
+    samples = torch.cat([some.view(3, -1, 3, HEIGHT, WIDTH) for some in noisy], 1)
+    assert samples.shape[1] == 7
+    assert (samples - images[:, None]).std().item() == pytest.approx(0.15, rel=0.05)
+
+    def one(noisy: Tensor) -> Tensor:
+        inputs = noisy.clone().requires_grad_()
+        total = score(classifier, inputs, images).sum()
+        return torch.autograd.grad(total, inputs)[0]
+
+    gradients = torch.stack([one(samples[:, i]) for i in range(7)])
+    expected = gradients.mean(0) if kind == "smoothgrad" else gradients.var(0, correction=0)
+    torch.testing.assert_close(found, expected.sum(1), rtol=1e-3, atol=1e-4)
+
+
+class _Guided(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(context: Any, slope: Tensor) -> Tensor:
+        (x,) = context.saved_tensors
+        return torch.where((x > 0) & (slope > 0), slope, 0.0)
+
+
+@classifiers
+def test_guided_backprop(make: Make) -> None:
+    classifier, images = make(), make_images()
+    network, inputs = residual(classifier), images.clone().requires_grad_()
+    decision = decide(images, classifier)
+    first = network.stem((inputs - 0.4) / 0.5)
+    second = network.norm(network.conv(_Guided.apply(first)) + first)
+    logits = network.head(_Guided.apply(second).mean((-2, -1)))
+    (expected,) = torch.autograd.grad((logits * decision).sum(), inputs)
+    close(GuidedBackprop()({"image": images}, classifier), expected.abs().sum(1))
+
+
+def test_guided_backprop_equals_captum_where_captum_is_right() -> None:
+    relu = nn.ReLU(inplace=True)  # twice in the same network
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(3, 5, 3), relu, nn.Conv2d(5, 5, 3), relu)
+        network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3))
+    classifier = FrozenClassifier(network, name="plain")
+    captum = CaptumMethod("captum.attr.GuidedBackprop")
+    close(GuidedBackprop()(make_batch(), classifier), captum(make_batch(), classifier))
+
+
+def test_guided_backprop_needs_relu_modules() -> None:
+    with pytest.raises(ValueError, match=r"Expected a classifier with nn\.ReLU .* Found none"):
+        GuidedBackprop()(make_batch(), linear_classifier()[0])
+
+
+@classifiers
+@pytest.mark.parametrize("layer", [None, "stem", "relu"])
+def test_grad_cam(make: Make, layer: str | None) -> None:
+    classifier, images = make(), make_images()
+    network = residual(classifier)
+    decision = decide(images, classifier)
+    inputs = ((images - 0.4) / 0.5).requires_grad_()
+    stem = network.stem(inputs)
+    last = network.norm(network.conv(stem.relu()) + stem).relu()
+    total = (network.head(last.mean((-2, -1))) * decision).sum()
+    maps = stem if layer == "stem" else last
+    (slopes,) = torch.autograd.grad(total, maps)
+    weights = slopes.sum((-2, -1)) / slopes[0, 0].numel()
+    cam = torch.einsum("bc,bchw->bhw", weights, maps).clamp(min=0)[:, None]
+    expected = F.interpolate(cam, (HEIGHT, WIDTH), mode="bilinear", align_corners=False)[:, 0]
+    close(GradCAM(layer)({"image": images}, classifier), expected.detach())
+
+
+def test_grad_cam_finds_the_last_feature_maps() -> None:
+    classifier = torchvision_classifier("resnet18", weights=None)
+    assert last_feature_layer(torch.rand(1, 3, 64, 64), classifier) == "layer4"
+
+
+def test_grad_cam_takes_no_convolution_after_the_pooling() -> None:
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1)
+    classifier = FrozenClassifier(nn.Sequential(*layers, nn.Flatten()), name="plain")
+    assert last_feature_layer(make_images(), classifier) == "1"
+
+
+def test_grad_cam_takes_the_last_relu_before_the_pooling() -> None:
+    """As in VGG."""
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.MaxPool2d(2))
+    head = nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 2)
+    classifier = FrozenClassifier(nn.Sequential(block, *head), name="plain")
+    assert last_feature_layer(make_images(), classifier) == "0.1"
+
+
+def test_grad_cam_refuses_what_is_not_there() -> None:
+    with pytest.raises(ValueError, match=r"Expected layer .* one of stem.* Found 'layer9'"):
+        GradCAM("layer9")(make_batch(), make_classifier())
+    with pytest.raises(ValueError, match=r"Expected a classifier with feature maps .* Found none"):
+        GradCAM()(make_batch(), linear_classifier()[0])
+
+
+@pytest.mark.parametrize(
+    ("fill", "kind"), [("blur", "single logit"), ("blur", "softmax"), ("black", "sigmoid")]
+)
+def test_occlusion(fill: Fill, kind: str) -> None:
+    classifier, images = CLASSIFIERS[kind](), make_images()
+    window, stride = 6, 4  # of the shorter side of 20
+    sums, counts = torch.zeros(3, HEIGHT, WIDTH), torch.zeros(HEIGHT, WIDTH)
+    pixel = torch.arange(26.0)
+    kernel = torch.exp(-((pixel[:, None] - pixel) ** 2) / (2 * (20 / 6) ** 2))
+    rows, columns = kernel[:HEIGHT, :HEIGHT], kernel
+    blurred = (rows / rows.sum(1)[:, None]) @ images @ (columns / columns.sum(1)[:, None]).T
+    for i in range(math.ceil((HEIGHT - window) / stride) + 1):
+        for j in range(math.ceil((WIDTH - window) / stride) + 1):
+            where = (slice(i * stride, i * stride + window), slice(j * stride, j * stride + window))
+            hidden = images.clone()
+            hidden[:, :, *where] = blurred[:, :, *where] if fill == "blur" else 0
+            loss = score(classifier, images, images) - score(classifier, hidden, images)
+            sums[:, *where] += loss.detach()[:, None, None]
+            counts[where] += 1
+    assert counts.min() > 0
+    method = Occlusion(window=0.3, stride=0.2, fill=fill, batch_size=8)
+    torch.testing.assert_close(
+        method({"image": images}, classifier), sums / counts, rtol=1e-3, atol=2e-5
+    )
+
+
+# Ours
+
+
+def test_rise_masks_are_enlarged_grids_cut_out_at_a_shift() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = (torch.rand(30, 4, 4, generator=generator) < 0.5).float()
+    shifts = torch.rand(30, 2, generator=generator)
+    found = enlarge(cells, shifts, HEIGHT, WIDTH)
+    cell_height, cell_width = 5, 7  # 20 / 4, and 26 / 4 rounded up
+    for mask, grid, (down, right) in zip(found, cells, shifts.tolist(), strict=True):
+        size = 5 * cell_height, 5 * cell_width
+        whole = F.interpolate(grid[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+        top, left = int(down * cell_height), int(right * cell_width)
+        close(mask, whole[top : top + HEIGHT, left : left + WIDTH])
+
+
+@classifiers
+def test_rise_is_the_papers_formula(make: Make) -> None:
+    classifier, images = make(), make_images()
+    method = Rise(masks=40, grid=4, probability=0.4, batch_size=9, seed=5)
+    generator = torch.Generator().manual_seed(5)
+    cells = (torch.rand(40, 4, 4, generator=generator) < 0.4).float()
+    masks = enlarge(cells, torch.rand(40, 2, generator=generator), HEIGHT, WIDTH)
+    found = method({"image": images}, classifier)
+    for image, saliency in zip(images, found, strict=True):
+        logits = classifier(image[None])
+        expected = torch.zeros(HEIGHT, WIDTH)
+        for mask in masks:
+            masked = mask * (image - 0.4) + 0.4  # the mean colour is 0 after normalisation
+            probabilities = classifier.probabilities(classifier(masked[None]))[0]
+            if len(probabilities) == 1:
+                probability = probabilities[0] if logits > 0 else 1 - probabilities[0]
+            else:
+                probability = probabilities[logits.argmax()]
+            expected += probability * mask / (0.4 * 40)
+        close(saliency, expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_rise_does_not_depend_on_the_batch(batch_size: int) -> None:
+    whole = Rise(masks=30)(make_batch(), make_classifier())
+    parts = [
+        Rise(masks=30, batch_size=batch_size)({"image": image[None]}, make_classifier())
+        for image in make_images()
+    ]
+    close(torch.cat(parts), whole)
+
+
+def test_rise_masks_keep_every_pixel_equally_often() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = (torch.rand(20_000, 7, 7, generator=generator) < 0.5).float()
+    masks = enlarge(cells, torch.rand(20_000, 2, generator=generator), 15, 23)
+    assert (masks.mean(0) - 0.5).abs().max() < 0.015
+    assert masks.min() >= 0
+    assert masks.max() <= 1
+
+
+def test_rise_holds_only_some_masks_at_a_time() -> None:
+    sizes: list[int] = []
+    classifier = make_classifier()
+    classifier.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    Rise(masks=50, batch_size=10)(make_batch(), classifier)
+    assert max(sizes) <= 10
+
+
+def test_per_image_optimisation_is_the_posterior_mean() -> None:
+    method = PerImageOptimisation(steps=3, samples=1, lr=0.2, seed=4)
+    expected = explain_without_training(
+        make_images(), make_classifier(), steps=3, samples=1, lr=0.2, seed=4
+    ).posterior.mean
+    close(method(make_batch(), make_classifier()), expected)
+
+
+# Controls
+
+
+def test_random_map_depends_on_image_and_seed_alone() -> None:
+    batch, classifier = make_batch(), make_classifier()
+    whole = RandomMap()(batch, classifier)
+    assert torch.equal(RandomMap()({"image": batch["image"][1:2]}, classifier)[0], whole[1])
+    assert not torch.equal(whole[0], whole[1])
+    assert not torch.equal(RandomMap(1)(batch, classifier), whole)
+
+
+def test_centre_prior() -> None:
+    found = CentrePrior()(make_batch(), make_classifier())
+    for row, column in ((0, 0), (9, 12), (19, 3)):
+        expected = -math.hypot(row - 9.5, column - 12.5)
+        assert found[2, row, column].item() == pytest.approx(expected)
+
+
+def test_edge_magnitude() -> None:
+    step = torch.zeros(1, 3, HEIGHT, WIDTH)
+    step[..., 10:] = 0.5
+    expected = torch.zeros(1, HEIGHT, WIDTH)
+    expected[..., 9:11] = 2.0  # 4 x the step, on both of its sides; none at the border
+    close(EdgeMagnitude()({"image": step}, make_classifier()), expected)
+    transposed = EdgeMagnitude()({"image": step.mT}, make_classifier())
+    close(transposed, expected.mT)
+
+
+def test_blurred() -> None:
+    point = torch.zeros(1, 61, 61)
+    point[0, 30, 30] = 1
+    found = Blurred(lambda batch, classifier: point, sigma=3 / 61)(make_batch(), make_classifier())
+    distance = torch.hypot(*torch.meshgrid(*2 * [torch.arange(61.0) - 30], indexing="ij"))
+    expected = torch.exp(-(distance**2) / 18) / (2 * math.pi * 9)
+    torch.testing.assert_close(found[0], expected, rtol=1e-2, atol=1e-6)
+
+
+def test_oracle_ranks_the_mask_first_and_every_pixel_near_it() -> None:
+    batch = make_batch()
+    found = Oracle()(batch, make_classifier())
+    for saliency, mask in zip(found, batch["mask"], strict=True):
+        assert 0 < mask.sum() < mask.numel()
+        assert saliency[mask].min() > 1 >= saliency[~mask].max()
+    square: Batch = {"image": make_images(1), "mask": torch.zeros(1, HEIGHT, WIDTH) > 0}
+    square["mask"][0, 5:10, 5:10] = True
+    saliency = Oracle(0.05)(square, make_classifier())[0]
+    assert saliency.argmax() == 7 * WIDTH + 7
+    assert saliency[7, 10] > saliency[7, 11] > saliency[7, 12]
+
+
+def test_oracle_needs_masks() -> None:
+    with pytest.raises(ValueError, match=r"Expected data with true masks .* Found \['image'\]"):
+        Oracle()({"image": make_images()}, make_classifier())
+
+
+# All of them
+
+
+def all_methods() -> dict[str, Method]:
+    nodes = resolve(OmegaConf.create({"baselines": OmegaConf.load(METHODS)}))["baselines"]
+    nodes["rise"]["masks"] = 20
+    nodes["occlusion"]["stride"] = 0.125
+    nodes["per_image"]["steps"] = 2
+    return {name: instantiate(node, _convert_="all") for name, node in nodes.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "context"),
+    [
+        ("softmax", torch.no_grad),
+        ("sigmoid", torch.inference_mode),
+        ("single logit", torch.inference_mode),
+    ],
+)
+def test_every_method_explains_and_leaves_the_classifier_as_it_was(
+    kind: str, context: Callable[[], Any]
+) -> None:
+    classifier, batch = CLASSIFIERS[kind](), make_batch()
+    weights, before = parameter_hash(classifier.network), classifier(batch["image"])
+    images, state = batch["image"].clone(), torch.get_rng_state()
+    for name, method in all_methods().items():
+        with context():
+            maps = method(batch, classifier)
+            again = method(batch, classifier)
+        assert maps.shape == (3, HEIGHT, WIDTH), name
+        assert maps.dtype == torch.float32, name
+        assert not maps.requires_grad, name
+        assert maps.isfinite().all(), name
+        assert all(len(saliency.unique()) > 1 for saliency in maps), name
+        assert torch.equal(maps, again), name
+        assert torch.equal(batch["image"], images), name
+        assert not batch["image"].requires_grad, name
+    assert torch.equal(torch.get_rng_state(), state)
+    assert parameter_hash(classifier.network) == weights
+    assert torch.equal(classifier(images), before)
+    assert not classifier.training
+    assert residual(classifier).relu.inplace
+    for module in classifier.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+        assert not module._backward_pre_hooks
+    assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+
+
+def test_seeds_change_the_noise() -> None:
+    noise = {"nt_type": "smoothgrad", "nt_samples": 2, "stdevs": 0.15}
+    for make_method in (
+        lambda seed: CaptumMethod("captum.attr.Saliency", noise_tunnel=noise, seed=seed),
+        lambda seed: Rise(masks=10, seed=seed),
+        lambda seed: PerImageOptimisation(steps=2, seed=seed),
+    ):
+        one, other = (make_method(seed)(make_batch(), make_classifier()) for seed in (0, 1))
+        assert not torch.equal(one, other)
+
+
+# The user's own
+
+
+def test_a_method_of_captum_by_import_path() -> None:
+    """DeepLIFT of a linear model is input x weights; its settings reach class and attribute."""
+    (classifier, weights), images = linear_classifier(), make_images()
+    weights = weights[classifier(images).argmax(1)]
+    deep_lift = CaptumMethod("captum.attr.DeepLift", "sum", multiply_by_inputs=False)
+    close(deep_lift({"image": images}, classifier), weights.sum(1).detach())
+    deep_lift = CaptumMethod("captum.attr.DeepLift", "sum", baselines=0.2)
+    close(deep_lift({"image": images}, classifier), ((images - 0.2) * weights).sum(1).detach())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"attribution": "captum.attr.DeepLyft"},
+            r"such as captum\.attr\.DeepLift\. Found 'captum",
+        ),
+        ({"attribution": "torch.nn.Linear"}, r"Expected a class with Captum's attribute"),
+        (
+            {"attribution": "captum.attr.Saliency", "reduce": "mean"},
+            r"sum, abs, max\. Found 'mean'",
+        ),
+        ({"attribution": "captum.attr.Saliency", "steps": 9}, r"among abs\. Found steps"),
+        ({"attribution": "captum.attr.Saliency", "target": 3}, r"Found target"),
+        (
+            {"attribution": "captum.attr.Saliency", "noise_tunnel": {"samples": 9}},
+            r"NoiseTunnel among nt_type, nt_samples.* Found samples",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        CaptumMethod(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+class Users:
+    """A user's own method in Captum's shape: the decision's score, at every pixel or once."""
+
+    def __init__(self, forward_func: nn.Module, everywhere: bool = True) -> None:
+        self.score = forward_func
+        self.everywhere = everywhere
+
+    def attribute(self, inputs: Tensor, additional_forward_args: Tensor, scale: float) -> Tensor:
+        scores: Tensor = scale * self.score(inputs, additional_forward_args)
+        return scores.view(-1, 1, 1, 1).expand_as(inputs) if self.everywhere else scores
+
+
+def test_the_users_own_method_by_import_path() -> None:
+    classifier, images = make_classifier(), make_images()
+    found = CaptumMethod(f"{__name__}.Users", scale=2.0, reduce="sum")(make_batch(), classifier)
+    expected = 6 * score(classifier, images, images)
+    close(found, expected.view(3, 1, 1).expand_as(found))
+    with pytest.raises(ValueError, match=r"Expected Users to attribute to the pixels, .* \(3,\)\."):
+        CaptumMethod(f"{__name__}.Users", scale=2.0, everywhere=False)(make_batch(), classifier)
+
+
+@pytest.mark.parametrize(
+    "make_method",
+    [lambda: CaptumMethod("captum.attr.Saliency"), GradCAM, Occlusion],
+    ids=["captum", "grad_cam", "occlusion"],
+)
+def test_missing_captum_is_one_line(
+    make_method: Callable[[], Method], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "saliency_vae.baselines.captum_method.find_spec",
+        lambda name: None if name == "captum" else find(name),
+    )
+    with pytest.raises(ValueError, match=r"pip install 'saliency-vae\[captum\]'\.$") as caught:
+        make_method()
+    assert "\n" not in str(caught.value)
+
+
+def test_captum_is_imported_only_when_asked_for() -> None:
+    for path in Path(baselines.__path__[0]).glob("*.py"):
+        assert not re.search(r"^\s*(import|from) captum", path.read_text(), re.MULTILINE), path
+
+
+@pytest.mark.parametrize(
+    "make_method",
+    [
+        lambda: Occlusion(window=0.1, stride=0.2),
+        lambda: Occlusion(fill="red"),  # type: ignore[arg-type]
+        lambda: Occlusion(batch_size=0),
+        lambda: Rise(masks=0),
+        lambda: Rise(probability=1.0),
+        lambda: Blurred(CentrePrior(), sigma=0.0),
+    ],
+)
+def test_values_out_of_range_are_one_line(make_method: Callable[[], Method]) -> None:
+    with pytest.raises(ValueError, match=r"^Expected .* Found .*\.$"):
+        make_method()

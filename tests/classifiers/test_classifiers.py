@@ -1,0 +1,459 @@
+"""Frozen classifiers: never trained, differentiable, and fed what their weights expect."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_vae.classifiers.builders import (
+    custom_classifier,
+    load_state_dict,
+    timm_classifier,
+    torchvision_classifier,
+)
+from saliency_vae.classifiers.divergences import Output
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
+from saliency_vae.data.preprocessing import Preprocessing
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+
+
+def network(classes: int = 5) -> nn.Sequential:
+    """Small, with batch norm and dropout, whose output tells train from eval mode."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    )
+
+
+def frozen(output: Output = "softmax", classes: int = 5) -> FrozenClassifier:
+    return FrozenClassifier(network(classes), name="net", mean=MEAN, std=STD, output=output)
+
+
+def test_it_stays_in_eval_mode_alone_and_as_a_child() -> None:
+    classifier, images = frozen(), torch.rand(4, 3, 8, 8)
+    before = classifier(images)
+    buffers = {name: buffer.clone() for name, buffer in classifier.named_buffers()}
+    parent = nn.ModuleDict({"classifier": classifier, "other": nn.Dropout()})
+    classifier.train()
+    parent.train()
+    assert parent["other"].training
+    assert not any(module.training for module in classifier.modules())
+    assert torch.equal(classifier(images), before)
+    for name, buffer in classifier.named_buffers():  # no running statistics either
+        assert torch.equal(buffer, buffers[name])
+
+
+def test_gradients_reach_the_image_and_no_parameter() -> None:
+    classifier = frozen()
+    assert not any(parameter.requires_grad for parameter in classifier.parameters())
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    classifier(images)[:, 0].sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().flatten(1).sum(1).min() > 0
+    assert all(parameter.grad is None for parameter in classifier.parameters())
+
+
+def test_it_normalises_images_itself() -> None:
+    classifier, images = frozen(), torch.rand(2, 3, 8, 8)
+    normalised = images.clone()
+    for channel in range(3):
+        normalised[:, channel] = (images[:, channel] - MEAN[channel]) / STD[channel]
+    expected = network().eval()(normalised)
+    torch.testing.assert_close(classifier(images), expected)
+    assert not torch.allclose(classifier(images), network().eval()(images))
+
+
+def test_logits_are_float32_whatever_the_network_gives() -> None:
+    half = FrozenClassifier(network().bfloat16(), name="half", mean=MEAN, std=STD)
+    half = half.bfloat16()
+    assert half(torch.rand(2, 3, 8, 8, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"std": (1.0, 0.0, 1.0)},
+        {"std": (1.0, -1.0, 1.0)},
+        {"mean": (0.0,)},
+        {"std": (1.0, 1.0, 1.0, 1.0)},
+        {"output": "tanh"},
+    ],
+)
+def test_wrong_settings(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"Expected classifier\..* Found"):
+        FrozenClassifier(network(), name="net", **arguments)
+
+
+def test_softmax_divergence_agreement_and_probabilities() -> None:
+    classifier = frozen()
+    target = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    prediction = torch.tensor([[3.0, 2.0, 2.5], [1.0, 0.5, 0.0]])
+    y, y_perturbed = target.softmax(-1), prediction.softmax(-1)
+    expected = [
+        sum(a * float(np.log(a / b)) for a, b in zip(p.tolist(), q.tolist(), strict=True))
+        for p, q in zip(y, y_perturbed, strict=True)
+    ]
+    torch.testing.assert_close(classifier.divergence(target, prediction), torch.tensor(expected))
+    assert classifier.divergence(target, target).abs().max() < 1e-6
+    assert classifier.agreement(target, prediction).tolist() == [True, False]
+    torch.testing.assert_close(classifier.probabilities(target), y)
+
+
+def test_sigmoid_divergence_agreement_and_probabilities() -> None:
+    classifier = frozen("sigmoid")
+    target = torch.tensor([[2.0, -1.0], [0.5, -3.0]])
+    prediction = torch.tensor([[0.1, -2.0], [0.5, 0.2]])
+    p, q = target.sigmoid(), prediction.sigmoid()
+    expected = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum(-1)
+    torch.testing.assert_close(classifier.divergence(target, prediction), expected)
+    assert classifier.agreement(target, prediction).tolist() == [True, False]
+    torch.testing.assert_close(classifier.probabilities(target), p)
+
+
+def test_a_single_logit_needs_sigmoid() -> None:
+    target, prediction = torch.tensor([[2.0], [-1.0]]), torch.tensor([[-2.0], [-3.0]])
+    classifier = frozen("sigmoid", classes=1)
+    assert classifier(torch.rand(2, 3, 8, 8)).shape == (2, 1)
+    p = target.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(prediction, p, reduction="none")
+    entropy = F.binary_cross_entropy_with_logits(target, p, reduction="none")
+    divergence = classifier.divergence(target, prediction)
+    torch.testing.assert_close(divergence, (cross - entropy).squeeze(-1))
+    assert divergence.min() > 0
+    assert classifier.agreement(target, prediction).tolist() == [False, True]
+
+
+def test_the_hash_notices_each_weight_and_buffer() -> None:
+    original = parameter_hash(network())
+    assert original == parameter_hash(network())
+    assert len(original) == 64
+    hashes = {original}
+    names = list(network().state_dict())
+    assert "1.running_mean" in names
+    assert "1.num_batches_tracked" in names
+    for name in names:
+        changed = network()
+        tensor = changed.state_dict()[name]
+        tensor.view(-1)[-1] += 1
+        hashes.add(parameter_hash(changed))
+    assert len(hashes) == 1 + len(names)
+
+
+def test_the_hash_notices_names_shapes_and_types() -> None:
+    layers = [nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)]
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+    hashes = {parameter_hash(layer) for layer in layers}
+    hashes |= {parameter_hash(layers[0].bfloat16()), parameter_hash(nn.Sequential(layers[1]))}
+    assert len(hashes) == 4
+
+
+def test_the_hash_ignores_memory_format_mode_and_freezing() -> None:
+    original = parameter_hash(network())
+    assert parameter_hash(network().to(memory_format=torch.channels_last)) == original
+    assert parameter_hash(network().eval().requires_grad_(False)) == original
+    if torch.cuda.is_available():
+        assert parameter_hash(network().cuda()) == original
+
+
+def test_the_identity_says_which_classifier() -> None:
+    identity = frozen("sigmoid").identity()
+    assert identity.mean == pytest.approx(MEAN)
+    assert identity.std == pytest.approx(STD)
+    assert identity == ClassifierIdentity(
+        name="net",
+        weights=None,
+        output="sigmoid",
+        mean=identity.mean,
+        std=identity.std,
+        sha256=parameter_hash(network()),
+    )
+
+
+@pytest.fixture
+def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("a download")
+    )
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a process"))
+
+
+@pytest.mark.usefixtures("no_download")
+def test_torchvision_with_random_weights() -> None:
+    classifier = torchvision_classifier("resnet18", weights=None, output="sigmoid")
+    assert classifier.name == "torchvision/resnet18"
+    assert classifier.weights is None
+    assert classifier.output == "sigmoid"
+    assert classifier(torch.rand(1, 3, 64, 64)).shape == (1, 1000)
+
+
+@pytest.mark.usefixtures("no_download")
+@pytest.mark.parametrize("name", ["resnet19", "fasterrcnn_resnet50_fpn", "", "raft_small"])
+def test_unknown_torchvision_models(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"classifier\.name.*list_models.*Found '{name}'"):
+        torchvision_classifier(name)
+
+
+@pytest.mark.usefixtures("no_download")
+def test_unknown_torchvision_weights_are_told_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"classifier\.weights") as error:
+        torchvision_classifier("resnet50", "IMAGENET1K_V9")
+    for name in ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2", "'IMAGENET1K_V9'"):
+        assert name in str(error.value)
+
+
+def picture(width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.usefixtures("no_download")
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("resnet18", "DEFAULT"),
+        ("resnet50", "IMAGENET1K_V1"),  # shorter side 256
+        ("resnet50", "IMAGENET1K_V2"),  # 232
+        ("efficientnet_b0", "DEFAULT"),  # bicubic
+        ("vit_b_16", "IMAGENET1K_SWAG_E2E_V1"),  # 384 pixels
+        ("inception_v3", "DEFAULT"),  # 299 pixels
+    ],
+)
+def test_torchvision_preprocessing_is_that_of_the_weights(
+    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def get_model(name: str, weights: Any = None) -> nn.Module:
+        asked.append(weights)
+        return nn.Identity()
+
+    monkeypatch.setattr(torchvision.models, "get_model", get_model)
+    classifier = torchvision_classifier(name, weights)
+    chosen = torchvision.models.get_model_weights(name)[weights]
+    assert asked == [chosen]
+    assert classifier.weights == chosen.name  # what DEFAULT meant
+    for size in ((301, 213), (97, 150)):
+        image = picture(*size)
+        pixels = classifier.preprocessing(image)
+        assert pixels.dtype == torch.uint8
+        seen = classifier(pixels[None].float() / 255)[0]
+        torch.testing.assert_close(seen, chosen.transforms()(image), atol=1e-5, rtol=0)
+
+
+def test_timm_with_random_weights_and_its_own_preprocessing() -> None:
+    timm = pytest.importorskip("timm")
+    classifier = timm_classifier("test_resnet", pretrained=False)
+    assert classifier.name == "timm/test_resnet"
+    assert classifier.weights is None
+    data = timm.data.resolve_model_data_config(classifier.network)
+    assert classifier(torch.rand(2, *data["input_size"])).shape == (2, 1000)
+    check_timm_preprocessing(classifier, data)
+
+
+def check_timm_preprocessing(classifier: FrozenClassifier, data: dict[str, Any]) -> None:
+    timm: Any = pytest.importorskip("timm")
+    image = picture(301, 213)
+    expected = timm.data.create_transform(**data, is_training=False)(image)
+    pixels = classifier.preprocessing(image).float() / 255
+    seen = (pixels - classifier.mean) / classifier.std
+    assert seen.shape == expected.shape
+    torch.testing.assert_close(seen, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_pct": 0.875},
+        {"crop_pct": 0.95, "interpolation": "bilinear"},
+        {"crop_pct": 1.0, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)},
+        {"crop_pct": 1.0, "crop_mode": "squash"},  # resized to a square, whatever the shape
+        {"crop_pct": 0.9, "crop_mode": "squash"},
+    ],
+)
+def test_timm_preprocessing_of_other_weights(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+
+    def create_model(name: str, **arguments: Any) -> nn.Module:
+        model: nn.Module = create(name, **arguments)
+        model.pretrained_cfg.update(changes)  # type: ignore[operator, union-attr]
+        return model
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    classifier = timm_classifier("test_resnet", pretrained=False)
+    data = timm.data.resolve_model_data_config(classifier.network)
+    assert data.items() >= changes.items()
+    check_timm_preprocessing(classifier, data)
+
+
+def test_unknown_timm_model() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=r"classifier\.name.*Found 'resnet10x'"):
+        timm_classifier("resnet10x", pretrained=False)
+
+
+def test_timm_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(ValueError, match=r"saliency-vae\[timm\]"):
+        timm_classifier("resnet18")
+
+
+MODELS = """
+from torch import nn
+
+def build(classes=3):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, classes))
+
+class Net(nn.Module):
+    def __init__(self, classes=3):
+        super().__init__()
+        self.layers = build(classes)
+
+    def forward(self, images):
+        return self.layers(images)
+
+def no_module():
+    return 3
+"""
+WEIGHTS = {"2.weight": torch.arange(36.0).view(3, 12), "2.bias": torch.tensor([1.0, 2.0, 3.0])}
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Directory with the user's own module, on the import path."""
+    name = "users_" + "".join(letter for letter in tmp_path.name if letter.isalnum())
+    (tmp_path / f"{name}.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / name
+
+
+def safetensors(state: dict[str, Tensor], path: Path) -> Path:
+    save_file(state, path.with_suffix(".safetensors"))
+    return path.with_suffix(".safetensors")
+
+
+def plain(state: dict[str, Tensor], path: Path) -> Path:
+    torch.save(state, path.with_suffix(".pt"))
+    return path.with_suffix(".pt")
+
+
+def nested(state: dict[str, Tensor], path: Path) -> Path:
+    torch.save({"state_dict": state, "epoch": 3}, path.with_suffix(".ckpt"))
+    return path.with_suffix(".ckpt")
+
+
+Save = Callable[[dict[str, Tensor], Path], Path]
+
+
+@pytest.mark.parametrize("save", [safetensors, plain, nested])
+def test_a_module_of_ones_own(models: Path, save: Save) -> None:
+    path = save(WEIGHTS, models)
+    classifier = custom_classifier(
+        f"{models.name}.build", path, mean=MEAN, std=STD, resize_size=20, crop_size=16
+    )
+    assert torch.equal(classifier.network.state_dict()["2.weight"], WEIGHTS["2.weight"])
+    assert classifier.name == f"{models.name}.build"
+    assert classifier.weights == path.name
+    assert classifier.mean.flatten().tolist() == pytest.approx(MEAN)
+    assert classifier.preprocessing == replace(Preprocessing(), resize_size=20, crop_size=(16, 16))
+    sizes: dict[str, Any] = {"resize_size": [20, 30], "crop_size": [16, 24]}
+    classifier = custom_classifier(f"{models.name}.build", path, **sizes)
+    assert classifier.preprocessing == Preprocessing((20, 30), (16, 24))
+    assert classifier(torch.rand(2, 3, 8, 8)).shape == (2, 3)
+
+
+def test_a_class_with_arguments_and_a_single_logit(models: Path) -> None:
+    state = {"layers.2.weight": torch.ones(1, 12), "layers.2.bias": torch.zeros(1)}
+    classifier = custom_classifier(
+        f"{models.name}.Net", str(plain(state, models)), {"classes": 1}, output="sigmoid"
+    )
+    assert classifier(torch.rand(2, 3, 8, 8)).shape == (2, 1)
+    assert classifier.preprocessing == Preprocessing()
+
+
+@pytest.mark.parametrize("path", ["nowhere.build", "{}.missing", "build", "", "..build"])
+def test_a_wrong_import_path(models: Path, path: str) -> None:
+    with pytest.raises(ValueError, match=r"classifier\.module to be an import path"):
+        custom_classifier(path.format(models.name), plain(WEIGHTS, models))
+
+
+def test_an_import_path_to_something_else(models: Path) -> None:
+    with pytest.raises(ValueError, match=r"to give an nn\.Module.*int"):
+        custom_classifier(f"{models.name}.no_module", plain(WEIGHTS, models))
+
+
+def test_arguments_that_do_not_fit(models: Path) -> None:
+    with pytest.raises(ValueError, match="labels"):
+        custom_classifier(f"{models.name}.build", plain(WEIGHTS, models), {"labels": 3})
+
+
+def test_a_missing_file(models: Path) -> None:
+    with pytest.raises(ValueError, match=r"classifier\.weights to be a file.*absent\.pt"):
+        custom_classifier(f"{models.name}.build", models.with_name("absent.pt"))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"2.weight": torch.zeros(3, 12)},  # one is missing
+        {**WEIGHTS, "3.weight": torch.zeros(1)},  # one too many
+        {**WEIGHTS, "2.bias": torch.zeros(4)},  # one of another shape
+    ],
+)
+@pytest.mark.parametrize("save", [safetensors, plain])
+def test_weights_that_do_not_fit(models: Path, state: dict[str, Tensor], save: Save) -> None:
+    with pytest.raises(ValueError, match=r"classifier\.weights .* to fit") as error:
+        custom_classifier(f"{models.name}.build", save(state, models))
+    assert "\n" not in str(error.value)
+
+
+class Evil:
+    """Runs code when unpickled."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return exec, ("import builtins; builtins.saliency_vae_was_hacked = True",)
+
+
+def test_a_pickle_is_not_executed(tmp_path: Path) -> None:
+    import builtins
+
+    path = tmp_path / "evil.pt"
+    torch.save({"state_dict": Evil()}, path)
+    with pytest.raises(ValueError, match=r"Found neither"):
+        load_state_dict(path)
+    assert not hasattr(builtins, "saliency_vae_was_hacked")
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_a_broken_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not weights at all")
+    with pytest.raises(ValueError, match=name):
+        load_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {"state_dict": 3}, 5])
+def test_a_file_of_something_else(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt"):
+        load_state_dict(tmp_path / "other.pt")

@@ -1,0 +1,116 @@
+"""The built-in classifier is trained once and then loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from saliency_vae.classifiers import digits as digit_classifier
+from saliency_vae.classifiers.digits import DigitNet, accuracy, cluttered_digits_classifier
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.data.cluttered_digits import ClutteredDigits
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On busy cores a second thread makes such small steps many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(path: Path, **arguments: Any) -> FrozenClassifier:
+    tiny: dict[str, Any] = {"image_size": 32, "train_size": 128, "epochs": 1}
+    return cluttered_digits_classifier(path, **(tiny | arguments))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    one_thread: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FrozenClassifier]:
+    path = tmp_path_factory.mktemp("classifier") / "deep/er/digits.safetensors"
+    return path, build(path)
+
+
+Trained = tuple[Path, FrozenClassifier]
+
+
+def test_a_second_call_loads_the_same_weights(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, first = trained
+    monkeypatch.setattr(digit_classifier, "_train", lambda *_: pytest.fail("trained again"))
+    second = build(path)
+    assert second.identity() == first.identity()
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(first(images), second(images))
+    assert first(images).shape == (2, 10)
+    assert not second.network.training
+
+
+def test_training_is_a_function_of_the_settings(trained: Trained, tmp_path: Path) -> None:
+    torch.rand(3)
+    again = build(tmp_path / "again.safetensors")
+    assert again.identity().sha256 == trained[1].identity().sha256
+
+
+@pytest.mark.parametrize(
+    "other", [{"image_size": 33}, {"train_size": 64}, {"epochs": 2}, {"seed": 1}]
+)
+def test_a_file_of_other_settings_is_refused_and_left_as_it_is(
+    trained: Trained, other: dict[str, int]
+) -> None:
+    path, _ = trained
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=rf"'{next(iter(other))}': {next(iter(other.values()))}"):
+        build(path, **other)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"settings": "{"}])
+def test_anothers_file_is_refused_and_left_as_it_is(
+    metadata: dict[str, str] | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.safetensors"
+    save_file({"weight": torch.ones(2)}, path, metadata)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"to be a safetensors file of ours.*Found another"):
+        build(path)
+    assert path.read_bytes() == before
+
+
+def test_training_learns() -> None:
+    data = ClutteredDigits("train", 256, image_size=32)
+    torch.manual_seed(0)
+    network = DigitNet()
+    before = accuracy(network.eval(), data)
+    digit_classifier._train(network, data, 12)
+    assert not network.training
+    assert accuracy(network, data) > max(0.4, before)
+
+
+def test_accuracy_is_the_share_that_is_right() -> None:
+    data = ClutteredDigits("val", 30, image_size=32)
+    data.labels[:12] = 3
+    data.labels[12:] = 5
+
+    class Threes(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert 0 <= images.min() <= images.max() <= 1
+            return torch.nn.functional.one_hot(torch.full((len(images),), 3), 10)
+
+    assert accuracy(Threes(), data) == pytest.approx(12 / 30)
+
+
+def test_the_global_random_state_is_untouched(tmp_path: Path) -> None:
+    path = tmp_path / "digits.safetensors"
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    for _ in ("trained", "loaded"):
+        torch.manual_seed(5)
+        build(path, train_size=64)
+        assert torch.equal(torch.rand(3), expected)

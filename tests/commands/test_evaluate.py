@@ -1,0 +1,479 @@
+"""The command from the command line to the report, tiny."""
+
+import csv
+import importlib.util
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor, nn
+
+from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.cli.schemas import EvaluateConfig
+from saliency_vae.cli.validation import config_dir
+from saliency_vae.data.batch import Batch
+from saliency_vae.evaluate import evaluate
+from saliency_vae.evaluation.pipeline import forced
+from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.explainer import Explainer, load_explainer, save_explainer
+from tests.faults.made import PARTS
+from tests.helpers.browser import chromium, visit
+
+DIGITS = ["data=cluttered_digits", "data.image_size=32", "data.test_size=8"]
+SMALL = [
+    "batch_size=5",
+    "steps=6",
+    "gallery=3",
+    "own_mask_images=4",
+    "reference_images=3",
+    "reference_runs=2",
+    "reference_steps=2",
+]
+CHEAP = "methods=[ours,random,oracle]"
+ALL_CHEAP = [
+    "baselines.integrated_gradients.n_steps=3",
+    "baselines.smoothgrad.noise_tunnel.nt_samples=2",
+    "baselines.vargrad.noise_tunnel.nt_samples=2",
+    "baselines.occlusion.stride=0.125",
+    "baselines.rise.masks=8",
+    "baselines.per_image.steps=1",
+    "+baselines.per_image.samples=1",
+]
+NAMES = {
+    *("ours", "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad"),
+    *("guided_backprop", "grad_cam", "occlusion", "rise", "per_image", "random"),
+    *("centre_prior", "edge_magnitude", "blurred_gradient", "oracle"),
+}
+
+
+class Mine:
+    """Somebody's own method."""
+
+    def __init__(self, sign: float = 1.0) -> None:
+        self.sign = sign
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return self.sign * batch["image"].mean(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On busy cores a second thread makes such small steps many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """Explainers ``ours`` and ``twin`` of one classifier, and ``other`` of another."""
+    root = tmp_path_factory.mktemp("explainers")
+    for name, classifier, seed in (("ours", "a", 0), ("twin", "a", 1), ("other", "b", 2)):
+        builder = {
+            "path": str(root / f"{classifier}.safetensors"),
+            "image_size": 32,
+            "train_size": 64,
+            "epochs": 1,
+            "seed": ord(classifier),
+        }
+        identity = cluttered_digits_classifier(**builder).identity()  # type: ignore[arg-type]
+        target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
+        identity = replace(identity, builder={"_target_": target, **builder})
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            explainer = Explainer.from_config(ExplainerConfig(**PARTS, classifier=identity))
+            nn.init.normal_(explainer.get_parameter("encoder.head.weight"), std=0.5)
+        save_explainer(explainer, root / name)
+    return root
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all of the time would go into drawing them."""
+    drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
+    monkeypatch.setattr(
+        "saliency_vae.evaluation.report.publish.figures", lambda results: dict(drawn)
+    )
+    monkeypatch.setattr(
+        "saliency_vae.evaluation.report.publish.gallery_figure", lambda *shown: Figure((1, 1))
+    )
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Run:
+    """Run the command in this process; returns the printed lines."""
+
+    def call(*arguments: str) -> list[str]:
+        explainer = f"explainer={directory / 'ours'}"
+        where = f"hydra.run.dir={tmp_path / 'run'}"
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", explainer, where, *SMALL, *arguments])
+        capfd.readouterr()
+        evaluate()
+        return capfd.readouterr().out.splitlines()
+
+    return call
+
+
+Fail = Callable[..., str]
+
+
+@pytest.fixture
+def error_of(run: Run, tmp_path: Path) -> Fail:
+    """Run the command to its one-line error; nothing may have been written."""
+
+    def call(*arguments: str) -> str:
+        with pytest.raises(SystemExit) as error:
+            run(*arguments)
+        assert not (tmp_path / "run/report.html").exists()
+        message = str(error.value)
+        assert message.startswith("error: ")
+        assert "\n" not in message
+        return message
+
+    return call
+
+
+def metrics(run: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
+
+
+def found(run: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((run / "metrics.json").read_text())
+    return read
+
+
+# ---- all of it
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_every_method_into_one_report(
+    run: Run, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saliency_vae.evaluation.robustness.DRAWS", 2)
+    lines = run(
+        *DIGITS,
+        *ALL_CHEAP,
+        "robustness_images=1",
+        "removal=[blur,mean,zero,light_blur,classifier_mean]",
+        f"randomised={directory / 'other'}",
+        f"ensemble=[{directory / 'twin'}]",
+        "+baselines.mine._target_=tests.commands.test_evaluate.Mine",
+        "+baselines.mine.sign=-1",
+        "+baselines.ours_twin._target_=saliency_vae.evaluation.methods.ExplainerMethod",
+        f"+baselines.ours_twin.explainer={directory / 'twin'}",
+    )
+    out = tmp_path / "run"
+    assert lines[-1] == str(out / "report.html")
+    assert max(map(len, lines[:20])) <= 100
+    assert not any(line.startswith("Left out") for line in lines)
+
+    rows = metrics(out)
+    methods = NAMES | {"mine", "ours_twin"}
+    assert {method for method, _ in rows} == methods
+    expected = {
+        *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
+        *("insertion_mean", "deletion_mean", "insertion_light_blur", "deletion_classifier_mean"),
+        *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
+        *("infidelity", "sensitivity", "seconds", "bytes"),
+    }
+    assert expected <= {metric for _, metric in rows}
+    for (_, metric), row in rows.items():
+        if metric not in ("seconds", "bytes"):
+            low, mean, high = (float(row[name]) for name in ("low", "mean", "high"))
+            assert low - 1e-6 <= mean <= high + 1e-6
+            number = {"own_mask": 4, "infidelity": 1, "sensitivity": 1}.get(metric, 8)
+            assert int(row["images"]) == number
+    assert float(rows["oracle", "iou"]["mean"]) == 1
+
+    said = found(out)
+    assert said["left_out"] == []
+    assert any(finding["text"].startswith("Sanity: ") for finding in said["findings"])
+    assert "3 independent runs" in said["about"]["protocol"]
+    assert said["about"]["data"] == "test images of cluttered_digits"
+    assert said["about"]["ours"].startswith("tiny: UNet(channels=[4, 8])")
+    names = {row["uncertainty"] for row in said["uncertainty"]["metrics"]}
+    assert {"ours, P(1-P)", "ours, raw stddev", "control, VarGrad"} <= names
+
+    with np.load(out / "curves.npz") as arrays:
+        assert arrays["insertion_zero/mine"].shape == (8, 7)
+
+
+def test_the_report_in_a_browser(run: Run, tmp_path: Path) -> None:
+    run(*DIGITS, CHEAP)
+    out = tmp_path / "run"
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    for name in ("curves", "speed", "gallery", "reliability", "selective", "sparsification_top"):
+        assert {f"{name}.png", f"{name}.svg"} <= drawn
+    with chromium() as browser, visit(browser, out / "report.html", width=1280) as visited:
+        page = visited.page
+        assert visited.complaints == []
+        assert page.locator("#ranking tbody tr").count() == 3
+        assert page.locator("#ranking tr.control").count() == 2
+        assert page.locator("#gallery img").count() == 3 * (2 + 3)
+        assert page.locator("img.chart").count() == 9
+        assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_it_repeats_and_limit_takes_the_first_images(run: Run, tmp_path: Path) -> None:
+    tables, values = [], []
+    for limit in (8, 8, 5):
+        run(*DIGITS, CHEAP, f"limit={limit}")
+        rows = metrics(tmp_path / "run")
+        tables.append({key: row for key, row in rows.items() if key[1] != "seconds"})
+        with np.load(tmp_path / "run/curves.npz") as arrays:
+            values.append(arrays["values/insertion/ours"])
+    assert tables[0] == tables[1]
+    np.testing.assert_allclose(values[2], values[0][:5], rtol=1e-5)
+
+
+# ---- other data, other methods
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten photos, the same on every machine; five of them are held out."""
+    (tmp_path / "photos").mkdir()
+    for index in range(10):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"photos/{index}.png")
+    return tmp_path / "photos"
+
+
+def folder(photos: Path) -> list[str]:
+    return ["data=image_folder", f"data.root={photos}", "data.validation_fraction=0.5"]
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
+    lines = run(*folder(photos), *ALL_CHEAP, "reference_images=0")
+    rows = metrics(tmp_path / "run")
+    assert {method for method, _ in rows} == NAMES - {"oracle"}
+    assert not {"iou", "pointing_game", "relevance_mass"} & {metric for _, metric in rows}
+    said = found(tmp_path / "run")
+    assert said["about"]["data"] == "validation images of image_folder, drawn at random (seed 0)"
+    assert any("Pointing game, IoU, relevance: the data have no" in line for line in lines)
+    report = (tmp_path / "run/report.html").read_text()
+    for line in said["left_out"]:
+        assert line.partition("'")[0] in report
+    assert any(
+        line.startswith("oracle: Expected data with true masks") for line in said["left_out"]
+    )
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_boxes_are_true_masks(run: Run, tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "boxes").mkdir()
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(0)).tolist()
+    held = sorted(order[:5])
+    for index in range(10):
+        width = 51 if index == held[2] else 50
+        (tmp_path / f"boxes/{index}.xml").write_text(
+            f"<annotation><size><width>{width}</width><height>40</height></size><object><bndbox>"
+            "<xmin>10</xmin><ymin>10</ymin><xmax>30</xmax><ymax>30</ymax>"
+            "</bndbox></object></annotation>"
+        )
+    run(*folder(photos), CHEAP, f"annotations={tmp_path / 'boxes'}", "tolerance=3")
+    rows = metrics(tmp_path / "run")
+    assert float(rows["oracle", "iou"]["mean"]) == 1
+    assert int(rows["ours", "iou"]["images"]) == 4
+    assert (
+        f"1 images, such as {held[2]}: they are read in another size than was annotated."
+        in found(tmp_path / "run")["left_out"]
+    )
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_only_what_is_named(run: Run, tmp_path: Path) -> None:
+    lines = run(
+        *DIGITS,
+        "methods=[mine,random]",
+        "+baselines.mine._target_=tests.commands.test_evaluate.Mine",
+    )
+    assert {method for method, _ in metrics(tmp_path / "run")} == {"mine", "random"}
+    assert found(tmp_path / "run")["findings"] == []
+    assert lines[-1].endswith("report.html")
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> ModuleSpec | None:
+        return None if name == "captum" else find_spec(name, package)
+
+    for module in ("evaluation.methods", "baselines.captum_method", "evaluation.robustness"):
+        monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
+    run(*DIGITS, *ALL_CHEAP, "robustness_images=2")
+    used = {method for method, _ in metrics(tmp_path / "run")}
+    assert "rise" in used
+    assert not used & {"gradient", "occlusion", "grad_cam", "vargrad", "blurred_gradient"}
+    left_out = found(tmp_path / "run")["left_out"]
+    assert sum("saliency-vae[captum]" in line for line in left_out) == 2
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
+    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "removal=[mean]")
+    lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
+    said = found(tmp_path / "run")
+    assert any("no independent runs" in line for line in said["left_out"])
+    for line in (
+        "per-image optimisation: baselines.per_image is null.",
+        "Own mask: asked for by own_mask_images=N.",
+        "Infidelity and max-sensitivity: asked for by robustness_images=N.",
+        "Confidence on corrupted images: asked for by corruption_images=N.",
+        "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
+        "asked for by removal=[blur,mean,zero,light_blur,classifier_mean].",
+    ):
+        assert line in said["left_out"]
+        assert f"Left out: {line}" in lines
+    assert not any(key.startswith("corruption") for key in said["uncertainty"]["curves"])
+    rows = metrics(tmp_path / "run")
+    assert not any(metric.startswith(("insertion_", "infidelity")) for _, metric in rows)
+    assert not (tmp_path / "run/figures/gallery.png").exists()
+    assert ("ours", "own_mask") not in metrics(tmp_path / "run")
+
+
+def test_what_is_measured_is_saved_before_what_follows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("saliency_vae.evaluation.pipeline.add_uncertainty", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(*DIGITS, CHEAP)
+    assert ("oracle", "iou") in metrics(tmp_path / "run")
+    assert found(tmp_path / "run")["about"]["data"] == "test images of cluttered_digits"
+    with np.load(tmp_path / "run/curves.npz") as arrays:
+        assert arrays["insertion/ours"].shape == (8, 7)
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_one_image(run: Run, tmp_path: Path) -> None:
+    run(*DIGITS, CHEAP, "limit=1")
+    assert metrics(tmp_path / "run")["ours", "insertion"]["images"] == "1"
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_another_classifier_is_said_to_be_one(run: Run, tmp_path: Path, directory: Path) -> None:
+    run(
+        *DIGITS,
+        CHEAP,
+        "classifier=cluttered_digits",
+        f"classifier.path={directory / 'b.safetensors'}",
+        "classifier.image_size=32",
+        "classifier.train_size=64",
+        "classifier.epochs=1",
+        f"classifier.seed={ord('b')}",
+        "force=true",
+        "limit=4",
+    )
+    assert found(tmp_path / "run")["findings"][0]["text"].startswith("Forced: the explainer was")
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[tuple[Any, ...]] = []
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(
+        "saliency_vae.evaluation.pipeline.log_results", lambda *given: logged.append(given)
+    )
+    assert run(*DIGITS, CHEAP, "limit=3")[-1] == str(tmp_path / "run/report.html")
+    assert logged == []
+    run(*DIGITS, CHEAP, "limit=3", "wandb=true")
+    ((logger, results, drawn, report),) = logged
+    assert report == tmp_path / "run/report.html"
+    assert logger._wandb_init["mode"] == "offline"
+    assert logger.save_dir == str(tmp_path / "run")
+    assert results.methods == ["ours", "random", "oracle"]
+    assert set(drawn) == {"curves", "speed", "gallery"}
+
+
+def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
+    logger = logging.getLogger("saliency_vae.data.image_file_data")
+    run(*DIGITS, "methods=[random]", "limit=1")
+    assert not logger.disabled
+
+
+def test_other_normalisation_is_another_classifier(directory: Path) -> None:
+    explainer = load_explainer(directory / "ours")
+    classifier = explainer.classifier
+    assert forced(explainer, classifier) == []
+    classifier.mean.add_(0.1)
+    assert forced(explainer, classifier)[0].text.startswith("Forced: ")
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["methods=[ours,gradeint]"], "Found gradeint. Did you mean gradient?"),
+        (["methods=[]"], "Found none."),
+        (["steps=0"], "Expected steps >= 1"),
+        (
+            ["removal=[nose]"],
+            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found nose.",
+        ),
+        (["limit=0"], "Expected limit >= 1 image. Found 0."),
+        (["batch_size=0"], "Expected batch_size >= 1. Found 0."),
+        (["reference_steps=0"], "Expected reference_steps >= 1. Found 0."),
+        (["gallery=-1"], "Expected gallery >= 0. Found -1."),
+        (["explainer=/nowhere"], "Expected /nowhere to be an explainer's directory"),
+        (["annotations=/nowhere"], "Expected annotations of image files. Found Subset"),
+        (["stepz=3"], "Did you mean steps?"),
+        (["baselines.rise.mask=3"], "mask"),
+        (["+baselines.mine._target_=no.such.Thing"], "no.such.Thing"),
+    ],
+)
+def test_wrong_settings_end_with_one_line(
+    arguments: list[str], message: str, error_of: Fail
+) -> None:
+    assert message.replace("Subset", "ClutteredDigits") in error_of(*DIGITS, *arguments)
+
+
+def test_data_must_be_named(error_of: Fail) -> None:
+    assert "Expected data=GROUP" in error_of()
+
+
+def test_an_unusable_method_that_is_named_is_an_error(error_of: Fail, photos: Path) -> None:
+    message = error_of(*folder(photos), "methods=[ours,oracle]")
+    assert "Expected data with true masks for the oracle" in message
+
+
+def test_explainers_of_the_wrong_classifier_are_refused(error_of: Fail, directory: Path) -> None:
+    ensemble = f"ensemble=[{directory / 'other'}]"
+    assert "of the same classifier" in error_of(*DIGITS, CHEAP, ensemble)
+    randomised = f"randomised={directory / 'twin'}"
+    assert "of another classifier than ours" in error_of(*DIGITS, CHEAP, randomised)
+
+
+def test_help_says_what_each_setting_is() -> None:
+    text = (Path(config_dir()) / "evaluate.yaml").read_text().partition("header: |")[2]
+    described = set(re.findall(r"^ {6}(\w+) {2,}\S", text, re.MULTILINE))
+    assert {field.name for field in fields(EvaluateConfig)} - described <= {"baselines"}

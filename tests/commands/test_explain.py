@@ -1,0 +1,645 @@
+"""Explaining files, from the command line to what lies in the output directory."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from saliency_vae import explain as module
+from saliency_vae import load_explainer
+from saliency_vae.classifiers.builders import custom_classifier
+from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.identity import ClassifierIdentity
+from saliency_vae.cli.schemas import ExplainConfig
+from saliency_vae.data.images import find_images, load_rgb
+from saliency_vae.explain import explain
+from saliency_vae.inference.image_files import Broken, View, Views
+from saliency_vae.inference.outputs import Outputs
+from saliency_vae.inference.predict import Explanation
+from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.explainer import Explainer, save_explainer
+from saliency_vae.perturbations import Mean, perturb
+from tests.faults.made import PARTS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On busy cores a second thread makes such small steps many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def small_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time would go into drawing them."""
+    monkeypatch.setattr("saliency_vae.visualization.panel.TILE", 32)
+
+
+def any_size() -> nn.Module:
+    """Network for images of any size."""
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 5))
+
+
+def make_explainer(directory: Path, identity: ClassifierIdentity) -> Path:
+    """Save an explainer with random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config(ExplainerConfig(**PARTS, classifier=identity))
+        head = explainer.encoder.head
+        assert isinstance(head, nn.Conv2d)
+        nn.init.normal_(head.weight, std=0.5)
+    save_explainer(explainer, directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings of an explainer, and of its classifier that takes any size and resizes nothing."""
+    directory = tmp_path_factory.mktemp("own")
+    weights = [own_weights(directory, seed) for seed in (0, 1)]
+    identity = custom_classifier(f"{__name__}.any_size", weights[0]).identity()
+    explainer = make_explainer(directory / "an explainer", identity)
+    return [
+        f"explainer={explainer}",
+        "classifier=custom",
+        f"classifier.module={__name__}.any_size",
+        f"classifier.weights={weights[0]}",
+    ]
+
+
+def own_weights(directory: Path, seed: int) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        save_file(any_size().state_dict(), directory / f"{seed}.safetensors")
+    return directory / f"{seed}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> list[str]:
+    """Settings of an explainer that recorded its classifier: 32 pixels, cropped."""
+    directory = tmp_path_factory.mktemp("digits")
+    arguments = {
+        "path": str(directory / "digits.safetensors"),
+        "image_size": 32,
+        "train_size": 64,
+        "epochs": 1,
+        "seed": 0,
+    }
+    identity = cluttered_digits_classifier(**arguments).identity()  # type: ignore[arg-type]
+    target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
+    identity = replace(identity, builder={"_target_": target, **arguments})
+    return [f"explainer={make_explainer(directory / 'explainer', identity)}"]
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def pictures(directory: Path, number: int, size: int = 24) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    for index in range(number):
+        picture(size, size, index).save(directory / f"{index}.png")
+    return directory
+
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: importing anew takes most of a command's time.
+
+    Returns the printed lines; a status other than the expected fails.
+    """
+
+    def call(*arguments: str, status: int = 0) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["explain.py", f"output_dir={tmp_path}/out", *arguments])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            explain()
+        except SystemExit as exit_:
+            code = exit_.code
+        assert code == status
+        return capfd.readouterr().out.splitlines()
+
+    return call
+
+
+Fail = Callable[..., str]
+
+
+@pytest.fixture
+def error_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fail:
+    """Run the command to its one-line error."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["explain.py", f"output_dir={tmp_path}/out", *arguments])
+        with pytest.raises(SystemExit) as exit_info:
+            explain()
+        message = str(exit_info.value)
+        assert message.startswith("error: "), message
+        assert "\n" not in message
+        return message
+
+    return call
+
+
+@pytest.fixture
+def classified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that any classifier was asked about."""
+    sizes: list[int] = []
+    forward = FrozenClassifier.forward
+
+    def counted(self: FrozenClassifier, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(FrozenClassifier, "forward", counted)
+    return sizes
+
+
+def done(out: Path) -> set[str]:
+    """Names of the images that have all of their files."""
+    outputs = Outputs(out)
+    names = {path.relative_to(out).as_posix().removesuffix(".npz") for path in out.rglob("*.npz")}
+    for name in names:
+        with Image.open(outputs.panel(name)) as panel:
+            panel.load()
+        assert outputs.entry(name).is_file()
+        assert outputs.done(name)
+    assert not list(out.rglob("*.partial"))
+    assert len(names) == len(outputs.entries())
+    return names
+
+
+def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
+    """Nothing is resized: what is in the .npz is what Python returns, to the last bit."""
+    picture(31, 45).save(tmp_path / "photo", "PNG")  # no extension, as a file may have none
+    out = tmp_path / "out"
+    lines = run(*own, f"images={tmp_path}/photo", "fraction=0.25")
+    assert lines == ["1 of 1 images explained.", str(out / "index.html")]
+    images = torch.from_numpy(np.array(picture(31, 45))).permute(2, 0, 1)[None] / 255
+    classifier = custom_classifier(f"{__name__}.any_size", own[3].partition("=")[2])
+    with torch.inference_mode():
+        posterior = load_explainer(own[0].partition("=")[2])(images.contiguous())
+        kept = perturb(images, posterior.topk_mask(0.25), Mean()(images))
+        logits, kept_logits = classifier(images), classifier(kept)
+    with np.load(out / "photo.npz") as arrays:
+        np.testing.assert_array_equal(arrays["mean"], posterior.mean[0])
+        np.testing.assert_array_equal(arrays["stddev"], posterior.stddev[0])
+        np.testing.assert_array_equal(
+            arrays["inclusion_probability"], posterior.inclusion_probability(0.25)[0]
+        )
+        assert arrays["inclusion_probability"].sum() == pytest.approx(0.25 * 31 * 45, abs=1)
+        assert arrays["confidence"] == pytest.approx(posterior.confidence.item())
+        assert arrays["fraction"] == 0.25
+        for name, expected in (("", logits), ("kept_", kept_logits)):
+            probabilities = arrays[f"{name}probabilities"]
+            np.testing.assert_allclose(probabilities, expected.softmax(-1)[0], rtol=1e-5)
+            best = [f"class {index}" for index in (-probabilities).argsort()[:3]]
+            assert arrays[f"{name}top_classes"].tolist() == best
+        assert "objective" not in arrays
+
+
+def test_a_directory_of_odd_files(digits: list[str], run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "im[a]ges, 'of' mine"
+    names = [
+        "a b=1.png",
+        "deep/er/[x] {y}.png",
+        "<img src=x onerror=alert(1)>&quot;.png",
+        "ünï 文.png",
+        "two\nlines.png",
+        "caf\udce9.png",
+        "${oc.env:HOME}.png",
+    ]
+    for index, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(32, 32, index).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    (root / "deep/broken [bold]caf\udce9.jpg").write_text("no image")
+    lines = run(*digits, f"images={root}", status=1)
+    assert done(tmp_path / "out") == set(names)
+    assert lines[0] == "7 of 8 images explained."
+    assert lines[1] == f"1 could not be explained (all in {tmp_path}/out/broken.txt):"
+    assert lines[2].startswith("  deep/broken [bold]caf\ufffd.jpg: cannot identify image file")
+    assert lines[3:] == [str(tmp_path / "out/index.html")]
+    assert (tmp_path / "out/broken.txt").read_text(encoding="utf-8") == f"{lines[2].strip()}\n"
+
+
+def test_images_of_every_kind(digits: list[str], run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    picture(40, 30).convert("L").save(root / "grey.png")
+    picture(40, 30).convert("CMYK").save(root / "cmyk.jpg")
+    picture(40, 30).convert("RGBA").save(root / "rgba.png")
+    picture(40, 30).save(root / "rotated.jpg", exif=rotated)
+    picture(2, 900).save(root / "wide.png")
+    picture(500, 1).save(root / "tall.png")
+    picture(1, 1).save(root / "pixel.png")
+    picture(700, 900).save(root / "large.png")
+    run(*digits, f"images={root}", "batch_size=3")
+    files = {path.name: load_rgb(path) for path in root.iterdir()}
+    assert done(tmp_path / "out") == files.keys()
+    for name, image in files.items():
+        with np.load(tmp_path / f"out/{name}.npz") as arrays:
+            for key in ("mean", "stddev", "inclusion_probability"):
+                assert arrays[key].shape == (image.height, image.width), (name, key)
+            assert np.isfinite(arrays["inclusion_probability"]).all()
+            assert arrays["inclusion_probability"].min() >= 0
+            assert arrays["inclusion_probability"].max() <= 1
+
+
+def test_maps_lie_where_the_classifier_looked(digits: list[str], run: Run, tmp_path: Path) -> None:
+    picture(64, 128).save(tmp_path / "wide.png")
+    run(*digits, f"images={tmp_path}/wide.png")
+    with np.load(tmp_path / "out/wide.png.npz") as arrays:
+        seen = np.zeros((64, 128), dtype=bool)
+        seen[:, 32:96] = True
+        for key in ("mean", "stddev"):
+            np.testing.assert_array_equal(np.isfinite(arrays[key]), seen)
+        assert (arrays["inclusion_probability"][~seen] == 0).all()
+        assert arrays["inclusion_probability"].sum() == pytest.approx(0.1 * 64 * 64, rel=0.1)
+        mean = arrays["mean"][:, 32:96]
+    image = load_rgb(tmp_path / "wide.png").resize((64, 32), Image.Resampling.BILINEAR)
+    images = torch.from_numpy(np.array(image)[None, :, 16:48]).permute(0, 3, 1, 2) / 255
+    seen_mean = load_explainer(digits[0].partition("=")[2])(images).mean
+    twice = torch.nn.functional.interpolate(seen_mean[None], scale_factor=2.0, mode="bilinear")
+    np.testing.assert_allclose(mean, twice[0, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_rerun_skips_what_is_done(
+    own: list[str], run: Run, tmp_path: Path, classified: list[int]
+) -> None:
+    images = pictures(tmp_path / "images", 7)
+    out = tmp_path / "out"
+    arguments = [*own, f"images={images}", "batch_size=4"]
+    run(*arguments)
+    assert classified == [4, 4, 3, 3]  # images and kept views
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    classified.clear()
+    assert run(*arguments) == [
+        "0 of 7 images explained, 7 had been explained before.",
+        str(out / "index.html"),
+    ]
+    assert classified == []
+    assert {path: path.read_bytes() for path in before} == before
+
+    # An interrupted run leaves some files and not others.
+    (out / "1.png.npz").unlink()
+    (out / "3.png.panel.png").unlink()
+    (out / ".gallery/5.png.json").unlink()
+    (out / "6.png.npz.partial").write_bytes(b"half")  # and one that was explained all the same
+    (out / "6.png.npz").unlink()
+    assert run(*arguments)[0] == "4 of 7 images explained, 3 had been explained before."
+    assert sum(classified) == 2 * 4
+    assert done(out) == {f"{index}.png" for index in range(7)}
+
+    classified.clear()
+    assert run(*arguments, "overwrite=true")[0] == "7 of 7 images explained."
+    assert sum(classified) == 2 * 7
+
+
+def test_an_interrupted_run_goes_on(
+    own: list[str],
+    run: Run,
+    tmp_path: Path,
+    classified: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = pictures(tmp_path / "images", 6)
+    arguments = [*own, f"images={images}", "batch_size=2"]
+    run(*arguments, "fraction=0.2")
+    save = Outputs.save
+    saved: list[str] = []
+
+    def interrupted(self: Outputs, explanation: Explanation, *rest: Any, **named: Any) -> None:
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+        saved.append(explanation.view.name)
+        save(self, explanation, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outputs, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(*arguments, "overwrite=true")
+    classified.clear()
+    # What the interrupted run had not reached is not taken for explained with the new settings.
+    assert run(*arguments)[0] == "3 of 6 images explained, 3 had been explained before."
+    for index in range(6):
+        with np.load(tmp_path / f"out/{index}.png.npz") as arrays:
+            assert arrays["fraction"] == 0.1
+
+
+def test_overwriting_some_with_other_settings_forgets_the_rest(
+    own: list[str], run: Run, tmp_path: Path
+) -> None:
+    images = pictures(tmp_path / "images", 3)
+    run(*own, f"images={images}", "fraction=0.2")
+    run(*own, f"images={images}/1.png", "overwrite=true")
+    assert run(*own, f"images={images}")[0].startswith("2 of 3 images explained, 1 had")
+    run(*own, f"images={images}/1.png", "overwrite=true")  # with the same, nothing else
+    assert run(*own, f"images={images}")[0].startswith("0 of 3 images explained, 3 had")
+
+
+def test_other_settings_are_not_mixed_in(
+    own: list[str], run: Run, error_of: Fail, tmp_path: Path
+) -> None:
+    images, other = pictures(tmp_path / "images", 1), pictures(tmp_path / "other", 1)
+    run(*own, f"images={images}")
+    explainer = load_explainer(own[0].partition("=")[2])
+    explainer.record(beta=0.2)
+    save_explainer(explainer, other)
+    before = (tmp_path / "out/0.png.npz").read_bytes()
+    for overrides, named in (
+        (["fraction=0.2"], "another fraction:"),
+        (["seed=1", "refine_steps=1"], "another refine_steps, seed:"),
+        (["classifier.output=sigmoid", "force=true"], "another classifier:"),
+        ([f"images={other}"], "another images:"),
+        ([f"explainer={other}"], "another explainer:"),
+    ):
+        message = error_of(*own, f"images={images}", *overrides)
+        assert named in message
+        assert "overwrite=true" in message
+    assert (tmp_path / "out/0.png.npz").read_bytes() == before
+    run(*own, f"images={images}", f"explainer={other}", "overwrite=true")
+    assert done(tmp_path / "out") == {"0.png"}
+    assert "another explainer:" in error_of(*own, f"images={images}")
+
+
+def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 3)
+    run(*own, f"images={images}")
+    assert run(*own, f"images={images}/1.png")[0].startswith("0 of 1 images")
+    page = (tmp_path / "out/index.html").read_text()
+    entries = [json.loads(text) for text in re.findall(r'application/json">(.*?)</script>', page)]
+    assert sorted(entry["name"] for entry in entries) == ["0.png", "1.png", "2.png"]
+    for entry in entries:
+        assert (tmp_path / "out" / entry["panel"]).is_file()
+        assert base64.b64decode(entry["image"]).startswith(b"\xff\xd8")
+        assert 0 < entry["confidence"] <= 1
+
+
+def test_the_output_directory_may_lie_among_the_images(
+    own: list[str], run: Run, tmp_path: Path, classified: list[int]
+) -> None:
+    images = pictures(tmp_path / "images", 2)
+    picture(24, 24).save(images / "0.panel.png")  # somebody's own: no .npz beside it
+    for out in (images / "out", images, images / "out 2"):
+        classified.clear()
+        arguments = [*own, f"images={images}", f"output_dir={out}"]
+        assert run(*arguments)[0] == "3 of 3 images explained."
+        assert sum(classified) == 2 * 3
+        assert run(*arguments)[0].startswith("0 of 3 images")
+
+
+def test_all_files_broken(own: list[str], run: Run, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for index in range(25):
+        (tmp_path / f"images/{index:02}.jpg").touch()
+    lines = run(*own, f"images={tmp_path}/images", status=1)
+    assert lines[0] == "0 of 25 images explained."
+    assert len(lines) == 2 + 20
+    assert len((tmp_path / "out/broken.txt").read_text().splitlines()) == 25
+    pictures(tmp_path / "images", 1)
+    for index in range(25):
+        (tmp_path / f"images/{index:02}.jpg").unlink()
+    assert run(*own, f"images={tmp_path}/images")[0] == "1 of 1 images explained."
+    assert not (tmp_path / "out/broken.txt").exists()
+
+
+def test_what_fails_later_is_reported_too(own: list[str], run: Run, tmp_path: Path) -> None:
+    """Too small for the encoder; a name too long for the name of a panel."""
+    images = pictures(tmp_path / "images", 2)
+    picture(3, 5).save(images / "small.png")
+    picture(24, 24).save(images / f"{'n' * 240}.png")
+    lines = run(*own, f"images={images}", status=1)
+    assert lines[0] == "2 of 4 images explained."
+    assert any(re.search(r"small\.png: Expected .*16", line) for line in lines)
+    assert any("too long" in line for line in lines)
+    assert done(tmp_path / "out") == {"0.png", "1.png"}
+
+
+def test_refinement_lowers_the_objective(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 3)
+    lines = run(*own, f"images={images}", "refine_steps=15")
+    found = re.fullmatch(
+        r"Refined in 15 steps: objective ([\d.]+) -> ([\d.]+) nats per image\.", lines[1]
+    )
+    assert found
+    before, after = (float(number) for number in found.groups())
+    assert after < before
+    objectives = []
+    for index in range(3):
+        with np.load(tmp_path / f"out/{index}.png.npz") as arrays:
+            objectives.append(arrays["objective"])
+            refined = arrays["mean"]
+    assert np.mean(objectives, axis=0) == pytest.approx([before, after], abs=1e-4)
+    run(*own, f"images={images}", "overwrite=true")
+    with np.load(tmp_path / "out/2.png.npz") as arrays:
+        assert np.abs(arrays["mean"] - refined).max() > 0.01
+
+
+def test_another_classifier(own: list[str], run: Run, error_of: Fail, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 1)
+    weights = own[3].replace("/0.safetensors", "/1.safetensors")
+    message = error_of(*own[:3], weights, f"images={images}")
+    for path in (own[3], weights):
+        identity = custom_classifier(f"{__name__}.any_size", path.partition("=")[2]).identity()
+        assert str(identity) in message
+    assert not (tmp_path / "out").exists()
+    assert run(*own[:3], weights, f"images={images}", "force=true")[0].startswith("1 of 1")
+    assert "1.safetensors" in (tmp_path / "out/index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("images=/nowhere/*.jpg", "Nothing found: /nowhere/*.jpg"),
+        ("images={tmp}/empty", "Expected image files"),
+        ("explainer=/nowhere", "Expected /nowhere to be an explainer's directory"),
+        ("fraction=0", "0 < fraction <= 1"),
+        ("fraction=nan", "fraction to be a finite number"),
+        ("fraction=many", "fraction"),
+        ("batch_size=0", "batch_size >= 1"),
+        ("refine_steps=-1", "refine_steps >= 0"),
+        ("num_workers=-1", "num_workers >= 0"),
+        ("device=warp", "Found warp"),
+        ("device=meta", "Found meta"),
+        ("output_dir={tmp}/file", "file"),
+        ("overwite=true", "Did you mean overwrite?"),
+        ("classifier=cifar", "torchvision"),
+        ("~classifier", "classifier"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_error(
+    override: str, expected: str, own: list[str], error_of: Fail, tmp_path: Path
+) -> None:
+    pictures(tmp_path / "images", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    if override == "~classifier":  # recorded, but not how to build it
+        arguments = [own[0], f"images={tmp_path}/images"]
+    else:
+        arguments = [*own, f"images={tmp_path}/images", override.format(tmp=tmp_path)]
+    assert expected in error_of(*arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["explainer", "images", "output_dir"])
+def test_a_missing_setting_is_named(
+    name: str, own: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = [*own, f"images={tmp_path}", f"output_dir={tmp_path}/out"]
+    given = [setting for setting in settings if not setting.startswith(f"{name}=")]
+    monkeypatch.setattr(sys, "argv", ["explain.py", *given])
+    with pytest.raises(SystemExit, match=rf"^error: .*{name}"):
+        explain()
+
+
+def test_memory_holds_two_batches_and_no_more(
+    own: list[str], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pictures(tmp_path / "images", 300, size=16)
+    (images / "broken.png").touch()
+    living: weakref.WeakSet[View | Explanation] = weakref.WeakSet()
+    most = 0
+    read, save = Views.__getitem__, Outputs.save
+
+    def watched_read(self: Views, index: int) -> View | Broken:
+        nonlocal most
+        view = read(self, index)
+        if isinstance(view, View):
+            living.add(view)
+        most = max(most, len(living))
+        return view
+
+    def watched_save(self: Outputs, explanation: Explanation, *rest: Any, **named: Any) -> None:
+        nonlocal most
+        living.add(explanation)
+        most = max(most, len(living))
+        save(self, explanation, *rest, **named)
+
+    monkeypatch.setattr(Views, "__getitem__", watched_read)
+    monkeypatch.setattr(Outputs, "save", watched_save)
+    monkeypatch.setattr(
+        "saliency_vae.inference.outputs.draw_panel", lambda _: Image.new("RGB", (1, 1))
+    )
+    run(*own, f"images={images}", "batch_size=16", status=1)
+    assert len(done(tmp_path / "out")) == 300
+    assert 16 < most <= 3 * 16
+
+
+def test_a_full_accelerator_is_one_error(
+    own: list[str], error_of: Fail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(module, "explain_batch", full)
+    message = error_of(*own, f"images={pictures(tmp_path / 'images', 1)}")
+    assert "batch_size < 32" in message
+
+
+def test_from_the_command_line(digits: list[str], tmp_path: Path) -> None:
+    """As users do: another process, reading processes, a pattern, a progress bar, a status."""
+    images = pictures(tmp_path / "my images", 3)
+    (images / "3.png").write_text("no image")
+    command = [sys.executable, "-m", "saliency_vae.explain", *digits, "num_workers=2"]
+    command += [f"images={images}/*.png", f"output_dir={tmp_path}/out"]
+    before = set(Path.cwd().iterdir())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 1, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert lines[0] == "3 of 4 images explained."
+    assert lines[-1] == f"{tmp_path}/out/index.html"
+    assert "Explaining: 100%" in ended.stderr
+    assert "4/4" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert done(tmp_path / "out") == {"0.png", "1.png", "2.png"}
+    assert set(Path.cwd().iterdir()) == before  # nothing is left where one stands
+
+
+def test_help_says_what_each_setting_is(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["explain.py", "--help", "fraction=0.3"])
+    with pytest.raises(SystemExit) as exit_info:
+        explain()
+    assert exit_info.value.code == 0
+    text = capfd.readouterr().out
+    assert "python -m saliency_vae.explain explainer=DIR images=" in text
+    for setting in fields(ExplainConfig):
+        assert re.search(rf"^{setting.name} +\S", text, re.MULTILINE), setting.name
+    assert "\nfraction: 0.3\n" in text
+
+
+def test_find_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a.png", "b.txt", "sub/c.JPG", "sub/deep/d.png", "[x]/e.png", ".hidden.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def found(pattern: str) -> tuple[str, list[str]]:
+        root, files = find_images(pattern)
+        assert files == sorted(files)
+        assert all(file.is_relative_to(root) for file in files)
+        return str(root), [os.path.relpath(file, tmp_path) for file in files]
+
+    for base in (f"{tmp_path}/", ""):
+        monkeypatch.chdir(tmp_path)
+        root = base.removesuffix("/") or "."
+        assert found(f"{base}b.txt") == (root, ["b.txt"])
+        assert found(f"{base}*.png") == (root, ["a.png"])
+        assert found(f"{base}*") == (root, ["a.png", "b.txt"])
+        assert found(f"{base}**/*.png") == (root, ["[x]/e.png", "a.png", "sub/deep/d.png"])
+        # The directory is the pattern's, whatever it happens to match.
+        assert found(f"{base}*/deep/?.png") == (root, ["sub/deep/d.png"])
+        assert found(f"{base}sub/*.JPG") == (str(Path(root, "sub")), ["sub/c.JPG"])
+        assert found(f"{base}[x]") == (str(Path(root, "[x]")), ["[x]/e.png"])
+        for nothing in ("*.gif", "missing.png", "missing"):
+            with pytest.raises(ValueError, match=r"^Expected images=.*Nothing found"):
+                find_images(f"{base}{nothing}")
+
+
+def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 3)
+    drawn = []
+    for batch_size in (1, 3):
+        out = tmp_path / f"out{batch_size}"
+        arguments = [*own, f"images={images}", f"output_dir={out}", "samples=6"]
+        run(*arguments, f"batch_size={batch_size}")
+        with np.load(out / "1.png.npz") as maps:
+            drawn.append(maps["samples"])
+            stddev = maps["stddev"]
+        with Image.open(out / "1.png.panel.png") as panel:
+            with_samples = panel.height
+    assert drawn[0].shape == (6, 24, 24)
+    np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-4, atol=1e-5)
+    assert 0.5 < drawn[0].std(0).mean() / stddev.mean() < 1.5
+    run(*own, f"images={images}", f"output_dir={tmp_path}/none")
+    with Image.open(tmp_path / "none/1.png.panel.png") as panel:
+        assert with_samples == 3 * panel.height  # six samples need two more rows
+    with np.load(tmp_path / "none/1.png.npz") as maps:
+        assert "samples" not in maps

@@ -1,0 +1,288 @@
+"""The exported graphs, held against the explainer that they were made from."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.export import export
+from saliency_vae.exporting import formats
+from saliency_vae.exporting.checked_export import write_export
+from saliency_vae.exporting.formats import FORMATS
+from saliency_vae.models.explainer import Explainer, load_explainer, save_explainer
+from tests.models.test_explainer import (
+    INFORMED,
+    PAPER,
+    UNET,
+    configuration,
+    random_images,
+    trained_explainer,
+)
+
+HEIGHT, WIDTH = 20, 33
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    explainer = trained_explainer(encoder=PAPER, image_size=[HEIGHT, WIDTH])
+    save_explainer(explainer, tmp_path / "explainer")
+    return tmp_path / "explainer"
+
+
+def exported(tmp_path: Path, name: str, **parts: Any) -> tuple[Explainer, Path, float]:
+    """A loaded explainer, its export, and the difference that the export found."""
+    save_explainer(trained_explainer(**parts), tmp_path / "explainer")
+    explainer = load_explainer(tmp_path / "explainer")
+    output = tmp_path / "new" / f"exported{FORMATS[name].suffix}"
+    difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    return explainer, output, difference
+
+
+def check(explainer: Explainer, output: Path, name: str, difference: float) -> None:
+    run = FORMATS[name].load(output)
+    assert difference < 1e-4
+    for size in (1, 2, 5):
+        images = random_images(size, 3, HEIGHT, WIDTH)
+        mean, stddev, confidence = (torch.as_tensor(answer) for answer in run(images))
+        posterior = explainer(images)
+        assert mean.dtype == stddev.dtype == torch.float32
+        torch.testing.assert_close(mean, posterior.mean, rtol=0, atol=1e-4)
+        torch.testing.assert_close(stddev, posterior.stddev, rtol=0, atol=1e-4)
+        torch.testing.assert_close(confidence, posterior.confidence, rtol=0, atol=1e-3)
+        assert mean.std() > 0.01
+
+
+@pytest.mark.parametrize(("encoder", "posterior"), [(UNET, "mean_field"), (PAPER, "correlated")])
+def test_onnx_answers_as_the_explainer_at_any_batch(
+    tmp_path: Path, encoder: dict[str, Any], posterior: str
+) -> None:
+    explainer, output, difference = exported(tmp_path, "onnx", encoder=encoder, posterior=posterior)
+    check(explainer, output, "onnx", difference)
+    model = onnx.load(output, load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    (images,) = model.graph.input
+    shapes = {
+        value.name: [d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim]
+        for value in (images, *model.graph.output)
+    }
+    batch = shapes["images"][0]
+    assert isinstance(batch, str)
+    assert shapes == {
+        "images": [batch, 3, HEIGHT, WIDTH],
+        "mean": [batch, HEIGHT, WIDTH],
+        "stddev": [batch, HEIGHT, WIDTH],
+        "confidence": [batch],
+    }
+
+
+@pytest.mark.parametrize(("encoder", "posterior"), [(UNET, "correlated"), (PAPER, "mean_field")])
+def test_torch_export_answers_as_the_explainer_at_any_batch(
+    tmp_path: Path, encoder: dict[str, Any], posterior: str
+) -> None:
+    explainer, output, difference = exported(
+        tmp_path, "torch_export", encoder=encoder, posterior=posterior
+    )
+    check(explainer, output, "torch_export", difference)
+
+
+@pytest.mark.parametrize("wrong", ["values", "shapes", "not a number"])
+def test_a_wrong_export_leaves_what_was_there(directory: Path, tmp_path: Path, wrong: str) -> None:
+    def answer(images: Tensor) -> list[Tensor]:
+        explainer = load_explainer(directory)
+        posterior = explainer(images)
+        mean, stddev, confidence = posterior.mean, posterior.stddev, posterior.confidence
+        if wrong == "values":
+            return [mean, stddev + 2e-4, confidence]
+        if wrong == "shapes":
+            return [mean, stddev, confidence[:1]]
+        return [mean, stddev, confidence * torch.nan]
+
+    form = replace(FORMATS["torch_export"], load=lambda path: answer)
+    output = tmp_path / "out" / "explainer.pt2"
+    output.parent.mkdir()
+    output.write_text("earlier")
+    with pytest.raises(
+        ValueError, match=r"agree with PyTorch on \w+ within 0\.\d+.*nothing was written"
+    ):
+        write_export(load_explainer(directory), output, form, height=HEIGHT, width=WIDTH)
+    assert output.read_text() == "earlier"
+    assert list(output.parent.iterdir()) == [output]
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["export.py", *arguments])
+    export()
+
+
+def error_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as info:
+        run_here(monkeypatch, *arguments)
+    message = str(info.value)
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*")}
+
+
+def test_the_command_writes_one_file_beside_the_explainer_and_says_so(
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    run_here(monkeypatch, "explainer=explainer", "format=onnx")
+    assert files(tmp_path) - before == {"explainer/explainer.onnx"}
+    printed, complained = capfd.readouterr()
+    assert complained == ""
+    lines = printed.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("explainer/explainer.onnx (0.")
+    assert "images: float32 (batch, 3, 20, 33)" in lines[1]
+    assert "mean, stddev: float32 (batch, 20, 33)" in lines[2]
+    assert float(lines[3].rpartition(" ")[2]) < 1e-4
+
+
+def test_the_command_exports_from_the_hub_to_the_current_directory(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "saliency_vae.models.serialization.snapshot_download", lambda *_, **__: directory
+    )
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run_here(monkeypatch, "explainer=owner/name", "format=torch_export", "image_size=[16,24]")
+    assert files(tmp_path / "here") == {"explainer.pt2"}
+    images = random_images(3, 3, 16, 24)
+    mean, _, _ = FORMATS["torch_export"].load(Path("explainer.pt2"))(images)
+    torch.testing.assert_close(mean, load_explainer(directory)(images).mean, rtol=0, atol=1e-4)
+
+
+def test_the_command_writes_where_it_is_told(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    run_here(monkeypatch, f"explainer={directory}", "format=torch_export", "output=a b/[model].pt2")
+    assert files(tmp_path) - before == {"a b", "a b/[model].pt2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["format=tflite"], "Expected format onnx or torch_export. Found 'tflite'."),
+        (["image_size=[8,20]"], "H, W >= 16"),
+        (["image_size=[20]"], "Expected image_size=[HEIGHT,WIDTH]. Found [20]."),
+        (["output=model.pt2"], "Expected output to end in .onnx. Found model.pt2."),
+        (["explainer=nowhere"], "nowhere"),
+        (["imagesize=[20,20]"], "Did you mean image_size?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    assert expected in error_of(monkeypatch, f"explainer={directory}", *arguments)
+    assert files(tmp_path) == before
+
+
+def test_an_explainer_of_unknown_image_size_asks_for_one(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((directory / "config.json").read_text())
+    del config["image_size"]
+    (directory / "config.json").write_text(json.dumps(config))
+    message = error_of(monkeypatch, f"explainer={directory}")
+    assert "Expected image_size=[HEIGHT,WIDTH]. Found None." in message
+
+
+def asking_explainer(network: nn.Module, **parts: Any) -> Explainer:
+    """An explainer whose encoder asks a classifier with this network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        explainer = Explainer.from_config(
+            configuration(encoder=INFORMED | {"prior_mean_scale": 0.5}, **parts)
+        )
+        classifier = FrozenClassifier(network, name="mine", mean=[0.5] * 3)
+        explainer.find_features(classifier, random_images(2, 3, HEIGHT, WIDTH))
+        nn.init.normal_(explainer.get_parameter("encoder.unet.head.weight"), std=0.2)
+    return explainer.attach_classifier(classifier).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
+)
+def test_an_explainer_that_asks_is_exported_with_its_classifier(
+    tmp_path: Path, name: str, posterior: str
+) -> None:
+    torch.manual_seed(0)
+    explainer = asking_explainer(DigitNet(), posterior=posterior)
+    output = tmp_path / f"exported{FORMATS[name].suffix}"
+    difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    check(explainer, output, name, difference)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_channels_last_explainer_is_exported_and_stays_so(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    explainer = asking_explainer(DigitNet()).to(memory_format=torch.channels_last)
+    explainer.classifier.to(memory_format=torch.channels_last)
+    output = tmp_path / f"exported{FORMATS[name].suffix}"
+    write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    for weights in (*explainer.parameters(), *explainer.classifier.parameters()):
+        if weights.ndim == 4:
+            assert weights.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(18 * 31 * 4, 3))
+    explainer = asking_explainer(network)
+    with pytest.raises(ValueError, match=r"Expected image_size .* Found \[24,24\]") as info:
+        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=24, width=24)
+    assert "\n" not in str(info.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)
+    )
+    explainer = asking_explainer(network)
+    output = tmp_path / "a.onnx"
+    with pytest.raises(
+        ValueError, match=r"_adaptive_avg_pool2d_backward.*format=torch_export"
+    ) as info:
+        write_export(explainer, output, FORMATS["onnx"], height=HEIGHT, width=WIDTH)
+    assert "\n" not in str(info.value)
+    assert not list(tmp_path.iterdir())
+    write_export(explainer, tmp_path / "a.pt2", FORMATS["torch_export"], height=HEIGHT, width=WIDTH)
+
+
+def test_missing_packages_are_named_with_their_extra(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    message = error_of(monkeypatch, f"explainer={directory}")
+    assert "Not found: onnxruntime: pip install 'saliency-vae[onnx]'." in message
+    run_here(
+        monkeypatch, f"explainer={directory}", "format=torch_export", f"output={tmp_path}/x.pt2"
+    )

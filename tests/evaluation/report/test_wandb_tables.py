@@ -1,0 +1,77 @@
+"""The results of an evaluation at W&B, offline."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+
+from saliency_vae.evaluation.report.charts import figures
+from saliency_vae.evaluation.report.wandb_tables import log_results
+from saliency_vae.evaluation.results import Finding
+from saliency_vae.metrics.bootstrap import Interval
+from saliency_vae.runtime.loggers import wandb_logger
+from tests.helpers.constructed_results import several
+
+
+def test_numbers_table_and_figures_are_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: dict[str, Any] = {}
+    log = wandb.Run.log
+
+    def spy(run: wandb.Run, data: dict[str, Any]) -> None:
+        logged.update(data)
+        log(run, data)
+
+    monkeypatch.setattr(wandb.Run, "log", spy)
+    results = several()
+    results.findings = [Finding("better", "Ours wins.")]
+    results.uncertainty_findings = [Finding("level", "Unsure.")]
+    half = Interval(*(torch.tensor(value) for value in (0.5, 0.4, 0.6)))
+    results.uncertainty = {
+        "spearman_top": {"ours, P(1-P)": half, "control, it": half},
+        "ece": {"ours, P(1-P)": half},
+    }
+    report = tmp_path / "report.html"
+    report.write_text("<!doctype html><p>What was found.</p>")
+    drawn = figures(results)
+    logger = wandb_logger(str(tmp_path), name="evaluation", offline=True)
+    log_results(logger, results, {"speed": drawn["speed"]}, report)
+    assert wandb.run is None  # it has ended
+
+    assert logged["insertion/ours"] == pytest.approx(0.8)
+    assert logged["seconds/rise"] == 0.9
+    table = logged["evaluation"]
+    assert table.columns == ["method", "metric", "mean", "low", "high"]
+    assert len(table.data) == 5 * 4
+    (row,) = (row for row in table.data if row[:2] == ["rise", "deletion"])
+    assert row[2:] == pytest.approx([0.3, 0.29, 0.31], abs=0.005)
+
+    ranking = logged["ranking"]
+    assert ranking.columns == [
+        "method",
+        "Insertion AUC",
+        "Deletion AUC",
+        "Agreement 5 %",
+        "Sparsity",
+        "ms",
+    ]
+    assert [row[0] for row in ranking.data] == ["oracle", "ours", "RISE", "Grad-CAM", "random"]
+    assert ranking.data[2][5] == "900"
+    assert re.fullmatch(r"\.700 \[\.6\d\d, \.7\d\d\]", ranking.data[2][1])
+    assert logged["uncertainty"].columns == ["uncertainty", "Spearman, top 10 %", "ECE"]
+    assert logged["uncertainty"].data == [
+        ["ours, P(1-P)", ".500 [.400, .600]", ".500 [.400, .600]"],
+        ["control, it", ".500 [.400, .600]", ""],
+    ]
+    assert logged["findings"].data == [["better", "Ours wins."], ["level", "Unsure."]]
+
+    (run,) = tmp_path.glob("wandb/offline-run-*")
+    kept = [path.name for path in run.rglob("*") if path.is_file()]
+    assert sum(name.endswith(".table.json") for name in kept) == 4
+    (page,) = run.rglob("*.html")
+    assert page.read_text() == report.read_text()
+    assert any(name.startswith("speed") and name.endswith(".png") for name in kept)

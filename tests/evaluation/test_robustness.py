@@ -1,0 +1,109 @@
+"""Captum's metrics, on a linear classifier whose infidelity is known."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.baselines import Oracle
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.robustness import DRAWS, RADIUS, add_robustness, robustness
+from tests.conftest import blob_classifier, blobs
+
+
+class Slope(nn.Module):
+    """One logit, linear in the image; its weights are the true explanation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weights = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+        self.weights = nn.Parameter(1e-3 * weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images * self.weights).sum((1, 2, 3))[:, None]
+
+
+SLOPE = FrozenClassifier(Slope(), name="slope", output="sigmoid")
+
+
+def weights(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    network = classifier.network
+    assert isinstance(network, Slope)
+    return network.weights.detach().expand(len(batch["image"]), -1, -1)
+
+
+def constant(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    return torch.ones_like(batch["image"][:, 0])
+
+
+def brightness(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    return batch["image"].mean(1)
+
+
+def test_the_weights_of_a_linear_classifier_are_faithful() -> None:
+    batch: Batch = {"image": blobs(4)}
+    faithful, _ = robustness(weights, batch, SLOPE, seed=0)
+    other, _ = robustness(constant, batch, SLOPE, seed=0)
+    assert faithful.shape == (4,)
+    assert (faithful < 1e-3 * other).all()
+
+
+def test_sensitivity_is_the_largest_relative_change() -> None:
+    batch: Batch = {"image": blobs(4)}
+    _, none = robustness(constant, batch, SLOPE, seed=0)
+    assert torch.equal(none, torch.zeros(4))
+    _, some = robustness(brightness, batch, SLOPE, seed=0)
+    size = batch["image"].mean(1).flatten(1).norm(dim=1)
+    bound = RADIUS * 16 / size  # no pixel moves by more
+    assert (some > 0.2 * bound).all()
+    assert (some <= bound).all()
+
+
+def test_masks_stay_with_their_images() -> None:
+    """The oracle's map does not change with the image; nor must the mask it is asked with."""
+    masks = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1)) > 0.8
+    _, sensitive = robustness(Oracle(), {"image": blobs(3), "mask": masks}, SLOPE, seed=0)
+    assert torch.equal(sensitive, torch.zeros(3))
+
+
+def test_random_numbers_stay_as_they_were() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = robustness(brightness, {"image": blobs(2)}, SLOPE, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+    second = robustness(brightness, {"image": blobs(2)}, SLOPE, seed=0)
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_each_method_is_asked_for_batches_no_larger_than_given() -> None:
+    sizes: list[int] = []
+
+    def spy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        sizes.append(len(batch["image"]))
+        return brightness(batch, classifier)
+
+    robustness(spy, {"image": blobs(3)}, SLOPE, seed=0)
+    assert set(sizes) == {3}
+    assert len(sizes) >= 1 + DRAWS
+
+
+def test_results_are_told() -> None:
+    results = Results()
+    methods = {"constant": constant, "brightness": brightness}
+    add_robustness(results, methods, {"image": blobs(2)}, blob_classifier())
+    assert {metric: list(by) for metric, by in results.values.items()} == {
+        "infidelity": ["constant", "brightness"],
+        "sensitivity": ["constant", "brightness"],
+    }
+    assert results.left_out == []
+
+
+def test_without_captum_they_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_vae.evaluation.robustness.find_spec", lambda name: None)
+    results = Results()
+    add_robustness(results, {"constant": constant}, {"image": blobs(2)}, blob_classifier())
+    assert results.values == {}
+    assert "saliency-vae[captum]" in results.left_out[0]

@@ -1,0 +1,79 @@
+"""Whether maps depend on the image and on the classifier."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.identity import ClassifierIdentity
+from saliency_vae.data.batch import Batch
+from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
+from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.sanity import add_own_mask, check_randomised, compare_with_randomised
+from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.explainer import Explainer
+from saliency_vae.models.signals import ClassifierSignals
+from tests.conftest import blob_classifier, blobs
+
+
+def own_mask(maps: Tensor, images: Tensor, classifier: FrozenClassifier) -> Tensor:
+    results = Results()
+    add_own_mask(results, {"it": maps}, images, torch.zeros_like(images), classifier)
+    return results.values["own_mask"]["it"]
+
+
+def test_only_a_mask_that_knows_its_image_is_worth_something() -> None:
+    images, classifier = blobs(16), blob_classifier()
+    own = own_mask(images.mean(1), images, classifier)
+    assert own.shape == (16,)
+    assert own.mean() > 0.5
+    assert own_mask(images.mean(1).roll(1, 0), images, classifier).mean() < 0.2
+    same = images[:1].mean(1).expand(16, -1, -1)
+    assert own_mask(same, images, classifier).abs().max() < 1e-6
+
+
+class Fixed(Explainer):
+    """An explainer whose mean is a function of the image."""
+
+    def __init__(self, sha256: str, seed: int | None) -> None:
+        super().__init__(nn.Identity(), prior=KroneckerNormal)
+        identity = ClassifierIdentity("a", None, "softmax", (0.0,), (1.0,), sha256)
+        self.recorded = ExplainerConfig(encoder={}, prior={}, classifier=identity)
+        self.seed = seed
+
+    def forward(
+        self,
+        images: Tensor,
+        prior: SaliencyPrior | None = None,
+        signals: ClassifierSignals | None = None,
+    ) -> DiagonalNormal:
+        mean = images.mean(1)
+        if self.seed is not None:
+            mean = torch.rand(mean.shape, generator=torch.Generator().manual_seed(self.seed))
+        return DiagonalNormal(mean, torch.zeros_like(mean))
+
+
+def compared(randomised: Fixed) -> Any:
+    batches: list[Batch] = [{"image": blobs(8)}, {"image": blobs(3)}]
+    return compare_with_randomised(batches, Fixed("a", None), randomised, seed=0)
+
+
+def test_maps_that_differ_pass() -> None:
+    found = compared(Fixed("b", seed=1))
+    assert found.verdict == "better"
+    assert "differ from ours, as they must: Spearman" in found.text
+
+
+def test_maps_that_resemble_fail() -> None:
+    found = compared(Fixed("b", seed=None))
+    assert found.verdict == "worse"
+    assert (
+        "resemble ours, as they must not: Spearman 1.000 [1.000, 1.000], SSIM 1.000" in found.text
+    )
+
+
+def test_the_same_classifier_is_refused() -> None:
+    with pytest.raises(ValueError, match="of another classifier than ours"):
+        check_randomised(Fixed("a", None), Fixed("a", seed=1))

@@ -1,0 +1,254 @@
+"""Measuring methods, on a classifier whose true saliency is known."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.scoring import REMOVALS, Protocol, measure, score
+from saliency_vae.metrics.agreement import kept_agreement
+from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
+from saliency_vae.metrics.localization import pointing_game
+from saliency_vae.perturbations import Blur
+from tests.conftest import SIZE, Blobs, blob_classifier
+from tests.helpers.reference import gaussian_blur
+
+CPU = torch.device("cpu")
+
+
+class MaskedBlobs(Dataset[Batch]):
+    """Blobs with the mask of the square that decides."""
+
+    def __init__(self, size: int) -> None:
+        self.blobs = Blobs(size, seed=3)
+
+    def __len__(self) -> int:
+        return len(self.blobs)
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.blobs[index]["image"]
+        return {"image": image, "mask": image.float().mean(0) > 120}
+
+
+def toys(size: int = 12, batch_size: int = 5, masks: bool = True) -> Images:
+    dataset = MaskedBlobs(size) if masks else Blobs(size, seed=3)
+    return Images(dataset, name="toys", batch_size=batch_size, num_workers=0, device=CPU)
+
+
+def truth(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    """Brightness: what the classifier adds up."""
+    return batch["image"].mean(1)
+
+
+def untruth(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    return -batch["image"].mean(1)
+
+
+def noise(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+    return torch.rand(batch["image"][:, 0].shape, generator=torch.Generator().manual_seed(0))
+
+
+METHODS: dict[str, Method] = {"noise": noise, "untruth": untruth, "truth": truth}
+
+
+def measured(
+    methods: dict[str, Method] | None = None,
+    images: Images | None = None,
+    protocol: Protocol | None = None,
+    keep: int = 0,
+) -> tuple[Results, dict[str, Tensor]]:
+    results = Results()
+    maps = measure(
+        images or toys(),
+        methods or METHODS,
+        blob_classifier(),
+        protocol or Protocol(steps=16),
+        results,
+        keep=keep,
+    )
+    return results, maps
+
+
+def test_truth_ranks_first_and_its_opposite_last() -> None:
+    results, _ = measured(protocol=Protocol(["zero"], steps=16))  # a blur would tell the place
+    metrics = ("insertion", "agreement_5", "agreement_20", "pointing_game", "iou", "relevance_rank")
+    for metric in metrics:
+        means = [results.mean(metric, method) for method in ("truth", "noise", "untruth")]
+        assert all(better >= worse for better, worse in pairwise(means)), metric
+        assert means[0] > means[2] + 0.3, metric
+    deletion = [results.mean("deletion", method) for method in ("truth", "noise", "untruth")]
+    assert deletion == sorted(deletion)
+    assert results.mean("iou", "truth") == 1
+    assert results.mean("pointing_game", "untruth") == 0
+
+
+def test_values_are_those_of_the_functions_in_the_order_of_the_images() -> None:
+    classifier, images = blob_classifier(), toys()
+    results, _ = measured(protocol=Protocol(steps=10, tolerance=2))
+    batch = images.as_batch()
+    baseline = Blur(SIZE / 6)(batch["image"])
+    maps = noise(batch, classifier)
+    # Noise differs in every batch: compare where the batches are those of the command.
+    parts = [(part, noise(part, classifier)) for part in images]
+    assert [len(part["image"]) for part, _ in parts] == [5, 5, 2]
+    curves = torch.cat(
+        [
+            insertion_curve(
+                classifier, part["image"], found, Blur(SIZE / 6)(part["image"]), step=26
+            )
+            for part, found in parts
+        ]
+    )
+    torch.testing.assert_close(results.curves["insertion"]["noise"], curves)
+    torch.testing.assert_close(results.values["insertion"]["noise"], area_under_curve(curves))
+    hits = torch.cat([pointing_game(found, part["mask"], 2) for part, found in parts]).float()
+    torch.testing.assert_close(results.values["pointing_game"]["noise"], hits)
+    maps = truth(batch, classifier)
+    agrees = kept_agreement(classifier, batch["image"], maps, baseline, fractions=[0.1])
+    torch.testing.assert_close(results.values["agreement_10"]["truth"], agrees[:, 0].float())
+
+
+def test_every_method_sees_the_same_images_in_the_same_order() -> None:
+    seen: dict[str, list[Tensor]] = {"first": [], "second": []}
+
+    def spy(name: str) -> Method:
+        def explain(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+            seen[name].append(batch["image"].clone())
+            return truth(batch, classifier)
+
+        return explain
+
+    results, _ = measured({name: spy(name) for name in seen})
+    assert torch.equal(torch.cat(seen["first"]), torch.cat(seen["second"]))
+    assert torch.equal(torch.cat(seen["first"]), toys().as_batch()["image"])
+    for by_method in results.values.values():
+        torch.testing.assert_close(by_method["first"], by_method["second"])
+
+
+def test_only_the_first_maps_are_kept() -> None:
+    _, maps = measured(keep=7)
+    assert set(maps) == set(METHODS)
+    torch.testing.assert_close(maps["truth"], truth(toys().first(7).as_batch(), blob_classifier()))
+    assert measured(keep=0)[1]["truth"].shape == (0, SIZE, SIZE)
+    assert len(measured(keep=100)[1]["truth"]) == 12
+
+
+def test_without_masks_their_metrics_are_missing() -> None:
+    results, _ = measured(images=toys(masks=False))
+    assert set(results.values) == {
+        "insertion",
+        "deletion",
+        "agreement_5",
+        "agreement_10",
+        "agreement_20",
+        "sparsity",
+    }
+
+
+def test_further_removals_have_their_own_columns() -> None:
+    results, _ = measured(protocol=Protocol(("zero", "mean"), steps=4))
+    assert list(results.curves) == ["insertion", "deletion", "insertion_mean", "deletion_mean"]
+    assert results.curves["insertion"]["truth"].shape == (12, 5)
+    decisions = blob_classifier()(toys().as_batch()["image"]).argmax(1)
+    black = blob_classifier()(torch.zeros(1, 3, SIZE, SIZE)).softmax(1)[0, decisions]
+    torch.testing.assert_close(results.curves["insertion"]["truth"][:, 0], black)
+
+
+def test_removals_take_the_information_away() -> None:
+    images = torch.rand(2, 3, 24, 36, generator=torch.Generator().manual_seed(0))
+    classifier = blob_classifier()
+    classifier.mean.copy_(torch.tensor([0.4, 0.5, 0.6])[:, None, None])
+    found = Protocol(list(REMOVALS)).baselines(images, classifier)
+    torch.testing.assert_close(found["blur"], Blur(4)(images))
+    assert not found["zero"].any()
+    torch.testing.assert_close(found["mean"][:, :, 3, 4], images.mean((2, 3)), rtol=1e-5, atol=1e-6)
+    for image, blurred in zip(images, found["light_blur"], strict=True):
+        for channel, of_channel in zip(image, blurred, strict=True):
+            expected = gaussian_blur(channel, 5 / 224 * 24).float()
+            torch.testing.assert_close(of_channel, expected, rtol=1e-4, atol=1e-5)
+    assert found["classifier_mean"].shape == images.shape
+    assert found["classifier_mean"][1, :, 7, 8].tolist() == pytest.approx([0.4, 0.5, 0.6])
+
+
+def test_seconds_are_those_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("saliency_vae.metrics.cost.time.perf_counter", lambda: next(clock))
+    results, _ = measured({"truth": truth})
+    assert results.seconds == {"truth": 3 / 12}  # three batches of a second each
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            {"removals": ()},
+            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found none.",
+        ),
+        ({"removals": ["blur", "nose"]}, "Found blur, nose."),
+        ({"steps": 0}, "Found 0 and 0.0."),
+        ({"tolerance": -1}, "Found 24 and -1."),
+    ],
+)
+def test_wrong_protocols_are_refused(change: dict[str, object], found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        Protocol(**change)  # type: ignore[arg-type]
+
+
+def test_wrong_maps_are_named() -> None:
+    def channels(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return batch["image"]
+
+    def nothing(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return truth(batch, classifier) / 0
+
+    with pytest.raises(ValueError, match=r"Expected mine to give \(5, 16, 16\). Found \(5, 3, 16"):
+        measured({"mine": channels})
+    with pytest.raises(ValueError, match=r"Expected mine to give finite maps"):
+        measured({"mine": nothing})
+
+
+@pytest.mark.parametrize("place", [0, 6])
+def test_an_empty_true_mask_is_refused_before_its_batch_is_explained(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = MaskedBlobs.__getitem__
+
+    def emptied(blobs: MaskedBlobs, index: int) -> Batch:
+        item = real(blobs, index)
+        return {**item, "mask": item["mask"] & (index != place)}
+
+    def spy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        asked.append(len(batch["image"]))
+        return truth(batch, classifier)
+
+    monkeypatch.setattr(MaskedBlobs, "__getitem__", emptied)
+    with pytest.raises(ValueError, match=f"Found an empty one, of image {place}.$"):
+        measured({"spy": spy})
+    assert asked == [5] * (place // 5)
+
+
+def test_gradients_of_a_method_do_not_stay() -> None:
+    def leaking(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return (batch["image"] * torch.ones(1, requires_grad=True)).mean(1)
+
+    _, maps = measured({"leaking": leaking}, keep=3)
+    assert not maps["leaking"].requires_grad
+
+
+def test_score_of_one_batch() -> None:
+    batch, classifier = toys().as_batch(), blob_classifier()
+    protocol = Protocol(steps=8)
+    maps = truth(batch, classifier)
+    scores, curves = score(
+        batch, maps, classifier, protocol.baselines(batch["image"], classifier), protocol
+    )
+    assert {tuple(values.shape) for values in scores.values()} == {(12,)}
+    assert {tuple(curve.shape) for curve in curves.values()} == {(12, 9)}

@@ -1,0 +1,100 @@
+"""Images corrupted step by step, and what is said of confidence under it."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.uncertainty.corruption import (
+    CORRUPTIONS,
+    LEVELS,
+    _finding,
+    add_corruption,
+    clutter,
+)
+from tests.conftest import blob_classifier, blobs
+from tests.models.test_explainer import UNET, trained_explainer
+
+Corrupt = Callable[[Tensor, float, torch.Generator], Tensor]
+
+
+def corrupted(corrupt: Corrupt, strength: float) -> Tensor:
+    return corrupt(blobs(4), strength, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruption_grows_from_none(name: str) -> None:
+    images = blobs(4)
+    distances = [
+        float((corrupted(CORRUPTIONS[name], level) - images).abs().mean())
+        for level in (0.0, 0.5, 1.0)
+    ]
+    assert distances[0] == 0 or (name == "noise" and distances[0] < 1e-6)
+    assert distances[0] < distances[1] < distances[2]
+    full = corrupted(CORRUPTIONS[name], 1.0)
+    assert full.min() >= 0
+    assert full.max() <= 1
+    assert torch.equal(images, blobs(4))  # the images given stay as they are
+
+
+def test_clutter_comes_from_the_other_images() -> None:
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
+    found = clutter(images, 1.0, torch.Generator().manual_seed(0))
+    assert 0 < found[0].mean() < 1
+    assert 0 < found[1].mean() < 1
+    assert set(found.flatten().tolist()) == {0, 1}
+
+
+DOWN = torch.linspace(0.9, 0.4, LEVELS)
+
+
+@pytest.mark.parametrize(
+    ("sure", "right", "verdict", "how"),
+    [
+        (DOWN, DOWN - 0.09, "better", "at most 0.090 apart"),
+        (DOWN, DOWN - 0.2, "worse", "overconfident by 0.200 at the strongest level"),
+        (torch.linspace(0.95, 0.93, LEVELS), DOWN, "worse", "overconfident by 0.530"),
+        (DOWN, DOWN + 0.05, "better", "at most 0.050 apart"),
+        (DOWN - 0.2, DOWN, "note", "up to 0.200 apart"),  # not trusted enough: no danger
+        (
+            torch.full((LEVELS,), 0.5),
+            torch.linspace(0.55, 0.5, LEVELS),
+            "note",
+            "at most 0.050 apart",
+        ),
+    ],
+)
+def test_confidence_must_fall_as_far_as_agreement(
+    sure: Tensor, right: Tensor, verdict: str, how: str
+) -> None:
+    found = _finding("noise", sure, right, DOWN)
+    assert found.verdict == verdict
+    assert f": {how}" in found.text
+    assert f"mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and" in found.text
+    assert f"keeps the decision at 5 % from {right[0]:.3f} to {right[-1]:.3f}: " in found.text
+
+
+def test_correlations_of_ours_and_of_the_control_are_told() -> None:
+    text = _finding("noise", DOWN, DOWN.square(), DOWN).text
+    assert text.endswith(
+        "Spearman over 6 levels +1.00; of the control, entropy of the prediction, -1.00."
+    )
+    assert _finding("noise", DOWN, DOWN, -DOWN).text.endswith("+1.00.")
+
+
+@pytest.mark.parametrize(("number", "judged"), [(9, False), (10, True)])
+def test_every_corruption_is_measured(number: int, judged: bool) -> None:
+    results = Results()
+    batches = [{"image": blobs(number)[:3]}, {"image": blobs(number)[3:]}]
+    explainer = trained_explainer(encoder=UNET)
+    add_corruption(results, batches, explainer, blob_classifier())  # type: ignore[arg-type]
+    assert len(results.uncertainty_findings) == len(CORRUPTIONS)
+    for found in results.uncertainty_findings:
+        assert ("fewer than 10 images (9)" in found.text) is not judged
+    for name in CORRUPTIONS:
+        curve = results.uncertainty_curves[f"corruption_{name}"]
+        assert {len(values) for values in curve.values()} == {LEVELS}
+        clean = explainer(blobs(number)).confidence.mean().detach()
+        assert curve["ours, confidence"][0] == pytest.approx(float(clean), abs=1e-4)

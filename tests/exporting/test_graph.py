@@ -1,0 +1,68 @@
+"""A traced network answers as the network, gradients that it takes included."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_vae.exporting.graph import Traced
+
+
+class InputGradient(nn.Module):
+    """Gradient of a network's answers with respect to its images."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = images.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.network(leaf).square().sum(), leaf)
+        return gradient
+
+
+class Attention(nn.Module):
+    """Of the pixels of a row to one another, a head for each row."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows = images.transpose(1, 2)  # (B, H, 3, W)
+        return F.scaled_dot_product_attention(rows, rows, rows.square())
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(3, 4, 3, stride=2, padding=1),  # leaves a row and a column over
+        nn.Conv2d(3, 4, (2, 5), stride=(3, 4), padding=(0, 3), dilation=(2, 1)),
+        nn.Conv2d(3, 6, 3, padding=1, groups=3, bias=False),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d(3, stride=2, padding=1, dilation=2, ceil_mode=True),
+        nn.Sequential(nn.Flatten(1, 2), nn.MaxPool2d(3, stride=2)),  # (C, H, W): no batch
+        nn.Sequential(nn.Flatten(2), nn.Conv1d(3, 4, 5, stride=3)),
+        nn.Conv2d(3, 4, 3, stride=2).to(memory_format=torch.channels_last),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(inplace=True)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
+        nn.SiLU(),
+        nn.GELU(),
+        Attention(),
+        nn.ConvTranspose2d(3, 4, 3, stride=2),  # left to PyTorch
+    ],
+    ids=str,
+)
+def test_gradients_are_as_pytorch_takes_them(network: nn.Module) -> None:
+    gradient = InputGradient(network.double())
+    images = torch.randn(5, 3, 18, 23, dtype=torch.float64)
+    traced = Traced(gradient, images[:2])
+    for some in (images[:1], images[:2], images):
+        torch.testing.assert_close(traced(some), gradient(some))
+
+
+def test_a_traced_network_takes_no_gradient_itself() -> None:
+    traced = Traced(InputGradient(nn.Conv2d(3, 4, 3, stride=2)), torch.randn(2, 3, 18, 23))
+    called = {str(node.target) for node in traced.operations.graph.nodes}
+    assert "aten.convolution.default" in called
+    assert not any("backward" in name for name in called)

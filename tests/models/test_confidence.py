@@ -1,0 +1,146 @@
+"""The network that imitates the classifier, and what its confidence is worth."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy.special import expit  # type: ignore[import-untyped]
+from torch import Tensor
+
+from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
+from saliency_vae.models.distillation import (
+    agreement_score,
+    calibrate,
+    distillation_loss,
+    kept_view,
+)
+from saliency_vae.models.explainer import Explainer
+from saliency_vae.perturbations import Blur, perturb
+from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer, objective
+from tests.models.test_explainer import configuration, trained_explainer
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_the_score_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
+    network = ConfidenceNetwork(3, output, width=2).eval()
+    images, mask = blobs(4), draw(4, 16, 16) > 1
+    found = network.score(images, mask)
+    kept = perturb(images, mask, Blur(16 / 6)(images))
+    for image in range(4):
+        logits = [network.imitate(x[image : image + 1])[0].tolist() for x in (images, kept)]
+        if output == "softmax":
+            first, second = (torch.tensor(row).softmax(0).tolist() for row in logits)
+            agree = sum(p * q for p, q in zip(first, second, strict=True))
+        else:
+            agree = 1.0
+            for p, q in zip(*(expit(row) for row in logits), strict=True):
+                agree *= p * q + (1 - p) * (1 - q)
+        expected = torch.logit(torch.tensor(agree, dtype=torch.float32))
+        torch.testing.assert_close(found[image], expected, rtol=1e-4, atol=1e-4)
+    confidence = network(images, mask)
+    torch.testing.assert_close(confidence, found.sigmoid())  # before any calibration
+
+
+def platts_targets(agreed: Tensor) -> Tensor:
+    """One by one, as Platt writes them."""
+    successes = sum(agreed.tolist())
+    failures = len(agreed) - successes
+    return torch.tensor(
+        [(successes + 1) / (successes + 2) if a else 1 / (failures + 2) for a in agreed.tolist()],
+        dtype=torch.float64,
+    )
+
+
+def test_calibration_is_the_likeliest() -> None:
+    """Where the gradient of the likelihood of Platt's targets is zero; and it finds the truth."""
+    scores = 2 * draw(4000)
+    uniform = torch.rand(4000, generator=torch.Generator().manual_seed(1))
+    agreed = uniform < (0.7 * scores - 0.5).sigmoid()
+    network = ConfidenceNetwork(2, width=1)
+    calibrate(network, scores, agreed)
+    error = network.calibrated(scores).double() - platts_targets(agreed)
+    assert float(error.mean()) == pytest.approx(0, abs=1e-4)
+    assert float((error * scores).mean()) == pytest.approx(0, abs=1e-4)
+    assert float(network.scale) == pytest.approx(0.7, abs=0.1)
+    assert float(network.offset) == pytest.approx(-0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("agreed", [torch.ones(20), torch.zeros(20), torch.arange(20) > 9])
+def test_calibration_of_what_can_be_separated_stays_finite(agreed: Tensor) -> None:
+    network = ConfidenceNetwork(2, width=1)
+    with torch.inference_mode():  # as in a validation
+        calibrate(network, torch.arange(20.0), agreed.bool())
+        confidence = network.calibrated(torch.arange(20.0))
+    assert network.scale.isfinite()
+    assert network.offset.isfinite()
+    expected = platts_targets(agreed.bool()).mean()
+    assert float(confidence.mean()) == pytest.approx(float(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_confidence_in_each_precision(
+    precision: Any, make_module: MakeModule, tmp_path: Path
+) -> None:
+    """With a blur, which autocast would turn to another type than the images have."""
+    module = make_module(confidence_width=2, objective=objective(perturbation=Blur(3.0)))
+    trainer = make_trainer(tmp_path, max_epochs=1, precision=precision)
+    trainer.fit(module, datamodule=BlobsData())
+    assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
+
+
+@pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": 2, "width": 0}])
+def test_numbers_out_of_range_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"confidence_width >= 1"):
+        ConfidenceNetwork(**settings)
+
+
+def test_imitation_trains_the_network_and_nothing_else() -> None:
+    explainer, classifier, images = trained_explainer(), blob_classifier(), blobs(6)
+    explainer.train()
+    evaluation = objective()(images, q := explainer(images), explainer.prior(images), classifier)
+    assert explainer.confidence is not None
+    loss = distillation_loss(explainer.confidence, images, q, evaluation, classifier)
+    assert loss.shape == (18,)
+    loss.mean().backward()  # type: ignore[no-untyped-call]
+    trained = {name for name, p in explainer.named_parameters() if p.grad is not None}
+    assert trained == {n for n, _ in explainer.named_parameters() if n.startswith("confidence.")}
+
+
+def test_a_trial_asks_the_classifier_about_the_judged_view() -> None:
+    explainer, classifier, images = trained_explainer(), blob_classifier(), blobs(6)
+    posterior = explainer(images)
+    evaluation = objective()(images, posterior, explainer.prior(images), classifier)
+    assert explainer.confidence is not None
+    scores, agreed = agreement_score(
+        explainer.confidence, images, posterior, evaluation, classifier
+    )
+    view = kept_view(images, posterior)
+    expected = classifier(images).argmax(1) == classifier(view).argmax(1)
+    assert torch.equal(agreed, expected)
+    mask = posterior.topk_mask(CONFIDENCE_FRACTION)
+    torch.testing.assert_close(scores, explainer.confidence.score(images, mask))
+    changed = (view - images).abs().sum(1) > 1e-6
+    assert not (changed & mask).any()
+
+
+def test_training_adds_trains_and_calibrates_it(make_module: MakeModule, tmp_path: Any) -> None:
+    module = make_module(confidence_width=2)
+    module.explainer.recorded = configuration(confidence=None)
+    assert module.explainer.confidence is None
+    trainer = make_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    trainer.fit(module, datamodule=BlobsData())
+    network = module.explainer.confidence
+    assert network is not None
+    assert network.imitate[-1].out_features == 4
+    assert float(network.scale) != 1
+    assert "val/confidence_auroc" in trainer.callback_metrics
+    assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
+    assert "train/confidence" not in trainer.callback_metrics  # it would disturb batch norms
+    again = Explainer.from_config(module.explainer.config)
+    assert isinstance(again.confidence, ConfidenceNetwork)
+    again.confidence.load_state_dict(network.state_dict())
