@@ -1,19 +1,20 @@
-.PHONY: demo test test-minimum check bench lock clean
+.PHONY: demo test test-minimum check bench results lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Classifier, its explainer, the evaluation: on built-in data, into a directory of its own. Left out, as
-# the report says, is what takes long: optimising each image by itself, other removals than blur.
+# Trains the built-in classifier and its explainer, and evaluates it, in a directory of its own. What
+# takes long is left out, and the report names it: per-image optimisation and baseline images other
+# than the blur.
 demo: RUN := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 demo: .venv/installed
 	$(BIN)/python -m saliency_vae.train experiment=cluttered_digits hydra.run.dir=$(RUN)
 	$(BIN)/python -m saliency_vae.evaluate explainer=$(RUN)/explainer data=cluttered_digits \
-	    limit=100 reference_images=10 baselines.per_image=null 'removal=[blur]' hydra.run.dir=$(RUN)/evaluation
+	    limit=100 reference_images=10 baselines.per_image=null 'baseline_images=[blur]' hydra.run.dir=$(RUN)/evaluation
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-# On the oldest versions that pyproject.toml allows, whose deprecations are not ours to mend.
+# With the oldest versions that pyproject.toml allows; their deprecation warnings are ignored.
 test-minimum: .venv-minimum/installed
 	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest --numprocesses auto --dist worksteal \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning
@@ -23,12 +24,16 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Each subject in a process of its own; QUICK=--quick to see that it runs.
+# Speed and memory, each subject in a process of its own. QUICK=--quick only checks that they run.
 bench: .venv/installed
-	for subject in topk kl encoder training_step explanation data ddp insertion_deletion memory training_memory; do \
+	for subject in topk kl encoder training_step explanation data ddp insertion_deletion memory training_memory startup; do \
 	    $(BIN)/python benchmarks/$$subject.py $(QUICK) || exit 1; \
 	done
 	$(BIN)/python benchmarks/collect.py
+
+# Repeats the tables of docs/results.md, all or ROWS="digits comparison"; ROWS=--list prints the rows.
+results: .venv/installed
+	$(BIN)/python docs/make_results.py $(ROWS)
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -45,7 +50,7 @@ bench: .venv/installed
 	.venv-minimum/bin/uv pip install --python .venv-minimum/bin/python --no-deps --editable .
 	touch $@
 
-# Exact versions for every platform and Python, without addresses.
+# Exact versions for every platform and Python, without index addresses.
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --no-header \
 	    --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock

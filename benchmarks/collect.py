@@ -1,6 +1,6 @@
-"""Write RESULTS.md of the JSON that the benchmarks wrote: python benchmarks/collect.py.
+"""Write RESULTS.md from the JSON files of the benchmarks: python benchmarks/collect.py.
 
-What is written by hand, between the first line and the first measured section, is kept.
+The text above the marked line is written by hand and kept.
 """
 
 import json
@@ -22,11 +22,12 @@ ORDER = (
     "insertion_deletion",
     "memory",
     "training_memory",
+    "startup",
 )
 
 
 def section(result: dict[str, Any]) -> str:
-    """Tables and targets of a subject, and what they were measured on."""
+    """Tables and targets of a subject, and the machine that they were measured on."""
     machine = result["machine"]
     on = (
         f"{machine['device']}, {machine['threads']} of {machine['cores']} threads, "

@@ -1,6 +1,6 @@
 """Images a second of each data module against those of the training step.
 
-Pictures of ImageNet's usual size, 500x375 JPEG, made up; the step is the paper's, with ResNet-50.
+Random JPEG pictures of ImageNet's usual size, 500x375; the step is the paper's, with ResNet-50.
 
 python benchmarks/data.py [--quick]
 """
@@ -29,7 +29,7 @@ from saliency_vae.data.shards import write_split
 
 
 def write_pictures(root: Path, number: int) -> None:
-    """Smooth random pictures: about 100 kB each, as ImageNet's are."""
+    """Write smooth random pictures of about 100 kB each, as ImageNet's are."""
     generator = np.random.default_rng(0)
     for split in ("train", "val"):
         directory = root / split / "n01"
@@ -42,7 +42,7 @@ def write_pictures(root: Path, number: int) -> None:
 
 
 def images_per_second(data: SaliencyDataModule, device: torch.device, epochs: int) -> list[float]:
-    """Rate of each epoch after the first: the workers have started then."""
+    """Rate of each epoch after the first, when the workers have started."""
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))
     trainer: Any = SimpleNamespace(
         world_size=1,

@@ -1,8 +1,8 @@
-"""Work of each of two DDP processes against one process with the same threads.
+"""Throughput of each of two DDP processes against one process with the same threads.
 
-Three phases in turn, in the same two processes: one of them works alone, both work without talking
-to one another, both train with DDP. What the second phase loses, the machine takes (its memory and
-caches are shared), not DDP.
+Three phases in turn, in the same two processes: one of them works alone, both work without
+communication, both train with DDP. What the second phase loses is due to the machine, whose memory
+and caches are shared, and not to DDP.
 
 python benchmarks/ddp.py [--quick]
 """
@@ -28,6 +28,7 @@ from saliency_vae.models import ConditionalUNet, Explainer, feature_maps
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
+from saliency_vae.training.module import VariationalSaliency
 
 PHASES = ("alone", "both, without DDP", "both, DDP")
 
@@ -40,20 +41,16 @@ class Loss(nn.Module):
         classifier = FrozenClassifier(DigitNet(), name="digits")
         maps = feature_maps(classifier, torch.rand(2, 3, size, size))
         encoder = ConditionalUNet([8, 24, 48, 64], features=maps)
-        self.explainer = Explainer(encoder, prior=partial(KroneckerNormal)).attach_classifier(
-            classifier
+        self.module = VariationalSaliency(
+            Explainer(encoder, prior=partial(KroneckerNormal)),
+            classifier,
+            Objective(SoftTopK(), Blur(size / 6), beta=0.1),
+            torch.optim.Adam,
         )
-        self.objective = Objective(SoftTopK(), Blur(size / 6), beta=0.1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Evaluate the objective."""
-        signals = self.explainer.signals(images)
-        prior = self.explainer.prior(images, signals)
-        posterior = self.explainer.infer(images, prior, signals)
-        classifier = self.explainer.classifier
-        assert signals is not None
-        evaluation = self.objective(images, posterior, prior, classifier, original=signals.logits)
-        return evaluation.loss.mean()
+        """Evaluate the loss of images (B, 3, size, size)."""
+        return self.module.step(images).terms.loss.mean()
 
 
 def work(rank: int, rendezvous: str, threads: int, sizes: tuple[int, ...], output: str) -> None:

@@ -23,7 +23,7 @@ class Variant:
     compiled: bool = False
 
     def __str__(self) -> str:
-        """Say what differs from plain."""
+        """Name what differs from plain."""
         return ", ".join(name for name, on in vars(self).items() if on) or "plain"
 
     def prepare(
@@ -85,7 +85,7 @@ def main() -> None:
             "ms": milliseconds(times[name]),
             "times as fast as plain": ratio(times["plain"], times[name]),
             "relative error of the output": error(results[name][0], exact[0]),
-            "of the gradients": error(results[name][1], exact[1]),
+            "relative error of the gradients": error(results[name][1], exact[1]),
         }
         for name in functions
     ]

@@ -1,4 +1,4 @@
-"""One explanation against its encoder, its convolutions and the methods that people use instead.
+"""One explanation against its encoder, its convolutions and other methods.
 
 python benchmarks/explanation.py [--quick]
 """
@@ -33,7 +33,7 @@ ENCODERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def explainer_of(encoder: nn.Module, device: torch.device) -> Explainer:
-    """Explainer as ``load_explainer`` gives it: folded, in eval mode, channels last."""
+    """Make an explainer as ``load_explainer`` returns it: folded, in eval mode, channels last."""
     explainer = Explainer(fold_batch_norm(encoder), prior=partial(KroneckerNormal))
     explainer.to(device).to(memory_format=torch.channels_last)
     return explainer.eval().requires_grad_(False)
@@ -65,7 +65,7 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
     images = torch.rand(batch, 3, size, size, device=device)
     maps = feature_maps(classifier, images)
-    informed = explainer_of(
+    conditional = explainer_of(
         ConditionalUNet([8, 24, 48, 64], features=maps), device
     ).attach_classifier(classifier)
     inputs: Batch = {"image": images}
@@ -80,7 +80,7 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     functions: dict[str, Callable[[], object]] = {
         "explanation, from the image alone": explain,
         "and the inclusion probability": lambda: explainer(images).inclusion_probability(0.1),
-        "explanation, asking the classifier": lambda: informed(images).stddev,
+        "explanation, conditional": lambda: conditional(images).stddev,
         "encoder of the image alone": lambda: explainer.encoder(images),
         "classifier, one pass": lambda: classifier(images),
         "Grad-CAM": lambda: grad_cam(inputs, classifier),
@@ -88,31 +88,31 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
         f"RISE, {masks} masks": lambda: rise(inputs, classifier),
     }
     for name, function in functions.items():
-        # Captum's methods need gradients; what needs none is used without.
+        # Captum's methods need gradients; the others run without.
         functions[name] = torch.no_grad()(function) if "gradients" not in name else function
     times = interleaved(functions, device, rounds=rounds)
-    ours = times["explanation, from the image alone"]
-    asking = times["explanation, asking the classifier"]
+    image_alone = times["explanation, from the image alone"]
+    conditioned = times["explanation, conditional"]
     report.tables[f"{size}x{size}, batch {batch}, built-in encoders and classifier"] = [
         {
             "": name,
             "ms an image": milliseconds(t) / batch,
-            "x from the image alone": ratio(t, ours),
-            "x asking": ratio(t, asking),
+            "x from the image alone": ratio(t, image_alone),
+            "x conditional": ratio(t, conditioned),
         }
         for name, t in times.items()
     ]
     integrated_time = times["integrated gradients, 50 steps"]
-    for encoder, time in (("image alone", ours), ("asking", asking)):
-        of = f"explanation ({encoder}), {size}x{size}, batch {batch}"
+    for encoder, time in (("image alone", image_alone), ("conditional", conditioned)):
+        target = f"explanation ({encoder}), {size}x{size}, batch {batch}"
         report.targets += [
-            Target(f"RISE-1000 / {of}", ratio(times[f"RISE, {masks} masks"], time), 300),
-            Target(f"IG-50 / {of}", ratio(integrated_time, time), 20),
+            Target(f"RISE-1000 / {target}", ratio(times[f"RISE, {masks} masks"], time), 300),
+            Target(f"IG-50 / {target}", ratio(integrated_time, time), 20),
         ]
 
 
 def over_convolutions(report: Report, cases: list[tuple[str, int, int]], rounds: int) -> None:
-    """What an explanation costs beyond the convolutions of its encoder."""
+    """Time an explanation against the convolutions of its encoder alone."""
     rows = []
     for name, size, batch in cases:
         encoder = ENCODERS[name]()
@@ -142,7 +142,7 @@ def over_convolutions(report: Report, cases: list[tuple[str, int, int]], rounds:
 
 
 def growth(report: Report, sides: list[int], batch: int, rounds: int) -> None:
-    """Cost of an explanation, its inclusion probability included, over the number of pixels."""
+    """Time an explanation with its inclusion probability over the number of pixels."""
     explainer = explainer_of(ENCODERS["built-in U-Net"](), report.device)
 
     def explain(images: Tensor) -> Tensor:

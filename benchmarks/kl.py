@@ -16,7 +16,7 @@ RHO = 0.9
 BATCH = 16
 MOST_DENSE = 32  # pixels a side: the covariance of a map is (side^2, side^2)
 
-KL = Callable[[Tensor, Tensor], Tensor]  # of mean and log-variance, (B, h, w) each: (B,)
+KL = Callable[[Tensor, Tensor], Tensor]  # mean and log-variance (B, h, w) to nats (B,)
 
 
 def correlation(n: int, device: torch.device) -> Tensor:
@@ -26,7 +26,7 @@ def correlation(n: int, device: torch.device) -> Tensor:
 
 
 def closed(side: int, device: torch.device) -> KL:
-    """Ours."""
+    """Closed form of this package, O(hw)."""
     prior = KroneckerNormal(side, side, correlation=RHO, device=device)
     return lambda mean, eta: kl_divergence(DiagonalNormal(mean, eta), prior)
 
@@ -46,7 +46,7 @@ def dense_kronecker(side: int, device: torch.device) -> KL:
 
 
 def multivariate_normal(side: int, device: torch.device) -> KL:
-    """With the covariance of all pixels."""
+    """Divergence by torch, with the dense covariance of all pixels."""
     covariance = torch.kron(correlation(side, device), correlation(side, device)).float()
     prior = MultivariateNormal(torch.zeros(side**2, device=device), covariance)
 

@@ -1,6 +1,6 @@
 """Resident memory over 10,000 explanations: it must not grow.
 
-The maps are asked for everything that panels and gallery need, batch by batch.
+Everything that panels and gallery need is computed, batch by batch.
 
 python benchmarks/memory.py [--quick]
 """

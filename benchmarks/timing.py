@@ -1,7 +1,7 @@
-"""Timing that a noisy machine does not spoil, and its report: what every benchmark shares.
+"""Timing on a noisy machine, and its report: what every benchmark shares.
 
-What is compared is timed in turn, round by round; a ratio is the median over the rounds of the
-ratio within a round, so that whatever slows the machine for a while slows both.
+Functions that are compared are timed in turn, round by round; a ratio is the median over the rounds
+of the ratio within a round, so that what slows the machine for a while slows both.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from saliency_vae.runtime.device import pick_device
 RESULTS = Path(__file__).parent / "results"
 _SHORTEST = 0.02  # seconds of one measurement: a short function is called several times
 
-Seconds = list[float]  # of a call, one a round
+Seconds = list[float]  # seconds of a call, one value for each round
 
 
 def arguments(description: str | None) -> argparse.Namespace:
     """Read the command line that every benchmark has."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory of the JSON")
     parsed = parser.parse_args()
@@ -39,13 +39,13 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def seconds(function: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Seconds of a call, the device's work included."""
+    """Seconds of a call, including the device's work."""
     elapsed = stopwatch(device)
     for _ in range(calls):
         function()
@@ -53,7 +53,7 @@ def seconds(function: Callable[[], object], device: torch.device, calls: int = 1
 
 
 def stopwatch(device: torch.device) -> Callable[[], float]:
-    """Start a clock: what is returned reads it, in seconds."""
+    """Start a clock, and return a function that reads it, in seconds."""
     synchronize(device)
     start = time.perf_counter()
 
@@ -67,7 +67,7 @@ def stopwatch(device: torch.device) -> Callable[[], float]:
 def interleaved(
     functions: Mapping[str, Callable[[], object]], device: torch.device, *, rounds: int
 ) -> dict[str, Seconds]:
-    """Time functions in turn, after a call of each that is not counted."""
+    """Time functions in turn, after one call of each that is not counted."""
     calls = {}
     for name, function in functions.items():
         function()
@@ -102,11 +102,11 @@ def peak_mib(function: Callable[[], object], device: torch.device) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to be.
+    """Goal of a figure.
 
     Attributes:
-        what: The figure.
-        measured: Its value.
+        what: Name of the figure.
+        measured: Measured value.
         at_least: Lower limit, or None.
         at_most: Upper limit, or None.
     """
@@ -118,12 +118,12 @@ class Target:
 
     @property
     def goal(self) -> str:
-        """Limit in words."""
+        """Limit as text."""
         return f"<= {self.at_most:g}" if self.at_least is None else f">= {self.at_least:g}"
 
     @property
     def met(self) -> bool:
-        """Whether it is what it is to be."""
+        """Whether the measured value is within its limits."""
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
         return low <= self.measured <= high
@@ -135,12 +135,12 @@ class Report:
 
     Attributes:
         subject: Name of the JSON file.
-        title: Of the section.
-        device: Measured on.
-        quick: Whether sizes were small.
-        tables: By title: rows, each a value by column.
-        targets: Of the subject.
-        load: Of the machine when the benchmark began, in processes over the last minute.
+        title: Heading of the section.
+        device: Device that is measured.
+        quick: Whether sizes are small.
+        tables: Rows by heading of the table; a row is a value by column.
+        targets: Goals of the subject.
+        load: Load average of the machine over the minute before the benchmark, in processes.
     """
 
     subject: str
@@ -169,7 +169,7 @@ class Report:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Say what was measured on."""
+    """Describe the machine that is measured."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
     return {
         "device": name,

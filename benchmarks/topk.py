@@ -68,8 +68,8 @@ def differentiated(
     return lambda: torch.autograd.grad(function(leaf, k), leaf, grad)[0]
 
 
-def ours(scores: Tensor, k: float) -> Tensor:
-    """Soft top-k of scores (B, n)."""
+def exact_topk(scores: Tensor, k: float) -> Tensor:
+    """Soft top-k of this package, of scores (B, n)."""
     return soft_topk(scores, k, temperature=TEMPERATURE)
 
 
@@ -84,7 +84,7 @@ def main() -> None:
     report = Report("topk", "Soft top-k", device, options.quick)
 
     functions: dict[str, Callable[[], object]] = {
-        "ours": differentiated(ours, scores),
+        "soft_topk": differentiated(exact_topk, scores),
         "LapSum (sort)": differentiated(LapSum.apply, scores),
         "Sinkhorn, 200 iterations": differentiated(sinkhorn_topk, scores),
         "torch.topk, forward": lambda: scores.topk(k, -1),
@@ -92,34 +92,40 @@ def main() -> None:
     fast = {name: f for name, f in functions.items() if "Sinkhorn" not in name}
     times = interleaved(fast, device, rounds=rounds)
     slow = interleaved(
-        {name: functions[name] for name in ("ours", "Sinkhorn, 200 iterations")},
+        {name: functions[name] for name in ("soft_topk", "Sinkhorn, 200 iterations")},
         device,
         rounds=1 if options.quick else 3,
     )
-    for function in (ours, LapSum.apply, sinkhorn_topk):  # they solve the same problem
+    for function in (exact_topk, LapSum.apply, sinkhorn_topk):  # all three solve the same problem
         assert torch.allclose(function(scores, k).sum(-1), scores.new_tensor(k), rtol=1e-3)
     memory = {name: peak_mib(function, device) for name, function in functions.items()}
     sinkhorn, floor = "Sinkhorn, 200 iterations", "torch.topk, forward"
-    mine = times["ours"]
+    own = times["soft_topk"]
     report.tables[f"Forward and backward, batch {batch}, n = {side}^2, float32"] = [
         {
             "": name,
             "ms": milliseconds(times.get(name, slow.get(name, []))),
-            "x ours": ratio(*((times[name], mine) if name in fast else (slow[name], slow["ours"]))),
+            "x soft_topk": ratio(
+                *((times[name], own) if name in fast else (slow[name], slow["soft_topk"]))
+            ),
             "peak MiB": memory[name],
         }
         for name in functions
     ]
     report.targets = [
-        Target("Sinkhorn-200 / ours, time", ratio(slow[sinkhorn], slow["ours"]), at_least=20),
-        Target("Sinkhorn-200 / ours, memory", memory[sinkhorn] / memory["ours"], at_least=50),
-        Target("ours / torch.topk, time", ratio(mine, times[floor]), at_most=4),
+        Target(
+            "Sinkhorn-200 / soft_topk, time", ratio(slow[sinkhorn], slow["soft_topk"]), at_least=20
+        ),
+        Target(
+            "Sinkhorn-200 / soft_topk, memory", memory[sinkhorn] / memory["soft_topk"], at_least=50
+        ),
+        Target("soft_topk / torch.topk, time", ratio(own, times[floor]), at_most=4),
     ]
 
     sides = [side // 2, side, 2 * side]
     growing = [torch.randn(batch, s * s, device=device) for s in sides]
     times = interleaved(
-        {f"{s}^2": differentiated(ours, x) for s, x in zip(sides, growing, strict=True)},
+        {f"{s}^2": differentiated(exact_topk, x) for s, x in zip(sides, growing, strict=True)},
         device,
         rounds=rounds,
     )
@@ -130,7 +136,7 @@ def main() -> None:
             "ms": milliseconds(times[f"{s}^2"]),
             "time, x the smallest": ratio(times[f"{s}^2"], first),
             "pixels, x the smallest": (s / sides[0]) ** 2,
-            "peak MiB": peak_mib(differentiated(ours, x), device),
+            "peak MiB": peak_mib(differentiated(exact_topk, x), device),
         }
         for s, x in zip(sides, growing, strict=True)
     ]

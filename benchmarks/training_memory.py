@@ -1,7 +1,7 @@
 """Memory over 2,000 training steps: it must not grow.
 
-The experiment on cluttered digits with smaller images and batches, with everything that a run
-does: checkpoints, checks, validation, pictures and logging.
+The experiment on cluttered digits with smaller images and batches, including checkpoints, checks,
+validation, pictures and logging.
 
 python benchmarks/training_memory.py [--quick]
 """
@@ -25,23 +25,24 @@ from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.topk import SoftTopK
-from saliency_vae.training.callbacks import ImageRate, SaliencyPanels
 from saliency_vae.training.checkpoints import RunCheckpoints
 from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.image_rate import ImageRate
 from saliency_vae.training.module import VariationalSaliency
+from saliency_vae.training.panels import SaliencyPanels
 
 BATCH = 16
 
 
 class Memory(Callback):
-    """Notes resident memory and live tensors after each of ten parts of the steps."""
+    """Records resident memory and live tensors after each tenth of the steps."""
 
     def __init__(self, steps: int) -> None:
         self.every = steps // 10
         self.rows: list[dict[str, Any]] = []
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Note it."""
+        """Record a row."""
         if trainer.global_step % self.every == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             gc.collect()

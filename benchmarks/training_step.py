@@ -1,9 +1,9 @@
 """One training step, as Lightning runs it, against its parts timed alone in the same run.
 
-The floor is what no implementation can leave out: the encoder forward and backward, the classifier
-on the image, and the classifier on the perturbed image with the gradient to that image. The
-confidence network, which is no part of the paper's method, is a part of its own, with the one more
-pass of the classifier that it needs.
+The floor is what every implementation needs: the encoder forward and backward, the classifier on
+the image, and the classifier on the perturbed image with the gradient to that image. The confidence
+network, which the paper does not have, is a part of its own, with the additional pass of the
+classifier that it needs.
 
 python benchmarks/training_step.py [--quick]
 """
@@ -23,20 +23,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from saliency_vae.classifiers import FrozenClassifier, torchvision_classifier
 from saliency_vae.data import Batch
-from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
+from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models import ConfidenceNetwork, Explainer, PaperEncoder, distillation_loss
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
-from saliency_vae.training.module import VariationalSaliency
+from saliency_vae.training.module import Execution, VariationalSaliency
 
-_OURS = "sampling, top-k, perturbation, KL"
+_MATHEMATICS = "sampling, top-k, perturbation, KL"
 _CONFIDENCE = "confidence network"
 LOG_EVERY = 50  # steps, the default of trainer.log_every_n_steps
 
 
 class Pictures(Dataset[Batch]):
-    """As many random images as are asked for."""
+    """Data set of one random image, repeated."""
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.image = number, torch.rand(3, size, size)
@@ -48,8 +48,20 @@ class Pictures(Dataset[Batch]):
         return {"image": self.image}
 
 
+class Given(nn.Module):
+    """Encoder that costs nothing: it returns given maps (B, 2, H, W)."""
+
+    def __init__(self, maps: Tensor) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the maps."""
+        return self.maps
+
+
 class Unclassified(nn.Module):
-    """Stands for a classifier that costs nothing: the mean of each channel."""
+    """Classifier that costs almost nothing: the mean of each channel."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean of each channel, (B, 3)."""
@@ -57,7 +69,7 @@ class Unclassified(nn.Module):
 
 
 class Parts(Callback):
-    """Before each step, time its parts alone; then the step."""
+    """Callback that times the parts of each step alone, and then the step."""
 
     def __init__(self, device: torch.device, warm_up: int) -> None:
         self.device = device
@@ -76,7 +88,7 @@ class Parts(Callback):
         module = pl_module
         assert isinstance(module, VariationalSaliency)
         images = batch["image"]
-        if module.channels_last:
+        if module.execution.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         encoder, classifier = module.explainer.encoder, module.classifier
         network = module.explainer.confidence
@@ -102,32 +114,37 @@ class Parts(Callback):
                 logits = classifier(leaf)
             torch.autograd.grad(logits.sum(), leaf)
 
-        def ours() -> None:
-            """Everything that is neither: sampling, top-k, perturbation, KL, and their gradient."""
-            posterior = DiagonalNormal(*maps.unbind(1))
-            prior = module.explainer.prior(images)
-            with precision.forward_context():
-                evaluation = module.objective(images, posterior, prior, self.overhead)
-            torch.autograd.grad(evaluation.loss.sum(), maps)
+        given = VariationalSaliency(
+            Explainer(Given(maps), prior=module.explainer.make_prior),
+            self.overhead,
+            module.objective,
+            module.make_optimizer,
+        )
 
-        def imitate() -> None:
+        def mathematics() -> None:
+            """Sampling, top-k, perturbation, KL, and their gradient: all but the networks."""
             with precision.forward_context():
-                loss = distillation_loss(network, images, *measured, classifier).mean()
+                loss = given.step(images).terms.loss
+            torch.autograd.grad(loss.sum(), maps)
+
+        def distil() -> None:
+            with precision.forward_context():
+                loss = distillation_loss(network, step.posterior, step.views, classifier).mean()
             torch.autograd.backward(loss)
             module.zero_grad()
 
         def log() -> None:
             with torch.no_grad(), precision.forward_context():
-                module.measure("train", batch, *measured)
+                module.measure("train", batch, step)
 
         with torch.no_grad(), precision.forward_context():
-            measured = module.evaluate(images)
+            step = module.step(images)
         parts = {
             "encoder, forward and backward": encode,
             "classifier, forward": classify,
             "classifier, forward and backward to the image": classify_backward,
-            _OURS: ours,
-            _CONFIDENCE: imitate,
+            _MATHEMATICS: mathematics,
+            _CONFIDENCE: distil,
             "measuring what is logged": log,
         }
         for name, part in parts.items():
@@ -169,9 +186,7 @@ def step_times(
         torchvision_classifier(name, weights=None),
         Objective(SoftTopK((0.05, 0.3)), Blur(size / 6), beta=0.1),
         partial(torch.optim.Adam, lr=1e-4, weight_decay=5e-4),
-        channels_last=True,
-        compile=compiled,
-        log_every_n_steps=1_000_000,  # measured by itself
+        execution=Execution(channels_last=True, compile=compiled),
     )
     warm_up = 0 if quick else 2
     parts = Parts(device, warm_up)
@@ -182,6 +197,7 @@ def step_times(
             devices=[device.index or 0] if device.type == "cuda" else 1,
             precision=precision,
             max_epochs=1,
+            log_every_n_steps=1_000_000,  # logging is timed by itself
             callbacks=[parts],
             logger=False,
             enable_checkpointing=False,
@@ -249,10 +265,10 @@ def add(report: Report, times: dict[str, Seconds], case: str, batch: int, size: 
     """Add the table and targets of one case."""
     step = times["step"]
     logged = [t / LOG_EVERY for t in times.pop("measuring what is logged")]
-    ours = times[_OURS]
-    names = [name for name in times if name not in ("step", _OURS, _CONFIDENCE)]
+    mathematics = times[_MATHEMATICS]
+    names = [name for name in times if name not in ("step", _MATHEMATICS, _CONFIDENCE)]
     floor = [sum(values) for values in zip(*(times[name] for name in names), strict=True)]
-    extra = [a + b for a, b in zip(ours, logged, strict=True)]
+    extra = [a + b for a, b in zip(mathematics, logged, strict=True)]
     times = times | {f"logging, every {LOG_EVERY} steps": logged, "encoder and classifier": floor}
     report.tables[f"{case}: batch {batch}, {size}x{size}, channels last"] = [
         {

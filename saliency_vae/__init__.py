@@ -1,6 +1,6 @@
 """Variational saliency maps: where an image classifier looked, and how sure that is.
 
-Public names are loaded when first asked for, so that ``import saliency_vae.topk`` needs torch alone.
+Public names are loaded when first used, so that ``import saliency_vae.topk`` loads torch alone.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """Compare an explainer with other methods on the same images and classifier.
 
 python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits
-python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits methods=[ours,rise] limit=100
+python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits methods=[explainer,rise]
 python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES tolerance=15
 """
 
@@ -9,19 +9,27 @@ from pathlib import Path
 
 from saliency_vae.cli.command import command
 from saliency_vae.cli.validation import Node
-from saliency_vae.evaluation.pipeline import compare
-from saliency_vae.runtime.memory import suggesting
 
 
 @command("evaluate", paths=("explainer", "annotations", "randomised"))
 def evaluate(config: Node, run: Path) -> None:
     """Evaluate as configured; write metrics, figures and report into the run's directory.
 
+    Args:
+        config: Resolved configuration.
+        run: Directory of the run.
+
     Raises:
         ValueError: If a setting is wrong.
     """
+    # These load torch, which --help does not need.
+    from saliency_vae.evaluation import run_evaluation
+    from saliency_vae.evaluation.report import print_results
+    from saliency_vae.runtime.memory import suggesting
+
     with suggesting(f"batch_size < {config['batch_size']}"):
-        compare(config, run)
+        results = run_evaluation(config, run)
+    print_results(results, run / "report.html")
 
 
 if __name__ == "__main__":

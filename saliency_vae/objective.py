@@ -1,4 +1,8 @@
-"""The objective: Figure 1 of the paper, from the posterior over maps to the loss."""
+"""The objective: reconstruct the classifier's prediction, and stay close to the prior.
+
+Equation 1 of the paper, and three terms beyond it that are off by default. The whole of Figure 1,
+from the image to this loss, is :meth:`saliency_vae.training.module.VariationalSaliency.step`.
+"""
 
 from dataclasses import dataclass
 
@@ -13,29 +17,19 @@ from saliency_vae.topk import SoftTopK
 
 
 @dataclass(frozen=True)
-class LossTerms:
-    """The objective at a batch of images, and what it was made of.
+class MaskedViews:
+    """Images seen through their masks, and what the classifier predicts for them.
 
     Attributes:
-        loss: reconstruction and, by their weights, kl, complement and mean_penalty, (B,).
-        reconstruction: KL(y || y'), y sharpened where asked, (B,), nats per image.
-        kl: KL(q || p), (B,), nats per pixel.
-        complement: What the classifier still sees in the pixels left out, (B,), nats per image;
-            0 where that has no weight.
-        mean_penalty: Of the posterior's mean from the prior's, half its mean square, (B,); 0
-            where that has no weight.
-        mask: Soft top-k of a sample, (B, H, W).
-        baseline: Images without information, (B, 3, H, W).
-        perturbed: x', the kept pixels over the baseline, (B, 3, H, W).
-        original: Logits y of the images, (B, classes).
-        prediction: Logits y' of the perturbed images, (B, classes).
+        images: Images x in [0, 1], (B, 3, H, W).
+        mask: Mask m, the soft top-k of a sampled map, (B, H, W).
+        baseline: Baseline images, (B, 3, H, W).
+        perturbed: Perturbed images x' = m x + (1 - m) baseline, (B, 3, H, W).
+        original: Logits of y = M(x), (B, classes).
+        prediction: Logits of y' = M(x'), (B, classes).
     """
 
-    loss: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-    complement: Tensor
-    mean_penalty: Tensor
+    images: Tensor
     mask: Tensor
     baseline: Tensor
     perturbed: Tensor
@@ -43,22 +37,43 @@ class LossTerms:
     prediction: Tensor
 
 
-@dataclass
-class Objective:
-    """``KL(y || y') + beta KL(q || p) / (h w)`` for one sampled map of each image (the paper).
+@dataclass(frozen=True)
+class LossTerms:
+    """The loss of each image and its terms, (B,) each.
 
-    Beyond the paper, where asked: the pixels left out must say no more than the baseline does; the
-    prediction to reconstruct is sharpened towards the decision; and where nothing is gained the
-    posterior's mean stays at the prior's, where a prior of high correlation lets it draw plateaus.
+    Attributes:
+        loss: Weighted sum of the terms below.
+        reconstruction: KL(y || y'), nats per image.
+        kl: KL(q || p), nats per pixel.
+        complement: KL divergence of the prediction for the left-out pixels from that for the
+            baseline image, nats per image; 0 where its weight is 0.
+        mean_penalty: Half the mean square of posterior mean minus prior mean; 0 where its weight
+            is 0.
+    """
+
+    loss: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+    complement: Tensor
+    mean_penalty: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``KL(y || y') + beta KL(q || p) / (h w)``, equation 1 of the paper for one sampled map.
+
+    Beyond the paper, each with a weight of its own: the pixels left out may tell the classifier no
+    more than the baseline image does (complement); the prediction to reconstruct is sharpened
+    towards the decision (sharpness); and where nothing is gained the posterior mean stays at the
+    prior mean (mean_penalty), where a prior of high correlation would allow plateaus.
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
-        perturbation: Baseline that removes information.
-        beta: Weight of the KL per pixel, >= 0.
-        complement: Weight, >= 0, of KL(M(baseline) || M(complement)), the complement being the
-            image without the kept pixels.
-        sharpness: Power, > 0, that y is raised to before it is reconstructed: 1 in the paper.
-        mean_penalty: Weight, >= 0, of half the mean square of the mean's mean_penalty from the prior's.
+        perturbation: Makes the baseline images.
+        beta: Weight of the KL divergence per pixel, >= 0.
+        complement: Weight of KL(M(baseline) || M(image without the kept pixels)), >= 0.
+        sharpness: Inverse temperature of the prediction to reconstruct, > 0; 1 in the paper.
+        mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean, >= 0.
 
     Raises:
         ValueError: If a weight is negative or sharpness is not positive.
@@ -80,67 +95,37 @@ class Objective:
 
     def __call__(
         self,
-        images: Tensor,
+        views: MaskedViews,
         posterior: SaliencyPosterior,
         prior: SaliencyPrior,
         classifier: FrozenClassifier,
-        *,
-        original: Tensor | None = None,
-        generator: torch.Generator | None = None,
     ) -> LossTerms:
-        """Evaluate: Figure 1, from left to right.
+        """Compute the loss of masked views.
 
         Args:
-            images: In [0, 1], (B, 3, H, W).
+            views: Images through masks of maps sampled from the posterior.
             posterior: q(s|x) of these images.
             prior: p(s).
             classifier: M, frozen; gradients flow through it into the mask.
-            original: Logits y of the images, where they are known already.
-            generator: Draws one map's noise and one fraction, the same for every image; by default
-                torch draws for each image its own.
         """
-        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            saliency, uniform = _sample(posterior, generator)
-            mask = self.topk(saliency, uniform)
-            baseline = self.perturbation(images)
-            perturbed = perturb(images, mask, baseline)
+        sharpened = self.sharpness * views.original  # logits
+        reconstruction = classifier.divergence(sharpened, views.prediction)
+        with torch.autocast(views.images.device.type, enabled=False):
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
-        if original is None:
-            with torch.no_grad():
-                original = classifier(images)
-        prediction = classifier(perturbed)
-        reconstruction = classifier.divergence(self.sharpness * original, prediction)  # logits
         loss = reconstruction + self.beta * kl
         complement, mean_penalty = torch.zeros_like(loss), torch.zeros_like(loss)
         if self.complement:
-            with torch.no_grad():
-                nothing = classifier(baseline)
-            left_out = classifier(perturb(images, 1 - mask, baseline))
-            complement = classifier.divergence(nothing, left_out)
+            complement = _complement(views, classifier)
             loss = loss + self.complement * complement
         if self.mean_penalty:
             mean_penalty = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
             loss = loss + self.mean_penalty * mean_penalty
-        return LossTerms(
-            loss=loss,
-            reconstruction=reconstruction,
-            kl=kl,
-            complement=complement,
-            mean_penalty=mean_penalty,
-            mask=mask,
-            baseline=baseline,
-            perturbed=perturbed,
-            original=original,
-            prediction=prediction,
-        )
+        return LossTerms(loss, reconstruction, kl, complement, mean_penalty)
 
 
-def _sample(
-    posterior: SaliencyPosterior, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor | None]:
-    """Draw maps, and what draws the kept fractions where it is the same for every image."""
-    if generator is None:
-        return posterior.rsample(), None
-    device = posterior.mean.device
-    noise = torch.randn(posterior.event_shape, generator=generator, device=device)
-    return posterior.reparameterise(noise), torch.rand(1, generator=generator, device=device)
+def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
+    """KL(M(baseline) || M(left-out view)), (B,): what the pixels left out still tell."""
+    with torch.no_grad():
+        uninformed = classifier(views.baseline)
+    left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
+    return classifier.divergence(uninformed, left_out)

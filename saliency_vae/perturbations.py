@@ -1,6 +1,6 @@
-"""Removing information from the pixels that a mask does not keep.
+"""Perturbation: remove information from the pixels that a mask does not keep.
 
-A baseline maps images (B, 3, H, W) in [0, 1] to their information-free counterparts.
+A baseline is a module that maps images (B, 3, H, W) in [0, 1] to images without their information.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,20 @@ from torch import Tensor, nn
 
 
 def perturb(images: Tensor, mask: Tensor, baseline: Tensor) -> Tensor:
-    """Blend ``m * x + (1 - m) * baseline(x)``.
+    """Blend images with baseline images, ``x' = m * x + (1 - m) * baseline(x)``.
 
     Args:
-        images: (B, 3, H, W).
-        mask: In [0, 1], (B, H, W).
-        baseline: (B, 3, H, W).
+        images: Images x, (B, 3, H, W).
+        mask: Mask m in [0, 1], (B, H, W).
+        baseline: Baseline images, (B, 3, H, W).
 
     Returns:
-        Perturbed images, (B, 3, H, W).
+        Perturbed images x', (B, 3, H, W).
+
+    Example:
+        >>> images, baseline = torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 1, 2)
+        >>> perturb(images, torch.tensor([[[1.0, 0.25]]]), baseline)[0, 0]
+        tensor([[1.0000, 0.2500]])
     """
     return torch.lerp(baseline, images, mask.unsqueeze(1).to(images.dtype))
 
@@ -31,6 +36,11 @@ class Blur(nn.Module):
 
     Raises:
         ValueError: If sigma is not positive.
+
+    Example:
+        >>> image = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]).expand(1, 3, 5, 5)
+        >>> Blur(sigma=0.5)(image)[0, 0, 0].round(decimals=2)
+        tensor([0.0000, 0.1100, 0.7900, 0.1100, 0.0000])
     """
 
     def __init__(self, sigma: float | None = None) -> None:
@@ -43,39 +53,41 @@ class Blur(nn.Module):
         """Blur images (B, 3, H, W)."""
         height, width = images.shape[-2:]
         sigma = min(height, width) / 6 if self.sigma is None else self.sigma
-        rows = _gaussian_weights(height, sigma, images.device).to(images.dtype)
-        columns = _gaussian_weights(width, sigma, images.device).to(images.dtype)
-        with torch.autocast(images.device.type, enabled=False):  # a baseline is as exact as images
+        with torch.autocast(images.device.type, enabled=False):  # the result in the images' type
+            columns = _gaussian_weights(width, sigma, images.device).to(images.dtype)
+            rows = columns
+            if height != width:
+                rows = _gaussian_weights(height, sigma, images.device).to(images.dtype)
             return rows @ images @ columns.mT
 
 
-_MOST_WEIGHTS = 16
-_weights: dict[tuple[int, float, torch.device], Tensor] = {}
-
-
 def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
-    of = n, sigma, device
-    if of in _weights:
-        return _weights[of]
-    with torch.inference_mode(False):  # what is kept may be used in training later
-        pixel = torch.arange(n, dtype=torch.float32, device=device)
-        weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
-        weights = weights / weights.sum(1, keepdim=True)
-    if type(weights) is Tensor:  # and no stand-in of an export
-        if len(_weights) >= _MOST_WEIGHTS:
-            _weights.clear()
-        _weights[of] = weights
-    return weights
+    """Weights of the n pixels (columns) in each of the n blurred pixels of a row, (n, n)."""
+    pixel = torch.arange(n, dtype=torch.float32, device=device)
+    weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
+    return weights / weights.sum(1, keepdim=True)
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Blur images (B, 3, H, W): what explanations are judged over, however they were trained."""
+    """Blur images (B, 3, H, W) by a sixth of their shorter side.
+
+    Explanations are evaluated over these baseline images, whatever they were trained with.
+
+    Example:
+        >>> blurred(torch.full((1, 3, 6, 6), 0.5))[0, 0, 0]
+        tensor([0.5000, 0.5000, 0.5000, 0.5000, 0.5000, 0.5000])
+    """
     result: Tensor = Blur()(images)
     return result
 
 
 class Mean(nn.Module):
-    """Each image's own mean colour."""
+    """Each image's own mean colour.
+
+    Example:
+        >>> Mean()(torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 1, 3))[0, 0]
+        tensor([[0.5000, 0.5000, 0.5000]])
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """Fill images (B, 3, H, W) with their mean colour."""
@@ -86,10 +98,14 @@ class Noise(nn.Module):
     """Gaussian colour noise around each image's mean colour, clipped to [0, 1].
 
     Args:
-        stddev: Of the noise before clipping, >= 0.
+        stddev: Standard deviation of the noise before clipping, >= 0.
 
     Raises:
         ValueError: If stddev is negative.
+
+    Example:
+        >>> Noise(stddev=0.1)(torch.zeros(2, 3, 8, 8)).shape
+        torch.Size([2, 3, 8, 8])
     """
 
     def __init__(self, stddev: float = 0.25) -> None:
@@ -108,10 +124,14 @@ class Constant(nn.Module):
     """One colour for all images.
 
     Args:
-        colour: RGB in [0, 1]; black for (0, 0, 0).
+        colour: RGB values in [0, 1]; (0, 0, 0) is black.
 
     Raises:
         ValueError: If a value is outside [0, 1].
+
+    Example:
+        >>> Constant((1.0, 0.0, 0.0))(torch.rand(1, 3, 1, 2))[0, :, 0, 0]
+        tensor([1., 0., 0.])
     """
 
     colour: Tensor
@@ -130,14 +150,20 @@ class Constant(nn.Module):
 
 
 class Mixture(nn.Module):
-    """One of several baselines, drawn for each image.
+    """One of several baselines, drawn at random for each image.
 
     Args:
-        baselines: To draw from.
-        weights: Their probabilities up to scale; equal if left out.
+        baselines: Baselines to draw from.
+        weights: Probability of each baseline up to a common scale, > 0; equal by default.
 
     Raises:
-        ValueError: If there is no baseline, or weights do not match or are not positive.
+        ValueError: If there is no baseline, or not one positive weight for each.
+
+    Example:
+        >>> mixture = Mixture([Mean(), Constant((0.5, 0.5, 0.5))], weights=[3, 1])
+        >>> mixture(torch.full((2, 3, 1, 1), 0.5)).flatten(1)
+        tensor([[0.5000, 0.5000, 0.5000],
+                [0.5000, 0.5000, 0.5000]])
     """
 
     def __init__(

@@ -6,45 +6,30 @@ python -m saliency_vae.shard root=/data/imagenet output=/data/imagenet_shards
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from saliency_vae.cli.command import command
 from saliency_vae.cli.validation import Node
-from saliency_vae.data import list_images
-from saliency_vae.data.shards import INDEX, require_litdata, write_split
 
 SPLITS = ("train", "val")
 
 
 @command("shard", paths=("root", "output"))
 def shard(config: Node, run: Path) -> None:
-    """Write the shards of both splits, and say what was written.
+    """Write the shards of both splits, and print what was written.
 
     Raises:
         ValueError: If a setting is wrong, before anything is written.
-        SystemExit: With status 1, if some files were no images; all others are written.
+        SystemExit: With status 1, if some files are not images; all others are written.
     """
+    # Imported here, so that --help does not wait for torch.
+    from tqdm import tqdm
+
+    from saliency_vae.data import list_images
+    from saliency_vae.data.shards import INDEX, require_litdata, write_split
+
     require_litdata()
-    for name in ("root", "output"):
-        if "://" in str(config[name]):
-            raise ValueError(
-                f"Expected {name}=DIR on this machine. Found {config[name]}. Write the shards to "
-                "a directory and copy it with the store's own tool: data.root=URL reads them there."
-            )
+    check_on_this_machine(config)
     root, output = Path(config["root"]), Path(config["output"])
-    for name, least in (("shard_megabytes", 1), ("num_workers", 0)):
-        if config[name] < least:
-            raise ValueError(f"Expected {name} >= {least}. Found {config[name]}.")
-    for split in SPLITS:
-        if not (root / split).is_dir():
-            raise ValueError(
-                f"Expected root={root} to hold the directories train and val. "
-                f"Not found: {root / split}."
-            )
-        if (output / split).exists() and any((output / split).iterdir()):
-            raise ValueError(
-                f"Expected output={output} without shards. Found files in {output / split}."
-            )
+    check_directories(root, output)
     paths = {split: list_images(root / split) for split in SPLITS}
     broken: list[Path] = []
     for split in SPLITS:
@@ -65,6 +50,38 @@ def shard(config: Node, run: Path) -> None:
     if broken:
         raise SystemExit(1)
     print(f"To train: python -m saliency_vae.train data=imagenet_streaming data.root={output}")
+
+
+def check_on_this_machine(config: Node) -> None:
+    """Refuse URLs.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name in ("root", "output"):
+        if "://" in str(config[name]):
+            raise ValueError(
+                f"Expected {name}=DIR on this machine. Found {config[name]}. Write the shards to "
+                "a directory and copy it with the store's own tool: data.root=URL reads them there."
+            )
+
+
+def check_directories(root: Path, output: Path) -> None:
+    """Refuse a tree without both splits, and an output directory that has shards already.
+
+    Raises:
+        ValueError: If either is so.
+    """
+    for split in SPLITS:
+        if not (root / split).is_dir():
+            raise ValueError(
+                f"Expected root={root} to hold the directories train and val. "
+                f"Not found: {root / split}."
+            )
+        if (output / split).exists() and any((output / split).iterdir()):
+            raise ValueError(
+                f"Expected output={output} without shards. Found files in {output / split}."
+            )
 
 
 if __name__ == "__main__":

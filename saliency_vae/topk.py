@@ -1,8 +1,8 @@
-"""Differentiable top-k: a saliency map in, a mask whose entries sum to k out.
+"""Differentiable top-k: a saliency map in, a mask in [0, 1] whose entries sum to k out.
 
 Entropic optimal transport of n scores onto {0, 1} (SOFT top-k, Xie et al. 2020) has the solution
-``m = sigmoid((s - t) / temperature)`` with the one scalar ``t`` for which ``sum(m) = k``. So no
-Sinkhorn iteration is needed: ``t`` is found by bracketing and differentiated implicitly.
+``m = sigmoid((s - t) / temperature)``, where the scalar t solves ``sum(m) = k``. So no Sinkhorn
+iteration is needed: a bracketing search finds t, and its gradient is implicit.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_ROUNDS = 60  # each halves the bracket at least: beyond the resolution of float64
+_MAX_ROUNDS = 60  # each at least halves the bracket, so this exceeds the resolution of float64
 
 
-class Distribution(Protocol):
-    """Distribution function of a noise symmetric about 0, elementwise, into ``out``."""
+class CDF(Protocol):
+    """Cumulative distribution function of noise that is symmetric about 0."""
 
     def __call__(self, z: Tensor, /, *, out: Tensor) -> Tensor:
-        """Probability below each entry of z."""
+        """Write the probability below each entry of z to ``out``."""
 
 
 @torch.no_grad()
@@ -28,58 +28,73 @@ def threshold(
     scale: Tensor | float,
     k: Tensor | float,
     *,
-    cdf: Distribution,
+    cdf: CDF,
     quantile: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Find t such that k of the n noisy scores ``location + scale * noise`` exceed t on average.
-
-    Ridders' method: each round halves the bracket at least, and mostly does far better, for the
-    tails of the sum are exponential. An error in the sum bounds the error of every probability.
+    """Find t such that on average k of the n noisy scores ``location + scale * noise`` exceed t.
 
     Args:
-        location: Scores, (..., n).
+        location: Scores without noise, (..., n).
         scale: Noise scale, > 0, broadcastable to (..., n).
-        k: Expected number above t, in [0, n], broadcastable to (...).
-        cdf: Distribution function of the noise, which must be symmetric about 0.
-        quantile: Its inverse.
+        k: Expected number of scores above t, in [0, n], broadcastable to (...).
+        cdf: Cumulative distribution function of the noise, which is symmetric about 0.
+        quantile: Inverse of ``cdf``.
 
     Returns:
         Threshold t, (..., 1), at which ``cdf((location - t) / scale).sum(-1) = k``; no gradient.
+
+    Example:
+        >>> scores = torch.tensor([0.0, 1.0, 2.0])
+        >>> threshold(scores, 0.1, 1.5, cdf=torch.sigmoid, quantile=torch.logit)
+        tensor([1.])
     """
     n = location.shape[-1]
     k = torch.as_tensor(k, dtype=location.dtype, device=location.device).expand(location.shape[:-1])
     k = k.unsqueeze(-1)
-    tolerance = 4 * torch.finfo(location.dtype).eps * k
     z = torch.empty_like(location)  # one buffer: allocating anew would take half of the time
 
     def excess(t: Tensor) -> Tensor:
         torch.sub(location, t, out=z).div_(scale)
         return cdf(z, out=z).sum(-1, keepdim=True) - k
 
-    # At t = location - scale * quantile(k / n) an entry contributes k / n exactly: the extremes of
-    # that over the row bracket the solution.
-    contribution = location - scale * quantile(k / n)
-    low, high = contribution.amin(-1, keepdim=True), contribution.amax(-1, keepdim=True)
-    too_many, too_few = excess(low), excess(high)
+    # At t = location - scale * quantile(k / n) an entry contributes exactly k / n: the smallest and
+    # the largest of these t in a row bracket the solution.
+    even = location - scale * quantile(k / n)
+    low, high = even.amin(-1, keepdim=True), even.amax(-1, keepdim=True)
+    return _decreasing_root(excess, low, high, 4 * torch.finfo(location.dtype).eps * k)
+
+
+def _decreasing_root(
+    function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, tolerance: Tensor
+) -> Tensor:
+    """Root of a decreasing function between low and high in every row, by Ridders' method.
+
+    Each round at least halves the bracket, and mostly does far better, because the tails of a sum
+    of distribution functions are exponential. The search ends when every row's value is within
+    its tolerance of 0.
+    """
+    at_low, at_high = function(low), function(high)
     t = low
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         middle = (low + high) / 2
-        at_middle = excess(middle)
-        bend = (at_middle.square() - too_many * too_few).sqrt()
+        at_middle = function(middle)
+        bend = (at_middle.square() - at_low * at_high).sqrt()
         t = middle + (middle - low) * at_middle / bend
         t = torch.where((t >= low) & (t <= high), t, middle)  # where bend is 0, or low infinite
-        at_t = excess(t)
+        at_t = function(t)
         if ((at_t.abs() <= tolerance) | (middle <= low) | (middle >= high)).all():
             break
         for point, value in ((middle, at_middle), (t, at_t)):
             raises = (value > 0) & (point > low)
             lowers = (value <= 0) & (point < high)
-            low, too_many = torch.where(raises, point, low), torch.where(raises, value, too_many)
-            high, too_few = torch.where(lowers, point, high), torch.where(lowers, value, too_few)
+            low, at_low = torch.where(raises, point, low), torch.where(raises, value, at_low)
+            high, at_high = torch.where(lowers, point, high), torch.where(lowers, value, at_high)
     return t
 
 
 class _SoftTopK(torch.autograd.Function):
+    """Sigmoid of the scores above their threshold; keeps one tensor for the backward pass."""
+
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: Tensor | float, temperature: float) -> Tensor:
         t = threshold(scores, temperature, k, cdf=torch.sigmoid, quantile=torch.logit)
@@ -91,10 +106,11 @@ class _SoftTopK(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Implicit gradient ``w (g - sum(w g) / sum(w)) / temperature`` with ``w = m (1 - m)``."""
         (mask,) = ctx.saved_tensors
         weight = torch.addcmul(mask, mask, mask, value=-1)  # m (1 - m)
         total = weight.sum(-1, keepdim=True).clamp_min(torch.finfo(mask.dtype).tiny)
-        shift = torch.linalg.vecdot(weight, grad).unsqueeze(-1) / total  # the threshold follows
+        shift = torch.linalg.vecdot(weight, grad).unsqueeze(-1) / total  # the threshold's gradient
         return torch.sub(grad, shift).mul_(weight).div_(ctx.temperature), None, None
 
 
@@ -104,15 +120,23 @@ def soft_topk(scores: Tensor, k: Tensor | float, *, temperature: float) -> Tenso
     Time and memory are O(n); the backward pass keeps one tensor, the mask.
 
     Args:
-        scores: (..., n), float32 or float64.
-        k: Number to select, in [0, n], not necessarily whole; broadcastable to (...).
-        temperature: > 0, in units of the scores; the hard top-k in the limit 0.
+        scores: Scores, (..., n), float32 or float64.
+        k: Number of scores to select, in [0, n], not necessarily whole; broadcastable to (...).
+        temperature: Softness of the selection, > 0, in units of the scores; the hard top-k in the
+            limit 0.
 
     Returns:
         Mask, (..., n), each row summing to k.
 
     Raises:
         ValueError: If k or temperature is out of range (a tensor k is not checked).
+
+    Example:
+        >>> mask = soft_topk(torch.tensor([0.0, 1.0, 3.0, 2.0]), k=2, temperature=0.5)
+        >>> mask
+        tensor([0.0474, 0.2689, 0.9526, 0.7311])
+        >>> mask.sum()
+        tensor(2.)
     """
     n = scores.shape[-1]
     if not isinstance(k, Tensor) and not 0 <= k <= n:
@@ -127,21 +151,33 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
     """Mark exactly the k largest scores of each row.
 
     Args:
-        scores: (..., n).
-        k: Number to select, in [0, n].
+        scores: Scores, (..., n).
+        k: Number of scores to mark, in [0, n].
 
     Returns:
-        Boolean mask, (..., n), each row with k true entries, whatever the ties.
+        Boolean mask, (..., n), with exactly k true entries in each row, ties or not.
+
+    Example:
+        >>> hard_topk(torch.tensor([0.0, 1.0, 3.0, 2.0]), 2)
+        tensor([False, False,  True,  True])
     """
     chosen = scores.topk(k, dim=-1).indices
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, chosen, True)
 
 
 def num_kept(fraction: float, n: int) -> int:
-    """Whole number of pixels in a fraction of n, at least one.
+    """Whole number of pixels in a fraction of n pixels, at least one.
+
+    Args:
+        fraction: Share of the pixels, in (0, 1].
+        n: Number of pixels.
 
     Raises:
         ValueError: If the fraction is not in (0, 1].
+
+    Example:
+        >>> num_kept(0.1, 64)
+        6
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"Expected 0 < fraction <= 1. Found {fraction}.")
@@ -149,15 +185,24 @@ def num_kept(fraction: float, n: int) -> int:
 
 
 class SoftTopK:
-    """The paper's differentiable top-k operator over saliency maps, k drawn per image.
+    """The paper's differentiable top-k operator over saliency maps, k drawn for each image.
 
     Args:
         fraction: Range (low, high) of the kept fraction of pixels, 0 < low <= high <= 1; one is
             drawn log-uniformly for each image.
-        temperature: See :func:`soft_topk`.
+        temperature: Temperature of :func:`soft_topk` at the end of the annealing, > 0.
         straight_through: Use the hard mask forward and the soft mask's gradient backward.
-        initial_temperature: Where :meth:`anneal` starts; None for the temperature itself. A high
-            one lets the gradient reach every pixel until the map's sign is settled.
+        initial_temperature: Temperature at the start of the annealing; None for no annealing. A
+            high one lets the gradient reach every pixel until the sign of the map is settled.
+
+    Raises:
+        ValueError: If a fraction or a temperature is out of range.
+
+    Example:
+        >>> topk = SoftTopK(fraction=(0.25, 0.25), temperature=0.01)
+        >>> topk(torch.tensor([[[0.1, 0.9], [0.3, 0.2]]])).round()
+        tensor([[[0., 1.],
+                 [0., 0.]]])
     """
 
     def __init__(
@@ -179,22 +224,30 @@ class SoftTopK:
         self.fraction = (low, high)
         self.straight_through = straight_through
         self.temperature = temperature
-        self._final, self._initial = temperature, initial
+        self.initial_temperature = initial
 
-    def anneal(self, progress: float) -> None:
-        """Set the temperature: geometrically from the initial one to the final one.
+    def annealed(self, progress: float) -> float:
+        """Temperature at a point of the annealing, falling geometrically.
 
         Args:
-            progress: Of the annealing; 0 at its start, 1 and beyond at its end.
+            progress: 0 at the start of the annealing, 1 and beyond at its end.
         """
         remaining = max(0.0, 1 - progress)
-        self.temperature = self._final * (self._initial / self._final) ** remaining
+        ratio = self.initial_temperature / self.temperature
+        return float(self.temperature * ratio**remaining)
 
-    def __call__(self, saliency: Tensor, uniform: Tensor | None = None) -> Tensor:
+    def __call__(
+        self,
+        saliency: Tensor,
+        *,
+        temperature: float | None = None,
+        uniform: Tensor | None = None,
+    ) -> Tensor:
         """Mask saliency maps.
 
         Args:
-            saliency: (B, H, W).
+            saliency: Maps, (B, H, W).
+            temperature: Temperature of the soft top-k; by default the final one.
             uniform: Numbers in [0, 1] that draw the fractions, (B,) or (1,); torch's by default.
 
         Returns:
@@ -204,8 +257,10 @@ class SoftTopK:
         low, high = self.fraction
         if uniform is None:
             uniform = torch.rand(len(scores), device=scores.device)
+        if temperature is None:
+            temperature = self.temperature
         fraction = low * (high / low) ** uniform
-        mask = soft_topk(scores, fraction * scores.shape[1], temperature=self.temperature)
+        mask = soft_topk(scores, fraction * scores.shape[1], temperature=temperature)
         if self.straight_through:
             hard = (mask >= 0.5).to(mask.dtype)  # the same threshold: m = 1/2 where s = t
             mask = hard + (mask - mask.detach())
@@ -213,5 +268,16 @@ class SoftTopK:
 
 
 def active_fraction(mask: Tensor) -> Tensor:
-    """Mean share of entries through which a soft top-k passes gradient, ``m (1 - m) > 0.01``."""
+    """Mean share of the entries through which a soft top-k passes gradient: m (1 - m) > 0.01.
+
+    Args:
+        mask: Soft top-k masks, of any shape.
+
+    Returns:
+        Scalar in [0, 1]; near 0 the temperature is too low for the map to learn.
+
+    Example:
+        >>> active_fraction(torch.tensor([0.0, 0.5, 1.0, 0.9]))
+        tensor(0.5000)
+    """
     return (mask * (1 - mask) > 0.01).float().mean()

@@ -1,6 +1,6 @@
 """Small things to train on, shared by the tests of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,15 @@ from saliency_vae.topk import SoftTopK
 from saliency_vae.training.module import VariationalSaliency
 
 SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """On busy cores a second thread makes small training steps many times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class Blobs(Dataset[Batch]):
@@ -86,7 +95,6 @@ def make_module() -> MakeModule:
             "classifier": blob_classifier(),
             "objective": objective(),
             "optimizer": partial(torch.optim.Adam, lr=1e-2),
-            "log_every_n_steps": 2,
         }
         return VariationalSaliency(**(defaults | arguments))
 

@@ -1,4 +1,4 @@
-"""Each benchmark runs and reports, at small sizes; what it measures is judged by nobody here."""
+"""Each benchmark runs and reports at small sizes; its measurements are not checked."""
 
 import json
 import runpy
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-ALONE = {"timing", "collect"}  # not subjects
+ALONE = {"timing", "collect"}  # shared code, not a benchmark
 SUBJECTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in ALONE)
 
 
@@ -27,11 +27,11 @@ def timing() -> Any:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of Captum, Lightning and litdata
+@pytest.mark.filterwarnings("ignore::UserWarning")  # from Captum, Lightning and litdata
 def test_runs(subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = [f"{subject}.py", "--quick", "--device", "cpu", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", arguments)
-    if subject == "ddp":  # forks, which autograd of the tests before does not survive
+    if subject == "ddp":  # it forks, which the autograd threads of earlier tests do not survive
         subprocess.run([sys.executable, BENCHMARKS / arguments[0], *arguments[1:]], check=True)
     else:
         runpy.run_path(str(BENCHMARKS / f"{subject}.py"), run_name="__main__")
@@ -62,7 +62,7 @@ def test_make_bench_runs_every_subject() -> None:
 
 def test_a_ratio_is_taken_within_each_round() -> None:
     ratio = timing()["ratio"]
-    # The machine is ten times slower in the second round, for both.
+    # In the second round the machine is ten times slower for both.
     assert ratio([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == 2
     assert ratio([2.0, 20.0, 30.0], [1.0, 10.0, 1.0]) == 2
 
@@ -86,7 +86,7 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
         "title": "Soft top-k",
         "quick": False,
         "machine": machine,
-        "tables": {"Heading": [{"": "ours", "ms": 1.25}]},
+        "tables": {"Heading": [{"": "soft_topk", "ms": 1.25}]},
         "targets": [
             {"what": "speed", "measured": 3.0, "at_least": None, "at_most": 4, "met": True}
         ],
@@ -97,5 +97,5 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     page = (tmp_path / "RESULTS.md").read_text()
     assert page.startswith("# By hand")
     assert "old" not in page
-    assert "| ours | 1.25 |" in page
+    assert "| soft_topk | 1.25 |" in page
     assert "| speed  | <= 4 | 3        | yes |" in page

@@ -91,6 +91,15 @@ def test_an_export_leaves_no_tensor_of_its_own_behind() -> None:
     assert type(Blur(2.0)(images)) is Tensor
 
 
+def test_a_blur_first_used_for_inference_can_be_trained_through_later() -> None:
+    blur, images = Blur(2.0), torch.rand(2, 3, 17, 17)
+    with torch.inference_mode():
+        blur(images)
+    images.requires_grad_()
+    (gradient,) = torch.autograd.grad(blur(images).sum(), images)
+    assert gradient.sum() == pytest.approx(images.numel(), rel=1e-5)  # the weights sum to 1
+
+
 def test_mean() -> None:
     images = random_images(2, 3, 5, 7)
     result = Mean()(images)

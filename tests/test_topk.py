@@ -260,14 +260,13 @@ def test_annealing_goes_geometrically_from_the_initial_temperature_to_the_final(
     topk = SoftTopK(temperature=0.03, initial_temperature=0.3)
     assert topk.temperature == 0.03  # for use, before and without annealing
     for progress, expected in ((0.0, 0.3), (0.5, 0.3 * 0.1**0.5), (1.0, 0.03), (7.0, 0.03)):
-        topk.anneal(progress)
-        assert topk.temperature == pytest.approx(expected)
+        assert topk.annealed(progress) == pytest.approx(expected)
+    assert topk.temperature == 0.03
 
 
 def test_without_an_initial_temperature_annealing_changes_nothing() -> None:
     topk = SoftTopK(temperature=0.05)
-    topk.anneal(0.0)
-    assert topk.temperature == 0.05
+    assert topk.annealed(0.0) == 0.05
 
 
 def test_an_initial_temperature_below_the_final_is_refused() -> None:

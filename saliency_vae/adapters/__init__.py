@@ -1,4 +1,4 @@
-"""The explainer behind other packages' interfaces: Captum, pytorch-grad-cam and Quantus.
+"""Explainers behind the interfaces of other packages: Captum, pytorch-grad-cam and Quantus.
 
-Each module needs its package, an optional extra.
+Import the module of the package you use; that for Captum needs Captum, an optional extra.
 """

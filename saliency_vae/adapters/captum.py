@@ -1,4 +1,4 @@
-"""An explainer as an attribution method of Captum: for its noise tunnel, metrics and pictures."""
+"""An explainer as an attribution method of Captum, for its noise tunnel, metrics and pictures."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -22,15 +22,15 @@ Quantity = Literal["mean", "stddev", "inclusion_probability"]
 
 
 class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Captum has no types
-    """Attribute with an explainer's posterior, the same in every channel.
+    """Attributes an explainer's posterior to the pixels, the same in every channel.
 
     Args:
-        explainer: Of images in [0, 1].
-        forward_func: The classifier, which Captum keeps with a method; the explainer has its own.
-        quantity: What is attributed to a pixel: the posterior's mean or standard deviation, or the
-            probability in [0, 1] that it is among the top 10 % of its image.
-        mean: If the inputs are normalised, the mean that was subtracted from each channel.
-        std: If the inputs are normalised, the std that divided each channel.
+        explainer: Explainer of images in [0, 1].
+        forward_func: Classifier, which Captum keeps with a method and the explainer does not need.
+        quantity: Quantity attributed to a pixel: the posterior's mean or standard deviation, or the
+            probability in [0, 1] that the pixel is among the top 10 % of its image.
+        mean: Mean that was subtracted from each channel of the inputs; None if none was.
+        std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
         ValueError: If quantity is unknown, mean or std is not 3 numbers or a std is not positive.
@@ -53,7 +53,7 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         self.quantity = quantity
         self._posterior = NormalisedExplainer(explainer, mean, std)
 
-    @torch.no_grad()  # also gives the __wrapped__ that NoiseTunnel calls, as Captum's own have
+    @torch.no_grad()  # which also adds the __wrapped__ that Captum's NoiseTunnel calls
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -64,11 +64,11 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
 
         Args:
             inputs: Images (B, 3, H, W).
-            target: Accepted and not used: the whole prediction is explained, not one class.
-            additional_forward_args: Accepted and not used.
+            target: Accepted and ignored: the whole prediction is explained, not one class.
+            additional_forward_args: Accepted and ignored.
 
         Returns:
-            Attributions, of the inputs' shape, type and device.
+            Attributions of the inputs' shape, type and device.
         """
         if isinstance(inputs, tuple):
             return tuple(self._attribution(images) for images in inputs)

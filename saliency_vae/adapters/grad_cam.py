@@ -1,4 +1,4 @@
-"""An explainer where a CAM of pytorch-grad-cam is expected; that package is not needed."""
+"""An explainer in place of a CAM of pytorch-grad-cam; that package need not be installed."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,12 +13,12 @@ from saliency_vae.models import Explainer
 
 
 class VariationalCAM:
-    """Call an explainer as pytorch-grad-cam's classes are called, also in a ``with`` statement.
+    """An explainer that is called like pytorch-grad-cam's classes, also in a ``with`` statement.
 
     Args:
-        explainer: Of images in [0, 1].
-        mean: If the inputs are normalised, the mean that was subtracted from each channel.
-        std: If the inputs are normalised, the std that divided each channel.
+        explainer: Explainer of images in [0, 1].
+        mean: Mean that was subtracted from each channel of the inputs; None if none was.
+        std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
         ValueError: If mean or std is not 3 numbers or a std is not positive.
@@ -34,14 +34,14 @@ class VariationalCAM:
         self._posterior = NormalisedExplainer(explainer, mean, std)
 
     def __call__(self, input_tensor: Tensor, targets: Any = None) -> NDArray[np.float32]:
-        """Give the posterior mean, each image's scaled to its own range.
+        """Compute the posterior mean, scaled to [0, 1] for each image.
 
         Args:
-            input_tensor: (B, 3, H, W).
-            targets: Accepted and not used: the whole prediction is explained, not one class.
+            input_tensor: Images (B, 3, H, W).
+            targets: Accepted and ignored: the whole prediction is explained, not one class.
 
         Returns:
-            (B, H, W) in [0, 1], lowest 0 and highest 1; all 0 where a map is constant.
+            Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
         """
         scores = self._posterior(input_tensor).mean
         low, high = scores.amin((-2, -1), keepdim=True), scores.amax((-2, -1), keepdim=True)

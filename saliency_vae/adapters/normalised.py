@@ -1,4 +1,4 @@
-"""An explainer for images as the user's own model takes them."""
+"""An explainer of images that are normalised as the user's own model takes them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from saliency_vae.models import Explainer
 
 
 class NormalisedExplainer:
-    """Explain images as the user's own model takes them, in eval mode and without gradients.
+    """Explains normalised images, in eval mode and without gradients.
 
     Args:
-        explainer: Of images in [0, 1]; its modules' modes are as before after each call.
-        mean: That was subtracted from each of the 3 channels; None for 0.
-        std: That then divided each channel; None for 1.
+        explainer: Explainer of images in [0, 1]; each call leaves its modules' modes as they were.
+        mean: Mean that was subtracted from each of the 3 channels; None for 0.
+        std: Standard deviation that then divided each channel; None for 1.
 
     Raises:
         ValueError: If mean or std is not 3 numbers or a std is not positive.
@@ -40,20 +40,20 @@ class NormalisedExplainer:
         """Explain normalised images.
 
         Args:
-            inputs: (B, 3, H, W), H, W >= 16, of any device and precision.
+            inputs: Images (B, 3, H, W), H, W >= 16, of any device and precision.
 
         Returns:
             Posterior q(s|x), on the explainer's device.
 
         Raises:
-            ValueError: If the inputs are not of that shape.
+            ValueError: If the inputs are not (B, 3, H, W).
         """
-        if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would pass, broadcast to three
+        if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would be broadcast
             raise ValueError(f"Expected inputs (B, 3, H, W). Found {tuple(inputs.shape)}.")
         inputs = inputs.to(next(self.explainer.parameters()))
         with _evaluating(self.explainer):
-            # Unchecked: who measures robustness adds noise.
-            return self.explainer.infer(inputs * self._std.to(inputs) + self._mean.to(inputs))
+            # Without the check of the range: measures of robustness add noise.
+            return self.explainer.encode(inputs * self._std.to(inputs) + self._mean.to(inputs))
 
 
 @contextmanager

@@ -19,20 +19,20 @@ def explain_func(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> ExplainFunc:
-    """Make what Quantus's metrics take as ``explain_func``.
+    """Make the function that Quantus's metrics take as ``explain_func``.
 
-    It gives the posterior mean of inputs (B, 3, H, W) as (B, 1, H, W), shifted so that the lowest
-    value of each image is 0: Quantus refuses maps that are negative everywhere. The order of the
-    pixels and their differences are kept, their sum and sign are not.
+    It returns the posterior mean of inputs (B, 3, H, W) as (B, 1, H, W), shifted so that the lowest
+    value of each image is 0, because Quantus refuses maps that are negative everywhere. The shift
+    keeps the order of the pixels and their differences, but not their sum and sign.
 
-    Neither the model nor the targets that Quantus passes are used: the explainer explains the whole
-    prediction of the classifier that it was trained for. Metrics that randomise the model's weights
-    or change its target (MPRT, RandomLogit) therefore say nothing about it.
+    The function ignores the model and the targets that Quantus passes: the explainer explains the
+    whole prediction of the classifier that it was trained for. Metrics that randomise the model's
+    weights or change its target (MPRT, RandomLogit) therefore do not measure the explainer.
 
     Args:
-        explainer: Of images in [0, 1].
-        mean: If the inputs are normalised, the mean that was subtracted from each channel.
-        std: If the inputs are normalised, the std that divided each channel.
+        explainer: Explainer of images in [0, 1].
+        mean: Mean that was subtracted from each channel of the inputs; None if none was.
+        std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
         ValueError: If mean or std is not 3 numbers or a std is not positive.

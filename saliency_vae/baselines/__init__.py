@@ -1,4 +1,7 @@
-"""The methods that an explainer is compared with, and the controls that it must beat."""
+"""The rival methods that an explainer is compared with, and the controls that it must beat.
+
+Each one is a :class:`Method`: a batch and its classifier in, one saliency map for each image out.
+"""
 
 from saliency_vae.baselines.captum_method import CaptumMethod, Reduction
 from saliency_vae.baselines.controls import Blurred, CentrePrior, EdgeMagnitude, Oracle, RandomMap

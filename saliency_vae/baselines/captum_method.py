@@ -1,4 +1,4 @@
-"""Any of Captum's methods, or the user's own in Captum's shape, by import path."""
+"""Captum's methods, and your own ones with Captum's interface, by import path."""
 
 import inspect
 import warnings
@@ -13,6 +13,7 @@ from torch import Tensor
 from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import recording_gradients
 
 Reduction = Literal["sum", "abs", "max"]
 _REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {
@@ -20,14 +21,15 @@ _REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {
     "abs": lambda attribution: attribution.abs().sum(1),
     "max": lambda attribution: attribution.abs().amax(1),
 }
-_OURS = {"self", "inputs", "target", "additional_forward_args"}  # that CaptumMethod passes itself
+# Arguments of attribute() that are not settings: CaptumMethod passes them itself.
+_PASSED = {"self", "inputs", "target", "additional_forward_args"}
 
 
 def captum_class(path: str) -> Any:
-    """Import one of Captum's attribution classes, or one made like them.
+    """Import one of Captum's attribution classes, or a class with the same interface.
 
     Args:
-        path: Such as ``captum.attr.DeepLift``.
+        path: Import path, such as ``captum.attr.DeepLift``.
 
     Raises:
         ValueError: If Captum is not installed or there is no such class.
@@ -57,26 +59,25 @@ def attribute(
     seed: int = 0,
     **arguments: Any,
 ) -> Tensor:
-    """Attribute the classifier's decisions as Captum does.
+    """Attribute the classifier's decisions by one of Captum's classes.
 
     Args:
-        build: Makes the attribution of the module to attribute, a :class:`DecisionScore`.
-        images: In [0, 1], (B, 3, H, W).
-        classifier: To explain; Captum hooks a copy of it.
-        seed: Of the noise; torch's own random numbers stay as they were.
-        arguments: Of ``attribute``.
+        build: Function that makes Captum's object from the module to attribute.
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Classifier to explain; Captum puts its hooks on a copy.
+        seed: Seed of the noise; torch's own random numbers stay as they were.
+        arguments: Further arguments of ``attribute``.
 
     Returns:
-        What Captum gives, no gradient.
+        Captum's attribution, without gradient.
     """
     devices = [images.device] if images.device.type == "cuda" else []
     with (
-        torch.inference_mode(False),
-        torch.enable_grad(),
+        recording_gradients(),
         torch.random.fork_rng(devices),
         warnings.catch_warnings(),
     ):
-        # Captum tells that it hooks modules: those of our copy.
+        # Captum warns that it puts hooks on modules, which are those of the copy.
         warnings.filterwarnings("ignore", module=r"captum\.")
         torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
@@ -87,19 +88,28 @@ def attribute(
 
 
 class CaptumMethod:
-    """A method of Captum's that attributes the decision's logit to the input.
+    """A method of Captum that attributes the logit of the decision to the pixels.
 
     Args:
-        attribution: Import path of its class.
-        reduce: Over the colour channels: ``abs``, the sum of magnitudes; ``max``, the largest
-            magnitude; ``sum``, the signed sum.
+        attribution: Import path of Captum's class.
+        reduce: Reduction over the colour channels: ``abs``, the sum of magnitudes; ``max``, the
+            largest magnitude; ``sum``, the signed sum.
         noise_tunnel: Arguments of Captum's ``NoiseTunnel.attribute``, which averages over noisy
-            images; None for none.
-        seed: Of the noise.
-        arguments: Further ones of the class or of its ``attribute``.
+            images; None for no noise.
+        seed: Seed of the noise.
+        arguments: Further arguments of Captum's class or of its ``attribute``.
 
     Raises:
         ValueError: If Captum is not installed, or an argument does not fit.
+
+    Example:
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> _ = nn.init.ones_(network[1].weight)
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> CaptumMethod("captum.attr.Saliency")({"image": torch.ones(1, 3, 2, 2)}, classifier)
+        tensor([[[3., 3.],
+                 [3., 3.]]])
     """
 
     def __init__(
@@ -148,7 +158,7 @@ def _check_names(attribution: Any, arguments: Mapping[str, Any]) -> None:
     known = [
         name
         for name, parameter in parameters.items()
-        if name not in _OURS and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if name not in _PASSED and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     ]
     unknown = arguments.keys() - set(known)
     if unknown:

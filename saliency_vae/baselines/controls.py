@@ -1,4 +1,4 @@
-"""Controls: maps that know nothing of the classifier, or that know the truth."""
+"""Controls, whose maps do not depend on the classifier, and the oracle, which knows the truth."""
 
 import zlib
 
@@ -13,10 +13,10 @@ from saliency_vae.perturbations import Blur
 
 
 class RandomMap:
-    """Uniform noise, a function of the seed and the image alone, whatever its batch.
+    """Uniform noise that depends on the seed and the image alone, not on the rest of the batch.
 
     Args:
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -33,10 +33,17 @@ class RandomMap:
 
 
 class CentrePrior:
-    """Negative distance to the centre of the image."""
+    """Negative distance to the centre of the image.
+
+    Example:
+        >>> from torch import nn
+        >>> classifier = FrozenClassifier(nn.Flatten(), name="any")
+        >>> CentrePrior()({"image": torch.zeros(1, 3, 1, 5)}, classifier).tolist()
+        [[[-2.0, -1.0, -0.0, -1.0, -2.0]]]
+    """
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Measure maps (B, H, W), pixels."""
+        """Compute maps (B, H, W), in pixels."""
         images = batch["image"]
         rows, columns = (
             torch.arange(size, device=images.device) - (size - 1) / 2 for size in images.shape[-2:]
@@ -45,7 +52,7 @@ class CentrePrior:
 
 
 class EdgeMagnitude:
-    """Sobel's gradient magnitude of the grey image."""
+    """Magnitude of the Sobel gradient of the grey image."""
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Filter images to maps (B, H, W), >= 0."""
@@ -60,8 +67,8 @@ class Blurred:
     """Maps of another method after a Gaussian blur.
 
     Args:
-        method: To blur.
-        sigma: As a fraction of the shorter side of the image, > 0.
+        method: Method whose maps are blurred.
+        sigma: Standard deviation of the blur as a fraction of the shorter side of the image, > 0.
 
     Raises:
         ValueError: If sigma is not positive.
@@ -82,14 +89,14 @@ class Oracle:
     """The true mask; a light blur orders the pixels inside it, and those outside.
 
     Args:
-        sigma: Of the blur, as a fraction of the shorter side of the image.
+        sigma: Standard deviation of the blur as a fraction of the shorter side of the image.
     """
 
     def __init__(self, sigma: float = 1 / 48) -> None:
         self.sigma = sigma
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Look up maps (B, H, W) in [0, 2], above 1 inside the mask.
+        """Make maps (B, H, W) in [0, 2] of the true masks, above 1 inside them.
 
         Raises:
             ValueError: If the batch has no true masks.

@@ -1,4 +1,4 @@
-"""The one number for each image that a method explains: how strongly its decision was taken."""
+"""The decision that a method explains, and its score: one number for each image."""
 
 import copy
 from itertools import chain
@@ -12,14 +12,24 @@ from saliency_vae.classifiers import FrozenClassifier
 
 @torch.no_grad()
 def decide(images: Tensor, classifier: FrozenClassifier) -> Tensor:
-    """Weigh the logits so that their weighted sum speaks for the classifier's own decision.
+    """Weigh the logits so that their weighted sum is the score of the classifier's own decision.
+
+    The decision is the class of highest probability; of a single logit, its sign.
 
     Args:
-        images: In [0, 1], (B, 3, H, W).
-        classifier: Decides for the class of highest probability; a single logit for its sign.
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Classifier that decides.
 
     Returns:
-        Weights (B, classes): one-hot; for a single logit 1 or -1.
+        Weights of the logits, (B, classes): one-hot; for a single logit 1 or -1.
+
+    Example:
+        >>> brightness = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+        >>> _ = nn.init.ones_(brightness[1].weight), nn.init.constant_(brightness[1].bias, -6)
+        >>> classifier = FrozenClassifier(brightness, name="bright", output="sigmoid")
+        >>> decide(torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)]), classifier)
+        tensor([[-1.],
+                [ 1.]])
     """
     logits = classifier(images)
     if logits.shape[1] == 1:
@@ -31,7 +41,7 @@ class DecisionScore(nn.Module):
     """Logit of a decision.
 
     Args:
-        classifier: Whose decision it is.
+        classifier: Classifier that decides.
     """
 
     def __init__(self, classifier: FrozenClassifier) -> None:
@@ -57,9 +67,9 @@ class DecisionProbability(DecisionScore):
 
 
 def copy_to_modify(classifier: FrozenClassifier) -> FrozenClassifier:
-    """Copy a classifier's modules, not its weights, so that hooks may be put on them.
+    """Copy a classifier's modules, which share their weights, so that hooks can be put on them.
 
-    No module of the copy works in place: a hook would see what a later module left.
+    No module of the copy works in place, because a hook would see the output of a later module.
     """
     tensors = chain(classifier.parameters(), classifier.buffers())
     copied = copy.deepcopy(classifier, {id(tensor): tensor for tensor in tensors})

@@ -14,11 +14,11 @@ from saliency_vae.data import Batch
 
 
 class GradCAM:
-    """Feature maps weighed by their mean gradients, what is positive, enlarged bilinearly.
+    """Sum of feature maps weighed by their mean gradients; its positive part, enlarged bilinearly.
 
     Args:
-        layer: Name of the module of the network whose output is the feature maps, such as
-            ``layer4``; None to find it, see :func:`last_feature_layer`.
+        layer: Name of the module of the network that returns the feature maps, such as
+            ``layer4``; None for the one that :func:`last_feature_layer` finds.
 
     Raises:
         ValueError: If Captum is not installed.
@@ -32,7 +32,7 @@ class GradCAM:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 
         Raises:
-            ValueError: If there is no such layer.
+            ValueError: If the network has no such layer.
         """
         images = batch["image"]
         layer = self.layer or last_feature_layer(images, classifier)
@@ -63,14 +63,14 @@ def last_feature_layer(images: Tensor, classifier: FrozenClassifier) -> str:
     ReLU, ResNet's ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count.
 
     Args:
-        images: (B, 3, H, W), of which the first is classified.
-        classifier: To look at; its copy is hooked.
+        images: Images (B, 3, H, W), of which the first one is classified.
+        classifier: Classifier to search; hooks are put on a copy of it.
 
     Returns:
         Name of the module in the classifier's network.
 
     Raises:
-        ValueError: If no convolution gives feature maps.
+        ValueError: If no convolution returns feature maps.
     """
     hooked = copy_to_modify(classifier)
     calls: list[tuple[str, bool, torch.Size]] = []  # in the order in which they return

@@ -1,7 +1,7 @@
 """Guided backpropagation (Springenberg et al. 2015).
 
-Not Captum's: its hook also rectifies what flows past a ReLU whose input is used twice, as in
-residual networks with pre-activation.
+Captum's is not used: its hook also rectifies the gradient that flows past a ReLU whose input is
+used twice, as in residual networks with pre-activation.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import recording_gradients
 
 
 class _GuidedReLUFunction(torch.autograd.Function):
@@ -34,7 +35,7 @@ class _GuidedReLU(nn.Module):
 
 
 class GuidedBackprop:
-    """Gradient of the decision's logit, in which every ReLU passes on what is positive alone.
+    """Gradient of the decision's logit, in which every ReLU passes on only positive gradients.
 
     The map is the sum of magnitudes over the colour channels.
     """
@@ -46,7 +47,7 @@ class GuidedBackprop:
             ValueError: If the classifier has no ``nn.ReLU``, so that nothing would be guided.
         """
         guided = copy_to_modify(classifier)
-        # A module used twice has two names, of which each is replaced.
+        # A module that is used twice has two names, and is replaced under both.
         relus = [
             name
             for name, module in guided.named_modules(remove_duplicate=False)
@@ -59,7 +60,7 @@ class GuidedBackprop:
             )
         for name in relus:
             guided.set_submodule(name, _GuidedReLU())
-        with torch.inference_mode(False), torch.enable_grad():
+        with recording_gradients():
             images = batch["image"].detach().clone().requires_grad_()
             score = DecisionScore(guided)(images, decide(images, classifier))
             (gradient,) = torch.autograd.grad(score.sum(), images)

@@ -1,4 +1,4 @@
-"""What every method is: a batch and its classifier in, one map for each image out."""
+"""The interface of a method: a batch and its classifier in, one map for each image out."""
 
 from typing import Protocol
 
@@ -15,10 +15,10 @@ class Method(Protocol):
         """Explain the classifier's own decision for each image.
 
         Args:
-            batch: ``image`` float in [0, 1], (B, 3, H, W); the true ``mask`` where known.
-            classifier: To explain; left as it was.
+            batch: Images as float in [0, 1], (B, 3, H, W), and their true masks if they are known.
+            classifier: Classifier to explain, which is left as it was.
 
         Returns:
-            Saliency maps (B, H, W), no gradient; higher means more important.
+            Saliency maps (B, H, W) without gradient; higher means more important.
         """
         ...

@@ -17,9 +17,10 @@ class Occlusion:
 
     Args:
         window: Side of the square window, as a fraction of the shorter side of the image.
-        stride: Of the window, likewise; at most window.
-        fill: What hides: ``blur``, Gaussian of a sixth of the shorter side, or ``black``.
-        batch_size: Images classified at a time, or those of one batch if they are more.
+        stride: Stride of the window, as a fraction of the shorter side too; at most ``window``.
+        fill: What a window shows instead: ``blur``, a Gaussian blur by a sixth of the shorter
+            side, or ``black``.
+        batch_size: Number of images classified at once, or that of one batch if it is larger.
 
     Raises:
         ValueError: If Captum is not installed or an argument is out of range.

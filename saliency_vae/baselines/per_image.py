@@ -1,4 +1,4 @@
-"""Optimising the posterior of each image by itself, with no encoder."""
+"""Per-image optimisation: the posterior of each image by itself, with no encoder."""
 
 from torch import Tensor
 
@@ -12,11 +12,11 @@ class PerImageOptimisation:
     """Posterior mean of :func:`saliency_vae.models.refinement.explain_without_training`.
 
     Args:
-        steps: Adam steps.
-        lr: Of Adam.
-        samples: Maps drawn for each image and step.
-        family: Of the posterior: ``mean_field`` or ``correlated``.
-        seed: Of the noise.
+        steps: Number of Adam steps.
+        lr: Learning rate of Adam.
+        samples: Number of maps drawn for each image and step.
+        family: Family of the posterior: ``mean_field`` or ``correlated``.
+        seed: Seed of the noise.
 
     Raises:
         ValueError: If a number is not positive.

@@ -14,19 +14,26 @@ from saliency_vae.perturbations import perturb
 class Rise:
     """Mean of random masks, each weighed by the decision's probability for the masked image.
 
-    ``S = 1 / (p N) sum_i f(x * M_i) M_i``. What a mask hides becomes the classifier's own mean
-    colour, as in the authors' code, which masks normalised images. The masks are the same for all
-    images.
+    ``S = 1 / (p N) sum_i f(x * M_i) M_i``. Hidden pixels take the classifier's own mean colour, as
+    in the authors' code, which masks normalised images. The masks are the same for all images.
 
     Args:
-        masks: N; the paper takes 4,000 at 224x224 pixels for VGG-16.
-        grid: Cells of a mask along each side, before it is enlarged.
-        probability: p, that a cell is kept, in (0, 1).
-        batch_size: Masked images classified at a time, or those of one batch if they are more.
-        seed: Of the masks.
+        masks: Number of masks N; the paper uses 4,000 at 224x224 pixels for VGG-16.
+        grid: Number of cells of a mask along each side, before it is enlarged.
+        probability: Probability p that a cell is kept, in (0, 1).
+        batch_size: Number of masked images classified at once, or that of one batch if it is
+            larger.
+        seed: Seed of the masks.
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
+        >>> classifier = FrozenClassifier(network, name="toy")
+        >>> Rise(masks=8, grid=2)({"image": torch.rand(5, 3, 4, 4)}, classifier).shape
+        torch.Size([5, 4, 4])
     """
 
     def __init__(
@@ -66,7 +73,7 @@ class Rise:
         return saliency / (self.probability * self.masks)
 
     def _draw(self, chunk: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Chunks of kept cells (n, grid, grid), 0 or 1, and of shifts (n, 2) in [0, 1) cells."""
+        """Draw kept cells (n, grid, grid), 0 or 1, and shifts (n, 2) in [0, 1) cells, in chunks."""
         generator = torch.Generator().manual_seed(self.seed)
         cells = torch.rand(self.masks, self.grid, self.grid, generator=generator)
         shifts = torch.rand(self.masks, 2, generator=generator)
@@ -79,9 +86,9 @@ def enlarge(cells: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         cells: Kept cells (N, grid, grid), in [0, 1].
-        shifts: In [0, 1), (N, 2), down and right, as a fraction of a cell.
-        height: Of the image.
-        width: Of the image.
+        shifts: Shifts down and right (N, 2), as fractions of a cell, in [0, 1).
+        height: Height of the image.
+        width: Width of the image.
 
     Returns:
         Masks (N, height, width), in [0, 1].

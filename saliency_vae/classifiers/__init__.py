@@ -1,6 +1,6 @@
-"""The classifier that is explained: frozen, identified, built by name or from a record.
+"""The frozen classifier M that is explained: how it is built, identified, checked and rebuilt.
 
-What two predictions have in common is measured here too, in nats.
+The divergences of two of its predictions are here too.
 """
 
 from saliency_vae.classifiers.builders import (
@@ -8,10 +8,10 @@ from saliency_vae.classifiers.builders import (
     timm_classifier,
     torchvision_classifier,
 )
+from saliency_vae.classifiers.check import check_classifier, check_frozen
 from saliency_vae.classifiers.divergences import Output, bernoulli_kl, categorical_kl
-from saliency_vae.classifiers.frozen import FrozenClassifier, check_frozen
+from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
-from saliency_vae.classifiers.probe import probe
 from saliency_vae.classifiers.recorded import build_recorded
 
 __all__ = [
@@ -21,10 +21,10 @@ __all__ = [
     "bernoulli_kl",
     "build_recorded",
     "categorical_kl",
+    "check_classifier",
     "check_frozen",
     "custom_classifier",
     "parameter_hash",
-    "probe",
     "timm_classifier",
     "torchvision_classifier",
 ]

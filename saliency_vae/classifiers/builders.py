@@ -1,58 +1,53 @@
-"""TODO."""
+"""Builders of the classifier to explain: torchvision and timm models, and the user's own.
+
+Configurations and saved explainers name these functions by their import paths.
+"""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
+from torchvision.models import WeightsEnum
 
 from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing
 
 
 def torchvision_classifier(
     name: str = "resnet50", weights: str | None = "DEFAULT", output: Output = "softmax"
 ) -> FrozenClassifier:
-    """Build a torchvision classification model with its weights' own preprocessing.
+    """Build a torchvision classification model with the preprocessing of its weights.
 
     Args:
-        name: Such as ``resnet50``.
-        weights: Such as ``IMAGENET1K_V2`` or ``DEFAULT``; None for random ones.
-        output: See :class:`FrozenClassifier`.
+        name: Name of the model, such as ``resnet50``.
+        weights: Name of the weights, such as ``IMAGENET1K_V2`` or ``DEFAULT``; None for random
+            weights.
+        output: Kind of output, see :class:`FrozenClassifier`.
 
     Raises:
         ValueError: If there is no such model or weights.
     """
     models = torchvision.models
-    known = models.list_models(module=models)
-    if name not in known:
+    if name not in models.list_models(module=models):
         raise ValueError(
             "Expected classifier.name to be one of torchvision's classification models "
             f"(torchvision.models.list_models()). Found {name!r}."
         )
     if weights is None:
         return FrozenClassifier(models.get_model(name), name=f"torchvision/{name}", output=output)
-    available = models.get_model_weights(name)
-    try:
-        chosen = available[weights]
-    except KeyError:
-        names = ", ".join(member.name for member in available)
-        raise ValueError(
-            f"Expected classifier.weights of {name} to be one of DEFAULT, {names}. "
-            f"Found {weights!r}."
-        ) from None
+    chosen = _torchvision_weights(name, weights)
     transform = chosen.transforms()
     try:
         network = models.get_model(name, weights=chosen)
     except OSError as error:
         raise ValueError(
             f"Expected classifier.weights={weights} of {name} in torch's cache or to download. "
-            f"Found neither ({error}). classifier.weights=null takes random ones."
+            f"Found neither ({error}). Random weights: classifier.weights=null."
         ) from None
     return FrozenClassifier(
         network,
@@ -70,15 +65,28 @@ def torchvision_classifier(
     )
 
 
+def _torchvision_weights(name: str, weights: str) -> WeightsEnum:
+    available = torchvision.models.get_model_weights(name)
+    try:
+        chosen: WeightsEnum = available[weights]
+    except KeyError:
+        names = ", ".join(member.name for member in available)
+        raise ValueError(
+            f"Expected classifier.weights of {name} to be one of DEFAULT, {names}. "
+            f"Found {weights!r}."
+        ) from None
+    return chosen
+
+
 def timm_classifier(
     name: str, pretrained: bool = True, output: Output = "softmax"
 ) -> FrozenClassifier:
-    """Build a timm model with its weights' own preprocessing.
+    """Build a timm model with the preprocessing of its weights.
 
     Args:
-        name: Such as ``resnet18.a1_in1k``.
-        pretrained: Load its weights from the hub; False for random ones.
-        output: See :class:`FrozenClassifier`.
+        name: Name of the model and its weights, such as ``resnet18.a1_in1k``.
+        pretrained: Load the weights from the hub; False for random weights.
+        output: Kind of output, see :class:`FrozenClassifier`.
 
     Raises:
         ValueError: If timm is not installed or has no such model.
@@ -97,19 +105,12 @@ def timm_classifier(
         )
     try:
         network = timm.create_model(name, pretrained=pretrained)
-    except Exception as error:  # the hub's and its HTTP library's too, with no common base
+    except Exception as error:  # the hub and its HTTP library have no common base of errors
         raise ValueError(
             f"Expected classifier.name={name} to be one of timm.list_pretrained(), its weights in "
             f"the hub's cache or to download. Found {' '.join(str(error).split())}"
         ) from None
     data = resolve_model_data_config(network)  # type: ignore[no-untyped-call]  # timm's
-    _, height, width = data["input_size"]
-    enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
-    if data["crop_mode"] not in ("center", "squash"):
-        raise ValueError(
-            "Expected a timm model whose images are cropped from the centre or squashed. "
-            f"Found {data['crop_mode']} for {name}."
-        )
     return FrozenClassifier(
         network,
         name=f"timm/{name}",
@@ -117,11 +118,23 @@ def timm_classifier(
         mean=data["mean"],
         std=data["std"],
         output=output,
-        preprocessing=Preprocessing(
-            resize_size=enlarged if data["crop_mode"] == "squash" else min(enlarged),
-            crop_size=(height, width),
-            interpolation=data["interpolation"],
-        ),
+        preprocessing=_timm_preprocessing(name, data),
+    )
+
+
+def _timm_preprocessing(name: str, data: Mapping[str, Any]) -> Preprocessing:
+    """Preprocessing by the data settings of a timm model."""
+    _, height, width = data["input_size"]
+    enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
+    if data["crop_mode"] not in ("center", "squash"):
+        raise ValueError(
+            "Expected a timm model whose images are cropped from the centre or squashed. "
+            f"Found {data['crop_mode']} for {name}."
+        )
+    return Preprocessing(
+        resize_size=enlarged if data["crop_mode"] == "squash" else min(enlarged),
+        crop_size=(height, width),
+        interpolation=data["interpolation"],
     )
 
 
@@ -135,19 +148,18 @@ def custom_classifier(
     resize_size: int | tuple[int, int] | None = None,
     crop_size: int | tuple[int, int] | None = None,
 ) -> FrozenClassifier:
-    """Build the user's own classifier: the import path is code that is run.
+    """Build the user's own classifier; what the import path names is executed.
 
     Args:
         module: Import path of an ``nn.Module`` class or of a function that returns one, such as
             ``my_package.models.build``.
-        weights: State dict: ``.safetensors``, or a PyTorch file (loaded with ``weights_only``).
+        weights: State dict: ``.safetensors``, or a PyTorch file (read with ``weights_only``).
         arguments: Keyword arguments of the class or function.
-        mean: Subtracted from each channel of images in [0, 1].
-        std: Divides each channel.
-        output: See :class:`FrozenClassifier`.
-        resize_size: Shorter side of the images in pixels, or height and width; None keeps their
-            size.
-        crop_size: Side of the centre crop, or height and width; None keeps all.
+        mean: Value subtracted from each channel of images in [0, 1].
+        std: Value that each channel is divided by after that, > 0.
+        output: Kind of output, see :class:`FrozenClassifier`.
+        resize_size: Shorter side of the images in pixels, or height and width; None keeps the size.
+        crop_size: Side of the centre crop in pixels, or height and width; None crops nothing.
 
     Raises:
         ValueError: If the import path, the arguments, the weights or a size do not fit.
@@ -157,16 +169,7 @@ def custom_classifier(
             raise ValueError(
                 f"Expected classifier.{setting} >= {MINIMUM_SIZE} pixels. Found {size}."
             )
-    try:
-        network = _import(module)(**(arguments or {}))
-    except TypeError as error:
-        raise ValueError(
-            f"Expected classifier.arguments to be those of {module}. Found {arguments} ({error})."
-        ) from None
-    if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"Expected classifier.module {module} to give an nn.Module. Found {type(network)}."
-        )
+    network = _build_network(module, arguments or {})
     try:
         network.load_state_dict(load_state_dict(Path(weights)))
     except RuntimeError as error:
@@ -192,33 +195,20 @@ def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without executing anything.
-
-    Args:
-        path: ``.safetensors``, or a PyTorch file of tensors, plain or under ``state_dict``.
-
-    Raises:
-        ValueError: If the file is missing or unreadable.
-    """
-    if not path.is_file():
-        raise ValueError(f"Expected classifier.weights to be a file. Not found: {path}.")
+def _build_network(module: str, arguments: Mapping[str, Any]) -> nn.Module:
+    build = _import(module)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+        network = build(**arguments)
+    except TypeError as error:
         raise ValueError(
-            f"Expected classifier.weights {path} to be a safetensors file or a PyTorch state "
-            f"dict. Found neither ({type(error).__name__})."
+            f"Expected classifier.arguments to be those of {module}. "
+            f"Found {dict(arguments)} ({error})."
         ) from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(network, nn.Module):
         raise ValueError(
-            f"Expected classifier.weights {path} to hold a state dict, tensors by name. "
-            f"Found {type(loaded).__name__}."
+            f"Expected classifier.module {module} to give an nn.Module. Found {type(network)}."
         )
-    return state
+    return network
 
 
 def _import(path: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The built-in classifier: small, and trained on cluttered digits when first needed."""
+"""The built-in classifier: a small network, trained on cluttered digits when first needed."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.runtime.atomic_file import write_whole
 
 _BATCH_SIZE = 64
-_ELSEWHERE = "classifier.path=FILE names another place."
+_USE_ANOTHER_PATH = "Name another place with classifier.path=FILE."
 
 
 class DigitNet(nn.Sequential):
@@ -50,17 +50,18 @@ def cluttered_digits_classifier(
     epochs: int = 5,
     seed: int = 0,
 ) -> FrozenClassifier:
-    """Load the classifier of cluttered digits, or train it if there is no such file yet.
+    """Load the classifier of cluttered digits, or train it if its file does not exist yet.
 
     Args:
-        path: Of its weights, ``.safetensors``.
-        image_size: Height and width of its images.
+        path: File of its weights, ``.safetensors``.
+        image_size: Height and width of its images in pixels.
         train_size: Number of training images.
-        epochs: Passes over them.
-        seed: Of the images, the initial weights and the order.
+        epochs: Number of passes over the training images.
+        seed: Seed of the images, the initial weights and the order.
 
     Raises:
-        ValueError: If a setting is out of range, or the file is another's or of other settings.
+        ValueError: If a setting is out of range, or the file was not written by this function with
+            these settings.
     """
     least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
     for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
@@ -69,7 +70,7 @@ def cluttered_digits_classifier(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
-    # One process trains, the others wait; the caller's random numbers stay as they were.
+    # One process trains while the others wait; the caller's random state is restored.
     with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = DigitNet()
@@ -100,13 +101,13 @@ def _check_settings(path: Path, settings: dict[str, int]) -> None:
             found = json.loads((file.metadata() or {})["settings"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
-            f"Expected what is at {path} to be a safetensors file of ours. Found another "
-            f"({type(error).__name__}: {error}). {_ELSEWHERE}"
+            f"Expected the file at {path} to be a safetensors file of this built-in classifier. "
+            f"Found another ({type(error).__name__}: {error}). {_USE_ANOTHER_PATH}"
         ) from None
     if found != settings:
         raise ValueError(
             f"Expected the classifier at {path} to be trained with {settings}. Found {found}. "
-            f"{_ELSEWHERE}"
+            f"{_USE_ANOTHER_PATH}"
         )
 
 
@@ -122,7 +123,7 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
             for batch in loader:
                 images = batch["image"].float().div(255)
                 images = images.contiguous(memory_format=torch.channels_last)
-                # The writers are few: smoothing, dropout and decay carry over to unseen ones.
+                # With so few writers, smoothing, dropout and decay help on unseen ones.
                 loss = F.cross_entropy(network(images), batch["label"], label_smoothing=0.05)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
@@ -134,7 +135,7 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
 
 @torch.inference_mode()
 def accuracy(network: nn.Module, data: ClutteredDigits) -> float:
-    """Top-1 accuracy of a classifier of images in [0, 1] on labelled digits."""
+    """Top-1 accuracy, on labelled digits, of a network that takes images in [0, 1]."""
     correct = torch.tensor(0)
     for batch in DataLoader(data, batch_size=250):
         predicted: Tensor = network(batch["image"].float() / 255).argmax(-1)

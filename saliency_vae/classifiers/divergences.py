@@ -1,15 +1,15 @@
-"""Reconstruction of the classifier's own prediction, nats per image."""
+"""The reconstruction term: divergence of the classifier's predictions, nats per image."""
 
 from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional as F
 
-Output = Literal["softmax", "sigmoid"]  # of a classifier: one class of many, or independent labels
+Output = Literal["softmax", "sigmoid"]  # one class of many, or independent labels
 
 
 def categorical_kl(target: Tensor, prediction: Tensor) -> Tensor:
-    """KL(y || y') between softmax predictions.
+    """KL(y || y') between softmax predictions y of the images and y' of the perturbed images.
 
     Args:
         target: Logits of y, (B, classes).
@@ -17,6 +17,12 @@ def categorical_kl(target: Tensor, prediction: Tensor) -> Tensor:
 
     Returns:
         Divergence, (B,), nats per image.
+
+    Example:
+        >>> import torch
+        >>> certain, undecided = torch.tensor([[20.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+        >>> categorical_kl(certain, undecided)  # log 2
+        tensor([0.6931])
     """
     log_y, log_y_perturbed = F.log_softmax(target, dim=-1), F.log_softmax(prediction, dim=-1)
     return (log_y.exp() * (log_y - log_y_perturbed)).sum(-1)
@@ -31,6 +37,12 @@ def bernoulli_kl(target: Tensor, prediction: Tensor) -> Tensor:
 
     Returns:
         Divergence, (B,), nats per image.
+
+    Example:
+        >>> import torch
+        >>> certain, undecided = torch.tensor([[20.0, 20.0]]), torch.tensor([[0.0, 20.0]])
+        >>> bernoulli_kl(certain, undecided)  # log 2
+        tensor([0.6931])
     """
     y = target.sigmoid()
     positive = y * (F.logsigmoid(target) - F.logsigmoid(prediction))

@@ -1,7 +1,4 @@
-"""The frozen classifier to explain: any torchvision or timm model, or the user's own module.
-
-A :class:`FrozenClassifier` takes images in [0, 1] and normalises them itself.
-"""
+"""The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
 import math
 from collections.abc import Sequence
@@ -19,21 +16,27 @@ class FrozenClassifier(nn.Module):
     """A classifier that is never trained: always in eval mode, no parameter requires a gradient.
 
     Gradients do flow *through* it, into the image. The network is taken as it is, not copied: to
-    go on training it, give ``copy.deepcopy(network)``.
+    go on training it, pass ``copy.deepcopy(network)``.
 
     Args:
-        network: Maps normalised images (B, 3, H, W) to logits (B, classes).
-        name: Says which architecture, for its identity.
-        weights: Says which weights, for its identity.
-        mean: Subtracted from each channel.
-        std: Divides each channel.
+        network: Network that maps normalised images (B, 3, H, W) to logits (B, classes).
+        name: Name of the architecture, for the classifier's identity.
+        weights: Name of the weights, for the classifier's identity.
+        mean: Value subtracted from each channel of images in [0, 1].
+        std: Value that each channel is divided by after that, > 0.
         output: ``softmax`` for one class of many; ``sigmoid`` for independent labels, also for a
             single logit.
-        preprocessing: Of image files.
+        preprocessing: Preprocessing of image files; by default their pixels are taken as they are.
         categories: Names of the classes.
 
     Raises:
-        ValueError: If a std is not positive or output is unknown.
+        ValueError: If mean or std are not 3 numbers, a std is not positive, or output is unknown.
+
+    Example:
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
+        >>> classifier = FrozenClassifier(network, name="linear", mean=(0.5,) * 3, std=(0.2,) * 3)
+        >>> classifier(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     mean: Tensor
@@ -70,7 +73,7 @@ class FrozenClassifier(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever is asked."""
+        """Stay in eval mode, whatever the argument."""
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -78,32 +81,48 @@ class FrozenClassifier(nn.Module):
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits.float()
 
-    def eager(self, images: Tensor) -> Any:
-        """Give what the network itself gives, not compiled: for hooks, and for few images once."""
+    def forward_uncompiled(self, images: Tensor) -> Any:
+        """Output of the network itself for images (B, 3, H, W), without ``torch.compile``.
+
+        Hooks need it, and a few images that are classified once are not worth a compilation.
+        """
         return self.network.forward((images - self.mean) / self.std)
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
-        """KL(y || y') of two predictions given as logits (B, classes): (B,), nats per image."""
+        """KL(y || y') of two predictions, the reconstruction term.
+
+        Args:
+            target: Logits of y, (B, classes).
+            prediction: Logits of y', (B, classes).
+
+        Returns:
+            Divergence, (B,), nats per image.
+        """
         kl = categorical_kl if self.output == "softmax" else bernoulli_kl
         return kl(target, prediction)
 
     def agreement(self, target: Tensor, prediction: Tensor) -> Tensor:
-        """Whether two predictions decide alike, (B,) bool.
+        """Whether two predictions are the same decision, (B,) bool.
 
-        Softmax: the same top-1 class. Sigmoid: the same side of 1/2 for every label.
+        For softmax that is the same most probable class, for sigmoid the same side of 1/2 for every
+        label.
+
+        Args:
+            target: Logits of one prediction, (B, classes).
+            prediction: Logits of the other prediction, (B, classes).
         """
         if self.output == "softmax":
             return target.argmax(-1) == prediction.argmax(-1)
         return ((target > 0) == (prediction > 0)).all(-1)
 
     def decision_log_odds(self, decided: Tensor, logits: Tensor) -> Tensor:
-        """Log-odds, by some logits, of what others decide; of sigmoid labels their sum.
+        """Log-odds that a prediction gives to a decision; for sigmoid, summed over the labels.
 
         Unlike the probability it does not saturate.
 
         Args:
-            decided: Logits that decide, (B, classes).
-            logits: That the decisions are weighed by, (B, classes).
+            decided: Logits whose decision it is, (B, classes).
+            logits: Logits of the prediction, (B, classes).
 
         Returns:
             Log-odds, (B,), nats.
@@ -115,11 +134,16 @@ class FrozenClassifier(nn.Module):
         return logits.gather(-1, top).squeeze(-1) - others
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits (B, classes) into class probabilities in [0, 1]."""
+        """Class probabilities, in [0, 1], of logits (B, classes)."""
         return logits.softmax(-1) if self.output == "softmax" else logits.sigmoid()
 
     def top(self, logits: Tensor, number: int = 3) -> list[list[tuple[str, float]]]:
-        """Name the most probable classes of logits (B, classes), each with its probability."""
+        """Names and probabilities of the most probable classes, for each image.
+
+        Args:
+            logits: Logits, (B, classes).
+            number: Number of classes to name.
+        """
         values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
         return [
             [(self._category(index), value) for index, value in zip(*row, strict=True)]
@@ -130,7 +154,7 @@ class FrozenClassifier(nn.Module):
         return f"class {index}" if self.categories is None else self.categories[index]
 
     def identity(self) -> ClassifierIdentity:
-        """Say which classifier this is: what an explainer trained for it records."""
+        """Identity of this classifier, which an explainer trained for it records."""
         return ClassifierIdentity(
             name=self.name,
             weights=self.weights,
@@ -138,19 +162,6 @@ class FrozenClassifier(nn.Module):
             mean=tuple(self.mean.flatten().tolist()),
             std=tuple(self.std.flatten().tolist()),
             sha256=parameter_hash(self.network),
-        )
-
-
-def check_frozen(classifier: object) -> None:
-    """Refuse what is no frozen classifier, such as a plain network.
-
-    Raises:
-        ValueError: Saying what is.
-    """
-    if not isinstance(classifier, FrozenClassifier):
-        raise ValueError(
-            "Expected a saliency_vae.classifiers.frozen.FrozenClassifier, which wraps a network and "
-            f"its normalisation. Found {type(classifier).__name__}."
         )
 
 

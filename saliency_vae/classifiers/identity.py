@@ -1,4 +1,4 @@
-"""Which classifier it is: what an explainer records of the classifier that it explains."""
+"""Identity of a classifier: an explainer records that of the classifier it explains."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from torch import nn
 
 from saliency_vae.classifiers.divergences import Output
 
-# Two classifiers whose identities agree in these predict the same.
-DECISIVE = ("sha256", "mean", "std", "output")
+# Classifiers whose identities agree in these fields give the same predictions.
+_DECISIVE = ("sha256", "mean", "std", "output")
 
 
 @dataclass(frozen=True)
 class ClassifierIdentity:
-    """Identity of a classifier.
+    """What tells one classifier from another.
 
     Attributes:
-        name: Says which architecture.
-        weights: Says which weights.
+        name: Name of the architecture.
+        weights: Name of the weights.
         output: ``softmax`` or ``sigmoid``.
-        mean: Subtracted from each channel.
-        std: Divides each channel.
-        sha256: Of its parameters and buffers, see :func:`parameter_hash`.
+        mean: Value subtracted from each channel of images in [0, 1].
+        std: Value that each channel is divided by after that.
+        sha256: Hash of the parameters and buffers, see :func:`parameter_hash`.
         builder: Settings that build the classifier again, as a Hydra node; None if unknown.
     """
 
@@ -39,14 +39,14 @@ class ClassifierIdentity:
         return f"{self.name} ({self.weights}, SHA-256 {self.sha256[:12]})"
 
     def differences(self, other: "ClassifierIdentity") -> list[str]:
-        """Name what differs between the two and decides what is predicted."""
-        return [name for name in DECISIVE if getattr(self, name) != getattr(other, name)]
+        """Names of the fields that decide the predictions and differ between the two."""
+        return [name for name in _DECISIVE if getattr(self, name) != getattr(other, name)]
 
     def check(self, expected: "ClassifierIdentity") -> None:
-        """Refuse this classifier where another one is expected.
+        """Refuse this classifier if another one is expected.
 
         Raises:
-            ValueError: If it does not predict as the expected one does; names both.
+            ValueError: If it does not predict like the expected one; the message names both.
         """
         differing = self.differences(expected)
         if differing:
@@ -58,7 +58,7 @@ class ClassifierIdentity:
 
 
 def parameter_hash(network: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and bytes of a network's parameters and buffers."""
+    """SHA-256 of the names, types, shapes and bytes of a network's parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

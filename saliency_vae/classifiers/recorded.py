@@ -1,7 +1,8 @@
-"""The classifier that an explainer recorded, built again, and no other."""
+"""Rebuild the classifier that an explainer recorded, and accept no other."""
 
 import json
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ from hydra.utils import instantiate
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data import Preprocessing
-from saliency_vae.runtime.loadable import check_loadable
 
 _CUSTOM = "saliency_vae.classifiers.builders.custom_classifier"
 _BUILT_IN = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
-# What may be built from an explainer's file although the user did not name it: code of this
-# package that runs no other code. Somebody else's import path must come from the user.
+# Builders that an explainer's file may name: code of this package that runs no other code. The
+# import path of any other code must come from the user.
 _BUILDERS = frozenset(
     {
         _BUILT_IN,
@@ -33,23 +33,23 @@ def build_recorded(
     *,
     force: bool = False,
 ) -> FrozenClassifier:
-    """Build the classifier that an explainer explains.
+    """Build the classifier that an explainer was trained for.
 
     Args:
-        expected: Identity that the explainer recorded.
-        preprocessing: Preprocessing that the explainer recorded; None if it recorded none.
-        node: Hydra node of the classifier; by default the one that the explainer recorded.
-        force: Take the classifier even if the explainer was trained for another one, or on images
-            that were preprocessed differently.
+        expected: Identity recorded by the explainer.
+        preprocessing: Preprocessing recorded by the explainer; None if it recorded none.
+        node: Hydra node of the classifier; by default the recorded one.
+        force: Accept the classifier even if the explainer was trained for another one, or on
+            images that were preprocessed differently.
 
     Raises:
-        ValueError: If it is another classifier or preprocesses differently, or the record does
-            not say how to build it.
+        ValueError: If it is another classifier or preprocesses images differently, or if the
+            record does not hold how to build it.
     """
     try:
         classifier: FrozenClassifier = instantiate(node or _node(expected), _convert_="all")
     except InstantiationException as error:
-        raise (error.__cause__ or error) from None  # the classifier's own words
+        raise (error.__cause__ or error) from None  # the builder's error without Hydra's
     if not force:
         classifier.identity().check(expected)
         _check_preprocessing(classifier.preprocessing, preprocessing)
@@ -57,7 +57,7 @@ def build_recorded(
 
 
 def _check_preprocessing(found: Preprocessing, expected: Preprocessing | None) -> None:
-    """Refuse images of another size or scale than those that the explainer was trained on."""
+    """Refuse a preprocessing other than that of the images the explainer was trained on."""
     if expected is not None and found != expected:
         raise ValueError(
             "Expected a classifier whose images are preprocessed as those that this explainer was "
@@ -66,7 +66,7 @@ def _check_preprocessing(found: Preprocessing, expected: Preprocessing | None) -
 
 
 def _node(identity: ClassifierIdentity) -> dict[str, Any]:
-    """Hydra node that an explainer recorded for its classifier, if it may be built unasked."""
+    """Hydra node recorded for a classifier, if it may be built without the user naming it."""
     builder = identity.builder
     target = str(None if builder is None else builder.get("_target_"))
     if builder is None or target not in _BUILDERS:
@@ -80,15 +80,41 @@ def _node(identity: ClassifierIdentity) -> dict[str, Any]:
     path = str(builder.get("path"))
     if target == _BUILT_IN and not Path(path).is_file():  # it would be trained
         raise ValueError(
-            f"Expected the built-in classifier that was explained at {path}. Found none. "
+            f"Expected the built-in classifier that was explained at {path}. Found no file. "
             "classifier=cluttered_digits classifier.path=FILE names another place, in Python "
             "explainer.attach_classifier(classifier)."
         )
     return dict(builder)
 
 
+def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:
+    """Refuse a node from a file that would run code which is not allowed when Hydra builds it.
+
+    Args:
+        node: Plain values, read from a file.
+        allowed: Import paths that a ``_target_`` in the node, however deep, may hold.
+        where: What the node is, for messages.
+
+    Raises:
+        ValueError: If the node names another target, or holds an interpolation, which could make
+            one.
+    """
+    if isinstance(node, str) and "${" in node:
+        raise ValueError(f"Expected {where} without interpolation. Found {node!r}.")
+    if isinstance(node, dict):
+        if "_target_" in node and str(node["_target_"]) not in allowed:
+            raise ValueError(
+                f"Expected {where} to be one of {', '.join(sorted(allowed))}. "
+                f"Found {node['_target_']}."
+            )
+        node = list(node.values())
+    if isinstance(node, list):
+        for item in node:
+            check_loadable(item, allowed, where)
+
+
 def _as_typed(builder: dict[str, Any]) -> str:
-    """Settings of a command that build one's own classifier as it was built in training."""
+    """Settings to type after a command to build the user's classifier as in training."""
     typed = ["classifier=custom"]
     for name, value in builder.items():
         if name != "_target_" and value is not None:

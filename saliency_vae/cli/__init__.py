@@ -1,4 +1,4 @@
-"""Commands: their schemas, the check of every setting, sweeps and the run's directory.
+"""The command line: the schemas of the commands, the checks of every setting, sweeps, errors.
 
-Nothing here loads torch before a command starts its work.
+Nothing here loads torch before a command starts its work; import the modules directly.
 """

@@ -4,19 +4,20 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 
 class OwnDirectory(Callback):
-    """Takes the directory that the configuration names, or where that is taken the next one.
+    """Takes the directory that the configuration names, or if that is taken the next free one.
 
-    A directory given on the command line is used as it is. Where ``torchrun`` or ``srun`` start
-    several processes of one run, the first one takes the directory.
+    A directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start
+    several processes of one run, the first process takes the directory.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory of a single run."""
+        from lightning.pytorch.utilities import rank_zero_only  # --help does not wait for Lightning
+
         if getattr(rank_zero_only, "rank", 0):
             config.hydra.output_subdir = None
         elif not _is_given(config, "hydra.run.dir"):
@@ -32,10 +33,11 @@ def take(directory: Path) -> Path:
     """Take a directory that no other process has taken.
 
     Args:
-        directory: Wanted.
+        directory: Directory to take, if it is free.
 
     Returns:
-        It, or it with ``_2``, ``_3``, ... added to its name. Its ``.hydra`` was made by this call.
+        The directory, or one with ``_2``, ``_3``, ... added to its name. This call has made
+        ``.hydra`` in it.
     """
     own, number = directory, 1
     while True:
@@ -46,7 +48,7 @@ def take(directory: Path) -> Path:
             number += 1
             own = directory.with_name(f"{directory.name}_{number}")
         except OSError:
-            return own  # Hydra will fail in the same way, and be heard
+            return own  # Hydra will fail in the same way, and its error will be reported
 
 
 def _is_given(config: DictConfig, key: str) -> bool:

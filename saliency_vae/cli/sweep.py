@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# With its heading: short, so that there is room for settings on 80 columns.
+# Metrics in the table with their headings: short, so that settings fit beside them on 80 columns.
 _COMPARED = {
     "val/loss": "loss",
     "val/agreement_5": "agree\n5 %",
@@ -30,11 +30,11 @@ _COMPARED = {
 def run_job(module: str) -> float:
     """Run the current job of a sweep as a single run, and return its validation loss.
 
-    In one process Lightning would let each device's child run the whole sweep again; as single
-    runs the jobs can also use any number of devices, and cannot disturb each other.
+    In one process Lightning would start the whole sweep again on each device. As single runs the
+    jobs can use any number of devices, and cannot disturb each other.
 
     Args:
-        module: To run with ``python -m``.
+        module: Module to run with ``python -m``.
 
     Returns:
         Lowest validation loss; NaN if the job failed.
@@ -91,7 +91,7 @@ class SweepTable(Callback):
     @staticmethod
     def _row(job: Path) -> dict[str, Any]:
         overrides = OmegaConf.load(job / ".hydra/overrides.yaml")
-        # One that removes something, such as ~scheduler, has no value.
+        # An override that removes something, such as ~scheduler, has no value.
         settings = {name: value for name, _, value in (str(o).partition("=") for o in overrides)}
         metrics = read_metrics(job)
         status = "done" if metrics else "failed"
@@ -100,7 +100,7 @@ class SweepTable(Callback):
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str], title: str) -> Table:
-    """Lay out the jobs, nothing cut off; settings that all of them share are left to the file."""
+    """Lay out the jobs, nothing cut off; settings that all of them share are in the file alone."""
     own = ("job", "status", *_COMPARED)
     shown = [c for c in columns if c in own or len({_text(row.get(c, "")) for row in rows}) > 1]
     table = Table(title=escape(title), box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

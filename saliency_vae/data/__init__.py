@@ -1,17 +1,18 @@
-"""Images in: data modules, image files, preprocessing, true masks and shards.
+"""The images: data modules, image files, preprocessing, true masks, and shards for streaming.
 
-Data modules are named by the configuration; here is what other parts import.
+Configurations name the data modules by import path; other packages import the names below.
 """
 
 from saliency_vae.data.batch import Batch, collate
-from saliency_vae.data.image_dataset import ImageFiles, too_many_broken
-from saliency_vae.data.images import find_images, list_images, load_rgb
+from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
+from saliency_vae.data.image_finder import find_images, list_images
+from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing
 
 __all__ = [
+    "MINIMUM_SIZE",
     "Batch",
     "ImageFiles",
-    "MINIMUM_SIZE",
     "Preprocessing",
     "collate",
     "find_images",

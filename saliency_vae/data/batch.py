@@ -1,4 +1,4 @@
-"""TODO."""
+"""A batch of images, and how single images are stacked to one."""
 
 from typing import NotRequired, TypedDict
 
@@ -7,11 +7,14 @@ from torch.utils.data import default_collate
 
 
 class Batch(TypedDict):
-    """One image of a data set, or a batch of them.
+    """One image of a data set, or a batch of them, whose tensors have a leading dimension (B,).
 
-    ``image`` is uint8 (3, H, W) from a data set; in the model it is float in [0, 1],
-    (B, 3, H, W). ``mask`` marks the pixels that truly decide the class, where known; ``index`` is
-    the image's place in its data set, ``skipped`` how many broken files it stands in for.
+    Attributes:
+        image: Image, (3, H, W): uint8 in a data set, float in [0, 1] in the model.
+        index: Index of the image in its data set.
+        skipped: Number of broken files before it that this image replaces.
+        mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
+        label: Class of the image.
     """
 
     image: Tensor
@@ -24,8 +27,11 @@ class Batch(TypedDict):
 def collate(images: list[Batch]) -> Batch:
     """Stack images to a batch.
 
+    Args:
+        images: Images of a data set, all of one size and with the same keys.
+
     Raises:
-        ValueError: If their sizes differ.
+        ValueError: If the sizes differ.
     """
     sizes = {tuple(item["image"].shape[-2:]) for item in images}
     if len(sizes) > 1:

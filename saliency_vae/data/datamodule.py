@@ -1,4 +1,4 @@
-"""What every data module shares: batches of uint8 images that become float on the device."""
+"""Base of all data modules: batches of uint8 images that become float on the device."""
 
 from typing import Any
 
@@ -12,10 +12,19 @@ from saliency_vae.data.resumable_loader import EpochOrder, ResumableLoader
 
 
 def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1) -> int:
-    """Share a global batch among devices and accumulated batches.
+    """Number of images of a global batch that each device loads at once.
+
+    Args:
+        batch_size: Images of a step, over all devices and accumulated batches.
+        devices: Number of devices.
+        accumulate: Number of batches that are accumulated to a step.
 
     Raises:
-        ValueError: If it does not divide.
+        ValueError: If the batch cannot be divided evenly.
+
+    Example:
+        >>> per_device_batch_size(128, devices=4, accumulate=2)
+        16
     """
     if batch_size < 1 or batch_size % (devices * accumulate):
         raise ValueError(
@@ -27,14 +36,18 @@ def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1)
 
 
 class SaliencyDataModule(LightningDataModule):
-    """Base of the data modules: children set ``train_set`` and ``val_set`` in ``setup``.
+    """Base of the data modules.
 
-    Those that have test images with true masks set ``has_test_set`` and ``test_set`` too.
+    Subclasses set ``train_set`` and ``val_set`` in ``setup``; those with test images and their true
+    masks set ``has_test_set`` and ``test_set`` too.
 
     Args:
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
-        seed: Of the shuffling.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the shuffling.
+
+    Raises:
+        ValueError: If the number of loader processes is negative.
     """
 
     train_set: Dataset[Batch]
@@ -52,15 +65,15 @@ class SaliencyDataModule(LightningDataModule):
         self.preprocessing = Preprocessing()
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        """Shuffled by (seed, epoch), the same on every rank; the incomplete batch is dropped."""
+        """Training images, shuffled by (seed, epoch) alone; the incomplete batch is dropped."""
         return self._loader(self.train_set, shuffle=True)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        """Validation images in their order."""
+        """Validation images, in order."""
         return self._loader(self.val_set, shuffle=False)
 
     def test_dataloader(self) -> EVAL_DATALOADERS:
-        """Test images in their order."""
+        """Test images, in order."""
         return self._loader(self.test_set, shuffle=False)
 
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> ResumableLoader:
@@ -71,7 +84,7 @@ class SaliencyDataModule(LightningDataModule):
             raise ValueError(
                 f"Expected data.batch_size <= {size} training images. Found {self.batch_size}."
             )
-        # Lightning calls set_epoch, so a resumed run sees the order it would have seen.
+        # Lightning calls set_epoch, so a resumed run sees the same order as an uninterrupted one.
         order = EpochOrder(dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False)
         return ResumableLoader(
             dataset,
@@ -94,6 +107,6 @@ class SaliencyDataModule(LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Turn uint8 images to float in [0, 1] on the device: a quarter of the bytes travels."""
+        """Turn uint8 images to float in [0, 1]: on the device, as uint8 is faster to transfer."""
         result: Batch = batch | {"image": batch["image"].float().div_(255)}
         return result

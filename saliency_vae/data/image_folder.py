@@ -1,27 +1,28 @@
-"""Any directory tree of images."""
+"""Data module of any directory tree of images."""
 
 from pathlib import Path
 
 import torch
 
-from saliency_vae.data.image_dataset import ImageFiles
-from saliency_vae.data.image_file_data import ImageFileData
-from saliency_vae.data.images import check_images, list_images
+from saliency_vae.data.image_file_datamodule import ImageFileData
+from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_finder import check_images, list_images
 
 
 class ImageFolderData(ImageFileData):
     """A directory tree of images, split at random into training and validation images.
 
     Args:
-        root: Directory; images anywhere below it are taken.
-        validation_fraction: Share of the images kept for validation, in (0, 1).
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
-        seed: Of the split and the shuffling.
-        max_broken_files: Files that may be broken, on each device; one more stops the run.
+        root: Directory; all images below it, at any depth, are used.
+        validation_fraction: Share of the images used for validation, in (0, 1).
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the split and the shuffling.
+        max_broken_files: Number of files that may be broken, on each device; one more stops the
+            run.
 
     Raises:
-        ValueError: If root is no directory with two images, or a number is out of range.
+        ValueError: If root is not a directory with two images, or a number is out of range.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class ImageFolderData(ImageFileData):
         paths = list_images(self.root)
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(paths), generator=generator).tolist()
-        held_out = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
-        val, train = sorted(order[:held_out]), sorted(order[held_out:])
+        val_size = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
+        val, train = sorted(order[:val_size]), sorted(order[val_size:])
         self.train_set, self.val_set = (
             ImageFiles([paths[i] for i in part], self.preprocessing, self.max_broken_files)
             for part in (train, val)

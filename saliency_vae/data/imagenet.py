@@ -1,10 +1,10 @@
-"""ImageNet, or any tree of the same form: ``train/<class>/*`` and ``val/<class>/*``."""
+"""Data module of ImageNet, or any tree of its form: ``train/<class>/*`` and ``val/<class>/*``."""
 
 from pathlib import Path
 
-from saliency_vae.data.image_dataset import ImageFiles
-from saliency_vae.data.image_file_data import ImageFileData
-from saliency_vae.data.images import check_images, list_images
+from saliency_vae.data.image_file_datamodule import ImageFileData
+from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_finder import check_images, list_images
 
 
 class ImageNetData(ImageFileData):
@@ -12,13 +12,14 @@ class ImageNetData(ImageFileData):
 
     Args:
         root: Directory that holds ``train`` and ``val``.
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
-        seed: Of the shuffling.
-        max_broken_files: Files that may be broken, on each device; one more stops the run.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the shuffling.
+        max_broken_files: Number of files that may be broken, on each device; one more stops the
+            run.
 
     Raises:
-        ValueError: If root is not given or lacks ``train`` or ``val``, or one has no image.
+        ValueError: If root is not given, lacks ``train`` or ``val``, or one of them has no image.
     """
 
     def __init__(

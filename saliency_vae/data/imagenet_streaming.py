@@ -1,4 +1,4 @@
-"""ImageNet, or any tree of its form, from shards on a disk or in an object store."""
+"""Data module of ImageNet, or any tree of its form, in shards on a disk or an object store."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,18 +15,18 @@ from saliency_vae.data.shards import open_split, require_litdata
 class ImageNetStreamingData(SaliencyDataModule):
     """Training and validation images from the shards that ``saliency_vae.shard`` makes.
 
-    Each rank and each of its loader processes reads shards of its own. The order is a function of
-    seed, epoch, devices, workers and batch size.
+    Each loader process of each device reads its own shards. The order is a function of seed,
+    epoch, devices, loader processes and batch size.
 
     Args:
         root: Directory or URL that holds ``train`` and ``val``.
-        cache_dir: Where shards from a URL are kept; None for litdata's own place.
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
-        seed: Of the shuffling.
+        cache_dir: Directory for shards from a URL; None for litdata's own.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the shuffling.
 
     Raises:
-        ValueError: If root is not given or litdata not installed.
+        ValueError: If root is not given or litdata is not installed.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ImageNetStreamingData(SaliencyDataModule):
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if root is None:
             raise ValueError(
-                "Expected data.root=DIR or URL to name the shards of a data set. Found nothing. "
+                "Expected data.root=DIR or URL to name the shards of a data set. Found none. "
                 "python -m saliency_vae.shard root=DIR output=DIR makes them."
             )
         require_litdata()
@@ -63,21 +63,21 @@ class ImageNetStreamingData(SaliencyDataModule):
         )
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        """Shuffled by (seed, epoch); what would be an incomplete batch somewhere is dropped."""
+        """Training images, shuffled by (seed, epoch); incomplete batches are dropped."""
         return self._stream("train", self.train_set)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        """Every validation image once; on several devices as many batches on each of them.
+        """Validation images, each once; on several devices the same number of batches on each.
 
-        The devices talk in each batch, and one batch more on one of them would wait for ever. So
-        the images that are left over, fewer than a step takes, are dropped.
+        The devices synchronise in each batch, and would wait forever for one more batch on one of
+        them. So the remaining images, fewer than a step takes, are dropped.
         """
         return self._stream("val", self.val_set)
 
     def _stream(self, split: str, dataset: Any) -> DataLoader[Batch]:
         trainer, shuffle = self.trainer, split == "train"
         assert trainer is not None
-        # Lightning fears that workers repeat one another: litdata gives each its own shards.
+        # Lightning warns that workers may repeat images, but litdata gives each its own shards.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         loader: DataLoader[Batch] = _epoch_loader(
             dataset,
@@ -91,7 +91,7 @@ class ImageNetStreamingData(SaliencyDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=trainer.strategy.root_device.type == "cuda",
-            drop_last=shuffle or trainer.world_size > 1,  # litdata: as many batches on each
+            drop_last=shuffle or trainer.world_size > 1,  # as many batches on each device
         )
         if not len(loader):
             raise ValueError(
@@ -103,11 +103,12 @@ class ImageNetStreamingData(SaliencyDataModule):
 
 
 def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> Any:
-    """Make litdata's loader, whose order follows the trainer's epoch rather than its own count.
+    """Make litdata's loader, with an order that follows the trainer's epoch, not its own count.
 
-    Lightning keeps its state in checkpoints: a run that stopped within an epoch goes on there. A
-    state is of one pass, which litdata would see only at a pass's end. Lightning, which counts the
-    batches, does not ask for it, and the next epoch began behind all of its images.
+    Lightning saves the loader's state in checkpoints, so that a run stopped within an epoch resumes
+    there. A state belongs to one pass, but litdata discards it only when a pass reaches its end,
+    and Lightning, which counts the batches, does not read that far. The next epoch would start
+    behind all of its images, so this loader uses a state for one pass only.
     """
     from litdata import StreamingDataLoader
 
@@ -123,7 +124,7 @@ def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> A
                 self.restore = False
             self.loaded = False
             if not self.restore:
-                self.current_epoch = epoch()  # litdata adds one: its first epoch is 1
+                self.current_epoch = epoch()  # litdata adds one, as its first epoch is 1
             yield from super().__iter__()
 
     return EpochLoader(dataset, **arguments)

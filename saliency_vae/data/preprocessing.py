@@ -1,4 +1,4 @@
-"""From a file's pixels to the square of RGB that a classifier was trained on."""
+"""Preprocessing: from the pixels of a file to the image that a classifier expects."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,8 +11,8 @@ from torchvision.transforms.v2 import functional as F
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
-MINIMUM_SIZE = 16  # pixels of an image's shorter side that every encoder can work on
-_MOST_PIXELS = 2**28  # of a resized image: a gigabyte in Pillow
+MINIMUM_SIZE = 16  # least pixels of an image's shorter side that every encoder supports
+_MOST_PIXELS = 2**28  # most pixels of a resized image: a gigabyte in Pillow
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,13 @@ class Preprocessing:
     Attributes:
         resize_size: Shorter side in pixels after resizing, or height and width whatever the shape;
             None keeps the size.
-        crop_size: Height and width of the centre crop; None keeps all.
-        interpolation: Of the resizing, antialiased.
+        crop_size: Height and width of the centre crop; None crops nothing.
+        interpolation: Interpolation of the resizing, which is antialiased.
+
+    Example:
+        >>> preprocessing = Preprocessing(resize_size=40, crop_size=(32, 32))
+        >>> preprocessing(Image.new("RGB", (60, 80))).shape
+        torch.Size([3, 32, 32])
     """
 
     resize_size: int | tuple[int, int] | None = None
@@ -34,7 +39,7 @@ class Preprocessing:
         """Preprocess an RGB image to uint8 (3, H, W).
 
         Raises:
-            ValueError: If the image is so long and narrow that resizing would fill the memory.
+            ValueError: If the image is so long and narrow that it would be too large once resized.
         """
         height, width = self.resized(image.height, image.width)
         if height * width > _MOST_PIXELS:
@@ -54,7 +59,7 @@ class Preprocessing:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of an image (height, width) after resizing, before the crop."""
+        """Height and width after resizing an image (height, width), before the crop."""
         if self.resize_size is None:
             return height, width
         if not isinstance(self.resize_size, int):
@@ -71,12 +76,12 @@ class Preprocessing:
         """Bring maps of a preprocessed image back to the size of the original, bilinearly.
 
         Args:
-            maps: (..., h, w) over the preprocessed image.
+            maps: Maps of the preprocessed image, (..., h, w).
             size: Height and width of the original image.
-            at: Height and width to return instead of those of the original.
+            at: Height and width of the result; by default those of the original.
 
         Returns:
-            Maps over the whole original, (..., H, W); NaN where the crop left it out.
+            Maps over the whole original, (..., H, W); NaN outside the crop.
         """
         rows, columns = (
             _positions(length, resized, cropped)
@@ -88,14 +93,14 @@ class Preprocessing:
 
 
 def _positions(length: int, resized: int, cropped: int) -> Tensor:
-    """Where the centres of a side's pixels lie after resizing and crop: 0.5 is the first pixel."""
+    """Positions of the pixel centres of a side after resizing and crop: 0.5 for the first."""
     # As torchvision's centre crop rounds, whether it cuts or pads.
     start = round((resized - cropped) / 2) if resized >= cropped else -((cropped - resized) // 2)
     return (torch.arange(length, dtype=torch.float64) + 0.5) * (resized / length) - start
 
 
 def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
-    """Values of maps (..., n) at positions (m,) along the last axis: (..., m); NaN outside."""
+    """Values of maps (..., n) at positions (m,) along the last axis, (..., m); NaN outside."""
     n = maps.shape[-1]
     outside = (positions < 0) | (positions > n)
     places = (positions - 0.5).clamp(0, n - 1)

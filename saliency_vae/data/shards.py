@@ -1,6 +1,6 @@
-"""Image files packed in shards of many megabytes, which a disk or an object store streams fast.
+"""Shards: image files packed in files of many megabytes, which stream fast from any store.
 
-A shard holds the files' own bytes, as litdata writes them, and nothing that could be executed when
+A shard holds the bytes of the image files in litdata's format. Nothing in it can be executed when
 it is read: litdata's other formats, pickle among them, are refused.
 """
 
@@ -15,20 +15,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from saliency_vae.data.batch import Batch
-from saliency_vae.data.images import load_rgb
+from saliency_vae.data.image_reader import load_rgb
 
-INDEX = "index.json"  # written last: a directory with it is complete
-_FORMAT = "bytes"  # litdata's name of it
+INDEX = "index.json"  # written last, so a directory that has it is complete
+_FORMAT = "bytes"  # litdata's name of the format
 
 
 def require_litdata() -> None:
-    """Import litdata.
+    """Check that litdata is installed.
 
     Raises:
         ValueError: If it is not installed.
     """
     try:
-        import litdata  # noqa: F401 (whether it can be imported is the question)
+        import litdata  # noqa: F401 (checks that it can be imported)
     except ImportError:
         raise ValueError(
             "Expected the optional extra streaming for shards. Not found: "
@@ -37,17 +37,17 @@ def require_litdata() -> None:
 
 
 class Decode:
-    """Image of a file's bytes.
+    """Turns the bytes of an image file into a preprocessed image.
 
     Args:
-        preprocess: RGB image to uint8 (3, H, W), the same size for all.
+        preprocess: Function from an RGB image to uint8 (3, H, W), of the same size for all.
     """
 
     def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
         self.preprocess = preprocess
 
     def __call__(self, data: bytes) -> Batch:
-        """Decode and preprocess."""
+        """Decode and preprocess the bytes of a file."""
         return {"image": self.preprocess(load_rgb(BytesIO(data)))}
 
 
@@ -62,12 +62,12 @@ def open_split(
     """Open the shards of a split.
 
     Args:
-        location: Directory or URL (``s3://``, ``gs://``, ``https://`` ...) that ``shard`` wrote.
-        preprocess: See :class:`Decode`.
-        shuffle: Shuffle shards and images anew each epoch, and drop what would give one loader
-            process a batch more than another.
-        seed: Of the shuffling.
-        cache_dir: Where shards from a URL are kept; None for litdata's own place.
+        location: Directory or URL (``s3://``, ``gs://``, ``https://`` ...) of the shards.
+        preprocess: Preprocessing of the images, see :class:`Decode`.
+        shuffle: Shuffle shards and images anew in each epoch, and drop images so that all loader
+            processes have the same number of batches.
+        seed: Seed of the shuffling.
+        cache_dir: Directory for shards from a URL; None for litdata's own.
 
     Raises:
         ValueError: If there are no complete shards of images, or litdata is not installed.
@@ -90,7 +90,7 @@ def open_split(
             serializers=_only_bytes(),
             transform=Decode(preprocess),
         )
-    except Exception as error:  # litdata's own, and those of every store's client
+    except Exception as error:  # litdata and the clients of the stores raise many kinds
         raise ValueError(
             f"Expected complete shards of images in {location}. "
             f"Found {type(error).__name__}: {' '.join(str(error).split())}."
@@ -99,7 +99,7 @@ def open_split(
 
 
 def _only_bytes() -> dict[str, Any]:
-    """Put one that refuses in the place of every serializer but that of bytes."""
+    """Replace every serializer of litdata but that of bytes by one that refuses."""
     from litdata.streaming.serializers import _SERIALIZERS, Serializer
 
     class Refuse(Serializer):  # type: ignore[misc, unused-ignore]  # litdata may be missing
@@ -116,7 +116,7 @@ def _only_bytes() -> dict[str, Any]:
 
 
 class _Files(Dataset[tuple[Path, bytes | None]]):
-    """Bytes of image files, None for those that no image can be made of."""
+    """Bytes of image files; None for a file that is not a readable image."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -143,21 +143,21 @@ def write_split(
     seed: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[Path]:
-    """Write image files to shards, in random order: neighbours in a shard stay near in training.
+    """Write image files to shards in random order, as images of a shard are used close together.
 
     Args:
-        paths: Of the files; each is decoded once, to see that it can be.
-        directory: Made; of the shards.
-        shard_bytes: Size of a shard.
-        num_workers: Processes that read; 0 reads in this one.
-        seed: Of the order.
-        progress: Wraps the iteration over the files.
+        paths: Paths of the files; each is decoded once, to check it.
+        directory: Directory of the shards, which is made if needed.
+        shard_bytes: Size of a shard in bytes.
+        num_workers: Number of processes that read the files; 0 reads them in this one.
+        seed: Seed of the order.
+        progress: Wrapper of the iteration over the files.
 
     Returns:
-        Files that no image can be made of: left out.
+        Files that are not readable images and were left out.
 
     Raises:
-        ValueError: If litdata is not installed, or the directory holds something.
+        ValueError: If litdata is not installed, the directory is not empty, or no file is readable.
     """
     require_litdata()
     from litdata.streaming.writer import BinaryWriter
@@ -178,7 +178,7 @@ def write_split(
             writer[written] = data
             written += 1
     if not written:
-        raise ValueError(f"Expected at least one image for {directory}. Found none that is whole.")
+        raise ValueError(f"Expected at least one readable image for {directory}. Found none.")
     writer.done()
     writer.merge()
     return broken

@@ -1,4 +1,7 @@
-"""Gaussian distributions over saliency maps, event shape (h, w), and KL in closed form."""
+"""Gaussian distributions over saliency maps (h, w): the posteriors q(s|x) and the priors p(s).
+
+``torch.distributions.kl_divergence`` between the two is exact and closed (equation 1).
+"""
 
 from saliency_vae.distributions.kl import kl_floor
 from saliency_vae.distributions.kronecker import KroneckerNormal
@@ -15,11 +18,11 @@ from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.distributions.soft_tv import SoftTVNormal
 
 __all__ = [
+    "INCLUSION_FRACTION",
     "CorrelatedNormal",
     "DiagonalNormal",
     "ExponentialPrior",
     "Family",
-    "INCLUSION_FRACTION",
     "KroneckerNormal",
     "SaliencyPosterior",
     "SaliencyPrior",

@@ -1,7 +1,7 @@
-"""Correlation of the pixels along one axis: the factors of a Kronecker prior.
+"""Correlation of the pixels along one axis: the factors kappa of the Kronecker prior.
 
-``correlation`` is that of two *adjacent* pixels for every kernel, so that one sweep serves all.
-A kernel's matrix K has unit diagonal; L is its Cholesky factor, K = L L'.
+For every kernel ``correlation`` is that of two *adjacent* pixels, so that one sweep serves them
+all. K is the correlation matrix kappa, whose diagonal is 1, and L its Cholesky factor, K = L L'.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 
-def degree(n: int) -> Tensor:
-    """Neighbours of each of n pixels in a row, (n,), float64."""
+def num_neighbours(n: int) -> Tensor:
+    """Number of neighbours of each of n pixels in a row, (n,), float64."""
     neighbours = torch.full((n,), 2.0, dtype=torch.float64)
     neighbours[0] -= 1
     neighbours[-1] -= 1
@@ -22,7 +22,11 @@ def degree(n: int) -> Tensor:
 
 
 class Kernel(ABC):
-    """Correlation matrix K of n pixels in a row."""
+    """Correlation matrix K of n pixels in a row.
+
+    Args:
+        n: Number of pixels.
+    """
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -33,12 +37,15 @@ class Kernel(ABC):
 
     @abstractmethod
     def hadamard(self, x: Tensor) -> Tensor:
-        """Apply T = K^-1 o K (entrywise product) along the last axis."""
+        """Apply T = K^-1 o K, an entrywise product, along the last axis."""
 
     @property
     @abstractmethod
     def cholesky(self) -> Tensor:
-        """L, (n, n); float64, as all below, unless the correlation was given as a tensor."""
+        """Cholesky factor L, (n, n).
+
+        It and the properties below are float64 unless the correlation was given as a tensor.
+        """
 
     @property
     @abstractmethod
@@ -52,22 +59,23 @@ class Kernel(ABC):
 
 
 class ExponentialKernel(Kernel):
-    """``K_ij = rho^|i-j|``, a stationary AR(1): the inverse is tridiagonal, so O(n) without K.
+    """``K_ij = rho^|i-j|``, a stationary AR(1) process: its inverse is tridiagonal.
+
+    So everything but the Cholesky factor is O(n), without K.
 
     Args:
-        n: Pixels in the row.
-        correlation: rho in (-1, 1): a number, or a scalar that gradients flow to.
+        n: Number of pixels.
+        correlation: rho in (-1, 1): a number, or a scalar tensor that receives gradients.
     """
 
     def __init__(self, n: int, correlation: float | Tensor) -> None:
         super().__init__(n)
-        with torch.inference_mode(False):  # the prior may be used in training later
-            self.rho = (
-                correlation
-                if isinstance(correlation, Tensor)
-                else torch.tensor(correlation, dtype=torch.float64)
-            )
-            self.innovation = 1 - self.rho**2
+        self.rho = (
+            correlation
+            if isinstance(correlation, Tensor)
+            else torch.tensor(correlation, dtype=torch.float64)
+        )
+        self.innovation = 1 - self.rho**2  # variance of an AR(1) innovation
 
     def whiten(self, x: Tensor) -> Tensor:
         """Normalised innovations: ``z_1 = x_1``, ``z_i = (x_i - rho x_{i-1}) / sqrt(1-rho^2)``."""
@@ -75,7 +83,7 @@ class ExponentialKernel(Kernel):
         return torch.cat((x[..., :1], innovations), dim=-1)
 
     def hadamard(self, x: Tensor) -> Tensor:
-        """Tridiagonal: K^-1's diagonal, and -rho^2 / (1-rho^2) beside it."""
+        """Apply T, which is tridiagonal: the diagonal of K^-1, and -rho^2 / (1-rho^2) beside it."""
         diagonal = self.precision_diagonal.to(x)
         neighbours = torch.zeros_like(x)
         neighbours[..., 1:] += x[..., :-1]
@@ -84,7 +92,7 @@ class ExponentialKernel(Kernel):
 
     @cached_property
     def cholesky(self) -> Tensor:
-        """Column j carries innovation j forward: ``rho^(i-j)``, scaled by sqrt(1-rho^2) if j>0."""
+        """L, whose column j is the effect ``rho^(i-j)`` of innovation j, scaled by its stddev."""
         pixel = torch.arange(self.n, device=self.rho.device)
         lag = pixel[:, None] - pixel
         factor = torch.tril(self.rho ** lag.clamp_min(0))
@@ -92,18 +100,20 @@ class ExponentialKernel(Kernel):
 
     @cached_property
     def precision_diagonal(self) -> Tensor:
-        """1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between."""
-        extra = degree(self.n).to(self.rho) - 1
+        """Diagonal of K^-1: 1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between them."""
+        extra = num_neighbours(self.n).to(self.rho) - 1
         return (1 + extra * self.rho**2) / self.innovation
 
     @property
     def log_determinant(self) -> Tensor:
-        """(n-1) log(1-rho^2)."""
+        """Log |K| = (n-1) log(1-rho^2)."""
         return (self.n - 1) * self.innovation.log()
 
 
 class DenseKernel(Kernel):
-    """Any stationary correlation, factorised once in float64.
+    """Any stationary correlation, its matrix factorised once in float64.
+
+    A matrix that is singular in float64 gets a larger diagonal, with a warning.
 
     Args:
         correlation_at: Correlation at lag 0, 1, ..., n-1, (n,), float64.
@@ -146,7 +156,7 @@ class DenseKernel(Kernel):
 
     @property
     def cholesky(self) -> Tensor:
-        """L, (n, n), float64."""
+        """Cholesky factor L, (n, n), float64."""
         return self._cholesky
 
     @property
@@ -162,13 +172,13 @@ class DenseKernel(Kernel):
 
 
 def rbf_kernel(n: int, correlation: float) -> DenseKernel:
-    """Squared exponential ``rho^(lag^2)``: the smoothest."""
+    """Squared exponential kernel, ``K_ij = rho^((i-j)^2)``: the smoothest samples."""
     lag = torch.arange(n, dtype=torch.float64)
     return DenseKernel(correlation ** lag.square())
 
 
 def matern32_kernel(n: int, correlation: float) -> DenseKernel:
-    """Matern 3/2, ``(1 + a lag) exp(-a lag)`` with a solved for the adjacent correlation."""
+    """Matern 3/2 kernel, ``(1 + a lag) exp(-a lag)``; a is solved for the adjacent correlation."""
     low, high = 0.0, 100.0
     for _ in range(100):
         a = (low + high) / 2

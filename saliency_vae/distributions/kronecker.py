@@ -1,4 +1,4 @@
-"""The paper's prior: covariance K_h (x) K_w, never formed."""
+"""The paper's prior: its covariance kappa_h (x) kappa_w is never formed as a matrix."""
 
 from typing import Literal, get_args
 
@@ -11,17 +11,20 @@ from saliency_vae.distributions.kernels import (
     matern32_kernel,
     rbf_kernel,
 )
-from saliency_vae.distributions.prior import SaliencyPrior, constant
+from saliency_vae.distributions.prior import SaliencyPrior, computed_once
+from saliency_vae.runtime.autograd import recording_gradients
 
 KernelName = Literal["exponential", "rbf", "matern32"]
 
 
-def _kernel(name: KernelName, n: int, correlation: float | Tensor) -> Kernel:
+def _make_kernel(name: KernelName, n: int, correlation: float | Tensor) -> Kernel:
     if name not in get_args(KernelName):
         raise ValueError(f"Expected prior.kernel exponential, rbf or matern32. Found {name!r}.")
     if isinstance(correlation, Tensor):
         if name != "exponential":
-            raise ValueError(f"Expected prior.correlation to be numbers for the {name} kernel.")
+            raise ValueError(
+                f"Expected prior.correlation to be numbers for the {name} kernel. Found a tensor."
+            )
         return ExponentialKernel(n, correlation)
     if not -1 < correlation < 1:
         raise ValueError(f"Expected -1 < prior.correlation < 1. Found {correlation}.")
@@ -35,23 +38,31 @@ def _kernel(name: KernelName, n: int, correlation: float | Tensor) -> Kernel:
 
 
 class KroneckerNormal(SaliencyPrior):
-    """Zero-mean Gaussian with covariance ``K_h (x) K_w`` (appendix B), unit marginal variance.
+    """Zero-mean Gaussian with covariance ``kappa_h (x) kappa_w`` (appendix B), variance 1.
 
     With the exponential kernel everything but sampling is O(hw).
 
     Args:
-        height: h.
-        width: w.
+        height: Height h of the maps in pixels.
+        width: Width w of the maps in pixels.
         kernel: Correlation along an axis: ``exponential``, ``rbf`` or ``matern32``.
-        correlation: Of two adjacent pixels, in (-1, 1) for the exponential kernel and [0, 1) for
-            the others; one number, or (vertical, horizontal). 0 makes pixels independent. A tensor
-            of 1 or 2 for the exponential kernel is taken as it is: gradients flow to it, and each
-            backward pass needs a prior of its own.
-        device: Of samples and parameters.
-        dtype: Likewise.
+        correlation: Correlation rho of two adjacent pixels: one number, or (vertical, horizontal);
+            in (-1, 1) for the exponential kernel and in [0, 1) for the other two. 0 makes pixels
+            independent. A tensor of 1 or 2 elements, for the exponential kernel only, receives
+            gradients and is not checked; each backward pass then needs a prior of its own.
+        device: Device of samples and parameters; the CPU by default.
+        dtype: Type of samples and parameters.
 
     Raises:
-        ValueError: If a correlation is out of range or the kernel unknown.
+        ValueError: If a correlation is out of range or the kernel is unknown.
+
+    Example:
+        >>> prior = KroneckerNormal(2, 3, correlation=0.5)
+        >>> prior.precision_diagonal
+        tensor([[1.7778, 2.2222, 1.7778],
+                [1.7778, 2.2222, 1.7778]])
+        >>> prior.rsample((5,)).shape
+        torch.Size([5, 2, 3])
     """
 
     def __init__(
@@ -70,43 +81,44 @@ class KroneckerNormal(SaliencyPrior):
             vertical = horizontal = correlation
         else:
             vertical, horizontal = correlation
-        self.rows = _kernel(kernel, height, vertical)
-        self.columns = _kernel(kernel, width, horizontal)
+        with recording_gradients():  # made for inference, the prior may be used in training later
+            self.rows = _make_kernel(kernel, height, vertical)
+            self.columns = _make_kernel(kernel, width, horizontal)
 
     @property
     def stddev(self) -> Tensor:
         """One, (h, w)."""
         return torch.ones(self.event_shape, device=self.device, dtype=self.dtype)
 
-    @constant
+    @computed_once
     def precision_diagonal(self) -> Tensor:
-        """Diagonal of K_h^-1 (x) K_w^-1, (h, w)."""
+        """Diagonal of kappa_h^-1 (x) kappa_w^-1, (h, w), of the trace term (equation 2)."""
         diagonal = torch.outer(self.rows.precision_diagonal, self.columns.precision_diagonal)
         return diagonal.to(self.device, self.dtype)
 
-    @constant
+    @computed_once
     def log_determinant(self) -> Tensor:
-        """Sum of w log |K_h| + h log |K_w| (equation 4)."""
+        """``w log |kappa_h| + h log |kappa_w|`` (equation 4)."""
         rows, columns = self.rows.log_determinant, self.columns.log_determinant
         return (self.width * rows + self.height * columns).to(self.device, self.dtype)
 
-    @constant
+    @computed_once
     def _cholesky(self) -> tuple[Tensor, Tensor]:
         rows, columns = self.rows.cholesky, self.columns.cholesky
         return rows.to(self.device, self.dtype), columns.to(self.device, self.dtype)
 
     def mahalanobis(self, saliency: Tensor) -> Tensor:
-        """``||L_h^-1 S L_w^-T||^2`` (equation 3), (..., h, w) to (...)."""
+        """Quadratic term (equation 3) as ``||L_h^-1 S L_w^-T||^2``, (..., h, w) to (...)."""
         white = self.rows.whiten(self.columns.whiten(saliency).mT)
         return white.square().sum((-2, -1))
 
     def scaled_trace(self, scale: Tensor) -> Tensor:
-        """``scale' (T_h (x) T_w) scale`` with ``T = K^-1 o K``, (..., h, w) to (...)."""
+        """``scale' (T_h (x) T_w) scale`` with ``T = kappa^-1 o kappa``, (..., h, w) to (...)."""
         spread = self.rows.hadamard(self.columns.hadamard(scale).mT).mT
         return (scale * spread).sum((-2, -1))
 
     def colour(self, noise: Tensor) -> Tensor:
-        """``L_h E L_w'``, (..., h, w)."""
+        """``L_h E L_w'`` of white noise E, (..., h, w), with the Cholesky factors of kappa."""
         rows, columns = self._cholesky
         coloured: Tensor = rows @ noise @ columns.mT
         return coloured

@@ -1,24 +1,31 @@
-"""The paper's prior with a correlation that may be learned."""
+"""The paper's prior as a module, so that its correlation can be learned with the encoder."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.distributions.kronecker import KroneckerNormal
 
 _MOST = 1 - 1e-6  # in float32 tanh reaches 1 itself, where there is no density
 
 
 class ExponentialPrior(nn.Module):
-    """Makes the exponential prior over maps of any size: ``kappa_ij = rho^|i-j|`` on each axis.
+    """Makes the exponential prior, ``kappa_ij = rho^|i-j|`` on each axis, for maps of any size.
 
     Args:
-        correlation: rho of adjacent pixels, in (-1, 1): one, or (vertical, horizontal).
-        learn_correlation: Learn rho, from this one on, with the encoder and by the same loss.
+        correlation: Correlation rho of adjacent pixels, in (-1, 1): one number, or (vertical,
+            horizontal).
+        learn_correlation: Learn rho together with the encoder, by the same loss, starting here.
 
     Raises:
         ValueError: If a correlation is out of range.
+
+    Example:
+        >>> make_prior = ExponentialPrior(0.5, learn_correlation=True)
+        >>> (-make_prior(8, 8).log_prob(torch.ones(8, 8))).backward()  # a smooth map
+        >>> make_prior.unbounded.grad < 0  # more correlation makes it more probable
+        tensor([True])
     """
 
     def __init__(

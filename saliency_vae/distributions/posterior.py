@@ -1,4 +1,4 @@
-"""The encoder's answer: a Gaussian over the saliency map of each image."""
+"""The approximate posterior q(s|x): a Gaussian over the saliency map of each image."""
 
 import math
 from abc import abstractmethod
@@ -8,32 +8,31 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
-from torch.types import _size
 
+from saliency_vae.distributions.gaussian import MapGaussian
 from saliency_vae.distributions.prior import SaliencyPrior
 from saliency_vae.topk import hard_topk, num_kept, threshold
 
-INCLUSION_FRACTION = 0.1  # of the pixels, where one inclusion probability must do
-_SPREAD_SAMPLES = 256  # a standard error of 4 % of the spread, .01 of a probability
+Family = Literal["mean_field", "correlated"]
+
+INCLUSION_FRACTION = 0.1  # kept fraction of the pixels wherever a single one is reported
+_SPREAD_SAMPLES = 256  # a standard error of 4 % of the spread, and of .01 of a probability
 
 
-class SaliencyPosterior(Distribution):
+class SaliencyPosterior(MapGaussian):
     """Gaussian q(s|x) over the saliency maps of a batch of images.
 
-    ``judge`` gives its confidence; the explainer that makes the posterior sets it.
-
     Args:
-        mean: (..., h, w).
-        log_variance: eta = log nu, (..., h, w).
+        mean: Mean mu, (..., h, w).
+        log_variance: Log-variance eta = log nu of each pixel, (..., h, w).
+
+    Attributes:
+        estimate_confidence: Function of the posterior behind :attr:`confidence`; the explainer
+            that makes the posterior sets it.
 
     Raises:
         ValueError: If the two shapes differ or are not at least (h, w).
     """
-
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]  # torch's
-    arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
-    has_rsample = True
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
         if mean.shape != log_variance.shape or mean.ndim < 2:
@@ -44,7 +43,7 @@ class SaliencyPosterior(Distribution):
         self._mean = mean
         self.log_variance = log_variance
         self.estimate_confidence: Callable[[SaliencyPosterior], Tensor] | None = None
-        super().__init__(mean.shape[:-2], mean.shape[-2:], validate_args=False)
+        super().__init__(mean.shape[:-2], mean.shape[-2:], mean.device, mean.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -58,38 +57,26 @@ class SaliencyPosterior(Distribution):
 
     @cached_property
     def stddev(self) -> Tensor:
-        """Posterior standard deviation of each pixel, (..., h, w)."""
+        """Posterior standard deviation sigma of each pixel, (..., h, w)."""
         return (self.log_variance / 2).exp()
 
-    def rsample(
-        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw maps, sample_shape + (..., h, w), with gradients to mean and variance.
-
-        Args:
-            sample_shape: Number of samples.
-            generator: Random numbers to use, of the same device; torch's own by default.
-        """
-        shape = self._extended_shape(sample_shape)
-        noise = torch.randn(
-            shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.reparameterise(noise)
-
     def reparameterise(self, noise: Tensor) -> Tensor:
-        """Turn white noise, broadcastable to (..., h, w), into maps: ``mu + sigma eps``."""
+        """Turn white noise eps, broadcastable to (..., h, w), into maps, ``mu + sigma * eps``.
+
+        The noise is correlated first, see :meth:`correlate`.
+        """
         return self.mean + self.stddev * self.correlate(noise)
 
     @abstractmethod
     def correlate(self, noise: Tensor) -> Tensor:
-        """Give white noise (..., h, w) the correlation of the maps, its variance staying 1."""
+        """Give white noise (..., h, w) the correlation of the maps; its variance stays 1."""
 
     @abstractmethod
     def like(self, mean: Tensor, log_variance: Tensor) -> "SaliencyPosterior":
-        """Make one of the same family, with the same correlation, of another mean and variance."""
+        """Make a posterior of the same family and correlation with another mean and variance."""
 
     def split(self) -> list["SaliencyPosterior"]:
-        """Posterior of each image of a batch (B,) by itself, batch shape ()."""
+        """Split the posterior of a batch (B,) into one posterior for each image."""
         return [self.like(*one) for one in zip(self.mean, self.log_variance, strict=True)]
 
     @cached_property
@@ -108,9 +95,12 @@ class SaliencyPosterior(Distribution):
     def map_agreement(self, fraction: float) -> Tensor:
         """How far sampled maps agree with the mean on the top ``fraction`` of pixels.
 
+        Args:
+            fraction: Share of the pixels, in (0, 1].
+
         Returns:
-            The share of the mean's top pixels that those of a sampled map are expected to hold,
-            (...): 1 if every plausible map marks the same, ``fraction`` if chance alone does.
+            Share of the mean's top pixels that are expected among those of a sampled map, (...):
+            1 if every sample marks the same pixels, ``fraction`` if samples and mean are unrelated.
         """
         probability, mask = self.inclusion_probability(fraction), self.topk_mask(fraction)
         return (probability * mask).sum((-2, -1)) / mask.sum((-2, -1))
@@ -119,7 +109,7 @@ class SaliencyPosterior(Distribution):
         """Mark the given fraction of pixels with the highest mean.
 
         Args:
-            fraction: In (0, 1].
+            fraction: Share of the pixels, in (0, 1].
 
         Returns:
             Boolean mask, (..., h, w).
@@ -130,11 +120,11 @@ class SaliencyPosterior(Distribution):
     def inclusion_probability(self, fraction: float) -> Tensor:
         """Probability that a pixel is among the top ``fraction`` of a sampled map.
 
-        ``Phi((mu - t) / tau)`` with the threshold t at which the probabilities sum to k, and tau
-        the standard deviation of a pixel's distance from the threshold of its own map.
+        ``Phi((mu - t) / tau)``, where tau is the standard deviation of a pixel's distance from the
+        threshold of its own map, and t is such that the probabilities sum to k.
 
         Args:
-            fraction: In (0, 1].
+            fraction: Share of the pixels, in (0, 1].
 
         Returns:
             Probability, (..., h, w), summing to k over a map.
@@ -151,22 +141,36 @@ class SaliencyPosterior(Distribution):
 
 
 class DiagonalNormal(SaliencyPosterior):
-    """The paper's posterior N(mu, diag(nu)): pixels independent given the image."""
+    """The paper's posterior N(mu, diag(nu)): pixels are independent given the image.
+
+    Args:
+        mean: Mean mu, (..., h, w).
+        log_variance: Log-variance eta = log nu of each pixel, (..., h, w).
+
+    Example:
+        >>> mean = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
+        >>> posterior = DiagonalNormal(mean, log_variance=torch.zeros(2, 2))
+        >>> posterior.rsample((5,)).shape
+        torch.Size([5, 2, 2])
+        >>> posterior.inclusion_probability(fraction=0.25).round(decimals=2)
+        tensor([[0.7400, 0.0900],
+                [0.0900, 0.0900]])
+    """
 
     def _spread(self, fraction: float) -> Tensor:
-        """Its own: with thousands of independent pixels the threshold of a map hardly varies."""
+        """Posterior standard deviation: the threshold of thousands of pixels hardly varies."""
         return self.stddev
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Leave the noise white: a sample is ``mu + exp(eta/2) eps``."""
+        """Leave the noise white: a sample is ``mu + exp(eta/2) * eps``."""
         return noise
 
     def like(self, mean: Tensor, log_variance: Tensor) -> SaliencyPosterior:
-        """Make another, independent too."""
+        """Make a posterior of independent pixels with another mean and variance."""
         return DiagonalNormal(mean, log_variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, (..., h, w) to (...), in nats."""
+        """Log density of maps, (..., h, w) to (...), in nats."""
         z = (value - self.mean) / self.stddev
         return -0.5 * (z.square() + self.log_variance + math.log(2 * math.pi)).sum((-2, -1))
 
@@ -176,17 +180,24 @@ class DiagonalNormal(SaliencyPosterior):
 
 
 class CorrelatedNormal(SaliencyPosterior):
-    """Posterior N(mu, D C D), D = diag(sigma), C the prior's own correlation (ours).
+    """Posterior N(mu, D C D), D = diag(sigma), with the prior's correlation C (beyond the paper).
 
-    Samples are as smooth as the prior's, and q = p is within reach: no KL floor.
+    Its samples are as smooth as the prior's, and it can equal the prior, so its KL has no floor.
 
     Args:
-        mean: (..., h, w).
-        log_variance: Of each pixel, (..., h, w).
-        prior: Whose correlation matrix is taken.
+        mean: Mean mu, (..., h, w).
+        log_variance: Log-variance of each pixel, (..., h, w).
+        prior: Prior that gives the correlation.
 
     Raises:
         ValueError: If the shapes disagree.
+
+    Example:
+        >>> from saliency_vae.distributions import KroneckerNormal
+        >>> prior = KroneckerNormal(4, 4, correlation=0.9)
+        >>> posterior = CorrelatedNormal(torch.zeros(4, 4), torch.zeros(4, 4), prior)
+        >>> torch.distributions.kl_divergence(posterior, prior).abs() < 1e-5
+        tensor(True)
     """
 
     def __init__(self, mean: Tensor, log_variance: Tensor, prior: SaliencyPrior) -> None:
@@ -199,10 +210,10 @@ class CorrelatedNormal(SaliencyPosterior):
         self.prior = prior
 
     def _spread(self, fraction: float) -> Tensor:
-        """Standard deviation of a pixel's distance from the threshold of its map, over samples.
+        """Standard deviation, over samples, of a pixel's distance from the threshold of its map.
 
-        What moves all pixels moves the threshold with them, and leaves their order as it is. The
-        noise is the same at every call and for every image.
+        Noise that moves all pixels moves the threshold with them and leaves their order as it is.
+        The same noise is drawn at every call and for every image.
         """
         device, dtype = self.mean.device, self.mean.dtype
         generator = torch.Generator(device).manual_seed(0)
@@ -218,15 +229,15 @@ class CorrelatedNormal(SaliencyPosterior):
         return variance.clamp_min(torch.finfo(dtype).tiny).sqrt()
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Colour the noise as the prior does, (..., h, w)."""
+        """Give white noise (..., h, w) the prior's correlation; its variance stays 1."""
         return self.prior.colour(noise) / self.prior.stddev
 
     def like(self, mean: Tensor, log_variance: Tensor) -> SaliencyPosterior:
-        """Make another of the same prior's correlation."""
+        """Make a posterior of the same correlation with another mean and variance."""
         return CorrelatedNormal(mean, log_variance, self.prior)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, (..., h, w) to (...), in nats."""
+        """Log density of maps, (..., h, w) to (...), in nats."""
         scale = self.stddev / self.prior.stddev
         standard = (value - self.mean) / scale
         return self.prior.log_prob(self.prior.mean + standard) - scale.log().sum((-2, -1))
@@ -239,13 +250,24 @@ class CorrelatedNormal(SaliencyPosterior):
         return 0.5 * constant + log_scale.sum((-2, -1))
 
 
-Family = Literal["mean_field", "correlated"]
-
-
 def make_posterior(
     family: Family, mean: Tensor, log_variance: Tensor, prior: SaliencyPrior
 ) -> SaliencyPosterior:
-    """Make the posterior of a family: ``mean_field`` (the paper) or ``correlated`` (ours)."""
+    """Make the posterior of a family.
+
+    Args:
+        family: ``mean_field`` for :class:`DiagonalNormal`, the paper's, or ``correlated`` for
+            :class:`CorrelatedNormal`.
+        mean: Mean mu, (..., h, w).
+        log_variance: Log-variance eta of each pixel, (..., h, w).
+        prior: Prior that gives the correlation of the correlated family.
+
+    Example:
+        >>> from saliency_vae.distributions import KroneckerNormal
+        >>> prior = KroneckerNormal(8, 8, correlation=0.9)
+        >>> make_posterior("correlated", torch.zeros(8, 8), torch.zeros(8, 8), prior).variance[0, 0]
+        tensor(1.)
+    """
     if family == "mean_field":
         return DiagonalNormal(mean, log_variance)
     return CorrelatedNormal(mean, log_variance, prior)

@@ -1,4 +1,4 @@
-"""What the KL divergence and the correlated posterior need to know of a prior."""
+"""The prior p(s): what the KL divergence and the correlated posterior need to know of it."""
 
 import copy
 import math
@@ -8,15 +8,15 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
-from torch.types import _size
+
+from saliency_vae.distributions.gaussian import MapGaussian
+from saliency_vae.runtime.autograd import recording_gradients
 
 
-class constant:  # noqa: N801 (a decorator, like property)
-    """Property of a prior that is computed once, for it and for the same prior about other means.
+class computed_once:  # noqa: N801 (a decorator, like property)
+    """Property of a prior that is computed once for it and all its copies about other means.
 
-    It is usable in training whoever asks for it first: what is computed under
-    ``torch.inference_mode`` could not be saved for a backward pass later.
+    A value that was first needed for inference may be used in training later.
     """
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
@@ -28,25 +28,26 @@ class constant:  # noqa: N801 (a decorator, like property)
         if prior is None:
             return self
         name = self.compute.__name__
-        if name not in prior._constants:
-            with torch.inference_mode(False):
-                prior._constants[name] = self.compute(prior)
-        return prior._constants[name]
+        if name not in prior._computed:
+            with recording_gradients():
+                prior._computed[name] = self.compute(prior)
+        return prior._computed[name]
 
 
-class SaliencyPrior(Distribution):
-    """Gaussian N(m, Sigma) over maps (h, w) whose adjacent pixels correlate; m = 0 in the paper.
+class SaliencyPrior(MapGaussian):
+    """Gaussian prior N(m, Sigma) over maps (h, w) whose adjacent pixels correlate.
+
+    The mean m is 0, as in the paper, unless the prior is made by :meth:`around`.
 
     Args:
-        height: h.
-        width: w.
-        device: Of samples and of what the KL divergence uses.
-        dtype: Likewise.
-    """
+        height: Height h of the maps in pixels.
+        width: Width w of the maps in pixels.
+        device: Device of samples and parameters; the CPU by default.
+        dtype: Type of samples and parameters.
 
-    support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]  # torch's
-    arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
-    has_rsample = True
+    Raises:
+        ValueError: If height or width is less than 1.
+    """
 
     def __init__(
         self,
@@ -59,11 +60,9 @@ class SaliencyPrior(Distribution):
             raise ValueError(f"Expected a map of at least 1x1 pixels. Found {height}x{width}.")
         self.height = height
         self.width = width
-        self.device = torch.device(device or "cpu")
-        self.dtype = dtype
-        self._constants: dict[str, Any] = {}  # shared by the same prior about other means
+        self._computed: dict[str, Any] = {}  # shared with the copies about other means
         self._mean: Tensor | None = None
-        super().__init__(event_shape=torch.Size((height, width)), validate_args=False)
+        super().__init__(torch.Size(), torch.Size((height, width)), device, dtype)
 
     @property
     @abstractmethod
@@ -90,17 +89,20 @@ class SaliencyPrior(Distribution):
 
     @abstractmethod
     def colour(self, noise: Tensor) -> Tensor:
-        """Turn white noise into a sample: a linear map L with L L' = Sigma, (..., h, w)."""
+        """Give white noise (..., h, w) the prior's covariance: apply L, where L L' = Sigma."""
 
     @property
     def mean(self) -> Tensor:
-        """Mean m, (..., h, w): zero, (h, w), unless made by :meth:`around`."""
+        """Mean m: zero, (h, w), or (..., h, w) as given to :meth:`around`."""
         if self._mean is None:
             return torch.zeros(self.event_shape, device=self.device, dtype=self.dtype)
         return self._mean
 
     def around(self, mean: Tensor) -> Self:
-        """Make the same prior about another mean, (..., h, w), batch shape (...).
+        """Make the same prior about another mean.
+
+        Args:
+            mean: Mean, (..., h, w); its leading dimensions are the batch shape.
 
         Raises:
             ValueError: If the mean is not of maps (h, w).
@@ -120,20 +122,11 @@ class SaliencyPrior(Distribution):
         return self.stddev.square()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density, (..., h, w) to (...), in nats."""
+        """Log density of maps, (..., h, w) to (...), in nats."""
         size = self.height * self.width
         constant = size * math.log(2 * math.pi) + self.log_determinant
         return -0.5 * (self.mahalanobis(value - self.mean) + constant)
 
-    def rsample(
-        self, sample_shape: _size = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw maps, sample_shape + (..., h, w).
-
-        Args:
-            sample_shape: Number of samples.
-            generator: Random numbers to use, of the same device; torch's own by default.
-        """
-        shape = self._extended_shape(sample_shape)
-        noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+    def reparameterise(self, noise: Tensor) -> Tensor:
+        """Turn white noise (..., h, w) into samples, ``m + L eps``."""
         return self.mean + self.colour(noise)

@@ -1,16 +1,16 @@
-"""A prior that penalises the true soft total variation (ours, beyond the paper)."""
+"""A prior that penalises the true soft total variation (beyond the paper)."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from saliency_vae.distributions.kernels import degree
-from saliency_vae.distributions.prior import SaliencyPrior, constant
+from saliency_vae.distributions.kernels import num_neighbours
+from saliency_vae.distributions.prior import SaliencyPrior, computed_once
 
 
 def _cosine_basis(n: int) -> Tensor:
-    """Orthonormal DCT-II, (pixel, frequency): eigenvectors of D'D for forward differences D."""
+    """Orthonormal DCT-II, (pixel, frequency): the eigenvectors of D'D for forward differences D."""
     pixel = torch.arange(n, dtype=torch.float64) + 0.5
     frequency = torch.arange(n, dtype=torch.float64)
     basis = torch.cos(math.pi / n * torch.outer(pixel, frequency)) * math.sqrt(2 / n)
@@ -19,26 +19,32 @@ def _cosine_basis(n: int) -> Tensor:
 
 
 def _difference_eigenvalues(n: int) -> Tensor:
+    """Eigenvalues of D'D for forward differences D, (n,)."""
     return 2 - 2 * torch.cos(math.pi / n * torch.arange(n, dtype=torch.float64))
 
 
 class SoftTVNormal(SaliencyPrior):
     """Zero-mean Gaussian whose precision is ``a I + t (D_h'D_h (x) I + I (x) D_w'D_w)``.
 
-    So ``-log p`` is ``a/2 ||s||^2 + t/2 (soft total variation)``: each axis's squared difference
-    costs the same, where a Kronecker product punishes axis-aligned streaks little. ``a`` and
-    ``t`` are solved so that the mean marginal variance is 1 and the mean correlation of adjacent
-    pixels is as asked.
+    So ``-log p`` is ``a/2 ||s||^2 + t/2 (soft total variation)`` and a constant. A difference of
+    neighbours costs the same along both axes, while a Kronecker product hardly penalises streaks
+    along an axis. ``a`` and ``t`` are solved so that the mean marginal variance is 1 and the mean
+    correlation of adjacent pixels is ``correlation``.
 
     Args:
-        height: h.
-        width: w.
+        height: Height h of the maps in pixels.
+        width: Width w of the maps in pixels.
         correlation: Mean correlation of two adjacent pixels, in [0, 1).
-        device: Of samples and parameters.
-        dtype: Likewise.
+        device: Device of samples and parameters; the CPU by default.
+        dtype: Type of samples and parameters.
 
     Raises:
         ValueError: If the correlation is out of range.
+
+    Example:
+        >>> prior = SoftTVNormal(16, 16, correlation=0.9)
+        >>> prior.variance.mean()
+        tensor(1.0000)
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class SoftTVNormal(SaliencyPrior):
         self._eigenvalues = self.a + self.t * self._roughness
 
     def _solve_ratio(self, correlation: float) -> float:
-        """Ratio t / a by bisection of its logarithm; the correlation rises with it from 0 to 1."""
+        """Find the ratio t / a; the correlation rises with it from 0 to 1, so bisection does."""
         if correlation == 0 or self.height * self.width == 1:
             return 0.0
         low, high = -20.0, 40.0
@@ -85,15 +91,17 @@ class SoftTVNormal(SaliencyPrior):
 
     @staticmethod
     def _correlations(variance: Tensor, down: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Correlation of each pixel with the one below, (h-1, w), and to the right, (h, w-1)."""
         stddev = variance.sqrt()
         return down / (stddev[1:] * stddev[:-1]), right / (stddev[:, 1:] * stddev[:, :-1])
 
-    @constant
-    def _own_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+    @computed_once
+    def _covariances(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Moments of this prior: variances, and covariances with the pixel below and right."""
         variance, down, right = self._moments(1 / self._eigenvalues)
         return self._cast(variance), self._cast(down), self._cast(right)
 
-    @constant
+    @computed_once
     def _spectral_factors(self) -> tuple[Tensor, Tensor, Tensor]:
         amplitude = self._eigenvalues.rsqrt()
         return self._cast(self._rows), self._cast(self._columns), self._cast(amplitude)
@@ -101,21 +109,21 @@ class SoftTVNormal(SaliencyPrior):
     def _cast(self, parameter: Tensor) -> Tensor:
         return parameter.to(self.device, self.dtype)
 
-    @constant
+    @computed_once
     def stddev(self) -> Tensor:
-        """Marginal standard deviation, (h, w): 1 on average, more at the borders."""
-        variance: Tensor = self._own_moments[0]
+        """Marginal standard deviation, (h, w): about 1, and more at the borders."""
+        variance: Tensor = self._covariances[0]
         return variance.sqrt()
 
-    @constant
+    @computed_once
     def precision_diagonal(self) -> Tensor:
-        """Value a + t times the number of neighbours, (h, w)."""
-        neighbours = degree(self.height)[:, None] + degree(self.width)
+        """``a + t`` times the number of a pixel's neighbours, (h, w)."""
+        neighbours = num_neighbours(self.height)[:, None] + num_neighbours(self.width)
         return self._cast(self.a + self.t * neighbours)
 
-    @constant
+    @computed_once
     def log_determinant(self) -> Tensor:
-        """Minus the sum of the precision's log eigenvalues."""
+        """Log |Sigma|: minus the sum of the logarithms of the precision's eigenvalues."""
         return self._cast(-self._eigenvalues.log().sum())
 
     def mahalanobis(self, saliency: Tensor) -> Tensor:
@@ -125,8 +133,8 @@ class SoftTVNormal(SaliencyPrior):
         return self.a * saliency.square().sum((-2, -1)) + self.t * variation
 
     def scaled_trace(self, scale: Tensor) -> Tensor:
-        """tr(Sigma^-1 D Sigma D): Sigma^-1 couples neighbours only, (..., h, w) to (...)."""
-        variance, down, right = self._own_moments
+        """tr(Sigma^-1 D Sigma D), in which only neighbours are coupled, (..., h, w) to (...)."""
+        variance, down, right = self._covariances
         trace = (self.precision_diagonal * variance * scale.square()).sum((-2, -1))
         coupled = (down * scale[..., 1:, :] * scale[..., :-1, :]).sum((-2, -1))
         coupled = coupled + (right * scale[..., 1:] * scale[..., :-1]).sum((-2, -1))
@@ -134,7 +142,7 @@ class SoftTVNormal(SaliencyPrior):
         return scaled
 
     def colour(self, noise: Tensor) -> Tensor:
-        """Colour white noise in the cosine basis, (..., h, w)."""
+        """Give white noise the prior's covariance in the cosine basis, (..., h, w)."""
         rows, columns, amplitude = self._spectral_factors
         coloured: Tensor = rows @ (amplitude * noise) @ columns.mT
         return coloured

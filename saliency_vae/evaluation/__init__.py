@@ -1,4 +1,11 @@
-"""Comparing an explainer with other methods on the same images and classifier.
+"""Evaluation of an explainer beside other methods, on the same images and classifier.
 
-:mod:`saliency_vae.evaluation.pipeline` holds the stages, one line each.
+:func:`run_evaluation` runs the stages, one line each; :mod:`saliency_vae.evaluation.report` shows
+their results.
 """
+
+from saliency_vae.evaluation.methods import ExplainerMethod
+from saliency_vae.evaluation.pipeline import run_evaluation
+from saliency_vae.evaluation.results import Results
+
+__all__ = ["ExplainerMethod", "Results", "run_evaluation"]

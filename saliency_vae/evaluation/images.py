@@ -10,9 +10,11 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
 from saliency_vae.data import Batch, ImageFiles, Preprocessing, collate, too_many_broken
+from saliency_vae.data.annotated_images import AnnotatedImages
 from saliency_vae.data.datamodule import SaliencyDataModule
 
-_SPLIT = ("seed", "validation_fraction")  # what decides which images of a directory are held out
+# Settings that decide which images of a directory are held out.
+_SPLIT = ("seed", "validation_fraction")
 
 
 def evaluation_images(
@@ -20,21 +22,22 @@ def evaluation_images(
     preprocessing: Preprocessing,
     limit: int | None,
     *,
-    left_out: list[str],
     num_workers: int = 0,
     seed: int = 0,
-) -> Dataset[Batch]:
-    """Test images of a data module, or its validation images where it has no others.
+) -> tuple[Dataset[Batch], tuple[str, ...]]:
+    """Test images of a data module, or its validation images if it has no test images.
 
-    Image files come in random order: the first of a tree, which is sorted, are of a few classes.
+    Image files come in random order, because the first ones of a sorted tree are of a few classes.
 
     Args:
-        data: Not set up yet.
-        preprocessing: That the classifier expects.
+        data: Data module that is not set up yet.
+        preprocessing: Preprocessing that the classifier expects.
         limit: Number of images, the first in their order; None for all.
-        left_out: Is told which image files are broken: none of them is among the images.
-        num_workers: Processes that read the files to find these.
-        seed: Of the files' order.
+        num_workers: Processes that read the files to find the broken ones.
+        seed: Seed of the order of image files.
+
+    Returns:
+        The images, and one sentence for each broken image file, which is not among them.
 
     Raises:
         ValueError: If limit is not positive, or too many files are broken.
@@ -45,10 +48,9 @@ def evaluation_images(
     data.setup("test" if data.has_test_set else "validate")
     images = data.test_set if data.has_test_set else data.val_set
     if isinstance(images, ImageFiles):
-        images, broken = _readable(_shuffled(images, seed), limit, num_workers)
-        left_out += [f"An image file that cannot be read: {file}" for file in broken]
-        return images
-    return images if limit is None else first(images, limit)
+        files, broken = _readable(_shuffled(images, seed), limit, num_workers)
+        return files, tuple(f"An image file that cannot be read: {file}" for file in broken)
+    return (images if limit is None else first(images, limit)), ()
 
 
 def _shuffled(files: ImageFiles, seed: int) -> ImageFiles:
@@ -60,7 +62,7 @@ def _shuffled(files: ImageFiles, seed: int) -> ImageFiles:
 def _readable(
     files: ImageFiles, limit: int | None, num_workers: int
 ) -> tuple[ImageFiles, list[str]]:
-    """First files that can be read, and what those before them that cannot are."""
+    """Find the first files that can be read, and describe the broken ones before them."""
     paths, broken = [], []
     loader = DataLoader(files, batch_size=None, num_workers=num_workers)
     for place, item in enumerate(tqdm(loader, "Reading images", leave=False)):
@@ -75,6 +77,31 @@ def _readable(
     return ImageFiles(paths, files.preprocess), broken
 
 
+def with_boxes(
+    images: Dataset[Batch], annotations: Path, preprocessing: Preprocessing
+) -> tuple[Dataset[Batch], tuple[str, ...]]:
+    """Give image files the true masks of their annotated bounding boxes.
+
+    Args:
+        images: Image files.
+        annotations: Directory of ILSVRC's XML boxes.
+        preprocessing: Preprocessing of the images.
+
+    Returns:
+        The images whose true masks are known, and one sentence for each reason to leave out others.
+    """
+    boxed = AnnotatedImages(images, annotations, preprocessing)
+    left_out = []
+    if boxed.misfits:
+        left_out.append(
+            f"{len(boxed.misfits)} images, such as {boxed.misfits[0]}: their size is not the one "
+            "that was annotated."
+        )
+    if boxed.unseen:
+        left_out.append(f"{boxed.unseen} images: their boxes lie outside the classifier's view.")
+    return boxed, tuple(left_out)
+
+
 def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:
     """First images of a data set, or all if there are fewer."""
     return Subset(images, range(min(number, len(images))))  # type: ignore[arg-type]  # Dataset promises no length
@@ -82,14 +109,15 @@ def first(images: Dataset[Batch], number: int) -> Dataset[Batch]:
 
 @dataclass(frozen=True)
 class Images:
-    """Images as methods take them, always in the same order: batches of float in [0, 1].
+    """Images in batches of floats in [0, 1], always in the same order.
 
     Attributes:
-        dataset: Of uint8 images, with true masks if they are known.
-        name: Says which images.
-        batch_size: Images at once.
+        dataset: Images of type uint8, with true masks if they are known.
+        name: Description of the images.
+        batch_size: Number of images in a batch.
         num_workers: Processes that read images.
-        device: Where to.
+        device: Device that the batches are moved to.
+        left_out: Images, or knowledge of them, that is missing and why, one sentence each.
     """
 
     dataset: Dataset[Batch]
@@ -97,6 +125,7 @@ class Images:
     batch_size: int
     num_workers: int
     device: torch.device
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # Dataset promises no length
@@ -124,14 +153,14 @@ class Images:
 
 
 def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
-    """Refuse to hold out other images of a directory than training did.
+    """Refuse data of which training held out other images.
 
     Args:
         data: Hydra node of the data to evaluate on.
-        trained: That of the training, if it is known.
+        trained: Hydra node of the training data; None if it is not known.
 
     Raises:
-        ValueError: If images of the training would be evaluated.
+        ValueError: If images that the explainer was trained on would be evaluated.
     """
     if trained is None or "validation_fraction" not in data or not _same_directory(data, trained):
         return
@@ -140,7 +169,7 @@ def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
         expected = " ".join(f"data.{key}={trained.get(key)}" for key in differing)
         found = " ".join(f"data.{key}={data[key]}" for key in differing)
         raise ValueError(
-            f"Expected {expected}, as in training: else images of the training would be "
+            f"Expected {expected}, as in training, so that no image of the training is "
             f"evaluated. Found {found}."
         )
 

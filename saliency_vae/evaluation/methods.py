@@ -1,7 +1,7 @@
-"""Which methods are compared: ours, those of the configuration, and what of it can run here."""
+"""The methods that are compared: the explainer, those of the configuration, and what can run."""
 
-import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -13,22 +13,24 @@ from torch import Tensor
 from saliency_vae.baselines import Blurred, CentrePrior, EdgeMagnitude, Method, Oracle, RandomMap
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.metric_info import title
-from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.verdicts import OURS
+from saliency_vae.evaluation.roles import EXPLAINER, Role
+from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import peak_memory
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.runtime.memory import is_out_of_memory
+from saliency_vae.runtime.text import did_you_mean
 
-_CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap, Oracle)
+_CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap)
+_FORMER_NAME = "ours"  # of the explainer, until version 0.1.0
 
 
 class ExplainerMethod:
-    """The posterior mean of an explainer.
+    """The posterior mean of an explainer, as a method among others.
 
     Args:
-        explainer: Trained, or its directory: so a second one joins the comparison,
-            ``+baselines.ours_paper._target_=saliency_vae.evaluation.methods.ExplainerMethod``.
+        explainer: Trained explainer, or its directory. By its directory a second explainer joins a
+            comparison:
+            ``+baselines.second._target_=saliency_vae.evaluation.methods.ExplainerMethod``.
     """
 
     def __init__(self, explainer: Explainer | str) -> None:
@@ -39,11 +41,46 @@ class ExplainerMethod:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        return explainer.infer(images).mean  # unchecked: robustness is measured by added noise
+        return explainer.encode(images).mean  # unchecked: robustness is measured by added noise
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Methods to compare.
+
+    Attributes:
+        by_name: Methods by name, in the order of the comparison.
+        memory: Name to the peak of tensor memory, bytes, for one image; empty before
+            :func:`warm_up`.
+        left_out: Methods that are not compared and why, one sentence each.
+    """
+
+    by_name: Mapping[str, Method]
+    memory: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Name to role."""
+        return {name: role_of(method) for name, method in self.by_name.items()}
+
+
+def role_of(method: Method) -> Role:
+    """Role of a method, by its class.
+
+    Example:
+        >>> role_of(RandomMap()).name, role_of(Oracle()).name
+        ('CONTROL', 'ORACLE')
+    """
+    if isinstance(method, ExplainerMethod):
+        return Role.EXPLAINER
+    if isinstance(method, Oracle):
+        return Role.ORACLE
+    return Role.CONTROL if isinstance(method, _CONTROLS) else Role.RIVAL
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse to compare methods that nobody knows.
+    """Refuse unknown names of methods.
 
     Raises:
         ValueError: If there is no name, or an unknown one.
@@ -51,34 +88,39 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in names if name not in known]
     if names and not unknown:
         return
-    near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
-    hint = f" Did you mean {near[0]}?" if near else ""
+    if _FORMER_NAME in unknown:
+        raise ValueError(
+            f"Expected {EXPLAINER} among methods, the new name of {_FORMER_NAME}. "
+            f"Found {', '.join(names)}."
+        )
+    hint = did_you_mean(unknown[0], known) if unknown else ""
     raise ValueError(
         f"Expected methods among {', '.join(known)}. Found {', '.join(unknown) or 'none'}.{hint}"
     )
 
 
 def build_methods(
-    names: Sequence[str] | None,
-    nodes: Mapping[str, object],
-    explainer: Explainer,
-    left_out: list[str],
-) -> dict[str, Method]:
+    names: Sequence[str] | None, nodes: Mapping[str, object], explainer: Explainer
+) -> Methods:
     """Build the methods to compare.
 
     Args:
-        names: Of the methods; None for ours and all nodes, without what needs Captum where it is
-            not installed.
-        nodes: Hydra nodes of the methods by name; None leaves one out, and is said to.
-        explainer: Ours.
-        left_out: Is told what is left out.
+        names: Names of the methods; None for the explainer and all nodes, except those that need
+            Captum where it is not installed.
+        nodes: Hydra nodes of the other methods by name; a node that is None is left out.
+        explainer: Explainer to evaluate.
 
     Raises:
-        ValueError: If there is an unknown name, or none.
+        ValueError: If there is no name or an unknown one, or a node is not a method.
     """
-    left_out += [f"{title(m)}: baselines.{m} is null." for m, node in nodes.items() if node is None]
+    if nodes.get(EXPLAINER) is not None:
+        raise ValueError(
+            f"Expected another name than {EXPLAINER} for a baseline: it is that of the evaluated "
+            f"explainer. Found baselines.{EXPLAINER}."
+        )
+    left_out = [f"{title(m)}: baselines.{m} is null." for m, node in nodes.items() if node is None]
     nodes = {name: node for name, node in nodes.items() if node is not None}
-    known = list(dict.fromkeys([OURS, *nodes]))
+    known = [EXPLAINER, *nodes]
     check_names(known if names is None else names, known)
     methods: dict[str, Method] = {}
     without_captum = []
@@ -86,7 +128,7 @@ def build_methods(
         try:
             methods[name] = (
                 ExplainerMethod(explainer)
-                if name == OURS
+                if name == EXPLAINER
                 else instantiate(nodes[name], _convert_="all")
             )
         except InstantiationException as error:
@@ -97,10 +139,9 @@ def build_methods(
         if not callable(methods[name]):
             raise ValueError(f"Expected baselines.{name} to be a method. Found {methods[name]}.")
     if without_captum:
-        left_out.append(
-            f"{', '.join(without_captum)}: they need pip install 'saliency-vae[captum]'."
-        )
-    return methods
+        without = ", ".join(without_captum)
+        left_out.append(f"{without}: they need Captum, pip install 'saliency-vae[captum]'.")
+    return Methods(methods, left_out=tuple(left_out))
 
 
 def _lacks_captum(error: InstantiationException) -> bool:
@@ -108,38 +149,35 @@ def _lacks_captum(error: InstantiationException) -> bool:
 
 
 def warm_up(
-    methods: Mapping[str, Method],
-    image: Batch,
-    classifier: FrozenClassifier,
-    results: Results,
-    *,
-    strict: bool,
-) -> dict[str, Method]:
-    """Let each method explain one image, which also warms it up, and note its peak memory.
+    methods: Methods, image: Batch, classifier: FrozenClassifier, *, strict: bool
+) -> Methods:
+    """Let each method explain one image: this warms it up, and shows whether it can.
 
     Args:
-        methods: By name.
-        image: Batch of one.
-        classifier: To explain.
-        results: Is told the memory, which methods are controls, and what is left out.
-        strict: Whether a method that cannot explain this classifier or these data is an error.
+        methods: Methods to compare.
+        image: Batch of one image.
+        classifier: Classifier to explain.
+        strict: Whether a method that cannot explain this classifier or these data is an error;
+            otherwise it is left out. For the explainer it always is one.
 
     Returns:
-        The methods that can.
+        The methods that can explain the image, with their peak memory.
 
     Raises:
-        ValueError: Of a method, if strict, or of all methods.
+        ValueError: If a method fails and is not left out.
     """
     able: dict[str, Method] = {}
-    for name, method in methods.items():
+    memory: dict[str, float] = {}
+    left_out = list(methods.left_out)
+    for name, method in methods.by_name.items():
         try:
             method(image, classifier)  # what is made once and kept is no cost of an explanation
-            results.memory[name] = peak_memory(partial(method, image, classifier))
+            memory[name] = peak_memory(partial(method, image, classifier))
         except ValueError as error:
-            if strict or name == OURS:
+            if strict or name == EXPLAINER:
                 raise
-            results.left_out.append(f"{name}: {' '.join(str(error).split())}")
-        except Exception as error:  # another package's, which does not name the method
+            left_out.append(f"{name}: {' '.join(str(error).split())}")
+        except Exception as error:  # an error of another package does not name the method
             if is_out_of_memory(error):
                 raise
             raise ValueError(
@@ -148,6 +186,4 @@ def warm_up(
             ) from error
         else:
             able[name] = method
-    results.controls = {name for name, method in able.items() if isinstance(method, _CONTROLS)}
-    results.oracles = {name for name, method in able.items() if isinstance(method, Oracle)}
-    return able
+    return replace(methods, by_name=able, memory=memory, left_out=tuple(left_out))

@@ -1,4 +1,4 @@
-"""Captum's infidelity and max-sensitivity of every method."""
+"""Robustness: Captum's infidelity and max-sensitivity of every method."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -10,58 +10,57 @@ from tqdm import tqdm
 from saliency_vae.baselines import DecisionProbability, Method, decide
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.scores import Scores
 
-NOISE = 0.05  # standard deviation of the infidelity's noise, of images in [0, 1]
+NOISE = 0.05  # standard deviation of the noise of the infidelity; images are in [0, 1]
 RADIUS = 0.02  # largest change of a pixel for the max-sensitivity
-DRAWS = 10
+DRAWS = 10  # of noise, for each of the two
 
 
-def add_robustness(
-    results: Results, methods: Mapping[str, Method], batch: Batch, classifier: FrozenClassifier
-) -> None:
-    """Add ``infidelity`` and ``sensitivity`` of the images of a batch, or say why not.
+def with_robustness(
+    scores: Scores, methods: Mapping[str, Method], batch: Batch, classifier: FrozenClassifier
+) -> Scores:
+    """Add ``infidelity`` and ``sensitivity`` for the images of a batch, or why they are missing.
 
-    Each method is asked eleven times more; all see the same noise.
+    Each method explains the batch eleven times more; all methods see the same noise.
 
     Args:
-        results: To add to.
-        methods: By name.
+        scores: Scores of the methods so far.
+        methods: Methods by name.
         batch: First images.
-        classifier: To explain.
+        classifier: Classifier to explain.
     """
     if find_spec("captum") is None:
-        results.left_out.append(
-            "Infidelity, max-sensitivity: they need pip install 'saliency-vae[captum]'."
-        )
-        return
+        needs = "they need Captum, pip install 'saliency-vae[captum]'."
+        return scores.extended(left_out=[f"Infidelity and max-sensitivity: {needs}"])
+    values: dict[str, dict[str, Tensor]] = {"infidelity": {}, "sensitivity": {}}
     for name, method in tqdm(methods.items(), desc="Robustness", unit="method"):
-        found = robustness(method, batch, classifier, seed=results.seed)
-        for metric, values in zip(("infidelity", "sensitivity"), found, strict=True):
-            results.values.setdefault(metric, {})[name] = values
+        found = robustness(method, batch, classifier, seed=scores.seed)
+        values["infidelity"][name], values["sensitivity"][name] = found
+    return scores.extended(values)
 
 
 def robustness(
     method: Method, batch: Batch, classifier: FrozenClassifier, *, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Infidelity (its map scaled at best) and max-sensitivity of the images of a batch.
+    """Measure infidelity, of the map scaled as well as possible, and max-sensitivity.
 
     Args:
-        method: To ask.
-        batch: Of B images.
-        classifier: To explain.
-        seed: Of the noise; torch's own random numbers stay as they were.
+        method: Method to measure.
+        batch: Batch of B images.
+        classifier: Classifier to explain.
+        seed: Seed of the noise; torch's own random numbers stay as they were.
 
     Returns:
-        Two of (B,), on the CPU.
+        Infidelity (B,) and max-sensitivity (B,), on the CPU.
     """
     from captum.metrics import infidelity, sensitivity_max
 
     images = batch["image"]
 
     def explain(inputs: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
-        asked: Batch = {**batch, "image": inputs[0] if isinstance(inputs, tuple) else inputs}
-        maps = method(asked, classifier)
+        noisy: Batch = {**batch, "image": inputs[0] if isinstance(inputs, tuple) else inputs}
+        maps = method(noisy, classifier)
         return (maps[:, None].expand_as(images).contiguous(),)
 
     def disturb(inputs: Tensor) -> tuple[Tensor, Tensor]:

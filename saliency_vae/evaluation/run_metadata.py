@@ -1,4 +1,4 @@
-"""How an evaluation was made: everything that a reader needs to repeat it."""
+"""Run metadata: what a reader needs to know to repeat an evaluation."""
 
 import platform
 import sys
@@ -20,26 +20,26 @@ _RECIPE = ("encoder", "prior", "topk", "perturbation")
 _WEIGHTS = ("beta", "complement", "sharpness", "mean_penalty")
 
 
-def about(
+def describe_run(
     config: Mapping[str, Any],
     explainer: Explainer,
     classifier: FrozenClassifier,
     images: Images,
 ) -> dict[str, str]:
-    """Say how an evaluation is made, as its report shows it.
+    """Describe how an evaluation is made, as its report shows it.
 
     Args:
-        config: Of the evaluation.
-        explainer: Ours.
-        classifier: That is explained.
-        images: That it is explained on.
+        config: Settings of the evaluation.
+        explainer: Explainer to evaluate.
+        classifier: Classifier to explain.
+        images: Images to explain.
     """
     return {
         "classifier": classifier.name,
         "weights": str(classifier.identity()),
         "data": images.name,
         "explainer": str(config["explainer"]),
-        "ours": recipe(explainer.config),
+        "configuration": recipe(explainer.config),
         "protocol": protocol(config),
         "seed": str(config["seed"]),
         "command": " ".join(["python -m saliency_vae.evaluate", *sys.argv[1:]]),
@@ -50,23 +50,20 @@ def about(
 
 
 def protocol(config: Mapping[str, Any]) -> str:
-    """Say how an evaluation scores methods."""
+    """Describe how an evaluation scores methods."""
+    runs = config["reference_runs"] + len(config["ensemble"])
     return (
-        f"{config['steps']} steps of insertion and deletion; information removed by "
-        f"{', '.join(config['removal'])}; pointing game within {config['tolerance']:g} pixels; own "
-        f"mask on {config['own_mask_images']} images, infidelity and max-sensitivity on "
-        f"{config['robustness_images']}; uncertainty of pixels on {config['reference_images']} "
-        f"images against {config['reference_runs'] + len(config['ensemble'])} independent runs; "
-        f"times in batches of {config['batch_size']}."
+        f"{config['steps']} steps of insertion and deletion; baseline images: "
+        f"{', '.join(config['baseline_images'])}; pointing game within {config['tolerance']:g} "
+        f"pixels; own mask on {config['own_mask_images']} images; infidelity and max-sensitivity "
+        f"on {config['robustness_images']} images; uncertainty of pixels on "
+        f"{config['reference_images']} images with {runs} independent runs; times in batches of "
+        f"{config['batch_size']} images."
     )
 
 
 def recipe(config: ExplainerConfig) -> str:
-    """Say in one line how an explainer was configured.
-
-    Args:
-        config: Of the explainer.
-    """
+    """Describe the configuration of an explainer in one line."""
     given = {name: getattr(config, name) for name in (*_RECIPE, *_WEIGHTS)}
     parts = [
         *(as_call(given[name]) for name in _RECIPE if given[name] is not None),
@@ -77,13 +74,13 @@ def recipe(config: ExplainerConfig) -> str:
 
 
 def versions() -> str:
-    """Versions of what the numbers depend on."""
+    """List the versions of the packages that the numbers depend on."""
     found = [f"saliency_vae {__version__}", f"Python {platform.python_version()}"]
     return ", ".join([*found, *(f"{name} {_version(name)}" for name in _PACKAGES)])
 
 
 def hardware(device: torch.device) -> str:
-    """Name the device that was measured on."""
+    """Name the device of the measurements."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

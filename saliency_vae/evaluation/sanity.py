@@ -1,4 +1,4 @@
-"""Do the maps depend on the image and on the classifier, as they must?"""
+"""Sanity checks: the maps must depend on the image and on the classifier."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.results import Finding, Results
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.verdicts import Verdict
 from saliency_vae.metrics import (
     descending_rank,
     mask_agreement_matrix,
@@ -18,72 +19,88 @@ from saliency_vae.metrics import (
 from saliency_vae.models import Explainer
 from saliency_vae.topk import num_kept
 
-FRACTION = 0.1  # of the pixels kept by a mask
-ALIKE = 0.5  # Spearman's correlation from which maps resemble each other
+FRACTION = 0.1  # share of the pixels that a mask keeps
+ALIKE = 0.5  # maps resemble each other from this Spearman correlation on
 
 
-def add_own_mask(
-    results: Results,
+def with_own_mask(
+    scores: Scores,
     maps: Mapping[str, Tensor],
     images: Tensor,
     baseline: Tensor,
     classifier: FrozenClassifier,
-) -> None:
-    """Add ``own_mask``: what an image's own mask keeps of the decision, and others' masks do not.
+) -> Scores:
+    """Add ``own_mask``: how much better an image's own mask keeps its decision than others' masks.
 
     Args:
-        results: To add to.
-        maps: Method to maps of the images, (N, H, W), N >= 2.
-        images: In [0, 1], (N, 3, H, W).
-        baseline: Images without information, (N, 3, H, W).
-        classifier: That decides.
+        scores: Scores of the methods so far.
+        maps: Method to its maps of the images, (N, H, W), N >= 2.
+        images: Images in [0, 1], (N, 3, H, W).
+        baseline: Their baseline images, (N, 3, H, W).
+        classifier: Classifier to explain.
     """
+    own: dict[str, Tensor] = {}
     for name, saliency in maps.items():
         rank = descending_rank(saliency.to(images.device))
         masks = rank < num_kept(FRACTION, rank[0].numel())
         matrix = mask_agreement_matrix(classifier, images, masks, baseline)
-        results.values.setdefault("own_mask", {})[name] = own_mask_advantage(matrix).cpu()
+        own[name] = own_mask_advantage(matrix).cpu()
+    return scores.extended({"own_mask": own})
 
 
 @torch.inference_mode()
 def compare_with_randomised(
-    batches: Iterable[Batch], ours: Explainer, randomised: Explainer, *, seed: int
-) -> Finding:
-    """Hold our maps against those of an explainer trained for a randomised classifier.
+    batches: Iterable[Batch], explainer: Explainer, randomised: Explainer, *, seed: int
+) -> Verdict:
+    """Compare an explainer's maps with those of an explainer of a randomised classifier.
+
+    The second one can only have learned what is visible without the knowledge of a classifier.
 
     Args:
-        batches: Of images.
-        ours: Our explainer.
-        randomised: The other; it has learned what can be seen without the classifier's knowledge.
-        seed: Of the bootstrap.
+        batches: Batches of images.
+        explainer: Explainer to evaluate.
+        randomised: Explainer of a randomised classifier.
+        seed: Seed of the bootstrap.
     """
-    found = [similarity(ours(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
+    found = [similarity(explainer(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
     spearman = mean_interval(torch.cat([alike.spearman.cpu() for alike in found]), seed=seed)
     ssim = float(torch.cat([alike.ssim.cpu() for alike in found]).mean())
     differs = bool(spearman.high < ALIKE)
-    return Finding(
+    how = (
+        "differ from this explainer's, as they must"
+        if differs
+        else "resemble this explainer's, as they must not"
+    )
+    return Verdict(
         "better" if differs else "worse",
-        "Sanity: the maps of an explainer for a randomised classifier "
-        f"{'differ from ours, as they must' if differs else 'resemble ours, as they must not'}: "
+        f"Sanity check: the maps of an explainer for a randomised classifier {how}: "
         f"Spearman {spearman.mean:.3f} [{spearman.low:.3f}, {spearman.high:.3f}], "
         f"SSIM {ssim:.3f} (1 is alike, 0 unrelated).",
     )
 
 
-def check_randomised(ours: Explainer, randomised: Explainer) -> None:
-    """Refuse an explainer of the very classifier that is ours.
+def check_randomised(explainer: Explainer, randomised: Explainer) -> None:
+    """Refuse an explainer of the very classifier that the evaluated explainer explains.
 
     Raises:
-        ValueError: If both explain classifiers of the same weights.
+        ValueError: If both explain classifiers with the same weights.
     """
-    if same_classifier(ours, randomised):
+    if same_classifier(explainer, randomised):
         raise ValueError(
-            "Expected randomised=DIR to be an explainer of another classifier than ours. "
-            "Found the same."
+            "Expected randomised=DIR to be an explainer of another classifier than the evaluated "
+            "explainer. Found one of the same classifier."
         )
 
 
 def same_classifier(first: Explainer, second: Explainer) -> bool:
-    """Whether two explainers explain classifiers of the same weights."""
+    """Whether two explainers explain classifiers with the same weights."""
     one, other = (explainer.classifier_identity.sha256 for explainer in (first, second))
     return bool(one == other)
+
+
+def note_other_classifier(explainer: Explainer, classifier: FrozenClassifier) -> list[Verdict]:
+    """Note that a classifier is not the one that an explainer was trained for, if that is so."""
+    expected = explainer.classifier_identity
+    if not expected.differences(classifier.identity()):
+        return []
+    return [Verdict("note", f"Forced: the explainer was trained for {expected}.")]

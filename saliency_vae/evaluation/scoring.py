@@ -1,6 +1,6 @@
-"""Measuring methods: every method on the same images, with the same classifier and baseline."""
+"""Scoring: every method explains the same images, and its maps are scored in the same way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,8 +10,10 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.methods import Methods
+from saliency_vae.evaluation.scores import Scores
 from saliency_vae.metrics import (
     gini_index,
     insertion_deletion,
@@ -22,54 +24,42 @@ from saliency_vae.metrics import (
     relevance_rank,
     timed,
 )
-from saliency_vae.perturbations import Blur, Constant, Mean, blurred
 
-FRACTIONS = (0.05, 0.1, 0.2)
-
-
-def light_blur(images: Tensor) -> Tensor:
-    """Blur images (B, 3, H, W) as RISE does for insertion: by 5 pixels where a side has 224."""
-    result: Tensor = Blur(5 / 224 * min(images.shape[-2:]))(images)
-    return result
-
-
-# What removes information, by name. It does not depend on the explainer.
-REMOVALS: dict[str, Callable[[Tensor, FrozenClassifier], Tensor]] = {
-    "blur": lambda images, classifier: blurred(images),
-    "mean": lambda images, classifier: Mean()(images),
-    "zero": lambda images, classifier: Constant()(images),
-    "light_blur": lambda images, classifier: light_blur(images),
-    "classifier_mean": lambda images, classifier: classifier.mean.expand_as(images),  # its 0
-}
-
-
-def other_removals(names: Sequence[str]) -> list[str]:
-    """Names of what could remove information too."""
-    return [name for name in REMOVALS if name not in names]
+FRACTIONS = (0.05, 0.1, 0.2)  # shares of the pixels kept for the agreement
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How methods are scored.
+    """How the maps of methods are scored.
 
     Attributes:
-        removals: Names of what removes information; the first is that of the kept views too.
-        steps: Of insertion and deletion.
-        tolerance: Of the pointing game, pixels.
+        baseline_images: Names of the baseline images for insertion and deletion; the first one is
+            also that of the kept views.
+        steps: Number of steps of insertion and deletion.
+        tolerance: Distance from the true object that the pointing game still counts as a hit,
+            pixels.
 
     Raises:
-        ValueError: If a value is out of range.
+        ValueError: If a name is unknown or a number out of range.
+
+    Example:
+        >>> from torch import nn
+        >>> classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), name="toy")
+        >>> images = torch.tensor([0.0, 0.2, 0.4, 0.6]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+        >>> made = Protocol(["zero", "mean"]).make_baseline_images(images, classifier)
+        >>> {name: round(float(image[0, 0, 0, 0]), 3) for name, image in made.items()}
+        {'zero': 0.0, 'mean': 0.3}
     """
 
-    removals: Sequence[str] = ("blur",)
+    baseline_images: Sequence[str] = ("blur",)
     steps: int = 24
     tolerance: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.removals or not set(self.removals) <= REMOVALS.keys():
+        if not self.baseline_images or not set(self.baseline_images) <= BASELINE_IMAGES.keys():
             raise ValueError(
-                f"Expected removal among {', '.join(REMOVALS)}. "
-                f"Found {', '.join(self.removals) or 'none'}."
+                f"Expected baseline_images among {', '.join(BASELINE_IMAGES)}. "
+                f"Found {', '.join(self.baseline_images) or 'none'}."
             )
         if self.steps < 1 or self.tolerance < 0:
             raise ValueError(
@@ -77,69 +67,78 @@ class Protocol:
                 f"Found {self.steps} and {self.tolerance}."
             )
 
-    def baselines(self, images: Tensor, classifier: FrozenClassifier) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) without their information, by the name of what removed it."""
-        return {name: REMOVALS[name](images, classifier) for name in self.removals}
+    def make_baseline_images(
+        self, images: Tensor, classifier: FrozenClassifier
+    ) -> dict[str, Tensor]:
+        """Baseline images of images (B, 3, H, W) by name, each of the same shape."""
+        return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
 
 
 @dataclass
-class _Measurement:
-    """Scores of one method, gathered batch by batch; maps of the first images alone."""
+class _Gathered:
+    """Scores of one method, batch by batch, and its maps of the first images."""
 
-    scores: dict[str, list[Tensor]] = field(default_factory=dict)
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
     curves: dict[str, list[Tensor]] = field(default_factory=dict)
     maps: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
 
+    def add(self, values: Mapping[str, Tensor], curves: Mapping[str, Tensor]) -> None:
+        """Add what :func:`score` returned for a batch."""
+        for found, gathered in ((values, self.values), (curves, self.curves)):
+            for name, of_batch in found.items():
+                gathered.setdefault(name, []).append(of_batch.cpu())
+
 
 def measure(
     images: Images,
-    methods: Mapping[str, Method],
+    methods: Methods,
     classifier: FrozenClassifier,
     protocol: Protocol,
-    results: Results,
     *,
     keep: int,
-) -> dict[str, Tensor]:
+    seed: int = 0,
+) -> tuple[Scores, dict[str, Tensor]]:
     """Explain and score all images by all methods, with a progress bar.
 
     Args:
-        images: With true masks where they are known.
-        methods: By name, warm already: every call is timed.
-        classifier: To explain.
-        protocol: Of the scores.
-        results: Is told values, curves and seconds.
+        images: Images to explain, with true masks where they are known.
+        methods: Methods after :func:`saliency_vae.evaluation.methods.warm_up`, since every call
+            is timed.
+        classifier: Classifier to explain.
+        protocol: How maps are scored.
         keep: Number of images whose maps are returned.
+        seed: Seed of the bootstrap of the scores.
 
     Returns:
-        Maps of each method for the first images, (keep, H, W), on the CPU.
+        The scores, and of each method the maps of the first images, (keep, H, W), on the CPU.
 
     Raises:
-        ValueError: If a true mask is empty, or a method gives other than finite maps (B, H, W).
+        ValueError: If a true mask is empty, or a method returns anything but finite maps (B, H, W).
     """
-    measured = {name: _Measurement() for name in methods}
+    gathered = {name: _Gathered() for name in methods.by_name}
     seen = 0
-    with tqdm(total=len(images) * len(methods), desc="Evaluating", unit="map") as bar:
+    with tqdm(total=len(images) * len(gathered), desc="Evaluating", unit="map") as bar:
         for batch in images:
             _check_masks(batch, seen)
-            baselines = protocol.baselines(batch["image"], classifier)
-            for name, method in methods.items():
+            baselines = protocol.make_baseline_images(batch["image"], classifier)
+            for name, method in methods.by_name.items():
                 bar.set_postfix_str(name)
                 maps, seconds = _explain(batch, name, method, classifier)
-                scores, curves = score(batch, maps, classifier, baselines, protocol)
-                measured[name].seconds += seconds
-                _gather(scores, measured[name].scores)
-                _gather(curves, measured[name].curves)
-                measured[name].maps.append(maps[: max(0, keep - seen)].cpu())
+                gathered[name].add(*score(batch, maps, classifier, baselines, protocol))
+                gathered[name].maps.append(maps[: max(0, keep - seen)].cpu())
+                gathered[name].seconds += seconds
                 bar.update(len(maps))
             seen += len(batch["image"])
-    for name, measurement in measured.items():
-        for metric, values in measurement.scores.items():
-            results.values.setdefault(metric, {})[name] = torch.cat(values)
-        for kind, values in measurement.curves.items():
-            results.curves.setdefault(kind, {})[name] = torch.cat(values)
-        results.seconds[name] = measurement.seconds / seen
-    return {name: torch.cat(measurement.maps) for name, measurement in measured.items()}
+    scores = Scores(
+        values=_by_metric({name: part.values for name, part in gathered.items()}),
+        curves=_by_metric({name: part.curves for name, part in gathered.items()}),
+        seconds={name: part.seconds / seen for name, part in gathered.items()},
+        memory=methods.memory,
+        roles=methods.roles,
+        seed=seed,
+    )
+    return scores, {name: torch.cat(part.maps) for name, part in gathered.items()}
 
 
 def score(
@@ -149,29 +148,40 @@ def score(
     baselines: Mapping[str, Tensor],
     protocol: Protocol,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Score the maps (B, H, W) of a batch: values (B,) and curves (B, points) by name."""
+    """Score the maps (B, H, W) of a batch.
+
+    Args:
+        batch: Images, with true masks where they are known.
+        maps: Saliency maps, (B, H, W).
+        classifier: Classifier to explain.
+        baselines: Baseline images by name, each (B, 3, H, W).
+        protocol: How maps are scored.
+
+    Returns:
+        Values (B,) by metric, and curves (B, points) by name.
+    """
     images = batch["image"]
     step = -(-maps[0].numel() // protocol.steps)  # rounded up
-    scores: dict[str, Tensor] = {}
+    first = protocol.baseline_images[0]
+    values: dict[str, Tensor] = {}
     curves: dict[str, Tensor] = {}
     for name, baseline in baselines.items():
-        suffix = "" if name == protocol.removals[0] else f"_{name}"
+        suffix = "" if name == first else f"_{name}"
         found = insertion_deletion(classifier, images, maps, baseline, step=step)
         curves[f"insertion{suffix}"], curves[f"deletion{suffix}"] = found.insertion, found.deletion
-        scores[f"insertion{suffix}"] = found.insertion_auc
-        scores[f"deletion{suffix}"] = found.deletion_auc
-    baseline = baselines[protocol.removals[0]]
-    agreement = kept_agreement(classifier, images, maps, baseline, fractions=FRACTIONS)
+        values[f"insertion{suffix}"] = found.insertion_auc
+        values[f"deletion{suffix}"] = found.deletion_auc
+    agreement = kept_agreement(classifier, images, maps, baselines[first], fractions=FRACTIONS)
     for fraction, agrees in zip(FRACTIONS, agreement.float().unbind(1), strict=True):
-        scores[f"agreement_{round(100 * fraction)}"] = agrees
+        values[f"agreement_{round(100 * fraction)}"] = agrees
     if "mask" in batch:
         mask = batch["mask"]
-        scores["pointing_game"] = pointing_game(maps, mask, protocol.tolerance).float()
-        scores["iou"] = mask_iou(maps, mask)
-        scores["relevance_mass"] = relevance_mass(maps, mask)
-        scores["relevance_rank"] = relevance_rank(maps, mask)
-    scores["sparsity"] = gini_index(maps)
-    return scores, curves
+        values["pointing_game"] = pointing_game(maps, mask, protocol.tolerance).float()
+        values["iou"] = mask_iou(maps, mask)
+        values["relevance_mass"] = relevance_mass(maps, mask)
+        values["relevance_rank"] = relevance_rank(maps, mask)
+    values["sparsity"] = gini_index(maps)
+    return values, curves
 
 
 def _check_masks(batch: Batch, before: int) -> None:
@@ -188,16 +198,23 @@ def _check_masks(batch: Batch, before: int) -> None:
 def _explain(
     batch: Batch, name: str, method: Method, classifier: FrozenClassifier
 ) -> tuple[Tensor, float]:
+    """Maps of a batch, and the seconds that they took."""
     images = batch["image"]
     maps, seconds = timed(lambda: method(batch, classifier).detach(), images.device)
     expected = (len(images), *images.shape[-2:])
     if tuple(maps.shape) != expected:
-        raise ValueError(f"Expected {name} to give {expected}. Found {tuple(maps.shape)}.")
+        raise ValueError(f"Expected {name} to return {expected}. Found {tuple(maps.shape)}.")
     if not maps.isfinite().all():
-        raise ValueError(f"Expected {name} to give finite maps. Found NaN or infinity.")
+        raise ValueError(f"Expected {name} to return finite maps. Found NaN or infinity.")
     return maps, seconds
 
 
-def _gather(found: Mapping[str, Tensor], gathered: dict[str, list[Tensor]]) -> None:
-    for name, values in found.items():
-        gathered.setdefault(name, []).append(values.cpu())
+def _by_metric(
+    by_method: Mapping[str, Mapping[str, list[Tensor]]],
+) -> dict[str, dict[str, Tensor]]:
+    """Join the batches of each method and metric; returns metric, then method, to all images."""
+    values: dict[str, dict[str, Tensor]] = {}
+    for method, by_metric in by_method.items():
+        for metric, batches in by_metric.items():
+            values.setdefault(metric, {})[method] = torch.cat(batches)
+    return values

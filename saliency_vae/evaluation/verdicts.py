@@ -1,107 +1,139 @@
-"""Where ours stands, in plain words, each comparison with its interval."""
+"""Verdicts: how the explainer compares with its rivals, in sentences with intervals."""
 
-from saliency_vae.evaluation.metric_info import (
-    metric_info,
-    over_another_removal,
-    three_digits,
-    title,
-)
-from saliency_vae.evaluation.results import Finding, Results, Verdict
+from dataclasses import dataclass
+from typing import Literal
+
+from saliency_vae.evaluation.metric_info import has_own_baseline_image, metric_info
+from saliency_vae.evaluation.roles import EXPLAINER
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.wording import three_digits, title
 from saliency_vae.metrics import Interval, difference_interval
 
-OURS = "ours"
-LEAST_IMAGES = 10  # of fewer, resampling makes intervals far too narrow to judge by
+LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narrow to judge by
 _HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
-_VERBS: dict[Verdict, str] = {
+
+Judgement = Literal["better", "level", "worse", "note"]
+_VERBS: dict[Judgement, str] = {
     "better": "beats",
-    "level": "cannot be told from",
+    "level": "is level with",
     "worse": "is beaten by",
 }
 _WORDS = {"better": "better than", "level": "level with", "worse": "worse than"}
 
 
-def findings(results: Results) -> list[Finding]:
-    """Compare ours with the best of all others, metric by metric, and say what it costs.
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement of the explainer, and the sentence that gives its reasons.
 
-    The others are all methods but further explainers of ours (``ours_...``) and oracles. Level is
-    what cannot be told apart: the interval of the paired difference holds 0, or the difference is
-    0.000 as written.
+    Attributes:
+        judgement: Whether the explainer is ``better``, ``level`` or ``worse``; ``note`` if nothing
+            is compared.
+        text: The sentence, its numbers included.
     """
-    rivals = [m for m in results.methods if not m.startswith(OURS) and m not in results.oracles]
-    if OURS not in results.methods or not rivals:
+
+    judgement: Judgement
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the explainer compares with its rivals.
+
+    Attributes:
+        verdicts: One verdict for each metric that matters most, for the time, and for each sanity
+            check.
+        left_out: What was not compared and why, one sentence each.
+    """
+
+    verdicts: tuple[Verdict, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def compare_with_rivals(scores: Scores) -> list[Verdict]:
+    """Compare the explainer with the best of its rivals, metric by metric, and in time.
+
+    Level is what cannot be told apart: the interval of the paired difference contains 0, or the
+    difference is 0.000 as written. The list is empty if there is no explainer or no rival.
+    """
+    if EXPLAINER not in scores.methods or not scores.rivals:
         return []
-    cost = _cost(results, rivals)
-    if results.images < LEAST_IMAGES:
-        return [too_few("Methods", results.images), cost]
-    return [*(_compared(results, metric, rivals) for metric in _headlines(results)), cost]
-
-
-def _headlines(results: Results) -> list[str]:
-    return [
-        *(metric for metric in _HEADLINES if metric in results.values),
-        *filter(over_another_removal, results.values),
+    if scores.images < LEAST_IMAGES:
+        return [too_few("Methods", scores.images), _compare_time(scores)]
+    headlines = [
+        *(metric for metric in _HEADLINES if metric in scores.values),
+        *filter(has_own_baseline_image, scores.values),
     ]
+    return [*(_compare_metric(scores, metric) for metric in headlines), _compare_time(scores)]
 
 
-def too_few(what: str, images: int) -> Finding:
-    """Say why something is not compared."""
-    return Finding(
-        "note", f"{what}: not compared; fewer than {LEAST_IMAGES} images ({images}) tell nothing."
+def too_few(what: str, images: int) -> Verdict:
+    """Note that something is not compared, because there are too few images."""
+    return Verdict(
+        "note",
+        f"{what}: not compared, because fewer than {LEAST_IMAGES} images ({images}) are too few.",
     )
 
 
-def verdict(difference: Interval, *, higher_is_better: bool = True) -> Verdict:
-    """Judge a difference, ours minus another's; what is 0 to three decimals is level."""
+def judge(difference: Interval, *, higher_is_better: bool = True) -> Judgement:
+    """Judge a difference, the explainer's value minus the rival's.
+
+    Example:
+        >>> from torch import tensor
+        >>> judge(Interval(mean=tensor(0.2), low=tensor(0.1), high=tensor(0.3)))
+        'better'
+        >>> judge(Interval(mean=tensor(0.2), low=tensor(-0.1), high=tensor(0.5)))
+        'level'
+    """
     if difference.low <= 0 <= difference.high or f"{abs(difference.mean):.3f}" == "0.000":
         return "level"
     return "better" if (difference.low > 0) == higher_is_better else "worse"
 
 
-def in_words(difference: Interval) -> str:
-    """Write a difference with its interval."""
+def judge_uncertainty(text: str, difference: Interval, *, above_chance: bool) -> Verdict:
+    """Judge an uncertainty against a control; what does not beat chance is never better.
+
+    Args:
+        text: Sentence without its full stop, ``{}`` standing where the verb belongs.
+        difference: Value of the explainer's uncertainty minus the control's.
+        above_chance: Whether the explainer's uncertainty is better than chance.
+    """
+    judgement = judge(difference)
+    chance = "" if above_chance else " It is no better than chance."
+    return Verdict(
+        "level" if judgement == "better" and not above_chance else judgement,
+        f"{text.format(_VERBS[judgement])} ({_in_words(difference)}).{chance}",
+    )
+
+
+def _in_words(difference: Interval) -> str:
     return f"difference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def against_control(text: str, difference: Interval, *, above_chance: bool) -> Finding:
-    """Judge an uncertainty; what does not beat chance is not better, whatever its control does.
-
-    Args:
-        text: With ``{}`` where the verb belongs.
-        difference: Ours minus the control.
-        above_chance: Whether ours tells anything at all.
-    """
-    judged = verdict(difference)
-    chance = "" if above_chance else " It is no better than chance."
-    return Finding(
-        "level" if judged == "better" and not above_chance else judged,
-        f"{text.format(_VERBS[judged])} ({in_words(difference)}).{chance}",
+def _compare_metric(scores: Scores, metric: str) -> Verdict:
+    rival, info = _best_rival(scores, metric), metric_info(metric)
+    values = scores.values[metric]
+    difference = difference_interval(values[EXPLAINER], values[rival], seed=scores.seed)
+    judgement = judge(difference, higher_is_better=info.higher_is_better is not False)
+    return Verdict(
+        judgement,
+        f"{info.title}: this explainer {scores.mean(metric, EXPLAINER):.3f}, {_WORDS[judgement]} "
+        f"the best other method, {title(rival)}, {scores.mean(metric, rival):.3f} "
+        f"({_in_words(difference)}).",
     )
 
 
-def _compared(results: Results, metric: str, rivals: list[str]) -> Finding:
-    rival, of = _best(results, metric, rivals), metric_info(metric)
-    values = results.values[metric]
-    difference = difference_interval(values[OURS], values[rival], seed=results.seed)
-    judged = verdict(difference, higher_is_better=of.higher_is_better is not False)
-    return Finding(
-        judged,
-        f"{of.title}: ours {results.mean(metric, OURS):.3f}, {_WORDS[judged]} the best other, "
-        f"{title(rival)}, {results.mean(metric, rival):.3f} ({in_words(difference)}).",
-    )
-
-
-def _cost(results: Results, rivals: list[str]) -> Finding:
-    rival = _best(results, "insertion", rivals)
-    ours, theirs = results.seconds[OURS], results.seconds[rival]
-    ratio = theirs / ours
+def _compare_time(scores: Scores) -> Verdict:
+    rival = _best_rival(scores, "insertion")
+    mine, theirs = scores.seconds[EXPLAINER], scores.seconds[rival]
+    ratio = theirs / mine
     apart = f"{three_digits(max(ratio, 1 / ratio))} times as {'long' if ratio > 1 else 'fast'}"
-    return Finding(
+    return Verdict(
         "better" if ratio > 1 else "worse",
-        f"Time: ours {three_digits(1000 * ours)} ms an explanation; the best other by insertion, "
-        f"{title(rival)}, {three_digits(1000 * theirs)} ms, {apart}.",
+        f"Time of an explanation: this explainer {three_digits(1000 * mine)} ms; the best other "
+        f"method by insertion AUC, {title(rival)}, {three_digits(1000 * theirs)} ms, {apart}.",
     )
 
 
-def _best(results: Results, metric: str, rivals: list[str]) -> str:
+def _best_rival(scores: Scores, metric: str) -> str:
     sign = -1 if metric_info(metric).higher_is_better is False else 1
-    return max(rivals, key=lambda method: sign * results.mean(metric, method))
+    return max(scores.rivals, key=lambda method: sign * scores.mean(metric, method))

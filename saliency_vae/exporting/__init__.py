@@ -1,4 +1,8 @@
 """Explainers as one graph that runs without this package: ONNX and torch.export.
 
-What is written is compared with PyTorch first.
+What is written is compared with PyTorch before it takes its place.
 """
+
+from saliency_vae.exporting.pipeline import Summary, export_explainer
+
+__all__ = ["Summary", "export_explainer"]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The formats of an exported graph: how each is written and loaded again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 INPUT = "images"
-# Largest difference between the exported graph and PyTorch; one pixel more or less among the top
-# 5 %, where two are all but equal, moves the confidence.
+# Largest difference allowed between the exported graph and PyTorch. That of the confidence is
+# larger because where two pixels are all but equal another one may be among the top 5 %.
 TOLERANCES = {"mean": 1e-4, "stddev": 1e-4, "confidence": 1e-2}
 OUTPUTS = tuple(TOLERANCES)
 
@@ -21,13 +21,13 @@ Run = Callable[[Tensor], Sequence[Any]]
 
 @dataclass(frozen=True)
 class Format:
-    """A way to export.
+    """A format of exported graphs.
 
     Attributes:
-        suffix: Of the file.
-        requires: Optional packages, all of the extra ``onnx``.
-        write: Export a network, with an example of its input, to a file.
-        load: Load the file as a function of a batch of images.
+        suffix: Suffix of its files.
+        requires: Optional packages that it needs, all in the extra ``onnx``.
+        write: Exports a network, with an example of its input, to a file.
+        load: Loads the file as a function of a batch of images.
     """
 
     suffix: str
@@ -54,11 +54,11 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     except torch.onnx.OnnxExporterError as error:
         why = str(error.__cause__ or error).partition(". ")[0]
         raise ValueError(
-            "Expected a network all of whose operations ONNX has, those of its gradients included. "
-            f"Found another ({why}). format=torch_export holds any."
+            "Expected a network whose operations ONNX has, those of its gradients included. "
+            f"Found an operation that it lacks ({why}). Use format=torch_export, which has all."
         ) from error
     assert program is not None
-    for node in program.model.graph:  # a pooling's result may be called mean, as an output of ours
+    for node in program.model.graph:  # one may have an output's name: a pooling's result is mean
         for value in node.outputs:
             value.name = f"{value.name}_"
     for name, value in zip(OUTPUTS, program.model.graph.outputs, strict=True):
@@ -67,10 +67,10 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 def _load_onnx(path: Path) -> Run:
-    import onnxruntime  # type: ignore[import-untyped]  # has no types
+    import onnxruntime  # type: ignore[import-untyped]  # it has no types
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; it warns of constants that it does not fold
+    options.log_severity_level = 3  # errors only; it warns of constants that it does not fold
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(list(OUTPUTS), {INPUT: images.numpy()})
 
@@ -90,11 +90,11 @@ FORMATS = {
 }
 
 
-def format_of(name: str) -> Format:
-    """Format by name, with all that it needs installed.
+def find_format(name: str) -> Format:
+    """Find a format by name.
 
     Raises:
-        ValueError: If there is no such format or a package is missing.
+        ValueError: If there is no such format, or a package that it needs is not installed.
     """
     if name not in FORMATS:
         raise ValueError(f"Expected format {' or '.join(FORMATS)}. Found {name!r}.")

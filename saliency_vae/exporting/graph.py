@@ -1,4 +1,4 @@
-"""What is exported of an explainer: one graph, from images to mean, stddev and confidence."""
+"""The graph that is exported of an explainer: images in; mean, stddev and confidence out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,11 +15,14 @@ from saliency_vae.models import Explainer
 aten = torch.ops.aten
 
 
-class Graph(nn.Module):
+class ExplainerGraph(nn.Module):
     """Maps images (B, 3, H, W) in [0, 1] to mean, stddev and confidence.
 
-    Sampling is left out: a graph has no random numbers of its own. Where the encoder asks the
-    classifier, the classifier is a part of the graph.
+    Sampling is left out because a graph has no random numbers of its own. The classifier is part
+    of the graph where the encoder is conditioned on it.
+
+    Args:
+        explainer: Explainer with a confidence network.
     """
 
     def __init__(self, explainer: Explainer) -> None:
@@ -27,13 +30,13 @@ class Graph(nn.Module):
         self.explainer = explainer
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Explain: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
+        """Explain images: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
 
         Raises:
             ValueError: If the explainer has no confidence network.
         """
-        encoded = self.explainer.encode(images, self.explainer.signals(images))
-        posterior = DiagonalNormal(*encoded)  # each pixel's own
+        encoded = self.explainer.mean_and_log_variance(images, self.explainer.signals(images))
+        posterior = DiagonalNormal(*encoded)  # mean and stddev are those of any family
         return (
             posterior.mean,
             posterior.stddev,
@@ -41,52 +44,45 @@ class Graph(nn.Module):
         )
 
 
-class Traced(nn.Module):
-    """A network's operations at one size of image and any batch, gradients that it takes included.
+class TracedGraph(nn.Module):
+    """A network's operations at one image size and any batch, with those of its gradients.
 
-    An exporter follows a network's own operations, but not those of the gradients that it takes.
-    Here both are operators alike, and those of a gradient that ONNX lacks are made of others.
+    An exporter follows the operations of a network, but not those of the gradients that it
+    computes. Here both are plain operators, and operators of gradients that ONNX lacks are
+    composed of other ones.
 
     Args:
-        network: Maps images (B, 3, H, W) to tensors.
-        example: Images of the size, B >= 2.
+        network: Network from images (B, 3, H, W) to tensors.
+        example: Images of that size, B >= 2.
     """
 
     def __init__(self, network: nn.Module, example: Tensor) -> None:
         super().__init__()
         size = example.shape[1:]
 
-        # Flat: every dimension of an input becomes a symbol, and only the batch may stay one.
+        # Every dimension of an input becomes a symbol, and only the batch may stay one: so the
+        # images are flat here.
         def answer(flat: Tensor) -> Any:
             return network(flat.view(flat.shape[0], *size))
 
-        with sdpa_kernel(SDPBackend.MATH):  # attention of plain products
+        with sdpa_kernel(SDPBackend.MATH):  # attention as plain products
             self.operations = make_fx(
                 answer, _GRADIENTS, tracing_mode="symbolic", _allow_non_fake_inputs=True
             )(example.flatten(1))
 
     def forward(self, images: Tensor) -> Any:
-        """Answer as the network does."""
+        """Compute what the network computes."""
         return self.operations(images.flatten(1))
 
 
 def _convolution_gradient(
-    gradient: Tensor,
-    inputs: Tensor,
-    weight: Tensor,
-    bias_sizes: Any,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-    wanted: list[bool],
+    gradient: Tensor, inputs: Tensor, weight: Tensor, bias_sizes: Any, *settings: Any
 ) -> Any:
     """Gradient of a convolution with respect to its input alone: the transposed convolution.
 
     Arguments are those of ``aten::convolution_backward``.
     """
+    stride, padding, dilation, transposed, _, groups, wanted = settings
     if transposed or wanted != [True, False, False]:
         return NotImplemented
     left_over = [
@@ -102,10 +98,10 @@ def _convolution_gradient(
 
 
 def _max_pooling_gradient(gradient: Tensor, inputs: Tensor, *settings: Any) -> Tensor:
-    """Gradient of a max pooling: to where each maximum was."""
+    """Gradient of a max pooling, which goes to where each maximum was."""
     where: Tensor = settings[-1]
-    nothing = torch.zeros_like(inputs).flatten(-2)
-    return nothing.scatter_add(-1, where.flatten(-2), gradient.flatten(-2)).view_as(inputs)
+    zeros = torch.zeros_like(inputs).flatten(-2)
+    return zeros.scatter_add(-1, where.flatten(-2), gradient.flatten(-2)).view_as(inputs)
 
 
 _GRADIENTS: dict[Any, Callable[..., Any]] = {

@@ -1,4 +1,8 @@
 """Explaining image files: reading them, explaining them in batches, writing what was found.
 
-One broken file never stops the others.
+A broken image never stops the others.
 """
+
+from saliency_vae.inference.pipeline import Summary, explain_images
+
+__all__ = ["Summary", "explain_images"]

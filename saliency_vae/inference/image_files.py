@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reading image files for explanation; a file that cannot be read is reported, not raised."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,49 +7,36 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from saliency_vae.data import Preprocessing, load_rgb
-from saliency_vae.visualization import Pixels, displayed
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """An image file as the classifier sees it and as people do.
-
-    Arrays rather than tensors: those of a worker process would each hold a file descriptor.
-
-    Attributes:
-        name: Path below the directory of the images.
-        pixels: As the classifier sees it, (3, h, w).
-        shown: For display, (3, H, W).
-        size: Height and width of the file's image.
-    """
-
-    name: str
-    pixels: Pixels
-    shown: Pixels
-    size: tuple[int, int]
+from saliency_vae.data import MINIMUM_SIZE, Preprocessing, load_rgb
+from saliency_vae.visualization import InputImage, displayed
 
 
 @dataclass(frozen=True)
-class Broken:
-    """An image file that cannot be explained.
+class BrokenImage:
+    """An image that cannot be explained.
 
     Attributes:
         name: Path below the directory of the images.
-        why: One line.
+        reason: Why it cannot be explained, in one line.
     """
 
     name: str
-    why: str
+    reason: str
 
     @classmethod
-    def by(cls, name: str, error: Exception) -> "Broken":
-        """Take what an error says, without the context that was added to its cause."""
-        return cls(name, " ".join(str(error.__cause__ or error).split()))
+    def because(cls, name: str, reason: object) -> "BrokenImage":
+        """Write a reason, such as an error, in one line."""
+        return cls(name, " ".join(str(reason).split()))
 
 
-class Views(Dataset[View | Broken]):
-    """Image files, read when asked for; one that cannot be read is an item that says so."""
+class InputImages(Dataset[InputImage | BrokenImage]):
+    """Image files as the classifier sees them, read when they are accessed.
+
+    Args:
+        root: Directory that images are named relative to.
+        files: Image files below the directory.
+        preprocessing: Preprocessing of the classifier.
+    """
 
     def __init__(self, root: Path, files: Sequence[Path], preprocessing: Preprocessing) -> None:
         self.root = root
@@ -59,26 +46,34 @@ class Views(Dataset[View | Broken]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> View | Broken:
+    def __getitem__(self, index: int) -> InputImage | BrokenImage:
         name = name_of(self.files[index], self.root)
         try:
             image = load_rgb(self.files[index])
             pixels = self.preprocessing(image).numpy()
-        except (OSError, ValueError, MemoryError) as error:
-            return Broken.by(name, error)
-        return View(name, pixels, displayed(image), (image.height, image.width))
+        except (OSError, ValueError, MemoryError) as error:  # unreadable, or too long and narrow
+            return BrokenImage.because(name, error.__cause__ or error)
+        height, width = pixels.shape[1:]
+        if min(height, width) < MINIMUM_SIZE:
+            return BrokenImage(
+                name,
+                f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
+                f"preprocessing. Found {height} x {width}.",
+            )
+        size = image.height, image.width
+        return InputImage(name, pixels, displayed(image), size, self.preprocessing)
 
 
 def name_of(file: Path, root: Path) -> str:
-    """Name of an image: its path below the directory of the images."""
+    """Name an image by its path below the directory of the images."""
     return file.relative_to(root).as_posix()
 
 
-def same_size(views: Iterable[View]) -> Iterator[list[View]]:
-    """Group views whose pixels have one shape, so that each group is a batch."""
+def same_size(images: Iterable[InputImage]) -> Iterator[list[InputImage]]:
+    """Group images whose pixels have one shape, so that each group is a batch."""
 
-    def shape(view: View) -> tuple[int, ...]:
-        return view.pixels.shape
+    def shape(image: InputImage) -> tuple[int, ...]:
+        return image.pixels.shape
 
-    for _, group in groupby(sorted(views, key=shape), key=shape):
+    for _, group in groupby(sorted(images, key=shape), key=shape):
         yield list(group)

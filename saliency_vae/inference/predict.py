@@ -1,4 +1,4 @@
-"""Explaining image files in batches: views in; maps, panels and gallery entries out."""
+"""Explaining a batch of images of one size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,128 +8,139 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
-from saliency_vae.inference.image_files import View
+from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import perturb
+from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
-from saliency_vae.visualization import Prediction
+from saliency_vae.visualization import ClassifiedView, Explanation, InputImage, Sample
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """What is known of one image; maps and images as the classifier sees it, on the CPU.
+@dataclass(frozen=True, kw_only=True)
+class ExplainSettings:
+    """Settings that an explanation depends on.
 
     Attributes:
-        view: Of the file.
-        image: In [0, 1], (3, h, w).
-        baseline: The image without information, (3, h, w).
-        kept_view: Top ``fraction`` of the pixels over the baseline, (3, h, w).
-        maps: Posterior mean, stddev and inclusion probability at ``fraction``, (3, h, w).
-        gallery_inclusion: Inclusion probability at the gallery's fraction, (h, w).
-        fraction: Of the pixels kept.
-        confidence: That 5 % of the pixels keep the decision, in [0, 1].
-        probabilities: Of the image's classes, (classes,).
-        kept_probabilities: Of the kept view's, (classes,).
-        predictions: Most probable classes of the image.
-        kept_predictions: Most probable classes of the kept view.
-        objective: Before and after refinement, (2,), nats; None without refinement.
-        samples: Maps drawn from the posterior, (n, h, w).
-        sample_views: Their kept views, (n, 3, h, w).
-        sample_predictions: Most probable classes of those views.
+        fraction: Share of the pixels kept in the kept view, in (0, 1].
+        refine_steps: Gradient steps on each explanation by itself, >= 0.
+        samples: Number of maps drawn from each posterior, >= 0.
+        seed: Seed of the samples and of the refinement's noise.
     """
 
-    view: View
-    image: Tensor
-    baseline: Tensor
-    kept_view: Tensor
-    maps: Tensor
-    gallery_inclusion: Tensor
     fraction: float
-    confidence: float
-    probabilities: Tensor
-    kept_probabilities: Tensor
-    predictions: Prediction
-    kept_predictions: Prediction
-    objective: Tensor | None
-    samples: Tensor
-    sample_views: Tensor
-    sample_predictions: Sequence[Prediction]
+    refine_steps: int = 0
+    samples: int = 0
+    seed: int = 0
 
 
-def explain_batch(
-    views: Sequence[View],
-    explainer: Explainer,
-    classifier: FrozenClassifier,
-    perturbation: nn.Module,
-    *,
-    fraction: float,
-    refine_steps: int = 0,
-    samples: int = 0,
-    seed: int = 0,
-) -> list[Explanation]:
-    """Explain images of one size.
+@dataclass(frozen=True)
+class BatchExplainer:
+    """Explains images of one size, whose classifier, explainer and baseline share a device.
 
-    Args:
-        views: At least one, all of one size.
-        explainer: Trained, on the device of the classifier.
-        classifier: To explain.
-        perturbation: Baseline of the kept view.
-        fraction: Of the pixels kept, in (0, 1].
-        refine_steps: Gradient steps on each explanation by itself.
-        samples: Maps to draw from each posterior: alternative explanations.
-        seed: Of the refinement's noise and of the samples.
+    Attributes:
+        explainer: Trained explainer.
+        classifier: Classifier to explain.
+        perturbation: Makes the baseline images of the kept views.
+        settings: Settings of all explanations.
     """
-    pixels = torch.stack([torch.from_numpy(view.pixels) for view in views])
-    images = pixels.to(classifier.mean.device).float() / 255
-    objective = None
-    if refine_steps:
-        refined = explainer.refine(images, classifier, steps=refine_steps, seed=seed)
-        posterior = refined.posterior
-        objective = torch.stack([refined.before, refined.after], dim=1).cpu()
-    with torch.inference_mode():
-        if not refine_steps:
-            posterior = explainer(images)
-        baseline = perturbation(images)
-        kept_views = perturb(images, posterior.topk_mask(fraction), baseline)
-        inclusion = posterior.inclusion_probability(fraction)
-        maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
-        gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-        confidence = explainer.estimate_confidence(images, posterior).tolist()
-        drawn = draw_samples(posterior, samples, seed)
-        sample_views = [
-            kept_samples(image, maps, base, fraction)
-            for image, maps, base in zip(images, drawn, baseline, strict=True)
+
+    explainer: Explainer
+    classifier: FrozenClassifier
+    perturbation: nn.Module
+    settings: ExplainSettings
+
+    def __call__(self, inputs: Sequence[InputImage]) -> list[Explanation | BrokenImage]:
+        """Explain images of one size, at least one.
+
+        Returns:
+            Explanation of each image. An image is broken instead if the classifier does not take
+            its size, or if numbers of its explanation are not finite.
+        """
+        pixels = torch.stack([torch.from_numpy(source.pixels) for source in inputs])
+        images = pixels.to(self.classifier.mean.device).float() / 255
+        try:
+            with torch.inference_mode():
+                logits = self.classifier(images)
+        except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network
+            if is_out_of_memory(error):
+                raise
+            height, width = images.shape[-2:]
+            reason = f"Expected a size that the classifier takes. Found {height} x {width}: {error}"
+            return [BrokenImage.because(source.name, reason) for source in inputs]
+        return [
+            explanation
+            if explanation.is_finite()
+            else BrokenImage(explanation.source.name, "Expected finite numbers. Found NaN or inf.")
+            for explanation in self._explanations(inputs, images, logits)
         ]
-        sample_top = [classifier.top(classifier(views)) for views in sample_views if samples]
-        logits, kept_logits = classifier(images), classifier(kept_views)
-        probabilities = classifier.probabilities(logits).cpu()
-        kept_probabilities = classifier.probabilities(kept_logits).cpu()
-    top, kept_top = classifier.top(logits), classifier.top(kept_logits)
-    images, baseline, kept_views = images.cpu(), baseline.cpu(), kept_views.cpu()
-    return [
-        Explanation(
-            view=view,
-            image=images[i],
-            baseline=baseline[i],
-            kept_view=kept_views[i],
-            maps=maps[i],
-            gallery_inclusion=gallery_inclusion[i],
-            fraction=fraction,
-            confidence=confidence[i],
-            probabilities=probabilities[i],
-            kept_probabilities=kept_probabilities[i],
-            predictions=top[i],
-            kept_predictions=kept_top[i],
-            objective=None if objective is None else objective[i],
-            samples=drawn[i].cpu(),
-            sample_views=sample_views[i].cpu(),
-            sample_predictions=sample_top[i] if samples else [],
+
+    def _explanations(
+        self, inputs: Sequence[InputImage], images: Tensor, logits: Tensor
+    ) -> list[Explanation]:
+        posterior, objective = self._infer(images)
+        fraction = self.settings.fraction
+        with torch.inference_mode():
+            baseline = self.perturbation(images)
+            kept_views = perturb(images, posterior.topk_mask(fraction), baseline)
+            originals = self._classified(images, logits)
+            kept = self._classified(kept_views, self.classifier(kept_views))
+            inclusion = posterior.inclusion_probability(fraction)
+            maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
+            gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
+            confidence = self.explainer.estimate_confidence(images, posterior).tolist()
+            samples = self._samples(images, posterior, baseline)
+            baseline = baseline.cpu()
+        return [
+            Explanation(
+                source=source,
+                original=originals[i],
+                kept=kept[i],
+                baseline=baseline[i],
+                maps=maps[i],
+                gallery_inclusion=gallery_inclusion[i],
+                fraction=fraction,
+                confidence=confidence[i],
+                samples=samples[i],
+                objective=None if objective is None else objective[i],
+            )
+            for i, source in enumerate(inputs)
+        ]
+
+    def _infer(self, images: Tensor) -> tuple[SaliencyPosterior, Tensor | None]:
+        """Infer the posterior and, if it is refined, the objective before and after, (B, 2)."""
+        steps = self.settings.refine_steps
+        if not steps:
+            with torch.inference_mode():
+                return self.explainer(images), None
+        refined = self.explainer.refine(
+            images, self.classifier, steps=steps, seed=self.settings.seed
         )
-        for i, view in enumerate(views)
-    ]
+        return refined.posterior, torch.stack([refined.before, refined.after], dim=1).cpu()
+
+    def _classified(self, views: Tensor, logits: Tensor) -> list[ClassifiedView]:
+        probabilities = self.classifier.probabilities(logits).cpu()
+        predictions = self.classifier.top(logits)
+        rows = zip(views.cpu(), probabilities, predictions, strict=True)
+        return [ClassifiedView(*row) for row in rows]
+
+    def _samples(
+        self, images: Tensor, posterior: SaliencyPosterior, baseline: Tensor
+    ) -> list[list[Sample]]:
+        """Draw maps for each image, and classify their kept views."""
+        if not self.settings.samples:
+            return [[] for _ in images]
+        drawn = draw_maps(posterior, self.settings.samples, self.settings.seed)
+        scores = drawn.flatten(2)
+        masks = hard_topk(scores, num_kept(self.settings.fraction, scores.shape[-1])).view_as(drawn)
+        result: list[list[Sample]] = []
+        for image, mask, base, maps in zip(images, masks, baseline, drawn.cpu(), strict=True):
+            kept_views = perturb(image[None], mask, base[None])
+            kept = self._classified(kept_views, self.classifier(kept_views))
+            result.append([Sample(*pair) for pair in zip(maps, kept, strict=True)])
+        return result
 
 
-def draw_samples(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:
+def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:
     """Draw maps for each image with the same noise, whatever else is in its batch: (B, n, h, w)."""
     device = posterior.mean.device
     return torch.stack(
@@ -137,13 +148,4 @@ def draw_samples(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor
             alone.rsample((number,), generator=torch.Generator(device).manual_seed(seed))
             for alone in posterior.split()
         ]
-    )
-
-
-def kept_samples(image: Tensor, maps: Tensor, baseline: Tensor, fraction: float) -> Tensor:
-    """Keep the top pixels of each of n maps (n, h, w) over the baseline: (n, 3, h, w)."""
-    scores = maps.flatten(1)
-    masks = hard_topk(scores, num_kept(fraction, scores.shape[1])).view_as(maps)
-    return perturb(
-        image.expand(len(maps), -1, -1, -1), masks, baseline.expand(len(maps), -1, -1, -1)
     )

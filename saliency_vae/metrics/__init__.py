@@ -1,6 +1,6 @@
-"""Scores of saliency maps and of their uncertainty: functions of a batch, and intervals over images.
+"""Metrics of saliency maps and their uncertainty, as functions of a batch, and their intervals.
 
-:class:`PerImage` makes a torchmetrics metric of any of them.
+:class:`saliency_vae.metrics.per_image.PerImage` turns any of them into a torchmetrics metric.
 """
 
 from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
@@ -25,6 +25,7 @@ from saliency_vae.metrics.localization import (
 )
 from saliency_vae.metrics.ranking import descending_rank, spearman
 from saliency_vae.metrics.sanity import similarity
+from saliency_vae.metrics.scaling import min_max
 from saliency_vae.metrics.sparsity import gini_index
 from saliency_vae.metrics.uncertainty import (
     REJECTED,
@@ -39,10 +40,10 @@ from saliency_vae.metrics.uncertainty import (
 )
 
 __all__ = [
-    "InsertionDeletion",
-    "Interval",
     "REJECTED",
     "SPARSIFIED",
+    "InsertionDeletion",
+    "Interval",
     "ause",
     "calibration_error",
     "deletion_curve",
@@ -57,6 +58,7 @@ __all__ = [
     "mask_agreement_matrix",
     "mask_iou",
     "mean_interval",
+    "min_max",
     "own_mask_advantage",
     "peak_memory",
     "pointing_game",

@@ -1,6 +1,6 @@
-"""Whether the classifier still decides alike when it sees only what an explanation keeps."""
+"""Agreement: whether the kept pixels lead the classifier to the decision of the whole image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.metrics.views import BATCH_SIZE, masked_views
-from saliency_vae.topk import num_kept as kept_pixels
+from saliency_vae.topk import num_kept
 
 
 @torch.no_grad()
@@ -21,37 +21,38 @@ def kept_agreement(
     fractions: Sequence[float],
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Whether the most salient pixels over a baseline decide as the whole image does.
+    """Whether an image reduced to its most salient pixels is classified like the whole image.
 
     Args:
-        classifier: That decides.
-        images: In [0, 1], (B, 3, H, W).
-        saliency: (B, H, W).
-        baseline: Images without information, (B, 3, H, W).
-        fractions: Of the pixels to keep, each in (0, 1].
-        batch_size: Views in memory at once.
+        classifier: Classifier that is explained.
+        images: Images in [0, 1], (B, 3, H, W).
+        saliency: Maps, (B, H, W).
+        baseline: Baseline images, seen outside the kept pixels, (B, 3, H, W).
+        fractions: Shares of the pixels to keep, each in (0, 1].
+        batch_size: Number of views in memory at once.
 
     Returns:
-        (B, fractions) bool.
+        Agreement, (B, fractions) bool.
 
     Raises:
         ValueError: If a fraction is not in (0, 1].
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, saliency = torch.rand(1, 3, 2, 2), torch.rand(1, 2, 2)
+        >>> kept_agreement(classifier, images, saliency, 0 * images, fractions=[1.0])
+        tensor([[True]])
     """
     rank = descending_rank(saliency)
-    sizes = [kept_pixels(fraction, rank[0].numel()) for fraction in fractions]
+    sizes = [num_kept(fraction, rank[0].numel()) for fraction in fractions]
     number = torch.tensor(sizes, device=rank.device)
 
     def kept(image: Tensor, column: Tensor) -> Tensor:
         return rank[image] < number[column][:, None, None]
 
-    decided = classifier(images)
-    agrees = [
-        classifier.agreement(decided[image], classifier(views))
-        for image, views in masked_views(
-            images, baseline, kept, columns=len(fractions), batch_size=batch_size
-        )
-    ]
-    return torch.cat(agrees).view(len(images), len(fractions))
+    views = masked_views(images, baseline, kept, columns=len(fractions), batch_size=batch_size)
+    return _agreement(classifier, images, views).view(len(images), len(fractions))
 
 
 @torch.no_grad()
@@ -63,50 +64,66 @@ def mask_agreement_matrix(
     *,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Whether image i seen through the mask of image j decides as the whole image i does.
+    """Whether image i seen through the mask of image j is classified like the whole image i.
 
-    A mask that carries the class by its shape, rather than showing where the class is, serves
+    A mask that encodes the class in its shape, rather than showing where the class is, serves
     every image as well as its own.
 
     Args:
-        classifier: That decides.
-        images: In [0, 1], (N, 3, H, W).
-        masks: What each image's explanation keeps, (N, H, W) bool.
-        baseline: Images without information, (N, 3, H, W).
-        batch_size: Views in memory at once.
+        classifier: Classifier that is explained.
+        images: Images in [0, 1], (N, 3, H, W).
+        masks: Pixels that the explanation of each image keeps, (N, H, W) bool.
+        baseline: Baseline images, seen outside the kept pixels, (N, 3, H, W).
+        batch_size: Number of views in memory at once.
 
     Returns:
-        (N, N) bool: row i of image i, column j of mask j.
+        Agreement, (N, N) bool: image i in row i, mask j in column j.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, masks = torch.rand(2, 3, 2, 2), torch.ones(2, 2, 2, dtype=torch.bool)
+        >>> mask_agreement_matrix(classifier, images, masks, 0 * images)
+        tensor([[True, True],
+                [True, True]])
     """
+
+    def kept(image: Tensor, column: Tensor) -> Tensor:
+        return masks[column]
+
+    views = masked_views(images, baseline, kept, columns=len(masks), batch_size=batch_size)
+    return _agreement(classifier, images, views).view(len(images), len(masks))
+
+
+def _agreement(
+    classifier: FrozenClassifier, images: Tensor, views: Iterable[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Whether each view is classified like its whole image, (views,) bool."""
     decided = classifier(images)
-    agrees = [
-        classifier.agreement(decided[image], classifier(views))
-        for image, views in masked_views(
-            images,
-            baseline,
-            lambda image, column: masks[column],
-            columns=len(masks),
-            batch_size=batch_size,
-        )
-    ]
-    return torch.cat(agrees).view(len(images), len(masks))
+    return torch.cat(
+        [classifier.agreement(decided[image], classifier(view)) for image, view in views]
+    )
 
 
 def own_mask_advantage(matrix: Tensor) -> Tensor:
-    """Agreement through an image's own mask minus the mean through the others' masks.
+    """Agreement through an image's own mask minus the mean through the masks of other images.
 
     Args:
-        matrix: From :func:`mask_agreement_matrix`, (N, N), N >= 2.
+        matrix: Matrix of :func:`mask_agreement_matrix`, (N, N), N >= 2.
 
     Returns:
-        (N,) in [-1, 1]. Its mean is the diagonal's mean minus the mean off the diagonal.
+        Advantage, (N,), in [-1, 1]; its mean is the mean on the diagonal minus the mean off it.
 
     Raises:
         ValueError: If there is only one image.
+
+    Example:
+        >>> own_mask_advantage(torch.tensor([[True, False], [True, True]]))
+        tensor([1., 0.], dtype=torch.float64)
     """
     number = len(matrix)
     if number < 2:
-        raise ValueError(f"Expected at least 2 images, each the other's wrong one. Found {number}.")
+        raise ValueError(f"Expected at least 2 images, to exchange their masks. Found {number}.")
     agrees = matrix.double()
     own = agrees.diagonal()
     return own - (agrees.sum(1) - own) / (number - 1)

@@ -1,6 +1,7 @@
-"""How much a mean over images would vary with other images: the paired bootstrap.
+"""Confidence intervals of means over images by the paired bootstrap.
 
-Of hits and misses the interval is Wilson's: the bootstrap of a hit in every image has no width.
+Means of hits and misses get Wilson's interval: if every image is a hit, the bootstrap's has no
+width.
 """
 
 from collections.abc import Callable
@@ -10,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_DRAWS = 2**22  # in memory at once
+_DRAWS = 2**22  # drawn images in memory at once
 
 
 class Interval(NamedTuple):
-    """A mean over images and its interval, each of the shape of one image's values."""
+    """Mean over images and its confidence interval, each of the shape of one image's values."""
 
     mean: Tensor
     low: Tensor
@@ -22,17 +23,22 @@ class Interval(NamedTuple):
 
 
 def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
-    """Mean over images drawn with replacement, many times.
+    """Means over images that are drawn with replacement, many times.
 
-    The same number of images and seed draw the same images: so two methods are compared in pairs.
+    For the same number of images and the same seed the same images are drawn, so two methods are
+    compared in pairs.
 
     Args:
-        values: Per image, (N, ...).
+        values: Values of each image, (N, ...).
         resamples: Number of draws of N images.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Returns:
-        (resamples, ...) float64, on the CPU.
+        Means, (resamples, ...) float64, on the CPU.
+
+    Example:
+        >>> resampled_means(torch.tensor([2.0, 2.0, 2.0]), resamples=2)
+        tensor([2., 2.], dtype=torch.float64)
     """
     generator = torch.Generator().manual_seed(seed)
     images = values.detach().cpu().double()
@@ -51,17 +57,23 @@ def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> 
 def mean_interval(
     values: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Interval of the mean over images: the bootstrap's percentiles; Wilson's of hits and misses.
+    """Confidence interval of the mean over images: percentiles of the bootstrap, or Wilson's.
 
     Args:
-        values: Per image, (N, ...), N >= 1, no NaN. A column whose values are all 0 or 1 is of hits
-            and misses.
-        level: Of confidence, in (0, 1).
+        values: Values of each image, (N, ...), N >= 1, no NaN. A column of 0 and 1 alone counts as
+            hits and misses and gets Wilson's interval.
+        level: Confidence level, in (0, 1).
         resamples: Number of bootstrap resamples.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Raises:
         ValueError: If there is no image or a value is NaN.
+
+    Example:
+        >>> hits = torch.tensor([True, True, True, False])
+        >>> interval = mean_interval(hits)
+        >>> [round(float(value), 2) for value in interval]
+        [0.75, 0.3, 0.95]
     """
     mean, low, high = _percentiles(values, level, resamples, seed)
     hits = ((values == 0) | (values == 1)).all(0).cpu()
@@ -70,12 +82,17 @@ def mean_interval(
 
 
 def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Interval:
-    """Interval of a probability by the share of hits (Wilson 1927).
+    """Confidence interval of a probability, given the share of hits (Wilson 1927).
 
     Args:
-        share: Of hits, in [0, 1], (...) float64.
-        number: Of trials.
-        level: Of confidence, in (0, 1).
+        share: Share of hits, in [0, 1], (...) float64.
+        number: Number of trials.
+        level: Confidence level, in (0, 1).
+
+    Example:
+        >>> interval = wilson_interval(torch.tensor(1.0), 10)
+        >>> [round(float(value), 2) for value in interval]
+        [1.0, 0.72, 1.0]
     """
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
@@ -88,40 +105,56 @@ def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Inter
 def difference_interval(
     first: Tensor, second: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Interval of the difference of two methods' means over the same resampled images.
+    """Confidence interval of the difference of two methods' means over the same images.
 
-    Always the bootstrap's: a difference that is 0 or 1 in these images could be -1 in others.
+    It is always the bootstrap's, never Wilson's: a difference that is 0 or 1 in these images could
+    be -1 in others.
 
     Args:
-        first: Per image, (N, ...).
-        second: Of the same images in the same order, same shape.
-        level: Of confidence, in (0, 1).
+        first: Values of each image for the first method, (N, ...).
+        second: Values for the second method, of the same images in the same order.
+        level: Confidence level, in (0, 1).
         resamples: Number of bootstrap resamples.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
 
     Raises:
         ValueError: If the shapes differ, there is no image or a value is NaN.
+
+    Example:
+        >>> scores = torch.rand(50)
+        >>> interval = difference_interval(scores + 0.1, scores)
+        >>> [round(float(value), 3) for value in interval]
+        [0.1, 0.1, 0.1]
     """
     if first.shape != second.shape:
         raise ValueError(
             "Expected values of the same images. "
             f"Found shapes {tuple(first.shape)} and {tuple(second.shape)}."
         )
-    difference = first.double() - second.double()  # the mean of differences, resample by resample
+    difference = first.double() - second.double()  # resampled in pairs
     return _percentiles(difference, level, resamples, seed)
 
 
 def statistic_interval(
     statistic: Callable[[Tensor], Tensor], number: int, *, resamples: int = 500, seed: int = 0
 ) -> Interval:
-    """95 % percentile interval of any statistic of resampled images.
+    """Bootstrap interval (95 %) of any statistic of the images.
 
     Args:
-        statistic: Maps indices of images, (number,), to a scalar; draws for which it is NaN are
-            left out.
-        number: Of images.
+        statistic: Function of the indices of the drawn images, (number,), that returns a scalar;
+            draws for which it is NaN are left out.
+        number: Number of images.
         resamples: Number of bootstrap resamples.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
+
+    Returns:
+        Statistic of all images, in the place of the mean, and its interval.
+
+    Example:
+        >>> scores = torch.arange(101.0)
+        >>> interval = statistic_interval(lambda images: scores[images].median(), 101)
+        >>> float(interval.mean), bool(interval.low < 50 < interval.high)
+        (50.0, True)
     """
     generator = torch.Generator().manual_seed(seed)
     draws = [
@@ -134,6 +167,7 @@ def statistic_interval(
 
 
 def _percentiles(values: Tensor, level: float, resamples: int, seed: int) -> Interval:
+    """Percentile interval of the bootstrap."""
     if len(values) == 0 or values.isnan().any():
         raise ValueError(
             f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "

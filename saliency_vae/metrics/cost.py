@@ -1,4 +1,4 @@
-"""What an explanation costs: time, and memory of tensors."""
+"""Cost of an explanation: time, and memory of its tensors."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,25 +11,28 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Peak size of the tensors made while it is active, in ``peak`` bytes, on any device.
+    """Peak size of the tensors made while it is active, on any device.
 
-    What was there before, such as weights, does not count; scratch space inside a kernel is not
-    seen.
+    Tensors that existed before, such as weights, do not count; scratch space inside a kernel is
+    not seen.
+
+    Attributes:
+        peak: Peak size in bytes.
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.peak = 0
         self._given: dict[int, StorageWeakRef] = {}
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._most = 0  # bytes made, what has been freed since the last count included
+        self._most = 0  # bytes made, including those freed since the last count
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for storage in self._unknown([*args, *(kwargs or {}).values()]):
             reference = _weak(storage)
-            self._given[reference.cdata] = reference  # while it is held no other has its cdata
+            self._given[reference.cdata] = reference  # while it is held, cdata is unique
         result = func(*args, **(kwargs or {}))
         for storage in self._unknown(result):
             reference, size = _weak(storage), storage.nbytes()
@@ -40,7 +43,7 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return result
 
     def _unknown(self, tree: Any) -> Iterator[UntypedStorage]:
-        """Storages of the tensors in nested lists that have not been seen before."""
+        """Storages not seen before of the tensors in nested lists."""
         if isinstance(tree, Tensor):
             storage = tree.untyped_storage()
             if storage._cdata not in self._made and storage._cdata not in self._given:
@@ -56,11 +59,16 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
 
 def _weak(storage: UntypedStorage) -> StorageWeakRef:
-    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # likewise
+    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch's
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
-    """Peak bytes of the tensors that a call makes."""
+    """Peak size in bytes of the tensors that a call makes.
+
+    Example:
+        >>> peak_memory(lambda: torch.zeros(1000).double())
+        12000
+    """
     with PeakMemory() as memory:
         function()
     peak: int = memory.peak
@@ -68,7 +76,20 @@ def peak_memory(function: Callable[[], Any]) -> int:
 
 
 def timed(function: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """Call a function and say how many seconds it took, the device's work included."""
+    """Call a function and measure the seconds it takes, including the work of the device.
+
+    Args:
+        function: Function to call.
+        device: Device whose pending work is waited for, before and after the call.
+
+    Returns:
+        Result of the function, and the seconds.
+
+    Example:
+        >>> result, seconds = timed(lambda: torch.ones(2), torch.device("cpu"))
+        >>> result, seconds > 0
+        (tensor([1., 1.]), True)
+    """
     _wait(device)
     start = time.perf_counter()
     result = function()

@@ -1,8 +1,9 @@
 """Insertion and deletion, the protocol of RISE (Petsiuk et al. 2018), batched.
 
-Pixels are inserted into the baseline, or deleted from the image, in the order of their saliency,
-``step`` of them at a time, while the probability of the class decided at first is watched. RISE's
-code leaves the order of equal pixels open; here they come in reading order.
+Pixels are inserted into the baseline image, or deleted from the image, in the order of their
+saliency, ``step`` of them at a time. The curves follow the probability of the class that the
+classifier decides on for the whole image. Pixels of equal saliency come in reading order; RISE's
+code does not define their order.
 """
 
 import math
@@ -18,7 +19,14 @@ from saliency_vae.metrics.views import BATCH_SIZE, masked_views
 
 
 class InsertionDeletion(NamedTuple):
-    """Curves from no pixel changed to all, (B, points), and the areas under them, (B,)."""
+    """Curves from no pixel changed to all, and the areas under them.
+
+    Attributes:
+        insertion: Insertion curves, (B, points).
+        deletion: Deletion curves, (B, points).
+        insertion_auc: Areas under the insertion curves, (B,); higher is better.
+        deletion_auc: Areas under the deletion curves, (B,); lower is better.
+    """
 
     insertion: Tensor
     deletion: Tensor
@@ -35,7 +43,18 @@ def insertion_deletion(
     step: int,
     batch_size: int = BATCH_SIZE,
 ) -> InsertionDeletion:
-    """Insert and delete the pixels of images; see :func:`insertion_curve` for the arguments."""
+    """Insertion and deletion of the pixels of images.
+
+    Arguments and errors are those of :func:`insertion_curve`.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, saliency = torch.rand(1, 3, 2, 2), torch.rand(1, 2, 2)
+        >>> curves = insertion_deletion(classifier, images, saliency, 0 * images, step=1)
+        >>> curves.insertion.shape, curves.insertion_auc.shape
+        (torch.Size([1, 5]), torch.Size([1]))
+    """
     arguments = (classifier, images, saliency, baseline)
     insertion = insertion_curve(*arguments, step=step, batch_size=batch_size)
     deletion = deletion_curve(*arguments, step=step, batch_size=batch_size)
@@ -53,15 +72,15 @@ def insertion_curve(
     step: int,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Probability of the first decision while the image is inserted into the baseline.
+    """Probability of the decided class while the image is inserted into its baseline image.
 
     Args:
-        classifier: That decides.
-        images: In [0, 1], (B, 3, H, W).
-        saliency: (B, H, W).
-        baseline: Images without information, (B, 3, H, W).
-        step: Pixels changed between two points, >= 1; the last step takes what is left.
-        batch_size: Images x points in memory at once.
+        classifier: Classifier that is explained.
+        images: Images in [0, 1], (B, 3, H, W).
+        saliency: Maps, (B, H, W).
+        baseline: Baseline images, (B, 3, H, W).
+        step: Number of pixels changed between two points, >= 1; the last step takes the rest.
+        batch_size: Number of views in memory at once.
 
     Returns:
         Probabilities, (B, ceil(HW / step) + 1).
@@ -81,7 +100,7 @@ def deletion_curve(
     step: int,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Probability of the first decision while the baseline replaces the image.
+    """Probability of the decided class while the baseline image replaces the image.
 
     Arguments, result and errors are those of :func:`insertion_curve`.
     """
@@ -89,7 +108,18 @@ def deletion_curve(
 
 
 def area_under_curve(curve: Tensor) -> Tensor:
-    """Mean height of curves (..., points) by the trapezoidal rule: (...)."""
+    """Mean height of curves by the trapezoidal rule.
+
+    Args:
+        curve: Curves at equidistant points, (..., points).
+
+    Returns:
+        Area over a horizontal axis of length 1, (...).
+
+    Example:
+        >>> area_under_curve(torch.tensor([0.0, 1.0, 1.0]))
+        tensor(0.7500)
+    """
     ends = (curve[..., 0] + curve[..., -1]) / 2
     return (curve.sum(-1) - ends) / (curve.shape[-1] - 1)
 
@@ -104,6 +134,7 @@ def _curve(
     step: int,
     batch_size: int,
 ) -> Tensor:
+    """Curve of one kind: ``keeps`` compares the ranks of the pixels with the number changed."""
     if step < 1:
         raise ValueError(f"Expected step >= 1 pixel. Found {step}.")
     rank = descending_rank(saliency)
@@ -123,7 +154,7 @@ def _curve(
 
 
 def _outcomes(classifier: FrozenClassifier, images: Tensor) -> Tensor:
-    """Class probabilities; a single label has two outcomes, its absence and itself."""
+    """Probabilities of the classes; for a single label those of its absence and its presence."""
     probability = classifier.probabilities(classifier(images))
     return (
         torch.cat([1 - probability, probability], 1) if probability.shape[1] == 1 else probability

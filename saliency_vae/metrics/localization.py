@@ -1,4 +1,4 @@
-"""Whether an explanation lies on the pixels that truly decide the class."""
+"""Localisation: whether an explanation lies on the pixels that truly decide the class."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,21 @@ from saliency_vae.metrics.ranking import descending_rank
 
 
 def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Tensor:
-    """Whether the most salient pixel is in the true mask (Zhang et al. 2016), or close to it.
+    """Whether the most salient pixel is in the true mask, or close to it (Zhang et al. 2016).
 
     Args:
-        saliency: (B, H, W).
-        mask: (B, H, W) bool.
-        tolerance: Euclidean distance in pixels at which the mask is still hit, >= 0; 15 is usual
-            at 224 x 224.
+        saliency: Maps, (B, H, W).
+        mask: True masks, (B, H, W) bool.
+        tolerance: Euclidean distance in pixels up to which the mask counts as hit, >= 0; 15 is
+            usual at 224 x 224.
 
     Returns:
-        (B,) bool.
+        Hits, (B,) bool.
+
+    Example:
+        >>> saliency = torch.tensor([[[0.1, 0.9], [0.3, 0.2]]])
+        >>> pointing_game(saliency, saliency > 0.5)
+        tensor([True])
     """
     height, width = saliency.shape[-2:]
     best = saliency.flatten(1).argmax(1)[:, None, None]
@@ -27,28 +32,38 @@ def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Ten
 
 
 def mask_iou(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Intersection over union of the true mask with as many of the most salient pixels.
+    """Intersection over union of the true mask and as many of the most salient pixels.
 
     Args:
-        saliency: (B, H, W).
-        mask: (B, H, W) bool, not empty.
+        saliency: Maps, (B, H, W).
+        mask: True masks, (B, H, W) bool, not empty.
 
     Returns:
-        (B,), in [0, 1].
+        Intersection over union, (B,), in [0, 1].
+
+    Example:
+        >>> saliency = torch.tensor([[[0.1, 0.9], [0.3, 0.2]]])
+        >>> mask_iou(saliency, torch.tensor([[[True, True], [False, False]]]))
+        tensor([0.3333])
     """
     chosen = _as_many(saliency, mask)
     return (chosen & mask).sum((1, 2)) / (chosen | mask).sum((1, 2))
 
 
 def relevance_rank(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Share of the true mask among as many of the most salient pixels (Arras et al. 2022).
+    """Share of the true mask found by as many of the most salient pixels (Arras et al. 2022).
 
     Args:
-        saliency: (B, H, W).
-        mask: (B, H, W) bool, not empty.
+        saliency: Maps, (B, H, W).
+        mask: True masks, (B, H, W) bool, not empty.
 
     Returns:
-        (B,), in [0, 1].
+        Share, (B,), in [0, 1].
+
+    Example:
+        >>> saliency = torch.tensor([[[0.1, 0.9], [0.3, 0.2]]])
+        >>> relevance_rank(saliency, torch.tensor([[[True, True], [False, False]]]))
+        tensor([0.5000])
     """
     return (_as_many(saliency, mask) & mask).sum((1, 2)) / mask.sum((1, 2))
 
@@ -59,11 +74,16 @@ def relevance_mass(saliency: Tensor, mask: Tensor) -> Tensor:
     Unlike the other scores here it depends on the map's values, not only on their order.
 
     Args:
-        saliency: (B, H, W).
-        mask: (B, H, W) bool.
+        saliency: Maps, (B, H, W).
+        mask: True masks, (B, H, W) bool.
 
     Returns:
-        (B,), in [0, 1]; 0 where nothing is positive.
+        Share, (B,), in [0, 1]; 0 where a map has no positive value.
+
+    Example:
+        >>> saliency = torch.tensor([[[3.0, 1.0], [-2.0, 0.0]]])
+        >>> relevance_mass(saliency, saliency > 2)
+        tensor([0.7500])
     """
     positive = saliency.clamp_min(0)
     within, total = (positive * mask).sum((1, 2)), positive.sum((1, 2))
@@ -71,5 +91,5 @@ def relevance_mass(saliency: Tensor, mask: Tensor) -> Tensor:
 
 
 def _as_many(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Mark as many of the most salient pixels as the mask has."""
+    """Mark the most salient pixels, as many as the mask marks."""
     return descending_rank(saliency) < mask.sum((1, 2), keepdim=True)

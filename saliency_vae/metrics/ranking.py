@@ -1,4 +1,4 @@
-"""Pixels in the order of their saliency, and how far two orders agree."""
+"""Ranks of the pixels of a map, and the rank correlation of two maps."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,18 @@ from torch.nn import functional as F
 
 
 def descending_rank(maps: Tensor) -> Tensor:
-    """Count the pixels that come before each one when the most salient is first.
+    """Rank the pixels of each map from 0, the most salient first.
 
     Args:
-        maps: (B, H, W). Of equal pixels the first in reading order comes first.
+        maps: Maps, (B, H, W). Of equal pixels the first in reading order comes first.
 
     Returns:
-        (B, H, W) int64, each map a permutation of 0 to HW - 1.
+        Ranks, (B, H, W) int64; in each map a permutation of 0 to HW - 1.
+
+    Example:
+        >>> descending_rank(torch.tensor([[[0.1, 0.9], [0.5, 0.1]]]))
+        tensor([[[2, 0],
+                 [1, 3]]])
     """
     order = maps.flatten(1).argsort(dim=1, descending=True, stable=True)
     return order.argsort(1).view_as(maps)  # the inverse permutation
@@ -22,10 +27,14 @@ def average_rank(values: Tensor) -> Tensor:
     """Rank each value in its row from 1, smallest first; ties share the mean of their ranks.
 
     Args:
-        values: (..., n).
+        values: Values, (..., n).
 
     Returns:
-        (..., n) float64.
+        Ranks, (..., n) float64.
+
+    Example:
+        >>> average_rank(torch.tensor([0.5, 0.1, 0.5]))
+        tensor([2.5000, 1.0000, 2.5000], dtype=torch.float64)
     """
     values = values.contiguous()
     ordered = values.sort(-1).values
@@ -35,14 +44,18 @@ def average_rank(values: Tensor) -> Tensor:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Correlate the ranks of two maps, image by image.
+    """Spearman's rank correlation of two maps, image by image.
 
     Args:
-        first: (B, ...).
-        second: Of the same shape.
+        first: Maps, (B, ...).
+        second: Maps of the same shape.
 
     Returns:
-        (B,) float64 in [-1, 1]; 0 where one of the two is constant.
+        Correlation, (B,) float64, in [-1, 1]; 0 where one of the two maps is constant.
+
+    Example:
+        >>> spearman(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 9.0, 4.0]]))
+        tensor([0.5000], dtype=torch.float64)
     """
     ranks = [average_rank(maps.flatten(1)) for maps in (first, second)]
     x, y = (rank - rank.mean(1, keepdim=True) for rank in ranks)

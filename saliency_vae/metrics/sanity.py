@@ -1,16 +1,21 @@
-"""Whether explanations change when the classifier does (Adebayo et al. 2018)."""
+"""Similarity of two sets of maps: sanity checks need them to differ (Adebayo et al. 2018)."""
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from saliency_vae.metrics.ranking import spearman
+from saliency_vae.metrics.scaling import min_max
 
 
 class Similarity(NamedTuple):
-    """Likeness of two maps of each image, (B,) each: 1 if alike, about 0 if unrelated."""
+    """Similarity of two maps of each image: 1 if they are alike, about 0 if unrelated.
+
+    Attributes:
+        spearman: Rank correlation, (B,) float64.
+        ssim: Structural similarity (Wang et al. 2004), (B,).
+    """
 
     spearman: Tensor
     ssim: Tensor
@@ -19,21 +24,24 @@ class Similarity(NamedTuple):
 def similarity(first: Tensor, second: Tensor) -> Similarity:
     """Compare two sets of maps of the same images, by rank and by structure.
 
+    Each map is scaled to [0, 1] before SSIM.
+
     Args:
-        first: (B, H, W), H and W at least 6 pixels (SSIM's window).
-        second: Of the same shape. Every map is stretched to [0, 1] for SSIM.
+        first: Maps, (B, H, W); H and W at least 6 pixels, for the window of SSIM.
+        second: Maps of the same shape.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.rand(1, 16, 16)
+        >>> similarity(maps, 3 * maps - 1).spearman.round(decimals=3)
+        tensor([1.], dtype=torch.float64)
     """
-    return Similarity(spearman(first, second), _ssim(_stretch(first), _stretch(second)))
-
-
-def _stretch(maps: Tensor) -> Tensor:
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny)
+    return Similarity(spearman(first, second), _ssim(min_max(first), min_max(second)))
 
 
 def _ssim(first: Tensor, second: Tensor) -> Tensor:
     values = structural_similarity_index_measure(
         first[:, None], second[:, None], data_range=1.0, reduction="none"
     )
-    assert isinstance(values, Tensor)  # a pair only where more is asked for
+    assert isinstance(values, Tensor)  # it is a pair only if more is requested
     return values

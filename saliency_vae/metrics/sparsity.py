@@ -1,17 +1,21 @@
-"""How few pixels an explanation rests on."""
+"""Sparsity: how few pixels carry an explanation."""
 
 import torch
 from torch import Tensor
 
 
 def gini_index(saliency: Tensor) -> Tensor:
-    """Gini index of the absolute map (Hurley & Rickard 2009), whatever its scale.
+    """Gini index of the absolute map (Hurley & Rickard 2009), which does not depend on its scale.
 
     Args:
-        saliency: (B, H, W).
+        saliency: Maps, (B, H, W).
 
     Returns:
-        (B,) in [0, 1 - 1/HW]: 0 if all pixels are alike (or zero), the most if one has it all.
+        Index, (B,), in [0, 1 - 1/HW]: 0 if all pixels are equal, highest if only one is not 0.
+
+    Example:
+        >>> gini_index(torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 0.0], [9.0, 0.0]]]))
+        tensor([0.0000, 0.7500], dtype=torch.float64)
     """
     ordered = saliency.flatten(1).abs().double().sort(1).values
     n = ordered.shape[1]

@@ -1,4 +1,4 @@
-"""Whether an uncertainty is worth anything: does it find the errors, and is it calibrated?"""
+"""Quality of an uncertainty: whether it ranks the errors, and whether it is calibrated."""
 
 from collections.abc import Sequence
 
@@ -14,27 +14,34 @@ SPARSIFIED = tuple(twentieth / 20 for twentieth in range(20))  # 0 to 95 %
 def selective_curve(
     values: Tensor, uncertainty: Tensor, fractions: Sequence[float] = REJECTED
 ) -> Tensor:
-    """Mean of what is kept as the most uncertain are rejected.
+    """Mean of the values that are kept as the most uncertain ones are rejected.
 
-    Equally uncertain values are rejected in random order: the curve is its expectation.
+    Equally uncertain values are rejected in random order; the curve is the expectation over it.
 
     Args:
-        values: MetricInfo or error of images or of pixels, (..., n).
-        uncertainty: Of the same shape.
-        fractions: To reject, rounded to whole values, each in [0, 1); at least one value is kept.
+        values: Scores or errors of images or pixels, (..., n).
+        uncertainty: Uncertainty of each value, (..., n).
+        fractions: Shares to reject, each in [0, 1), rounded to whole values; at least one value
+            is kept.
 
     Returns:
-        (..., fractions) float64.
+        Means, (..., fractions) float64.
 
     Raises:
         ValueError: If a fraction is not in [0, 1).
+
+    Example:
+        >>> error = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        >>> selective_curve(error, uncertainty=error, fractions=(0.0, 0.5))
+        tensor([2.5000, 1.5000], dtype=torch.float64)
     """
     if not all(0 <= fraction < 1 for fraction in fractions):
         raise ValueError(f"Expected fractions in [0, 1). Found {list(fractions)}.")
     n = values.shape[-1]
     ordered, order = uncertainty.contiguous().sort(-1)
     total = _sums(values.double().gather(-1, order))
-    first = torch.searchsorted(ordered, ordered)  # of those equally uncertain
+    # The values that are as uncertain as a given one lie between first and end.
+    first = torch.searchsorted(ordered, ordered)
     end = torch.searchsorted(ordered, ordered, right=True)
     expected = (total.gather(-1, end) - total.gather(-1, first)) / (end - first)
     sizes = [max(1, n - round(fraction * n)) for fraction in fractions]
@@ -45,31 +52,41 @@ def selective_curve(
 def sparsification_curve(
     error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED
 ) -> Tensor:
-    """Mean error left as the most uncertain are removed, over the mean error of all.
+    """Mean error left as the most uncertain values are removed, relative to that of all values.
 
     Args:
-        error: Not negative, (..., n): the pixels of an image, say.
-        uncertainty: Of the same shape. The error itself gives the oracle's curve.
-        fractions: To remove, each in [0, 1), the first 0.
+        error: Errors, >= 0, (..., n), such as those of the pixels of an image.
+        uncertainty: Uncertainty of each value, (..., n). The error itself gives the oracle's curve.
+        fractions: Shares to remove, each in [0, 1), the first 0.
 
     Returns:
-        (..., fractions) float64; 0 where there is no error at all.
+        Relative mean error, (..., fractions) float64; 0 where there is no error at all.
+
+    Example:
+        >>> error = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        >>> sparsification_curve(error, uncertainty=-error, fractions=(0.0, 0.5))
+        tensor([1.0000, 1.4000], dtype=torch.float64)
     """
     left = selective_curve(error, uncertainty, fractions)
-    everything = error.double().mean(-1, keepdim=True)
-    return torch.where(everything > 0, left / everything, 0.0)
+    overall = error.double().mean(-1, keepdim=True)
+    return torch.where(overall > 0, left / overall, 0.0)
 
 
 def ause(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED) -> Tensor:
     """Area under the sparsification error (Ilg et al. 2018): between the curve and the oracle's.
 
     Args:
-        error: Not negative, (..., n).
-        uncertainty: Of the same shape.
-        fractions: See :func:`sparsification_curve`; the area is over this range.
+        error: Errors, >= 0, (..., n).
+        uncertainty: Uncertainty of each value, (..., n).
+        fractions: Removed shares that span the area, see :func:`sparsification_curve`.
 
     Returns:
-        (...) float64, >= 0: 0 if the uncertainty sorts as the error does.
+        Area, (...) float64, >= 0; 0 if the uncertainty ranks the values as the error does.
+
+    Example:
+        >>> error = torch.arange(20.0)
+        >>> ause(error, uncertainty=error), ause(error, uncertainty=-error) > 0.5
+        (tensor(0., dtype=torch.float64), tensor(True))
     """
     curve = sparsification_curve(error, uncertainty, fractions)
     oracle = sparsification_curve(error, error, fractions)
@@ -79,15 +96,20 @@ def ause(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSI
 def reliability_table(probability: Tensor, outcome: Tensor, bins: int = 15) -> Tensor:
     """Compare predicted with observed frequencies in bins of equal width, image by image.
 
-    Tables of several images add up, or average: see :func:`calibration_error`.
+    The sum or mean of the tables of several images is the table of :func:`calibration_error`.
 
     Args:
-        probability: In [0, 1], (B, ...).
-        outcome: Whether it came true, or how often, in [0, 1], of the same shape.
-        bins: Of the probability.
+        probability: Predicted probabilities, in [0, 1], (B, ...).
+        outcome: Outcomes, or their observed frequencies, in [0, 1], (B, ...).
+        bins: Number of bins of the probability.
 
     Returns:
-        (B, bins, 3) float64: number of pixels, sum of probabilities, sum of outcomes.
+        Table, (B, bins, 3) float64: number of pixels, sum of probabilities, sum of outcomes.
+
+    Example:
+        >>> reliability_table(torch.tensor([[0.2, 0.9]]), torch.tensor([[0.0, 1.0]]), bins=2)
+        tensor([[[1.0000, 0.2000, 0.0000],
+                 [1.0000, 0.9000, 1.0000]]], dtype=torch.float64)
     """
     probability, outcome = probability.double().flatten(1), outcome.double().flatten(1)
     index = (bins * probability).long().clamp_max(bins - 1)
@@ -97,32 +119,48 @@ def reliability_table(probability: Tensor, outcome: Tensor, bins: int = 15) -> T
 
 
 def calibration_error(table: Tensor) -> Tensor:
-    """Expected calibration error, bins weighted by their counts.
+    """Expected calibration error, with bins weighted by their counts.
 
     Args:
-        table: From :func:`reliability_table`, summed or averaged over images, (..., bins, 3).
+        table: Table of :func:`reliability_table`, summed or averaged over images, (..., bins, 3).
 
     Returns:
-        (...), in [0, 1].
+        Error, (...), in [0, 1].
+
+    Example:
+        >>> tables = reliability_table(torch.tensor([[0.5], [0.5]]), torch.tensor([[0.0], [1.0]]))
+        >>> calibration_error(tables), calibration_error(tables.sum(0))
+        (tensor([0.5000, 0.5000], dtype=torch.float64), tensor(0., dtype=torch.float64))
     """
     number, predicted, observed = table.unbind(-1)
     return (predicted - observed).abs().sum(-1) / number.sum(-1)
 
 
 def expected_calibration_error(probability: Tensor, outcome: Tensor, bins: int = 15) -> Tensor:
-    """Calibration error of all probabilities (B, ...) together; arguments as for the table."""
+    """Expected calibration error of all probabilities together, a scalar.
+
+    Arguments are those of :func:`reliability_table`.
+
+    Example:
+        >>> expected_calibration_error(torch.tensor([[0.2, 0.9]]), torch.tensor([[0.0, 1.0]]))
+        tensor(0.1500, dtype=torch.float64)
+    """
     return calibration_error(reliability_table(probability, outcome, bins).sum(0))
 
 
 def failure_auroc(score: Tensor, failed: Tensor) -> Tensor:
-    """Probability that a failure scores higher than a success; ties count half.
+    """Area under the ROC curve: the probability that a failure scores higher than a success.
 
     Args:
         score: Uncertainty, (n,).
-        failed: (n,) bool.
+        failed: Failures, (n,) bool.
 
     Returns:
-        Area under the ROC curve, a float64 scalar; NaN if all failed or none did.
+        Area, a float64 scalar, ties counting half; NaN if all failed or none did.
+
+    Example:
+        >>> failure_auroc(torch.tensor([0.9, 0.4, 0.1]), torch.tensor([True, False, False]))
+        tensor(1., dtype=torch.float64)
     """
     failures = failed.sum()
     ranks = average_rank(score)[failed].sum() - failures * (failures + 1) / 2
@@ -130,5 +168,5 @@ def failure_auroc(score: Tensor, failed: Tensor) -> Tensor:
 
 
 def _sums(values: Tensor) -> Tensor:
-    """Sum of the first 0, 1, ..., n values, (..., n + 1)."""
+    """Sums of the first 0, 1, ..., n values, (..., n + 1)."""
     return torch.nn.functional.pad(values.cumsum(-1), (1, 0))

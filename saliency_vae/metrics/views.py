@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-BATCH_SIZE = 64  # views that a classifier sees at once; 256 is slower on a CPU
+BATCH_SIZE = 64  # views that the classifier sees at once; 256 is slower on a CPU
 
 
 def masked_views(
@@ -16,17 +16,19 @@ def masked_views(
     columns: int,
     batch_size: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Show every image through each of its masks: pixels outside the mask are the baseline's.
+    """Show each image through several masks; outside a mask its baseline image is seen.
 
     Args:
-        images: (B, 3, H, W).
-        baseline: (B, 3, H, W).
-        kept: Gives the masks (n, H, W) bool of n images and columns, both int64 (n,).
-        columns: Number of masks of an image.
-        batch_size: Views in memory at once.
+        images: Images, (B, 3, H, W).
+        baseline: Baseline images, (B, 3, H, W).
+        kept: Function that gives the masks, (n, H, W) bool, of n pairs of an image and a column,
+            both int64 (n,).
+        columns: Number of masks for each image.
+        batch_size: Number of views in memory at once.
 
     Yields:
-        Which images, (n,), and their views, (n, 3, H, W); in all B x columns, row by row.
+        Indices of n images, (n,), and their views, (n, 3, H, W): B x columns in total, those of an
+        image one after another.
     """
     rows = torch.arange(len(images), device=images.device)
     pairs = torch.cartesian_prod(rows, torch.arange(columns, device=images.device))

@@ -1,4 +1,4 @@
-"""An encoder that asks the classifier about each image."""
+"""A classifier-conditioned encoder: it sees the image and the classifier's signals for it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,23 +13,25 @@ from saliency_vae.models.signals import ClassifierSignals
 
 
 class ConditionalUNet(nn.Module):
-    """U-Net that sees the image and the classifier's :class:`saliency_vae.models.signals.ClassifierSignals`.
+    """U-Net that sees the image and the :class:`ClassifierSignals` for it.
 
-    The gradients join the image; each feature map joins the scale of its own resolution. What the
-    gradients say is also where the prior expects the map: where the image says nothing that pays
-    for a offset, the pixels keep their order.
+    The gradients join the image; each feature map joins the scale of its own resolution. The prior
+    mean follows the gradients too. So where nothing is gained by moving the posterior mean away
+    from it, the pixels keep the order that the gradients give them.
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
-        levels: At which the gradients are taken, in (0, 1], rising to 1.
+        levels: Degrees to which the image is kept where gradients are taken, in (0, 1], rising
+            to 1.
         features: Channels and stride of the classifier's feature maps, by module name; training
             finds those of its classifier.
-        prior_mean_scale: Of the gradients, in standard deviations of the prior, >= 0: the prior's mean is
-            so many times their own mean; 0 for the paper's prior, which expects nothing.
+        prior_mean_scale: Scale of the prior mean, >= 0: the prior mean is this many times the mean
+            of the gradients, in standard deviations of the prior; 0 for the paper's prior mean of
+            zero.
 
     Raises:
-        ValueError: If there is no scale, a channel count is not positive, levels are others or
-            prior_mean_scale is negative.
+        ValueError: If there is no scale, a channel count is not positive, the levels do not rise
+            to 1 or prior_mean_scale is negative.
     """
 
     def __init__(
@@ -58,20 +60,19 @@ class ConditionalUNet(nn.Module):
         self.lateral = nn.ModuleList()
         for name, scale in self.scales.items():
             width = channels[scale]
-            self.lateral.append(
-                Conv2dNormActivation(features[name]["channels"], width, kernel_size=1)
-            )
+            inputs = features[name]["channels"]
+            self.lateral.append(Conv2dNormActivation(inputs, width, kernel_size=1))
             joined[scale] += width
         self.unet = UNet(channels, joined)
 
     def prior_mean(self, signals: ClassifierSignals) -> Tensor:
-        """Say where the prior expects the maps of images with these signals, (B, H, W)."""
+        """Prior mean of the maps of images with these signals, (B, H, W)."""
         return self.prior_mean_scale * signals.gradients.mean(1)
 
     def forward(self, images: Tensor, signals: ClassifierSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W).
 
-        What the network gives is a offset from the prior's mean.
+        The network gives the difference of the posterior mean from the prior mean.
         """
         joined: list[list[Tensor]] = [[] for _ in self.unet.down]
         joined[0].append(signals.gradients.to(images.dtype))

@@ -1,4 +1,4 @@
-"""How likely an explanation's kept view leaves the classifier's decision as it was."""
+"""The network that estimates whether the kept view leaves the classifier's decision as it is."""
 
 import torch
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from torchvision.ops import Conv2dNormActivation
 from saliency_vae.classifiers import Output
 from saliency_vae.perturbations import blurred, perturb
 
-CONFIDENCE_FRACTION = 0.05  # of the pixels, kept in the view that is judged
+CONFIDENCE_FRACTION = 0.05  # share of the pixels in the kept view that confidence is about
 
 
 class ConfidenceNetwork(nn.Module):
-    """Imitates the classifier, so that it need not be asked (ours, beyond the paper).
+    """Small student of the classifier, distilled, that gives the confidence (beyond the paper).
 
-    A small network learns the classifier's answers to whole and to masked images. Its own two
-    answers, to an image and to the view that keeps the most salient 5 % of it over a blur, say how
-    likely the classifier decides alike on both; ``scale`` and ``offset`` calibrate the probability.
+    It learns the classifier's predictions for whole and for masked images. From its own predictions
+    for an image, and for the view that keeps the most salient 5 % of it over a blur, follows the
+    probability that the classifier decides alike on both; ``scale`` and ``offset`` calibrate it.
 
     Args:
-        classes: Of the classifier.
-        output: Of the classifier, ``softmax`` or ``sigmoid``.
-        width: Channels of the first block; the last has four times as many.
+        classes: Number of classes, or labels, of the classifier.
+        output: Output of the classifier, ``softmax`` or ``sigmoid``.
+        width: Channels of the first block; the last block has four times as many.
 
     Raises:
         ValueError: If a number is not positive.
@@ -52,11 +52,11 @@ class ConfidenceNetwork(nn.Module):
         self.register_buffer("offset", torch.tensor(0.0))
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Confidence in explanations.
+        """Estimate the confidence in explanations.
 
         Args:
-            images: In [0, 1], (B, 3, H, W).
-            mask: Their most salient 5 % of pixels, (B, H, W).
+            images: Images in [0, 1], (B, 3, H, W).
+            mask: Mask of their most salient 5 % of pixels, (B, H, W).
 
         Returns:
             Probability that the classifier decides alike on the kept view, (B,).
@@ -64,13 +64,13 @@ class ConfidenceNetwork(nn.Module):
         return self.calibrated(self.score(images, mask))
 
     def calibrated(self, score: Tensor) -> Tensor:
-        """Turn log odds into a probability that comes true as often as it says."""
+        """Turn log-odds (B,) into calibrated probabilities."""
         return torch.sigmoid(self.scale * score + self.offset)
 
     def score(self, images: Tensor, mask: Tensor) -> Tensor:
-        """Log odds, not calibrated, that the imitator's answers to image and kept view agree: (B,).
+        """Log-odds, not calibrated, that the student decides alike on image and kept view, (B,).
 
-        Arguments are those of :meth:`forward`.
+        The arguments are those of :meth:`forward`.
         """
         original = self.imitate(images).float()
         kept = self.imitate(perturb(images, mask, blurred(images))).float()

@@ -22,7 +22,7 @@ class ExplainerConfig:
     """Configuration of an explainer; each part is a Hydra node.
 
     Attributes:
-        encoder: Network from an image, and what the classifier says of it, to the posterior.
+        encoder: Network from an image, and the classifier's signals for it, to the posterior.
         prior: Distribution over maps before an image is seen.
         posterior: Family of the approximate posterior.
         confidence: Network that estimates whether the kept view keeps the decision.

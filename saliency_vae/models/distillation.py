@@ -1,4 +1,4 @@
-"""How the confidence network learns to imitate the classifier, and is calibrated."""
+"""How the confidence network learns the classifier's predictions, and how it is calibrated."""
 
 import torch
 from torch import Tensor
@@ -7,63 +7,63 @@ from torch.nn import functional as F
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
-from saliency_vae.objective import LossTerms
+from saliency_vae.objective import MaskedViews
 from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.runtime.autograd import recording_gradients
 
 
 def kept_view(images: Tensor, posterior: SaliencyPosterior) -> Tensor:
-    """Keep the most salient 5 % of images (B, 3, H, W) over a blur: what a confidence is about."""
+    """Keep the most salient 5 % of images (B, 3, H, W) over a blur: what confidence is about."""
     return perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
 
 
 def distillation_loss(
     network: ConfidenceNetwork,
-    images: Tensor,
     posterior: SaliencyPosterior,
-    terms: LossTerms,
+    views: MaskedViews,
     classifier: FrozenClassifier,
 ) -> Tensor:
-    """Divergence of the network from the classifier on images, perturbed images and judged views.
+    """Divergence of the network from the classifier (knowledge distillation, Hinton et al. 2015).
 
-    No gradient of it reaches the encoder.
+    The network is shown the images, the perturbed images and the kept views. No gradient of this
+    loss reaches the encoder.
 
     Returns:
-        (3 B,), nats per view.
+        Divergence of each view, (3 B,), nats.
     """
     with torch.no_grad():
-        judged = kept_view(images, posterior)
-        views = torch.cat([images, terms.perturbed, judged])
-        answers = torch.cat([terms.original, terms.prediction, classifier(judged)])
-    return classifier.divergence(answers, network.imitate(views).float())
+        kept = kept_view(views.images, posterior)
+        shown = torch.cat([views.images, views.perturbed, kept])
+        targets = torch.cat([views.original, views.prediction, classifier(kept)])
+    return classifier.divergence(targets, network.imitate(shown).float())
 
 
 @torch.no_grad()
 def agreement_score(
     network: ConfidenceNetwork,
-    images: Tensor,
     posterior: SaliencyPosterior,
-    terms: LossTerms,
+    views: MaskedViews,
     classifier: FrozenClassifier,
 ) -> tuple[Tensor, Tensor]:
-    """Hold the network against the classifier.
+    """Hold the network's estimate against the classifier's own decision on the kept view.
 
     Returns:
         Score of the decision staying, (B,), and whether it does, (B,) bool.
     """
-    scores = network.score(images, posterior.topk_mask(CONFIDENCE_FRACTION))
-    kept = classifier(kept_view(images, posterior))
-    return scores, classifier.agreement(terms.original, kept)
+    scores = network.score(views.images, posterior.topk_mask(CONFIDENCE_FRACTION))
+    kept = classifier(kept_view(views.images, posterior))
+    return scores, classifier.agreement(views.original, kept)
 
 
 def calibrate(network: ConfidenceNetwork, scores: Tensor, agreed: Tensor) -> None:
-    """Fit the network's probability to what came true (Platt 1999, with his smoothed targets).
+    """Calibrate the network's probability (Platt 1999, with his smoothed targets).
 
     Args:
-        network: Whose scale and offset are set.
-        scores: Of validation images, (N,).
+        network: Network whose scale and offset are set.
+        scores: Scores of validation images, (N,).
         agreed: Whether the classifier decided alike on their kept views, (N,) bool.
     """
-    with torch.inference_mode(False), torch.enable_grad():  # a validation has neither
+    with recording_gradients():  # a validation does not
         uncalibrated, came_true = scores.cpu().double().clone(), agreed.cpu().clone()
         successes, failures = came_true.sum(), (~came_true).sum()
         likely, unlikely = (successes + 1) / (successes + 2), 1 / (failures + 2)

@@ -24,8 +24,8 @@ def _head(inputs: int) -> nn.Conv2d:
     """Plain 3x3 convolution to mean and log-variance, zero at first.
 
     Every map then starts as pure noise, and the first gradients, not the initial weights, decide
-    what is salient: a map that starts inverted stays so, for at a low temperature the gradient
-    reaches only the pixels near the threshold.
+    what is salient. A map that starts inverted would stay so, because at a low temperature the
+    gradient reaches only the pixels near the threshold.
     """
     head = nn.Conv2d(inputs, 2, 3, padding=1)
     nn.init.zeros_(head.weight)
@@ -34,9 +34,9 @@ def _head(inputs: int) -> nn.Conv2d:
 
 
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
-    """Copy an encoder with each batch norm made part of the convolution before it.
+    """Copy a network with each batch norm merged into the convolution before it.
 
-    The outputs are those of eval mode; the copy cannot be trained further as the original could.
+    The outputs are those of eval mode. The copy cannot be trained further as the original could.
     """
     folded = copy.deepcopy(encoder).eval()
     for block in folded.modules():
@@ -49,7 +49,7 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
 
 
 def check_channels(channels: Sequence[int], name: str) -> None:
-    """Refuse channel counts, named for the message, that are none or not positive."""
+    """Raise ValueError, naming the setting, if a channel count is missing or not positive."""
     if not channels or min(channels) < 1:
         raise ValueError(f"Expected {name} to be positive whole numbers. Found {list(channels)}.")
 
@@ -63,10 +63,10 @@ def _check_images(images: Tensor) -> None:
 
 
 class PaperEncoder(nn.Module):
-    """Convolutions at full resolution (appendix C): hidden blocks, then a plain 2-channel layer.
+    """The paper's encoder: convolutions at full resolution, then a plain 2-channel layer.
 
-    The appendix counts 17 layers, lists 16 and lets ReLU follow each, which would force mu >= 0.
-    Here the 16 listed blocks stand as listed and the 17th layer is plain.
+    Appendix C counts 17 layers, lists 16 and lets ReLU follow each, which would force mu >= 0. Here
+    the 16 listed blocks stand as listed and the 17th layer is plain.
 
     Args:
         hidden_channels: Output channels of each block.
@@ -90,11 +90,13 @@ class PaperEncoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net: coarse scales see the whole object, skips keep the edges; cheaper than the paper's.
+    """U-Net: coarse scales see the whole object, skip connections keep the edges.
+
+    It is cheaper than the paper's encoder and has a larger receptive field.
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
-        joined: Channels of other maps that join the input of each scale; none by default.
+        joined: Channels of further maps that join the input of each scale; none by default.
 
     Raises:
         ValueError: If there is no scale or a channel count is not positive.
@@ -121,11 +123,11 @@ class UNet(nn.Module):
         """Encode images to mean and log-variance.
 
         Args:
-            images: (B, 3, H, W).
-            joined: Maps that join the input of each scale, (B, C, any size).
+            images: Images, (B, 3, H, W).
+            joined: Further maps that join the input of each scale, (B, C, any size).
 
         Returns:
-            (B, 2, H, W).
+            Mean and log-variance, (B, 2, H, W).
         """
         _check_images(images)
         features: list[Tensor] = []

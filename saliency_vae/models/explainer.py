@@ -9,8 +9,6 @@ from typing import Any, Self, get_args
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from hydra.utils import instantiate
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import (
@@ -29,34 +27,28 @@ from saliency_vae.distributions import (
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.encoders import fold_batch_norm
-from saliency_vae.models.model_card import FIGURE, model_card
-from saliency_vae.models.refinement import Refinement, refine
-from saliency_vae.models.serialization import (
-    CONFIG,
-    WEIGHTS,
-    find_directory,
-    read_config,
-    write_directory,
-)
+from saliency_vae.models.model_card import model_card
+from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import ClassifierSignals, extract_signals, feature_maps
 from saliency_vae.objective import Objective
-from saliency_vae.runtime.text import described
+from saliency_vae.runtime.autograd import recording_gradients
 
-_BEYOND = 0.25  # [0, 1] that noise or a bicubic resizing may add
-_MOST_PRIORS = 8  # of as many sizes of image are kept
+_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
+_MOST_PRIORS = 8  # that are kept, one for each size of image
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
-    """Encoder, the family of its posterior, and the network that says how far to trust it.
+    """Maps images to a posterior over their saliency maps.
 
     ``figure`` is the file of a picture of its explanations, if there is one.
 
     Args:
-        encoder: Images (B, 3, H, W) to mean and log-variance (B, 2, H, W).
-        prior: Makes the prior over maps of ``(height, width, device=...)``.
-        posterior: ``mean_field``, independent pixels (the paper), or ``correlated`` as the prior.
-        confidence: Gives ``posterior.confidence``; None to do without.
+        encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
+            :class:`ClassifierSignals`, to mean and log-variance (B, 2, H, W).
+        prior: Makes the prior over maps, called with ``(height, width, device=...)``.
+        posterior: Family of the posterior: ``mean_field``, independent pixels (the paper), or
+            ``correlated`` as the prior.
+        confidence: Network that gives ``posterior.confidence``; None to do without.
 
     Raises:
         ValueError: If posterior is unknown or the prior's parameters are out of range.
@@ -73,7 +65,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         super().__init__()
         if posterior not in get_args(Family):
             raise ValueError(f"Expected posterior mean_field or correlated. Found {posterior!r}.")
-        prior(2, 2)  # refuses bad parameters now rather than at the first image
+        prior(2, 2)  # raises for bad parameters now rather than at the first image
         self.encoder = encoder
         self.posterior = posterior
         self.confidence = confidence
@@ -107,10 +99,10 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     @property
     def config(self) -> ExplainerConfig:
-        """What it is made of, how it was trained, and which classifier it explains.
+        """Configuration: its parts, its training, and the classifier that it explains.
 
         Raises:
-            ValueError: If it was put together by hand.
+            ValueError: If this explainer was put together by hand.
         """
         if self.recorded is None:
             raise ValueError(
@@ -126,21 +118,21 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the encoder asks the classifier about each image."""
+        """Whether the encoder is conditioned on what the classifier makes of each image."""
         return isinstance(self.encoder, ConditionalUNet)
 
     def attach_classifier(self, classifier: FrozenClassifier, *, force: bool = False) -> Self:
-        """Let an encoder that asks the classifier ask this one.
+        """Give a classifier-conditioned encoder the classifier that it is conditioned on.
 
-        Needed only for a classifier that the explainer cannot build of what it recorded, such as
-        one of your own.
+        Needed only for a classifier that cannot be built from the record, such as your own.
 
         Args:
-            classifier: To ask; it follows the images' device.
-            force: Take it even if the explainer was trained for another.
+            classifier: The classifier that this explainer was trained for; it follows the images'
+                device.
+            force: Take it even if the explainer was trained for another one.
 
         Raises:
-            ValueError: If it is another than the recorded, or no :class:`FrozenClassifier`.
+            ValueError: If it differs from the recorded one, or is not a :class:`FrozenClassifier`.
         """
         check_frozen(classifier)
         expected = None if self.recorded is None else self.recorded.classifier
@@ -151,13 +143,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     @property
     def classifier(self) -> FrozenClassifier:
-        """Classifier that is explained: that of :meth:`attach_classifier`, else built as recorded.
+        """Classifier that is explained: the attached one, else built as it was recorded.
 
         Raises:
-            ValueError: If the record does not say how, or names code that is not ours.
+            ValueError: If the record does not say how to build it, or names code outside this
+                package.
         """
         if self._attached is None:
-            with torch.inference_mode(False):  # what is made in it knows no gradient
+            with recording_gradients():
                 self._attached = (self.build_classifier(),)
         return self._attached[0]
 
@@ -190,11 +183,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         return build_recorded(expected, self.config.preprocessing, node, force=force)
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
-        """Build an encoder that asks anew, for the feature maps of its classifier; once.
+        """Build a conditional encoder anew for the feature maps of its classifier; once.
 
         Args:
-            classifier: To ask.
-            images: A few, in [0, 1], (B, 3, H, W).
+            classifier: Classifier whose feature maps the encoder is to see.
+            images: A few images in [0, 1], (B, 3, H, W).
         """
         node = None if self.recorded is None else self.recorded.encoder
         if not self.is_conditional or node is None or "features" in node:
@@ -204,10 +197,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.record(encoder=node)
 
     def signals(self, images: Tensor) -> ClassifierSignals | None:
-        """Ask the classifier about images (B, 3, H, W); None if the encoder asks nothing.
+        """Extract the classifier's signals for images (B, 3, H, W).
+
+        Returns:
+            Signals; None if the encoder sees the image alone.
 
         Raises:
-            ValueError: If the encoder asks a classifier and there is none: see :attr:`classifier`.
+            ValueError: If there is no classifier to extract them from, see :attr:`classifier`.
         """
         if not isinstance(self.encoder, ConditionalUNet):
             return None
@@ -219,88 +215,94 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     @property
     def learned_correlation(self) -> Tensor | None:
-        """The prior's correlation as learned so far, (1,) or (2,); None if it is fixed."""
+        """Correlation of the prior as learned so far, (1,) or (2,); None if it is fixed."""
         return self.make_prior.learned if isinstance(self.make_prior, ExponentialPrior) else None
 
     def prior(self, images: Tensor, signals: ClassifierSignals | None = None) -> SaliencyPrior:
-        """Prior p(s) over maps of images (B, 3, H, W), or of each image where there are signals.
+        """Prior p(s) over the maps of images (B, 3, H, W), shared by all images of one size.
 
-        Without signals one object for each size and device, but a new one each time while its
-        correlation is learned.
+        Where the encoder is conditional and signals are given, its mean is set for each image.
         """
-        prior = self._prior(images)
+        prior = self._shared_prior(images)
         if signals is None or not isinstance(self.encoder, ConditionalUNet):
             return prior
         return prior.around(self.encoder.prior_mean(signals))
 
-    def _prior(self, images: Tensor) -> SaliencyPrior:
+    def _shared_prior(self, images: Tensor) -> SaliencyPrior:
+        """One object for each size and device; made anew while its correlation is learned."""
         height, width = images.shape[-2:]
-        of = height, width, images.device
-        prior = self._fixed_priors.get(of)
+        key = height, width, images.device
+        prior = self._fixed_priors.get(key)
         if prior is None:
-            with torch.inference_mode(False):  # it may be used in training later
+            with recording_gradients():  # it may be used in training later
                 prior = self.make_prior(height, width, device=images.device)
             if self.learned_correlation is None:
                 recent = list(self._fixed_priors.items())[1 - _MOST_PRIORS :]
-                self._fixed_priors = dict([*recent, (of, prior)])
+                self._fixed_priors = dict([*recent, (key, prior)])
         return prior
 
     def forward(self, images: Tensor) -> SaliencyPosterior:
         """Explain images.
 
         Args:
-            images: In [0, 1], (B, 3, H, W), H, W >= 16.
+            images: Images in [0, 1], (B, 3, H, W), H, W >= 16.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
 
         Raises:
-            ValueError: If the images are others.
+            ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1].
         """
         if not torch.compiler.is_compiling():
             _check(images)
-        return self.infer(images)
+        return self.encode(images)
 
-    def infer(
+    def encode(
         self,
         images: Tensor,
         prior: SaliencyPrior | None = None,
         signals: ClassifierSignals | None = None,
     ) -> SaliencyPosterior:
-        """Explain as :meth:`forward` does, without looking at the range, which waits for a device.
+        """Encode images to their posterior q(s|x), without the check of their range.
 
-        For images that are known to be in [0, 1], and for those with added noise.
+        The check waits for the device. Leave it out for images that are known to be in [0, 1], and
+        for images with added noise.
 
         Args:
-            images: (B, 3, H, W), H, W >= 16.
-            prior: That of these images and signals, where it is at hand.
-            signals: Likewise.
+            images: Images, (B, 3, H, W), H, W >= 16.
+            prior: Prior of these images and signals, where it is at hand.
+            signals: Classifier signals of these images, where they are at hand.
         """
         signals = self.signals(images) if signals is None else signals
         prior = self.prior(images, signals) if prior is None else prior
-        posterior = make_posterior(self.posterior, *self.encode(images, signals), prior)
+        mean, log_variance = self.mean_and_log_variance(images, signals)
+        posterior = make_posterior(self.posterior, mean, log_variance, prior)
         if self.confidence is not None:
             posterior.estimate_confidence = partial(self.estimate_confidence, images)
         return posterior
 
-    def encode(self, images: Tensor, signals: ClassifierSignals | None) -> tuple[Tensor, Tensor]:
-        """Encode images and their signals: mean and log-variance, (B, H, W) each, float32."""
+    def mean_and_log_variance(
+        self, images: Tensor, signals: ClassifierSignals | None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode images to the mean mu and log-variance eta of their maps, (B, H, W), float32."""
         encoded = self.encoder(images) if signals is None else self.encoder(images, signals)
         mean, log_variance = encoded.float().unbind(1)
         return mean, log_variance
 
     def estimate_confidence(self, images: Tensor, posterior: SaliencyPosterior) -> Tensor:
-        """Say how likely the most salient 5 % of each image keep the classifier's decision.
+        """Estimate the probability that the kept view leaves the classifier's decision as it is.
+
+        The kept view shows the most salient 5 % of the pixels over a blur.
 
         Args:
-            images: In [0, 1], (B, 3, H, W).
-            posterior: Of these images, by this explainer or refined.
+            images: Images in [0, 1], (B, 3, H, W).
+            posterior: Posterior of these images, by this explainer or refined.
 
         Returns:
             Probability, (B,).
 
         Raises:
-            ValueError: If this explainer has no network for it.
+            ValueError: If this explainer has no confidence network.
         """
         if self.confidence is None:
             raise ValueError("Expected an explainer with a confidence network. Found none.")
@@ -311,7 +313,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Objective that this explainer was trained with.
 
         Raises:
-            ValueError: If its configuration does not say.
+            ValueError: If its configuration does not hold it.
         """
         found = {
             field.name: getattr(self.recorded, field.name, None) for field in fields(Objective)
@@ -326,15 +328,20 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         return Objective(**instantiate(given, _convert_="all"))
 
     def refine(
-        self, images: Tensor, classifier: FrozenClassifier, *, steps: int, **settings: Any
+        self,
+        images: Tensor,
+        classifier: FrozenClassifier,
+        *,
+        objective: Objective | None = None,
+        **settings: Any,
     ) -> Refinement:
-        """Improve the explanation of each image by optimising it alone, from the encoder's answer.
+        """Improve the posterior of each image by optimising it alone, from the encoder's on.
 
         Args:
-            images: In [0, 1], (B, 3, H, W).
-            classifier: That this explainer explains; it follows the images' device.
-            steps: Gradient steps.
-            settings: See :func:`saliency_vae.models.refinement.refine`.
+            images: Images in [0, 1], (B, 3, H, W).
+            classifier: Classifier that this explainer explains; it follows the images' device.
+            objective: Objective to lower; that of the training by default.
+            settings: Fields of :class:`RefinementSettings`, such as ``steps``.
         """
         _check(images)
         classifier = _beside(classifier, images)
@@ -343,17 +350,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         with torch.no_grad():
             signals = self.signals(images)
             prior = self.prior(images, signals)
-            posterior = self.infer(images, prior, signals)
+            posterior = self.encode(images, prior, signals)
         refinement = refine(
             posterior,
             images,
             classifier,
-            **{
-                "objective": self.objective(),
-                "prior": prior,
-                "steps": steps,
-                **settings,
-            },
+            objective=objective or self.objective(),
+            prior=prior,
+            settings=RefinementSettings(**settings),
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         return refinement
@@ -366,7 +370,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             inputs: Images in [0, 1], (B, 3, H, W); tensor in, tensor out, tuple in, tuple out.
-            target: Accepted and not used: the whole prediction is explained, not one class.
+            target: Accepted and ignored: the whole prediction is explained, not one class.
         """
         if isinstance(inputs, tuple):
             return tuple(self._attribution(images) for images in inputs)
@@ -380,26 +384,30 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, **download: Any
     ) -> "Explainer":
-        """Load as :func:`load_explainer` does, and nothing else: no second reading of the files."""
+        """Load as :func:`load_explainer` does."""
+        from saliency_vae.models.serialization import load_explainer  # it builds explainers itself
+
         return load_explainer(pretrained_model_name_or_path, **download)
 
     def generate_model_card(self) -> ModelCard:
-        """Make the page that the Hugging Face Hub shows."""
+        """Make the model card that the Hugging Face Hub shows."""
         return ModelCard(model_card(self.config, figure=self.figure is not None))
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        from saliency_vae.models.serialization import save_explainer  # likewise
+
         save_explainer(self, save_directory)
 
 
 def _check(images: Tensor) -> None:
-    """Refuse images whose explanation would mean nothing, as of those normalised already."""
+    """Refuse images whose explanation would mean nothing, such as images already normalised."""
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             "Expected images (B, 3, H, W) of floating point. "
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
     low, high = images.detach().aminmax() if images.numel() else (torch.zeros(()),) * 2
-    if not (low >= -_BEYOND and high <= 1 + _BEYOND):  # NaN too
+    if not (low >= -_MARGIN and high <= 1 + _MARGIN):  # NaN too
         raise ValueError(
             "Expected images in [0, 1]; the classifier normalises them itself. "
             f"Found values from {low:.3g} to {high:.3g}."
@@ -409,67 +417,6 @@ def _check(images: Tensor) -> None:
 def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:
     """Move a classifier to the images' device, if it is on another."""
     if classifier.mean.device != images.device:
-        with torch.inference_mode(False):  # what is moved in it knows no gradient
+        with recording_gradients():
             classifier.to(images.device)
     return classifier
-
-
-def save_explainer(explainer: Explainer, directory: Path) -> None:
-    """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
-
-    Args:
-        explainer: To save, with its ``config`` and ``figure``.
-        directory: Made if needed.
-
-    Raises:
-        ValueError: If it was put together by hand, without a configuration.
-        OSError: If it cannot be written; an earlier explainer is untouched.
-    """
-    config = explainer.config
-    if explainer.learned_correlation is not None:
-        one, *more = explainer.learned_correlation.tolist()
-        fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
-        config = replace(config, prior={**config.prior, **fixed})
-    write_directory(directory, config, _networks(explainer).state_dict(), explainer.figure)
-
-
-def _networks(explainer: Explainer) -> nn.ModuleDict:
-    """What of an explainer is kept: its networks, their batch norms folded."""
-    kept = {"encoder": explainer.encoder, "confidence": explainer.confidence}
-    return nn.ModuleDict({k: fold_batch_norm(v) for k, v in kept.items() if v is not None})
-
-
-def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
-    """Load an explainer, ready for use on the CPU: in eval mode, its batch norms folded.
-
-    Args:
-        path_or_hub_id: Directory that training wrote as ``explainer/``, or ``owner/name`` on the
-            Hugging Face Hub, looked up where there is no such directory.
-        download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``.
-
-    Raises:
-        ValueError: If there is no intact explainer.
-    """
-    directory = find_directory(path_or_hub_id, download)
-    config = read_config(directory)
-    try:
-        explainer = Explainer.from_config(config)
-        networks = _networks(explainer)
-    except Exception as error:  # whatever its parts make of wrong arguments
-        raise ValueError(
-            f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
-        ) from None
-    try:
-        networks.load_state_dict(load_file(directory / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
-            f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
-            f"Found {described(error)}."
-        ) from None
-    for name, network in networks.items():
-        setattr(explainer, name, network)
-    figure = directory / FIGURE
-    explainer.figure = figure if figure.is_file() else None
-    # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
-    explainer.to(memory_format=torch.channels_last)
-    return explainer.eval().requires_grad_(False)

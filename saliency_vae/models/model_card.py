@@ -23,8 +23,7 @@ tags:
 # {name}: an explainer of {classifier}
 
 Where did this image classifier look, and how sure is that explanation? {how} this
-network answers with a Gaussian distribution over the saliency map of an image (variational
-saliency maps).
+network gives a Gaussian distribution over the saliency map of an image (variational saliency maps).
 {figure}
 ## What it explains, and how
 
@@ -45,7 +44,7 @@ the share of images whose decision stays as it was when only the top 10 % of pix
 from saliency_vae import load_explainer
 
 explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
-{ask}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
+{attach}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
 posterior.mean, posterior.stddev  # (B, H, W)
 posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
 posterior.confidence  # (B,)
@@ -57,15 +56,15 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 
 ## Limits
 
-- It explains the classifier above, with these very weights (see the SHA-256), and no other. It
-  tells what that classifier reacts to, not what is true of the image.
-- It was trained on the data above; on other images its answer may mean nothing.
+- It explains the classifier above, with exactly these weights (see the SHA-256), and no other. It
+  shows what that classifier reacts to, not what is true of the image.
+- It was trained on the data above; on other images its maps may mean nothing.
 - `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
-  the classifier looks and to stay at the prior's value elsewhere. How sure a pixel's place among
-  the top is, `inclusion_probability` says.
-- `confidence` is the probability that the classifier decides as before when it sees nothing but the
-  most salient 5 % of the pixels, over a blur: a small network's estimate, calibrated on validation
-  images. It is about the explanation, not about whether the decision is right.
+  the classifier looks and to stay at the prior's value elsewhere. `inclusion_probability` is the
+  probability that a pixel is among the most salient ones.
+- `confidence` is the estimated probability that the classifier's decision stays when only the most
+  salient 5 % of the pixels are kept over a blur. A small network estimates it, calibrated on
+  validation images. It is about the explanation, not about whether the decision is right.
 
 ## Citation
 
@@ -78,19 +77,19 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 ```
 """
 
-_ASK = """\
-explainer.attach_classifier(classifier)  # only one of your own: others are built as they were recorded
+_ATTACH = """\
+explainer.attach_classifier(classifier)  # your own; known ones are built as recorded
 """
 
 
 def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
     """Describe an explainer: Markdown under a YAML header.
 
-    Text of the configuration is shown as it is: no character of it acts as Markdown or HTML.
+    Text of the configuration is shown literally: no character of it acts as Markdown or HTML.
 
     Args:
-        config: Of the explainer; what it does not hold is left out.
-        figure: Show the file :data:`FIGURE` beside the card.
+        config: Configuration of the explainer; what it does not hold is left out.
+        figure: Whether to show the file :data:`FIGURE`, which is beside the card.
     """
     classifier = config.classifier
     conditional = "levels" in config.encoder  # see saliency_vae.models.signals
@@ -109,7 +108,7 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
     return _CARD.format(
         name=_text(config.name),
         how="After one pass forward and back through it," if conditional else "In one forward pass",
-        ask=_ASK if conditional else "",
+        attach=_ATTACH if conditional else "",
         classifier=_text(classifier.name if classifier else "an unnamed classifier"),
         figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
         facts="\n".join(
@@ -140,7 +139,7 @@ def _number(value: float | None) -> str:
 
 
 def as_call(value: Any) -> str:
-    """Write a Hydra node as Python would, what is off left out: ``UNet(channels=[8, 24])``."""
+    """Write a Hydra node as a call, without what is off: ``UNet(channels=[8, 24])``."""
     if isinstance(value, Mapping):
         given = {k: v for k, v in value.items() if k[0] != "_" and v is not None and v is not False}
         if "_target_" not in value:
@@ -153,6 +152,6 @@ def as_call(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Write a value on one line so that Markdown and HTML show it as it is."""
+    """Write a value on one line so that Markdown and HTML show it literally."""
     line = " ".join(str(value).split())
     return html.escape(_MARKDOWN.sub(r"\\\g<0>", line), quote=False)

@@ -1,7 +1,10 @@
-"""Semi-amortised variational inference: optimise the posterior of each image by itself."""
+"""Semi-amortised variational inference: optimise the posterior of each image by itself.
+
+Starting from the encoder's posterior (Kim et al. 2018), or from the prior with no encoder at all.
+"""
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +18,9 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     make_posterior,
 )
-from saliency_vae.objective import Objective
-from saliency_vae.perturbations import Blur
+from saliency_vae.objective import MaskedViews, Objective
+from saliency_vae.perturbations import Blur, perturb
+from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.topk import SoftTopK
 
 _EVALUATIONS = 8  # noise draws that the objective before and after is averaged over
@@ -27,14 +31,86 @@ class Refinement:
     """A refined posterior.
 
     Attributes:
-        posterior: After the last step.
+        posterior: Posterior after the last step.
         before: Objective of each image before the first step, (B,), nats per image.
-        after: Objective after the last, with the same noise, (B,).
+        after: Objective after the last step, with the same noise, (B,).
     """
 
     posterior: SaliencyPosterior
     before: Tensor
     after: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementSettings:
+    """How a posterior is optimised.
+
+    Attributes:
+        steps: Adam steps, >= 0.
+        lr: Learning rate of Adam.
+        samples: Maps sampled for each image and step.
+        anneal: Let the temperature of the top-k fall to its final value in the first half.
+        seed: Seed of the noise, which is the same for every image; torch's own random numbers
+            stay as they were.
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: If steps is negative.
+    """
+
+    steps: int
+    lr: float = 0.02
+    samples: int = 4
+    anneal: bool = False
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"Expected refine_steps >= 0. Found {self.steps}.")
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What stays the same while the posteriors of images are optimised."""
+
+    images: Tensor
+    original: Tensor
+    classifier: FrozenClassifier
+    objective: Objective
+    prior: SaliencyPrior
+
+    def expected_loss(
+        self,
+        posterior: SaliencyPosterior,
+        generator: torch.Generator,
+        *,
+        samples: int,
+        temperature: float | None = None,
+    ) -> Tensor:
+        """Mean loss of each image over sampled maps, (B,).
+
+        Each sample is a batch of its own, so that the memory stays that of one. Its noise is the
+        same for every image, so that an explanation does not depend on the rest of its batch.
+        """
+        losses = [self._loss(posterior, generator, temperature) for _ in range(samples)]
+        return torch.stack(losses).mean(0)
+
+    def _loss(
+        self, posterior: SaliencyPosterior, generator: torch.Generator, temperature: float | None
+    ) -> Tensor:
+        """Loss of each image for one sampled map, (B,): Figure 1 from the sample on."""
+        objective, images = self.objective, self.images
+        noise = torch.randn(posterior.event_shape, generator=generator, device=images.device)
+        uniform = torch.rand(1, generator=generator, device=images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            saliency = posterior.reparameterise(noise)
+            mask = objective.topk(saliency, temperature=temperature, uniform=uniform)
+            baseline = objective.perturbation(images)
+            perturbed = perturb(images, mask, baseline)
+        prediction = self.classifier(perturbed)
+        views = MaskedViews(images, mask, baseline, perturbed, self.original, prediction)
+        return objective(views, posterior, self.prior, self.classifier).loss
 
 
 def refine(
@@ -44,12 +120,7 @@ def refine(
     *,
     objective: Objective,
     prior: SaliencyPrior,
-    steps: int,
-    lr: float = 0.02,
-    samples: int = 4,
-    anneal: bool = False,
-    seed: int = 0,
-    progress: bool = False,
+    settings: RefinementSettings,
 ) -> Refinement:
     """Lower the objective of each image by gradient steps on its own mean and log-variance.
 
@@ -57,93 +128,85 @@ def refine(
     there the KL divergence is round, and smooth changes are cheap.
 
     Args:
-        posterior: To start from, batch shape (B,).
-        images: In [0, 1], (B, 3, H, W).
-        classifier: Whose prediction is reconstructed.
-        objective: To lower.
+        posterior: Posterior to start from, batch shape (B,).
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Classifier whose prediction is reconstructed.
+        objective: Objective to lower.
         prior: p(s), which the posterior was made with.
-        steps: Adam steps, >= 0.
-        lr: Of Adam.
-        samples: Maps drawn for each image and step.
-        anneal: Let the temperature of the top-k fall to its final value in the first half.
-        seed: Of the noise, which is the same for every image; torch's own random numbers stay as
-            they were.
-        progress: Show a progress bar.
+        settings: Steps, learning rate, samples, noise.
 
     Raises:
-        ValueError: If steps is negative or the classifier is none of ours.
+        ValueError: If the classifier is not a :class:`FrozenClassifier`.
     """
     check_frozen(classifier)
-    if steps < 0:
-        raise ValueError(f"Expected refine_steps >= 0. Found {steps}.")
     devices = [images.device] if images.device.type == "cuda" else []
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-        generator = torch.Generator(images.device)
+    with recording_gradients(), torch.random.fork_rng(devices):
         images = images.detach().clone()
-        start = posterior.mean.detach().clone()
-        offset = torch.zeros_like(start, requires_grad=True)
-        log_variance = posterior.log_variance.detach().clone().requires_grad_()
         with torch.no_grad():
             original = classifier(images)
+        problem = _Problem(images, original, classifier, objective, prior)
+        return _optimise(posterior, problem, settings)
 
-        def current() -> SaliencyPosterior:
-            return posterior.like(start + prior.colour(offset), log_variance)
 
-        def loss(draws: int) -> Tensor:
-            q = current()
-            evaluate = partial(objective, images, q, prior, classifier, original=original)
-            # Each draw is a batch of its own: the memory stays that of one. Its noise is the same
-            # for every image: so an image's explanation does not depend on the others.
-            return torch.stack([evaluate(generator=generator).loss for _ in range(draws)]).mean(0)
+def _optimise(
+    posterior: SaliencyPosterior, problem: _Problem, settings: RefinementSettings
+) -> Refinement:
+    """Go down the gradient of the expected loss, measured before and after with the same noise."""
+    generator = torch.Generator(problem.images.device)
+    start = posterior.mean.detach().clone()
+    offset = torch.zeros_like(start, requires_grad=True)
+    log_variance = posterior.log_variance.detach().clone().requires_grad_()
 
-        def measure() -> Tensor:
-            generator.manual_seed(seed)
-            torch.manual_seed(seed)  # of a perturbation that is random
-            objective.topk.anneal(1.0)
-            with torch.no_grad():
-                return loss(_EVALUATIONS)
+    def current() -> SaliencyPosterior:
+        return posterior.like(start + problem.prior.colour(offset), log_variance)
 
-        before = measure()
-        optimizer = torch.optim.Adam([offset, log_variance], lr=lr)
-        generator.manual_seed(seed + 1)
-        torch.manual_seed(seed + 1)
-        for step in trange(steps, desc="Refining", disable=not progress, leave=False):
-            objective.topk.anneal(2 * step / steps if anneal else 1.0)
-            optimizer.zero_grad()
-            torch.autograd.backward(loss(samples).sum())
-            optimizer.step()
-        after = measure()
+    def seed(number: int) -> None:
+        generator.manual_seed(number)
+        torch.manual_seed(number)  # of a baseline image that is random
+
+    def measure() -> Tensor:
+        seed(settings.seed)
         with torch.no_grad():
-            return Refinement(current(), before, after)
+            return problem.expected_loss(current(), generator, samples=_EVALUATIONS)
+
+    before = measure()
+    optimizer = torch.optim.Adam([offset, log_variance], lr=settings.lr)
+    seed(settings.seed + 1)
+    for step in trange(settings.steps, desc="Refining", disable=not settings.progress, leave=False):
+        temperature = problem.objective.topk.annealed(
+            2 * step / settings.steps if settings.anneal else 1.0
+        )
+        optimizer.zero_grad()
+        loss = problem.expected_loss(
+            current(), generator, samples=settings.samples, temperature=temperature
+        )
+        torch.autograd.backward(loss.sum())
+        optimizer.step()
+    after = measure()
+    with torch.no_grad():
+        return Refinement(current(), before, after)
 
 
 def explain_without_training(
     images: Tensor,
     classifier: FrozenClassifier,
     *,
-    steps: int = 200,
     prior: SaliencyPrior | None = None,
     family: Family = "mean_field",
     objective: Objective | None = None,
-    lr: float = 0.05,
-    samples: int = 4,
-    seed: int = 0,
-    progress: bool = False,
+    **settings: Any,
 ) -> Refinement:
     """Explain images with no trained encoder: optimise from the prior.
 
     Args:
-        images: In [0, 1], (B, 3, H, W).
-        classifier: To explain.
-        steps: Adam steps.
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Classifier to explain.
         prior: p(s) over maps (H, W); exponential with correlation 0.9 by default.
-        family: Of the posterior: ``mean_field`` or ``correlated``.
-        objective: By default that of the image alone without complement, with a blur of H / 6
-            pixels and a final temperature of 0.1.
-        lr: Of Adam.
-        samples: Maps drawn for each image and step.
-        seed: Of the noise.
-        progress: Show a progress bar.
+        family: Family of the posterior, ``mean_field`` or ``correlated``.
+        objective: By default equation 1 of the paper with a blur of H / 6 pixels and a final
+            temperature of 0.1.
+        settings: Fields of :class:`RefinementSettings`; by default 200 steps of rate 0.05,
+            annealed.
     """
     height, width = images.shape[-2:]
     if prior is None:
@@ -161,10 +224,5 @@ def explain_without_training(
         classifier,
         objective=objective,
         prior=prior,
-        steps=steps,
-        lr=lr,
-        samples=samples,
-        anneal=True,
-        seed=seed,
-        progress=progress,
+        settings=RefinementSettings(**{"steps": 200, "lr": 0.05, "anneal": True} | settings),
     )

@@ -1,7 +1,7 @@
-"""What a classifier's decision on an image rests on: seen by an encoder that asks the classifier.
+"""What the decision of a classifier on an image rests on, for a classifier-conditioned encoder.
 
-Its feature maps, as in a feature pyramid (Lin et al. 2017), and the gradient of what is to be
-explained, as in iterative amortised inference (Marino, Yue and Mandt 2018).
+Feature maps, as in a feature pyramid (Lin et al. 2017), and the gradient of the quantity that is to
+be explained, as in iterative amortised inference (Marino, Yue and Mandt 2018).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -17,20 +17,21 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.runtime.autograd import recording_gradients
 
-_FARTHEST = 10.0  # standard deviations; a few pixels must not drown the others
-_LEAST = 0.01  # nats over all pixels; below it, as where an image is flat, gradients are rounding
+_LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
+_SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
 
 
 @dataclass(frozen=True)
 class ClassifierSignals:
-    """What a classifier says of images.
+    """Signals of a classifier for images.
 
     Attributes:
-        logits: Of the whole image, (B, classes).
-        gradients: Of the decision's log-odds with respect to the mask, at each level, smoothed
-            and scaled to unit standard deviation, (B, levels, H, W).
-        features: The classifier's feature maps by module name, each (B, C, h, w).
+        logits: Logits of the whole image, (B, classes).
+        gradients: Gradient of the decision's log-odds with respect to the mask at each level,
+            smoothed and scaled to unit standard deviation, (B, levels, H, W).
+        features: Feature maps of the classifier by module name, each (B, C, h, w).
     """
 
     logits: Tensor
@@ -45,33 +46,35 @@ def extract_signals(
     levels: Sequence[float],
     names: Collection[str],
 ) -> ClassifierSignals:
-    """Ask a classifier about images: one pass forward and back, of all levels together.
+    """Extract a classifier's signals in one pass forward and back, all levels in one batch.
+
+    At each level the image is blended with its blur, as if every pixel were kept to that degree.
 
     Args:
-        images: In [0, 1], (B, 3, H, W).
-        classifier: Frozen.
-        levels: Kept everywhere of the image, the rest being its blur, in (0, 1]; the last is 1.
-        names: Of the modules whose outputs are the feature maps.
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Frozen classifier.
+        levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
+        names: Names of the modules whose outputs are the feature maps.
     """
     number, _, height, width = images.shape
-    exact = torch.autocast(images.device.type, enabled=False)  # as the prior, which they move
-    with exact, torch.inference_mode(False), torch.enable_grad():
-        # Copied, because what inference mode made knows no gradient.
+    full_precision = torch.autocast(images.device.type, enabled=False)  # they move the prior
+    with full_precision, recording_gradients():
+        # Copied, because tensors made in inference mode have no gradient.
         images = images.detach().to(classifier.mean.dtype, copy=True)
-        kept = images.new_tensor(levels).repeat_interleave(number)
-        mask = kept[:, None, None].expand(-1, height, width).clone().requires_grad_()
-        copies = images.repeat(len(levels), 1, 1, 1)
+        level = images.new_tensor(levels).repeat_interleave(number)
+        mask = level[:, None, None].expand(-1, height, width).clone().requires_grad_()
+        repeated = images.repeat(len(levels), 1, 1, 1)
         baseline = blurred(images).repeat(len(levels), 1, 1, 1)
         with _observed(classifier.network, names) as features:
-            logits = classifier.eager(perturb(copies, mask, baseline)).float()
+            logits = classifier.forward_uncompiled(perturb(repeated, mask, baseline)).float()
         whole = logits[-number:].detach()
         score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
         (gradient,) = torch.autograd.grad(score.sum(), mask)
         gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
-    spread = gradients.std((-2, -1), keepdim=True).clamp_min(_LEAST / (height * width))
+    spread = gradients.std((-2, -1), keepdim=True).clamp_min(_SMALLEST / (height * width))
     return ClassifierSignals(
         whole,
-        (gradients / spread).clamp(-_FARTHEST, _FARTHEST),
+        (gradients / spread).clamp(-_LARGEST, _LARGEST),
         {name: output[-number:].detach() for name, output in features.items()},
     )
 
@@ -79,8 +82,8 @@ def extract_signals(
 def _smoothed(gradients: Tensor) -> Tensor:
     """Weigh each pixel and its neighbours by 1, 2, 1 along both axes.
 
-    That takes away what changes sign from pixel to pixel: the grid that a stride of 2 leaves in a
-    gradient, and in the maps of an encoder that sees it.
+    This removes what changes sign from pixel to pixel: the grid that a stride of 2 leaves in a
+    gradient, and so in the maps of an encoder that sees it.
     """
     padded = F.pad(gradients, (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
@@ -90,21 +93,22 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     """Find the last feature map of each resolution coarser than the image's.
 
     Args:
-        classifier: Any; none is found in one without maps (B, C, h, w), such as a transformer.
-        images: A few, in [0, 1], (B, 3, H, W).
+        classifier: Any classifier; in one without maps (B, C, h, w), such as a transformer, none
+            is found.
+        images: A few images in [0, 1], (B, 3, H, W).
 
     Returns:
         By module name, its ``channels`` and its ``stride`` in pixels of the image.
     """
     names = [name for name, _ in classifier.network.named_modules() if name]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
-        classifier.eager(images)
+        classifier.forward_uncompiled(images)
     last: dict[int, tuple[str, int]] = {}
     for name, output in outputs.items():
         if not isinstance(output, Tensor) or output.ndim != 4 or 1 in output.shape[-2:]:
             continue
         down, across = (n / m for n, m in zip(images.shape[-2:], output.shape[-2:], strict=True))
-        # Unequal strides are those of channels, where they come last.
+        # Unequal strides mean that the channels come last.
         if round(down) == round(across) > 1:
             last[round(down)] = name, output.shape[1]
     return {
@@ -114,7 +118,7 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
 
 @contextmanager
 def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Collect the outputs of modules, in the order in which they come.
+    """Collect the outputs of modules, in the order in which the modules run.
 
     Raises:
         ValueError: If the network has no such modules.
@@ -123,9 +127,9 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
     thread = get_ident()
 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if get_ident() != thread:  # another's images, in the same network
+        if get_ident() != thread:  # another thread's images in the same network
             return
-        outputs.pop(name, None)  # of a module that runs twice the later, in its place
+        outputs.pop(name, None)  # a module that runs twice counts where it runs last
         outputs[name] = output
 
     try:
@@ -133,7 +137,7 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
     except AttributeError as error:
         raise ValueError(
             f"Expected a classifier with the modules {', '.join(names)}, whose feature maps the "
-            f"encoder sees. Found another: {error}."
+            f"encoder sees. Found another classifier: {error}."
         ) from None
     hooks = [module.register_forward_hook(partial(keep, name)) for name, module in modules.items()]
     try:

@@ -1,4 +1,4 @@
-"""What every part of the system stands on: whole files, devices, memory, loggers and text.
+"""General services to every other package: whole files, devices, memory, loggers and text.
 
-Nothing here knows of images or explanations.
+Nothing here depends on images or explanations; import the modules directly.
 """

@@ -11,22 +11,22 @@ from typing import IO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; what was written takes ``path``'s place at the end.
+    """Yield a path beside ``path`` to write to; at the end the new file takes the place of the old.
 
-    If it cannot be written, an earlier file at ``path`` stays as it was. Of several writers each
-    has a name of its own, and the last one's file stays.
+    If it cannot be written, an earlier file at ``path`` stays as it was. Each of several writers
+    has a path of its own, and the file of the last one stays.
 
     Args:
-        path: Of the file; its directory is made if needed.
+        path: Path of the file; its directory is made if needed.
 
     Raises:
-        OSError: If it cannot be written, naming ``path``.
+        OSError: If the file cannot be written, naming ``path``.
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab") as opened:
-            if not _is_ours(opened, partial):
+            if not _lock(opened, partial):
                 partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
             try:
                 yield partial
@@ -39,14 +39,14 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         named = error.filename
         if named is not None and Path(os.fsdecode(named)) not in (partial, *path.parents):
-            raise  # of another file, such as one of those that are written together with this one
+            raise  # about another file, such as one that is written together with this one
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def _is_ours(opened: IO[bytes], partial: Path) -> bool:
+def _lock(opened: IO[bytes], partial: Path) -> bool:
     """Lock a file; False if another process writes to it, or has just put it in its place.
 
-    What a killed writer left is locked by no one, and is written over.
+    The file of a killed writer is not locked, and is written over.
     """
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,8 +58,12 @@ def _is_ours(opened: IO[bytes], partial: Path) -> bool:
 def write_whole(path: Path, content: bytes | bytearray | memoryview | str) -> None:
     """Write a file that is whole or not there.
 
+    Args:
+        path: Path of the file; its directory is made if needed.
+        content: Content of the file, text in UTF-8.
+
     Raises:
-        OSError: If it cannot be written, naming ``path``.
+        OSError: If the file cannot be written, naming ``path``.
     """
     with whole_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)

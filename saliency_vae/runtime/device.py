@@ -1,10 +1,13 @@
-"""The device that a command runs on."""
+"""The device that a command computes on."""
 
 import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """Device by name; ``auto`` takes an accelerator if there is one.
+    """Find a device by its name; ``auto`` takes an accelerator if there is one.
+
+    Args:
+        name: ``auto``, ``cpu``, or another name that torch knows, such as ``cuda:1``.
 
     Raises:
         ValueError: If there is no such device.

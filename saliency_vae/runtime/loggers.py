@@ -1,4 +1,4 @@
-"""Where the curves go: ``metrics.csv`` always, W&B without ever asking."""
+"""Loggers of the metrics: ``metrics.csv`` always, and W&B without ever asking for input."""
 
 import csv
 import os
@@ -16,12 +16,12 @@ from saliency_vae.runtime.atomic_file import whole_file, write_whole
 
 
 class MetricsCSV(Logger):
-    """One row for each logged step; a resumed run goes on in the same file.
+    """Writes one row for each logged step; a resumed run goes on in the same file.
 
     Lightning's own CSVLogger deletes the earlier rows of a resumed run.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,7 +31,7 @@ class MetricsCSV(Logger):
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Name of the logger."""
         return "csv"
 
     @property
@@ -55,7 +55,7 @@ class MetricsCSV(Logger):
                 csv.DictWriter(file, self._columns).writerow(row)
 
     def _earlier_columns(self, step: int | None) -> list[str]:
-        """Keep what an earlier part of this run wrote, less the steps that are done again."""
+        """Keep the rows of an earlier part of this run, except those of steps that are repeated."""
         rows = self._read()
         if not rows:
             return []
@@ -83,13 +83,13 @@ def wandb_logger(
     name: str | None = None,
     offline: bool | None = None,
 ) -> WandbLogger:
-    """Log to W&B: online if a key is found, else offline; it never asks.
+    """Make a logger for W&B: online if a key is found, else offline; it never asks for input.
 
     Args:
-        save_dir: Where W&B keeps its files.
-        project: W&B project.
-        name: Of the W&B run.
-        offline: True or False overrides the search for a key.
+        save_dir: Directory of the files of W&B.
+        project: Name of the W&B project.
+        name: Name of the W&B run.
+        offline: Whether to stay offline; None searches for a key.
 
     Raises:
         ValueError: If nothing can be written to save_dir.
@@ -121,9 +121,9 @@ def wandb_logger(
 
 
 def _wandb_id(path: Path) -> str | None:
-    """Name of this run at W&B: a resumed run goes on under the same one.
+    """Id of this run at W&B, in a file: a resumed run goes on under the same one.
 
-    None in the other processes of a run, which log nothing; each would write a name of its own.
+    None in all processes of a run but the first, which alone logs.
     """
     if getattr(rank_zero_only, "rank", 0):
         return None

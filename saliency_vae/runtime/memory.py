@@ -3,29 +3,33 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-LESS = {  # what needs less memory, by command; else a smaller batch_size
+# What needs less memory, by command; for all other commands it is a smaller batch_size.
+LESS = {
     "train": "trainer.accumulate_grad_batches=2 (half of the images at once, the same steps), "
     "trainer.precision=bf16-mixed or encoder=unet",
     "export": "image_size=[224,224]",
 }
-_CPU = ("can't allocate memory", "not enough memory")  # torch's plain RuntimeErrors
+_CPU = ("can't allocate memory", "not enough memory")  # torch raises a plain RuntimeError
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that an accelerator's memory, or the machine's, is full."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    """Whether an error means that the memory of the accelerator, or of the machine, is full."""
+    if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU)
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch  # only once something has failed: --help does not wait for torch
+
+    full = isinstance(error, torch.OutOfMemoryError)
+    return full or any(text in str(error) for text in _CPU)
 
 
 @contextmanager
 def suggesting(change: str) -> Iterator[None]:
-    """Turn such an error into one line that says what to change.
+    """Turn an error that means too little memory into one line that says what to change.
 
     Args:
-        change: What was expected, such as ``batch_size < 32``.
+        change: Setting that needs less memory, such as ``batch_size < 32``.
 
     Raises:
         ValueError: If the memory is full.

@@ -1,4 +1,4 @@
-"""Training an explainer with Lightning: the module, its callbacks, checkpoints and how a run goes on.
+"""Training an explainer with Lightning: the module, its callbacks, checkpoints and resuming.
 
-The training step of :class:`VariationalSaliency` reads as Figure 1 of the paper.
+:meth:`saliency_vae.training.module.VariationalSaliency.step` reads as Figure 1 of the paper.
 """

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The end of a run: the explainer of lowest validation loss, tested, saved and shown."""
 
 import sys
 from dataclasses import replace
@@ -10,13 +10,15 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
+from torch.utils.data import Dataset
 
 from saliency_vae import __version__
 from saliency_vae.cli.validation import Node
+from saliency_vae.data import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import FIGURE, save_explainer
-from saliency_vae.training.callbacks import draw_explanations
 from saliency_vae.training.module import VariationalSaliency
+from saliency_vae.training.panels import draw_explanations
 from saliency_vae.visualization import save_figure
 
 
@@ -25,11 +27,18 @@ def finish(
 ) -> dict[str, float]:
     """Turn the checkpoint of lowest validation loss into an explainer, and show what it does.
 
+    Args:
+        trainer: Trainer whose run has ended.
+        module: Module of the run; takes the best weights.
+        data: Data of the run; its test images are measured if it has any.
+        config: Resolved configuration of the run.
+        run: Directory of the run.
+
     Returns:
-        Its metrics.
+        Metrics of the explainer.
     """
     # Another machine may not see the first one's files.
-    best = trainer.strategy.broadcast(read_best(run) if trainer.is_global_zero else {})
+    best = trainer.strategy.broadcast(_read_best(run) if trainer.is_global_zero else {})
     module.load_state_dict(best["state_dict"])
     metrics: dict[str, float] = best["metrics"]
     shown = data.val_set
@@ -37,34 +46,51 @@ def finish(
         metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
         shown = data.test_set
     if trainer.is_global_zero:
-        image_size = shown[0]["image"].shape[-2:]
-        module.explainer.record(
-            classifier=replace(module.classifier.identity(), builder=config["classifier"]),
-            data=config["data"],
-            preprocessing=module.classifier.preprocessing,
-            image_size=(image_size[0], image_size[1]),
-            command=" ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
-            version=__version__,
-            metrics=metrics,
-        )
-        figure = run / FIGURE
-        save_figure(draw_explanations(module, shown, number=8), figure)
-        module.explainer.figure = figure
-        save_explainer(module.explainer, run / "explainer")
+        _record(module, config, shown, metrics)
+        _save(module, shown, run)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.finish()  # says its last words before ours
-        Console().print(metrics_table(metrics))
-        print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
-        print(figure)
+                logger.experiment.finish()  # prints its last lines before the run's own
+        _show(metrics, run)
     trainer.strategy.barrier()
     return metrics
 
 
-def read_best(run: Path) -> dict[str, Any]:
+def _read_best(run: Path) -> dict[str, Any]:
     """Read weights and metrics of the checkpoint of lowest validation loss."""
     best = torch.load(run / "checkpoints/best.ckpt", map_location="cpu", weights_only=True)
     return {name: best[name] for name in ("state_dict", "metrics")}
+
+
+def _record(
+    module: VariationalSaliency, config: Node, shown: Dataset[Batch], metrics: dict[str, float]
+) -> None:
+    """Record in the explainer how it was trained, and for which classifier."""
+    height, width = shown[0]["image"].shape[-2:]
+    module.explainer.record(
+        classifier=replace(module.classifier.identity(), builder=config["classifier"]),
+        data=config["data"],
+        preprocessing=module.classifier.preprocessing,
+        image_size=(height, width),
+        command=" ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
+        version=__version__,
+        metrics=metrics,
+    )
+
+
+def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None:
+    """Write the explainer with a picture of its explanations."""
+    figure = run / FIGURE
+    save_figure(draw_explanations(module, shown, number=8), figure)
+    module.explainer.figure = figure
+    save_explainer(module.explainer, run / "explainer")
+
+
+def _show(metrics: dict[str, float], run: Path) -> None:
+    """Print the metrics and where the run's files are."""
+    Console().print(metrics_table(metrics))
+    print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
+    print(run / FIGURE)
 
 
 def metrics_table(metrics: dict[str, float]) -> Table:

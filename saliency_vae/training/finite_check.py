@@ -1,4 +1,4 @@
-"""Stops a run whose numbers are broken, and says which images broke them."""
+"""Stops a run at a loss or gradient that is not finite, and names the images that caused it."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -12,20 +12,20 @@ from torch.optim import Optimizer
 from saliency_vae.data import Batch
 from saliency_vae.training.checkpoints import last_checkpoint
 
-_NAMED = 8
+_NAMED = 8  # images in the error message
 
 
 @runtime_checkable
 class Named(Protocol):
-    """A data set that can say which image is which."""
+    """A data set that names its images."""
 
     def name(self, index: int) -> str:
-        """Name the image of an index, such as by its file."""
+        """Name of the image at an index, such as its file."""
 
 
 @dataclass
 class _Seen:
-    """A batch whose numbers were not looked at yet: they may still be computed."""
+    """Losses and gradient norm of a batch, not yet checked: they may still be computed."""
 
     place: str
     losses: Tensor
@@ -34,14 +34,14 @@ class _Seen:
 
 
 class StopAtNonFinite(Callback):
-    """Ends the run at a loss or gradient that is not finite, with the images that it came from.
+    """Ends the run at a loss or gradient that is not finite, naming the images it came from.
 
-    Looking at a number waits for the device, so numbers are kept there and looked at every
-    ``every_n_steps`` batches, at the end of each validation, and before a checkpoint is written:
-    no checkpoint ever holds what came after a broken step.
+    Reading a number waits for the device. So numbers stay there and are checked every
+    ``every_n_steps`` batches, at the end of each validation, and before a checkpoint is written: no
+    checkpoint ever holds weights from after a broken step.
 
     Args:
-        every_n_steps: Batches between two looks.
+        every_n_steps: Batches between two checks.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -52,7 +52,7 @@ class StopAtNonFinite(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Keep the norm of the gradients; float16's own scaler deals with infinite ones."""
+        """Keep the norm of the gradients; in float16 the gradient scaler handles infinite ones."""
         if trainer.precision != "16-mixed":
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self._gradient = get_total_norm(gradients)
@@ -65,13 +65,13 @@ class StopAtNonFinite(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Keep what is to be looked at; look now and then."""
+        """Keep the losses of the batch; check now and then."""
         step = trainer.global_step + trainer.fit_loop._should_accumulate()
         place = f"step {step} (epoch {trainer.current_epoch}, batch {batch_idx})"
         self._seen.append(_Seen(place, outputs["losses"], batch.get("index"), self._gradient))
         self._gradient = None
         if len(self._seen) >= self.every_n_steps:
-            self._look(trainer)
+            self._check(trainer)
 
     def on_validation_batch_end(
         self,
@@ -82,21 +82,21 @@ class StopAtNonFinite(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep what is to be looked at."""
+        """Keep the losses of the batch."""
         place = f"validation after step {trainer.global_step} (batch {batch_idx})"
         self._seen.append(_Seen(place, outputs, batch.get("index")))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at what is left."""
-        self._look(trainer)
+        """Check what is left."""
+        self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before a checkpoint is written."""
-        self._look(trainer)
+        """Check before a checkpoint is written."""
+        self._check(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _check(self, trainer: Trainer) -> None:
         seen, self._seen = self._seen, []
         if not seen:
             return

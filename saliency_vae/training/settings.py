@@ -1,4 +1,4 @@
-"""Settings of a training that no part of it owns, checked before anything starts."""
+"""Settings of a training that none of its parts checks, checked before anything starts."""
 
 import os
 from collections.abc import Callable
@@ -11,28 +11,22 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from saliency_vae.cli.validation import Node
+from saliency_vae.cli.schemas import TrainerBounds
+from saliency_vae.cli.validation import Node, check_bounds
 
 _PARTS = (
     *("data", "classifier", "encoder", "prior"),
     *("topk", "perturbation", "optimizer", "trainer"),
 )
-_PROCESSES = 4  # for each core, where there is no accelerator
+_PROCESSES = 4  # most processes for each core, where there is no accelerator
 _TRIED_STEPS = 10
-_LEAST = {
-    "accumulate_grad_batches": 1,
-    "log_every_n_steps": 1,
-    "num_nodes": 1,
-    "gradient_clip_val": 0,
-}
-_SHARES = ("limit_train_batches", "limit_val_batches", "val_check_interval")
 
 
 def check(config: Node) -> None:
-    """Refuse what would end without an explainer.
+    """Refuse a configuration with which a run would end late, or without an explainer.
 
     Raises:
-        ValueError: If a part is missing, or a number of the trainer or the data out of range.
+        ValueError: If a part is missing, or a setting of the trainer or the data out of range.
     """
     for part in _PARTS:
         if "_target_" not in config[part]:
@@ -59,13 +53,7 @@ def _check_trainer(trainer: Node) -> None:
             "Expected trainer.max_steps for a short run. Found trainer.fast_dev_run, after which "
             "there is no checkpoint and no explainer."
         )
-    for name, least in _LEAST.items():
-        value = trainer.get(name)
-        if value is not None and value < least:
-            raise ValueError(f"Expected trainer.{name} >= {least}. Found {value}.")
-    for name in _SHARES:
-        if trainer.get(name) == 0:
-            raise ValueError(f"Expected trainer.{name} > 0, a share or a number. Found 0.")
+    check_bounds(trainer, TrainerBounds, "trainer")
 
 
 def _check_devices(trainer: Node) -> None:
@@ -87,7 +75,7 @@ def _check_devices(trainer: Node) -> None:
 
 
 def build(config: Node, part: str, **further: Any) -> Any:
-    """Build a part that is not ours, whose own errors name no setting.
+    """Build a part by other code, such as Lightning, whose errors name no setting.
 
     Args:
         config: Resolved configuration.
@@ -108,7 +96,12 @@ def try_out(
     make_optimizer: Callable[..., Optimizer],
     make_scheduler: Callable[..., LRScheduler] | None,
 ) -> None:
-    """Optimize one parameter for a moment: a wrong setting shows now, not after a download.
+    """Make optimizer and scheduler of one parameter: a wrong setting shows before any download.
+
+    Args:
+        config: Resolved configuration, for messages.
+        make_optimizer: Optimizer of a list of parameters.
+        make_scheduler: Scheduler of an optimizer; None for a constant learning rate.
 
     Raises:
         ValueError: If optimizer or scheduler do not take their settings, or a rate is not positive.
@@ -116,7 +109,7 @@ def try_out(
     parameter = nn.Parameter(torch.zeros(1))
     try:
         optimizer = make_optimizer([parameter])
-    except Exception as error:  # torch's, of any kind
+    except Exception as error:  # torch raises errors of any kind
         raise _refused(config, "optimizer", error) from None
     for group in optimizer.param_groups:
         if not group["lr"] > 0:
@@ -125,7 +118,7 @@ def try_out(
         return
     try:
         rates = make_scheduler(optimizer, total_steps=_TRIED_STEPS).get_last_lr()
-    except Exception as error:  # likewise
+    except Exception as error:  # so do schedulers
         raise _refused(config, "scheduler", error) from None
     if min(rates) < 0:
         why = ValueError(f"its learning rate starts at {min(rates)}")
@@ -133,6 +126,7 @@ def try_out(
 
 
 def _refused(config: Node, part: str, error: BaseException) -> ValueError:
+    """Error that names the settings of a part beside what its own code says of them."""
     settings = ", ".join(
         f"{part}.{name}={value}" for name, value in config[part].items() if name[0] != "_"
     )

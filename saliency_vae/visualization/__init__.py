@@ -1,27 +1,39 @@
 """Pictures of explanations: overlays, figures, panels and the gallery.
 
-They take plain values and know no network.
+They take plain values, such as an :class:`Explanation`, and know no network.
 """
 
-from saliency_vae.visualization.content_policy import content_policy
+from saliency_vae.visualization.explanation import (
+    ClassifiedView,
+    Explanation,
+    InputImage,
+    Prediction,
+    Sample,
+)
 from saliency_vae.visualization.figures import explanation_figure, save_figure
-from saliency_vae.visualization.gallery import entry, shrink, write_gallery
-from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits
-from saliency_vae.visualization.panel import Panel, Prediction, display_size, displayed, draw_panel
+from saliency_vae.visualization.gallery import write_gallery
+from saliency_vae.visualization.gallery_entry import Entry, shrink
+from saliency_vae.visualization.html_page import content_policy, load_template
+from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, min_max
+from saliency_vae.visualization.panel import displayed, draw_panel
 
 __all__ = [
-    "Panel",
+    "ClassifiedView",
+    "Entry",
+    "Explanation",
+    "InputImage",
     "Pixels",
     "Prediction",
+    "Sample",
     "as_rgb",
     "colour",
     "content_policy",
-    "display_size",
     "displayed",
     "draw_panel",
-    "entry",
     "explanation_figure",
     "limits",
+    "load_template",
+    "min_max",
     "save_figure",
     "shrink",
     "write_gallery",

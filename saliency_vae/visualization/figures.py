@@ -1,5 +1,7 @@
-"""Pictures of explanations."""
+"""Figures of several explanations at once, for a run's directory and its log."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,27 @@ from torch import Tensor
 
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.perturbations import perturb
+from saliency_vae.visualization.overlay import limits
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the figure: a map of each image, on one colour scale."""
+
+    title: str
+    maps: Tensor
+    colours: str
+    scale: tuple[float, float]
+
+    def draw(self, figure: Figure, axes: Iterable[Axes]) -> None:
+        """Draw the maps, one below the other, and their colour bar."""
+        low, high = self.scale
+        panels = list(axes)
+        for panel, values in zip(panels, self.maps, strict=True):
+            panel.imshow(_array(values), cmap=self.colours, vmin=low, vmax=high)
+        mappable = ScalarMappable(Normalize(low, high), self.colours)
+        bar = figure.colorbar(mappable, ax=panels, location="bottom", aspect=12, pad=0.01)
+        bar.ax.tick_params(labelsize=7)
 
 
 def explanation_figure(
@@ -22,54 +45,44 @@ def explanation_figure(
     fraction: float = 0.1,
     masks: Tensor | None = None,
 ) -> Figure:
-    """Show each image with what its explanation says, one row an image.
+    """Draw images and their explanations, one row an image.
 
-    Columns: image, posterior mean, posterior stddev, inclusion probability, the view that keeps
-    the top pixels over the baseline, and the true mask if there is one. Colour scales are shared
-    by the rows and stated by a bar under each column.
+    Columns: image, posterior mean, posterior stddev, inclusion probability, the kept view with the
+    top pixels over the baseline image, and the true mask if there is one. All rows share a
+    column's colour scale, which a bar below the column states.
 
     Args:
-        images: In [0, 1], (B, 3, H, W).
-        posterior: Of these images.
-        baseline: In [0, 1], (B, 3, H, W).
-        fraction: Of the pixels kept, in (0, 1].
+        images: Images in [0, 1], (B, 3, H, W).
+        posterior: Posterior of these images.
+        baseline: Baseline images in [0, 1], (B, 3, H, W).
+        fraction: Share of the pixels kept, in (0, 1].
         masks: True masks, (B, H, W) bool.
     """
     images, baseline = images.detach().cpu(), baseline.detach().cpu()
     kept_view = perturb(images, posterior.topk_mask(fraction).cpu(), baseline)
     mean, stddev = posterior.mean.detach().cpu(), posterior.stddev.detach().cpu()
     inclusion = posterior.inclusion_probability(fraction).detach().cpu()
-    maps: dict[str, tuple[Tensor, str, tuple[float, float]]] = {
-        "posterior mean": (mean, "viridis", _range(mean)),
-        "posterior stddev": (stddev, "magma", (0.0, _range(stddev)[1])),
-        f"P(among top {fraction:.0%})": (inclusion, "cividis", (0.0, 1.0)),
-    }
+    maps = [
+        _Column("posterior mean", mean, "viridis", _scale(mean)),
+        _Column("posterior stddev", stddev, "magma", (0.0, _scale(stddev)[1])),
+        _Column(f"P(among top {fraction:.0%})", inclusion, "cividis", (0.0, 1.0)),
+    ]
     rows, columns = len(images), 5 + (masks is not None)
     figure = Figure(figsize=(1.7 * columns, 1.62 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for row in range(rows):
-        _show_rgb(grid[row, 0], images[row])
-        for column, (values, colours, limits) in enumerate(maps.values(), start=1):
-            low, high = limits
-            grid[row, column].imshow(_array(values[row]), cmap=colours, vmin=low, vmax=high)
-        _show_rgb(grid[row, 4], kept_view[row])
-        if masks is not None:
-            grid[row, 5].imshow(_array(masks[row].float()), cmap="gray", vmin=0, vmax=1)
-    titles = ["image", *maps, f"top {fraction:.0%} kept", "true mask"]
+    _draw_images(grid[:, 0], images)
+    for place, column in enumerate(maps, start=1):
+        column.draw(figure, grid[:, place])
+    _draw_images(grid[:, 4], kept_view)
+    if masks is not None:
+        for axes, mask in zip(grid[:, 5], masks, strict=True):
+            axes.imshow(_array(mask.float()), cmap="gray", vmin=0, vmax=1)
+    titles = ["image", *(column.title for column in maps), f"top {fraction:.0%} kept", "true mask"]
     for axes, title in zip(grid[0], titles, strict=False):
         axes.set_title(title, fontsize=9)
     for axes in grid.flat:
         axes.set_xticks([])
         axes.set_yticks([])
-    for column, (_, colours, (low, high)) in enumerate(maps.values(), start=1):
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(low, high), colours),
-            ax=list(grid[:, column]),
-            location="bottom",
-            aspect=12,
-            pad=0.01,
-        )
-        bar.ax.tick_params(labelsize=7)
     return figure
 
 
@@ -79,8 +92,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _range(values: Tensor) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
+def _scale(values: Tensor) -> tuple[float, float]:
+    low, high = limits(values)
     return low, high if high > low else low + 1  # a constant map has a scale too
 
 
@@ -89,5 +102,6 @@ def _array(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return array
 
 
-def _show_rgb(axes: Axes, image: Tensor) -> None:
-    axes.imshow(_array(image.clamp(0, 1).to(torch.float32).permute(1, 2, 0)))
+def _draw_images(axes: Iterable[Axes], images: Tensor) -> None:
+    for panel, image in zip(axes, images, strict=True):
+        panel.imshow(_array(image.clamp(0, 1).to(torch.float32).permute(1, 2, 0)))

@@ -12,10 +12,10 @@ Pixels = NDArray[np.uint8]
 
 
 def as_rgb(image: Tensor) -> Pixels:
-    """Pixels (H, W, 3) of an image (3, H, W), uint8 or float in [0, 1].
+    """Turn an image (3, H, W), uint8 or float in [0, 1], into pixels (H, W, 3).
 
     Raises:
-        ValueError: If it is not such an image, as a normalised one is not.
+        ValueError: If it is not such an image, for example because it is normalised.
     """
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"Expected an image (3, H, W). Found {tuple(image.shape)}.")
@@ -34,20 +34,39 @@ def as_rgb(image: Tensor) -> Pixels:
 
 
 def limits(values: Tensor) -> tuple[float, float]:
-    """Lowest and highest finite value of a map; zeros if there is none."""
+    """Find the lowest and the highest finite value of a map; (0, 0) if no value is finite."""
     finite = values[values.isfinite()]
     return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
+
+
+def min_max(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
+    """Scale values so that the ends of a scale become 0 and 1, in the values' own precision.
+
+    Args:
+        values: Values of any shape, of floating point.
+        scale: Values that become 0 and 1; by default the lowest and the highest finite value.
+
+    Returns:
+        Scaled values of the same shape; where the ends are equal, only shifted, so that they are 0
+        for a constant map.
+
+    Example:
+        >>> min_max(torch.tensor([2.0, 3.0, 6.0])).tolist()
+        [0.0, 0.25, 1.0]
+        >>> min_max(torch.tensor([7.0, 7.0])).tolist()
+        [0.0, 0.0]
+    """
+    low, high = limits(values) if scale is None else scale
+    return (values - low) / (high - low if high > low else 1.0)
 
 
 def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
     """Colour a map (H, W) by a named colour map of matplotlib over a scale (low, high).
 
     Returns:
-        (H, W, 3); the lowest colour where a value is NaN and wherever low = high.
+        Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
     """
-    low, high = scale
-    normalised = (values.double() - low) / (high - low if high > low else 1.0)
-    indices = normalised.clamp(0, 1).nan_to_num(0).cpu().numpy()
+    indices = min_max(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
     rgb: Pixels = colormaps[colours](indices, bytes=True)[..., :3]
     return rgb
 
@@ -58,16 +77,16 @@ def overlay(
     """Lay a coloured map over an image that stays visible in its own colours.
 
     Args:
-        image: (3, H, W), uint8 or float in [0, 1].
-        values: (H, W); where it is NaN the image is left as it is.
+        image: Image (3, H, W), uint8 or float in [0, 1].
+        values: Map (H, W); where it is NaN the image is left as it is.
         colours: Name of a matplotlib colour map.
-        scale: Values of its two ends.
+        scale: Values of the two ends of the colour map.
 
     Returns:
-        (H, W, 3).
+        Pixels (H, W, 3).
 
     Raises:
-        ValueError: If the image is not in range or the sizes differ.
+        ValueError: If the image is out of range or the sizes differ.
     """
     pixels = as_rgb(image)
     if pixels.shape[:2] != tuple(values.shape):

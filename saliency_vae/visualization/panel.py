@@ -1,23 +1,20 @@
-"""One picture that explains one image: overlays with their scales, kept view, predictions."""
+"""One picture that explains one image: overlays with their scales, kept views, predictions."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from saliency_vae.runtime.text import printable
+from saliency_vae.visualization.explanation import ClassifiedView, Explanation, Prediction
 from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, overlay
 
 TILE = 256  # pixels of a shown image's longer side
-THINNEST = 16  # pixels of its shorter side at least
-_COLUMN = 176  # pixels of a column at least: room for text under a narrow image
+THINNEST = 16  # least pixels of its shorter side
+_COLUMN = 176  # least pixels of a column: room for text under a narrow image
 _COLUMNS = 5
 _GAP = 14
 _HEADER = 54
@@ -25,67 +22,35 @@ _FOOTER = 76
 _INK, _FAINT, _PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 _BAR, _FILLED = (244, 244, 245), (191, 219, 254)
 
-Prediction = Sequence[tuple[str, float]]
 
-
-@dataclass(frozen=True)
-class Panel:
-    """What a panel shows of an image.
-
-    Attributes:
-        name: Of the image.
-        image: As it is to be shown, (3, H, W) uint8; the maps are of its size.
-        mean: Posterior mean, (H, W); NaN where the classifier did not look.
-        stddev: Posterior stddev, (H, W).
-        inclusion: Probability of being among the top pixels, (H, W).
-        kept_view: What the classifier is shown, (3, h, w) in [0, 1].
-        fraction: Of the pixels kept.
-        confidence: Of the explanation, in [0, 1].
-        predictions: Of the image: classes and probabilities.
-        kept_predictions: Of the kept view.
-        samples: Kept views of maps drawn from the posterior, and their predictions.
-    """
-
-    name: str
-    image: Tensor
-    mean: Tensor
-    stddev: Tensor
-    inclusion: Tensor
-    kept_view: Tensor
-    fraction: float
-    confidence: float
-    predictions: Prediction
-    kept_predictions: Prediction
-    samples: Sequence[tuple[Tensor, Prediction]] = ()
-
-
-def draw_panel(panel: Panel) -> Image.Image:
+def draw_panel(explanation: Explanation) -> Image.Image:
     """Draw five tiles: image, mean, stddev, inclusion probability, kept view; then the samples."""
-    image, share = panel.image, f"{100 * panel.fraction:.3g} %"
-    rows = 1 + math.ceil(len(panel.samples) / _COLUMNS)
-    sheet = _Sheet(height=image.shape[-2], width=image.shape[-1], rows=rows)
-    sheet.title(panel.name, f"confidence {panel.confidence:.2f}")
-    sheet.tile(0, "image", as_rgb(image))
-    sheet.predictions(0, panel.predictions)
-    low, high = limits(panel.mean)
-    _, most = limits(panel.stddev)
+    source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
+    shown = torch.from_numpy(source.shown)
+    _, height, width = shown.shape
+    mean, stddev, inclusion = source.restore(explanation.maps, (height, width))
+    rows = 1 + math.ceil(len(explanation.samples) / _COLUMNS)
+    sheet = _Sheet(height=height, width=width, rows=rows)
+    sheet.title(source.name, f"confidence {explanation.confidence:.2f}")
+    sheet.tile(0, "image", as_rgb(shown))
+    sheet.predictions(0, explanation.original.prediction)
+    _, most = limits(stddev)
     for column, caption, values, colours, scale in (
-        (1, "posterior mean", panel.mean, "viridis", (low, high)),
-        (2, "posterior stddev", panel.stddev, "magma", (0.0, most)),
-        (3, f"P(among top {share})", panel.inclusion, "cividis", (0.0, 1.0)),
+        (1, "posterior mean", mean, "viridis", limits(mean)),
+        (2, "posterior stddev", stddev, "magma", (0.0, most)),
+        (3, f"P(among top {share})", inclusion, "cividis", (0.0, 1.0)),
     ):
-        sheet.tile(column, caption, overlay(image, values, colours=colours, scale=scale))
+        sheet.tile(column, caption, overlay(shown, values, colours=colours, scale=scale))
         sheet.colour_bar(column, colours, scale)
-    sheet.tile(4, f"top {share} kept", as_rgb(panel.kept_view))
-    sheet.predictions(4, panel.kept_predictions)
-    for cell, (kept_view, predictions) in enumerate(panel.samples, start=_COLUMNS):
-        sheet.tile(cell, f"sample {cell - _COLUMNS + 1}: top {share} kept", as_rgb(kept_view))
-        sheet.predictions(cell, predictions)
+    sheet.kept_view(4, f"top {share} kept", explanation.kept)
+    for number, sample in enumerate(explanation.samples, start=1):
+        caption = f"sample {number}: top {share} kept"
+        sheet.kept_view(_COLUMNS + number - 1, caption, sample.kept)
     return sheet.picture
 
 
 def display_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width at which an image of a size (height, width) is shown."""
+    """Find the height and width at which an image of a size (height, width) is shown."""
     scale = TILE / max(size)
     height, width = (max(THINNEST, round(side * scale)) for side in size)
     return height, width
@@ -98,9 +63,14 @@ def displayed(image: Image.Image) -> Pixels:
 
 
 class _Sheet:
-    """Paper of five columns: a tile, what it is above, its scale or predictions below.
+    """A picture of five columns: tiles with a caption above, and a scale or predictions below.
 
     Cells are counted row by row.
+
+    Args:
+        height: Height of each tile in pixels.
+        width: Width of each tile in pixels.
+        rows: Number of rows of tiles.
     """
 
     def __init__(self, *, height: int, width: int, rows: int) -> None:
@@ -109,9 +79,10 @@ class _Sheet:
         size = _COLUMNS * (self.column + _GAP) + _GAP, rows * self._row_height
         self.picture = Image.new("RGB", size, _PAPER)
         self.draw = ImageDraw.Draw(self.picture)
+        self.large, self.medium, self.small = (_font(size) for size in (15, 12, 11))
 
     def title(self, left: str, right: str) -> None:
-        font, end = _font(15), self.picture.width - _GAP
+        font, end = self.large, self.picture.width - _GAP
         self.draw.text((end, 8), right, fill=_INK, font=font, anchor="ra")
         room = end - font.getlength(right) - 2 * _GAP
         self.draw.text((_GAP, 8), _fitting(left, font, room), fill=_INK, font=font)
@@ -119,12 +90,16 @@ class _Sheet:
     def tile(self, cell: int, caption: str, pixels: Pixels) -> None:
         left = self._left(cell)
         above = self._top(cell)
-        self.draw.text((left, above - 20), caption, fill=_FAINT, font=_font(12))
+        self.draw.text((left, above - 20), caption, fill=_FAINT, font=self.medium)
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
         corner = left + (self.width - width) // 2, above + (self.height - height) // 2
         self.picture.paste(_resized(image, (width, height)), corner)
+
+    def kept_view(self, cell: int, caption: str, view: ClassifiedView) -> None:
+        self.tile(cell, caption, as_rgb(view.image))
+        self.predictions(cell, view.prediction)
 
     def colour_bar(self, cell: int, colours: str, scale: tuple[float, float]) -> None:
         left, top = self._left(cell), self._below(cell)
@@ -132,10 +107,10 @@ class _Sheet:
         self.picture.paste(Image.fromarray(colour(ramp, colours, (0.0, 1.0))), (left, top))
         for x, value, anchor in zip((left, left + self.column), scale, ("la", "ra"), strict=True):
             text = f"{value:.3g}"
-            self.draw.text((x, top + 13), text, fill=_FAINT, font=_font(11), anchor=anchor)
+            self.draw.text((x, top + 13), text, fill=_FAINT, font=self.small, anchor=anchor)
 
     def predictions(self, cell: int, predictions: Prediction) -> None:
-        left, font = self._left(cell), _font(12)
+        left, font = self._left(cell), self.medium
         right = left + self.column
         for index, (label, probability) in enumerate(predictions):
             top = self._below(cell) + 20 * index
@@ -162,13 +137,13 @@ class _Sheet:
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize to (width, height); pixels that are much enlarged stay squares."""
+    """Resize to (width, height); pixels that are enlarged twice or more stay squares."""
     enlarged = size[0] >= 2 * image.width
     return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
-    """As much of a text as fits into a room in pixels."""
+    """Shorten a text to what fits into a number of pixels."""
     text = printable(text)
     if font.getlength(text) <= room:
         return text
@@ -177,7 +152,6 @@ def _fitting(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
     return f"{text}…"
 
 
-@cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib's own: it knows more scripts than Pillow's.
+    # Matplotlib's font, because it has more scripts than Pillow's.
     return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

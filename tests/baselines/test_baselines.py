@@ -171,7 +171,7 @@ def test_copy_shares_weights_and_works_not_in_place() -> None:
     close(copied(make_images()), classifier(make_images()))
 
 
-# Captum's
+# Methods of Captum
 
 
 @classifiers
@@ -356,7 +356,7 @@ def test_occlusion(fill: Fill, kind: str) -> None:
     )
 
 
-# Ours
+# Methods of this package
 
 
 def test_rise_masks_are_enlarged_grids_cut_out_at_a_shift() -> None:
@@ -545,7 +545,7 @@ def test_seeds_change_the_noise() -> None:
         assert not torch.equal(one, other)
 
 
-# The user's own
+# Methods of the user
 
 
 def test_a_method_of_captum_by_import_path() -> None:

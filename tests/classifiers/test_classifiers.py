@@ -17,13 +17,13 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers.builders import (
     custom_classifier,
-    load_state_dict,
     timm_classifier,
     torchvision_classifier,
 )
 from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
+from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.data.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

@@ -1,6 +1,5 @@
 """The built-in classifier is trained once and then loaded."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,7 @@ from saliency_vae.classifiers.digits import DigitNet, accuracy, cluttered_digits
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On busy cores a second thread makes such small steps many times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(path: Path, **arguments: Any) -> FrozenClassifier:
@@ -78,7 +70,9 @@ def test_anothers_file_is_refused_and_left_as_it_is(
     path = tmp_path / "mine.safetensors"
     save_file({"weight": torch.ones(2)}, path, metadata)
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"to be a safetensors file of ours.*Found another"):
+    with pytest.raises(
+        ValueError, match=r"to be a safetensors file of this built-in classifier.*Found another"
+    ):
         build(path)
     assert path.read_bytes() == before
 

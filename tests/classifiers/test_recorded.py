@@ -19,7 +19,7 @@ from saliency_vae.classifiers.builders import torchvision_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
-from saliency_vae.classifiers.recorded import build_recorded
+from saliency_vae.classifiers.recorded import build_recorded, check_loadable
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.validation import config_dir
 from saliency_vae.data.preprocessing import Preprocessing
@@ -227,3 +227,11 @@ def test_other_preprocessing_is_refused_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"preprocessed as .*resize_size=40.*Found .*None"):
         build_recorded(*recorded, forgotten)
     assert build_recorded(*recorded, forgotten, force=True).preprocessing == Preprocessing()
+
+
+def test_check_loadable_accepts_what_is_allowed() -> None:
+    node = {"_target_": "a.B", "parts": [{"_target_": "a.C", "size": 3, "name": "$x {y}"}]}
+    check_loadable(node, {"a.B", "a.C"}, "here")
+    check_loadable(None, {"a.B"}, "here")
+    with pytest.raises(ValueError, match=r"Expected here to be one of a\.B\. Found a\.C\."):
+        check_loadable(node, {"a.B"}, "here")

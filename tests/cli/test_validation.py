@@ -12,13 +12,22 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers.logger import Logger
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 from torch import nn
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
-from saliency_vae.cli.schemas import register_schemas
-from saliency_vae.cli.validation import check_targets, config_dir, resolve
+from saliency_vae.cli.schemas import (
+    EvaluateConfig,
+    ExplainConfig,
+    ExportConfig,
+    ShardConfig,
+    TrainConfig,
+    TrainerBounds,
+    register_schemas,
+)
+from saliency_vae.cli.targets import check_targets
+from saliency_vae.cli.validation import check_bounds, config_dir, resolve
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.distributions import SaliencyPrior
 from saliency_vae.models.conditional_encoder import ConditionalUNet
@@ -34,7 +43,7 @@ OPTIONS = [
 ]
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 
-# What an option cannot do without, or must not do in a test. {tmp} is the test's directory.
+# Settings that an option needs, or needs in a test. {tmp} is the directory of the test.
 STREAMING = "imagenet_streaming"
 OVERRIDES: dict[tuple[str, str], list[str]] = {
     ("data", "imagenet"): ["data.root={tmp}"],
@@ -70,7 +79,7 @@ def hydra_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def composed(*overrides: str, output_dir: Path = Path("/nowhere")) -> DictConfig:
-    """What the command would get, with Hydra's own values known to the resolver."""
+    """Compose what the command would get, with Hydra's own values known to the resolver."""
     runtime = f"hydra.runtime.output_dir={output_dir}"
     config = compose("train", [*overrides, runtime], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
@@ -319,3 +328,51 @@ def test_targets_in_lists_are_checked() -> None:
     }
     with pytest.raises(ValueError, match=r"perturbation\.baselines\[0\]\.x"):
         check_targets(node)
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "explain": ExplainConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "shard": ShardConfig,
+}
+
+
+@pytest.mark.parametrize("command", SCHEMAS)
+def test_a_default_stands_in_the_schema_alone(command: str) -> None:
+    written = OmegaConf.load(CONF / f"{command}.yaml")
+    assert set(written) - {"defaults", "hydra"} == ({"name"} if command == "train" else set())
+    schema = OmegaConf.structured(SCHEMAS[command])
+    assert OmegaConf.is_missing(schema, "name" if command == "train" else next(iter(schema)))
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "inside", "outside", "expected"),
+    [
+        (ExplainConfig, "fraction", (0.01, 1), (0, 1.5, -1), "0 < fraction <= 1"),
+        (ExplainConfig, "samples", (0, 3), (-1,), "samples >= 0"),
+        (EvaluateConfig, "reference_steps", (1,), (0,), "reference_steps >= 1"),
+        (ShardConfig, "shard_megabytes", (1,), (0,), "shard_megabytes >= 1"),
+        (TrainerBounds, "gradient_clip_val", (0, 0.5, None), (-0.5,), "gradient_clip_val >= 0"),
+        (
+            TrainerBounds,
+            "val_check_interval",
+            (0.5, 2, "00:01:00"),
+            (0,),
+            "val_check_interval > 0, a share or a number",
+        ),
+    ],
+)
+def test_bounds(
+    schema: type, key: str, inside: tuple[Any, ...], outside: tuple[Any, ...], expected: str
+) -> None:
+    check_bounds({}, schema)
+    for value in inside:
+        check_bounds({key: value}, schema)
+    for value in outside:
+        with pytest.raises(ValueError, match="Expected") as refused:
+            check_bounds({key: value}, schema)
+        assert str(refused.value) == f"Expected {expected}. Found {value}."
+    with pytest.raises(ValueError, match=rf"here\.{key}"):
+        check_bounds({key: outside[0]}, schema, "here")

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -25,11 +25,13 @@ from saliency_vae.cli.schemas import EvaluateConfig
 from saliency_vae.cli.validation import config_dir
 from saliency_vae.data.batch import Batch
 from saliency_vae.evaluate import evaluate
-from saliency_vae.evaluation.pipeline import forced
+from saliency_vae.evaluation.sanity import note_other_classifier
+from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.explainer import Explainer, load_explainer, save_explainer
 from tests.faults.made import PARTS
 from tests.helpers.browser import chromium, visit
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DIGITS = ["data=cluttered_digits", "data.image_size=32", "data.test_size=8"]
 SMALL = [
@@ -41,7 +43,7 @@ SMALL = [
     "reference_runs=2",
     "reference_steps=2",
 ]
-CHEAP = "methods=[ours,random,oracle]"
+CHEAP = "methods=[explainer,random,oracle]"
 ALL_CHEAP = [
     "baselines.integrated_gradients.n_steps=3",
     "baselines.smoothgrad.noise_tunnel.nt_samples=2",
@@ -52,7 +54,7 @@ ALL_CHEAP = [
     "+baselines.per_image.samples=1",
 ]
 NAMES = {
-    *("ours", "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad"),
+    *("explainer", "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad"),
     *("guided_backprop", "grad_cam", "occlusion", "rise", "per_image", "random"),
     *("centre_prior", "edge_magnitude", "blurred_gradient", "oracle"),
 }
@@ -68,20 +70,11 @@ class Mine:
         return self.sign * batch["image"].mean(1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On busy cores a second thread makes such small steps many times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
-    """Explainers ``ours`` and ``twin`` of one classifier, and ``other`` of another."""
+    """Explainers ``mine`` and ``twin`` of one classifier, and ``other`` of another."""
     root = tmp_path_factory.mktemp("explainers")
-    for name, classifier, seed in (("ours", "a", 0), ("twin", "a", 1), ("other", "b", 2)):
+    for name, classifier, seed in (("mine", "a", 0), ("twin", "a", 1), ("other", "b", 2)):
         builder = {
             "path": str(root / f"{classifier}.safetensors"),
             "image_size": 32,
@@ -104,11 +97,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Pat
 def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearly all of the time would go into drawing them."""
     drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
+    monkeypatch.setattr("saliency_vae.evaluation.report.files.figures", lambda results: dict(drawn))
     monkeypatch.setattr(
-        "saliency_vae.evaluation.report.publish.figures", lambda results: dict(drawn)
-    )
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.publish.gallery_figure", lambda *shown: Figure((1, 1))
+        "saliency_vae.evaluation.report.files.gallery_figure",
+        lambda *shown, **roles: Figure((1, 1)),
     )
 
 
@@ -125,7 +117,7 @@ def run(
     """Run the command in this process; returns the printed lines."""
 
     def call(*arguments: str) -> list[str]:
-        explainer = f"explainer={directory / 'ours'}"
+        explainer = f"explainer={directory / 'mine'}"
         where = f"hydra.run.dir={tmp_path / 'run'}"
         monkeypatch.setattr(sys, "argv", ["evaluate.py", explainer, where, *SMALL, *arguments])
         capfd.readouterr()
@@ -176,13 +168,13 @@ def test_every_method_into_one_report(
         *DIGITS,
         *ALL_CHEAP,
         "robustness_images=1",
-        "removal=[blur,mean,zero,light_blur,classifier_mean]",
+        "baseline_images=[blur,mean,zero,light_blur,classifier_mean]",
         f"randomised={directory / 'other'}",
         f"ensemble=[{directory / 'twin'}]",
         "+baselines.mine._target_=tests.commands.test_evaluate.Mine",
         "+baselines.mine.sign=-1",
-        "+baselines.ours_twin._target_=saliency_vae.evaluation.methods.ExplainerMethod",
-        f"+baselines.ours_twin.explainer={directory / 'twin'}",
+        "+baselines.second._target_=saliency_vae.evaluation.methods.ExplainerMethod",
+        f"+baselines.second.explainer={directory / 'twin'}",
     )
     out = tmp_path / "run"
     assert lines[-1] == str(out / "report.html")
@@ -190,7 +182,7 @@ def test_every_method_into_one_report(
     assert not any(line.startswith("Left out") for line in lines)
 
     rows = metrics(out)
-    methods = NAMES | {"mine", "ours_twin"}
+    methods = NAMES | {"mine", "second"}
     assert {method for method, _ in rows} == methods
     expected = {
         *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
@@ -209,12 +201,18 @@ def test_every_method_into_one_report(
 
     said = found(out)
     assert said["left_out"] == []
-    assert any(finding["text"].startswith("Sanity: ") for finding in said["findings"])
-    assert "3 independent runs" in said["about"]["protocol"]
-    assert said["about"]["data"] == "test images of cluttered_digits"
-    assert said["about"]["ours"].startswith("tiny: UNet(channels=[4, 8])")
-    names = {row["uncertainty"] for row in said["uncertainty"]["metrics"]}
-    assert {"ours, P(1-P)", "ours, raw stddev", "control, VarGrad"} <= names
+    assert any(verdict["text"].startswith("Sanity check: ") for verdict in said["verdicts"])
+    assert "3 independent runs" in said["run_metadata"]["protocol"]
+    assert said["run_metadata"]["data"] == "test images of cluttered_digits"
+    assert said["run_metadata"]["configuration"].startswith("tiny: UNet(channels=[4, 8])")
+    assert said["roles"]["second"] == said["roles"]["explainer"] == "explainer"
+    assert (said["roles"]["mine"], said["roles"]["oracle"]) == ("rival", "oracle")
+    uncertainties = {(row["role"], row["uncertainty"]) for row in said["uncertainty"]["metrics"]}
+    assert {
+        ("explainer", "P(1-P)"),
+        ("explainer", "standard deviation"),
+        ("control", "VarGrad"),
+    } <= uncertainties
 
     with np.load(out / "curves.npz") as arrays:
         assert arrays["insertion_zero/mine"].shape == (8, 7)
@@ -230,7 +228,8 @@ def test_the_report_in_a_browser(run: Run, tmp_path: Path) -> None:
         page = visited.page
         assert visited.complaints == []
         assert page.locator("#ranking tbody tr").count() == 3
-        assert page.locator("#ranking tr.control").count() == 2
+        assert page.locator("#ranking tr.control, #ranking tr.oracle").count() == 2
+        assert page.locator("#ranking tr.explainer").count() == 1
         assert page.locator("#gallery img").count() == 3 * (2 + 3)
         assert page.locator("img.chart").count() == 9
         assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
@@ -244,7 +243,7 @@ def test_it_repeats_and_limit_takes_the_first_images(run: Run, tmp_path: Path) -
         rows = metrics(tmp_path / "run")
         tables.append({key: row for key, row in rows.items() if key[1] != "seconds"})
         with np.load(tmp_path / "run/curves.npz") as arrays:
-            values.append(arrays["values/insertion/ours"])
+            values.append(arrays["values/insertion/explainer"])
     assert tables[0] == tables[1]
     np.testing.assert_allclose(values[2], values[0][:5], rtol=1e-5)
 
@@ -273,8 +272,11 @@ def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     assert {method for method, _ in rows} == NAMES - {"oracle"}
     assert not {"iou", "pointing_game", "relevance_mass"} & {metric for _, metric in rows}
     said = found(tmp_path / "run")
-    assert said["about"]["data"] == "validation images of image_folder, drawn at random (seed 0)"
-    assert any("Pointing game, IoU, relevance: the data have no" in line for line in lines)
+    assert (
+        said["run_metadata"]["data"]
+        == "validation images of image_folder, drawn at random (seed 0)"
+    )
+    assert any("Pointing game, IoU and relevance: the data have no" in line for line in lines)
     report = (tmp_path / "run/report.html").read_text()
     for line in said["left_out"]:
         assert line.partition("'")[0] in report
@@ -298,9 +300,9 @@ def test_boxes_are_true_masks(run: Run, tmp_path: Path, photos: Path) -> None:
     run(*folder(photos), CHEAP, f"annotations={tmp_path / 'boxes'}", "tolerance=3")
     rows = metrics(tmp_path / "run")
     assert float(rows["oracle", "iou"]["mean"]) == 1
-    assert int(rows["ours", "iou"]["images"]) == 4
+    assert int(rows["explainer", "iou"]["images"]) == 4
     assert (
-        f"1 images, such as {held[2]}: they are read in another size than was annotated."
+        f"1 images, such as {held[2]}: their size is not the one that was annotated."
         in found(tmp_path / "run")["left_out"]
     )
 
@@ -313,7 +315,7 @@ def test_only_what_is_named(run: Run, tmp_path: Path) -> None:
         "+baselines.mine._target_=tests.commands.test_evaluate.Mine",
     )
     assert {method for method, _ in metrics(tmp_path / "run")} == {"mine", "random"}
-    assert found(tmp_path / "run")["findings"] == []
+    assert found(tmp_path / "run")["verdicts"] == []
     assert lines[-1].endswith("report.html")
 
 
@@ -336,17 +338,17 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
-    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "removal=[mean]")
+    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "baseline_images=[mean]")
     lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
     said = found(tmp_path / "run")
-    assert any("no independent runs" in line for line in said["left_out"])
+    assert any("there are no independent runs" in line for line in said["left_out"])
     for line in (
         "per-image optimisation: baselines.per_image is null.",
-        "Own mask: asked for by own_mask_images=N.",
-        "Infidelity and max-sensitivity: asked for by robustness_images=N.",
-        "Confidence on corrupted images: asked for by corruption_images=N.",
+        "Own mask: measured with own_mask_images=N.",
+        "Infidelity and max-sensitivity: measured with robustness_images=N.",
+        "Confidence on corrupted images: measured with corruption_images=N.",
         "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
-        "asked for by removal=[blur,mean,zero,light_blur,classifier_mean].",
+        "measured with baseline_images=[blur,mean,zero,light_blur,classifier_mean].",
     ):
         assert line in said["left_out"]
         assert f"Left out: {line}" in lines
@@ -354,7 +356,7 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     rows = metrics(tmp_path / "run")
     assert not any(metric.startswith(("insertion_", "infidelity")) for _, metric in rows)
     assert not (tmp_path / "run/figures/gallery.png").exists()
-    assert ("ours", "own_mask") not in metrics(tmp_path / "run")
+    assert ("explainer", "own_mask") not in metrics(tmp_path / "run")
 
 
 def test_what_is_measured_is_saved_before_what_follows(
@@ -363,19 +365,19 @@ def test_what_is_measured_is_saved_before_what_follows(
     def stop(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("saliency_vae.evaluation.pipeline.add_uncertainty", stop)
+    monkeypatch.setattr("saliency_vae.evaluation.pipeline.assess_uncertainty", stop)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(*DIGITS, CHEAP)
     assert ("oracle", "iou") in metrics(tmp_path / "run")
-    assert found(tmp_path / "run")["about"]["data"] == "test images of cluttered_digits"
+    assert found(tmp_path / "run")["run_metadata"]["data"] == "test images of cluttered_digits"
     with np.load(tmp_path / "run/curves.npz") as arrays:
-        assert arrays["insertion/ours"].shape == (8, 7)
+        assert arrays["insertion/explainer"].shape == (8, 7)
 
 
 @pytest.mark.usefixtures("plain_figures")
 def test_one_image(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP, "limit=1")
-    assert metrics(tmp_path / "run")["ours", "insertion"]["images"] == "1"
+    assert metrics(tmp_path / "run")["explainer", "insertion"]["images"] == "1"
 
 
 @pytest.mark.usefixtures("plain_figures")
@@ -392,7 +394,7 @@ def test_another_classifier_is_said_to_be_one(run: Run, tmp_path: Path, director
         "force=true",
         "limit=4",
     )
-    assert found(tmp_path / "run")["findings"][0]["text"].startswith("Forced: the explainer was")
+    assert found(tmp_path / "run")["verdicts"][0]["text"].startswith("Forced: the explainer was")
 
 
 @pytest.mark.usefixtures("plain_figures")
@@ -409,22 +411,22 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert report == tmp_path / "run/report.html"
     assert logger._wandb_init["mode"] == "offline"
     assert logger.save_dir == str(tmp_path / "run")
-    assert results.methods == ["ours", "random", "oracle"]
+    assert results.scores.methods == ["explainer", "random", "oracle"]
     assert set(drawn) == {"curves", "speed", "gallery"}
 
 
 def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
-    logger = logging.getLogger("saliency_vae.data.image_file_data")
+    logger = logging.getLogger("saliency_vae.data.image_file_datamodule")
     run(*DIGITS, "methods=[random]", "limit=1")
     assert not logger.disabled
 
 
 def test_other_normalisation_is_another_classifier(directory: Path) -> None:
-    explainer = load_explainer(directory / "ours")
+    explainer = load_explainer(directory / "mine")
     classifier = explainer.classifier
-    assert forced(explainer, classifier) == []
+    assert note_other_classifier(explainer, classifier) == []
     classifier.mean.add_(0.1)
-    assert forced(explainer, classifier)[0].text.startswith("Forced: ")
+    assert note_other_classifier(explainer, classifier)[0].text.startswith("Forced: ")
 
 
 # ---- errors
@@ -433,12 +435,17 @@ def test_other_normalisation_is_another_classifier(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["methods=[ours,gradeint]"], "Found gradeint. Did you mean gradient?"),
+        (["methods=[explainer,gradeint]"], "Found gradeint. Did you mean gradient?"),
         (["methods=[]"], "Found none."),
+        (
+            ["methods=[ours,random]"],
+            "Expected explainer among methods, the new name of ours. Found ours, random.",
+        ),
         (["steps=0"], "Expected steps >= 1"),
         (
-            ["removal=[nose]"],
-            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found nose.",
+            ["baseline_images=[nose]"],
+            "Expected baseline_images among blur, mean, zero, light_blur, classifier_mean. "
+            "Found nose.",
         ),
         (["limit=0"], "Expected limit >= 1 image. Found 0."),
         (["batch_size=0"], "Expected batch_size >= 1. Found 0."),
@@ -462,7 +469,7 @@ def test_data_must_be_named(error_of: Fail) -> None:
 
 
 def test_an_unusable_method_that_is_named_is_an_error(error_of: Fail, photos: Path) -> None:
-    message = error_of(*folder(photos), "methods=[ours,oracle]")
+    message = error_of(*folder(photos), "methods=[explainer,oracle]")
     assert "Expected data with true masks for the oracle" in message
 
 
@@ -470,7 +477,9 @@ def test_explainers_of_the_wrong_classifier_are_refused(error_of: Fail, director
     ensemble = f"ensemble=[{directory / 'other'}]"
     assert "of the same classifier" in error_of(*DIGITS, CHEAP, ensemble)
     randomised = f"randomised={directory / 'twin'}"
-    assert "of another classifier than ours" in error_of(*DIGITS, CHEAP, randomised)
+    assert "of another classifier than the evaluated explainer" in error_of(
+        *DIGITS, CHEAP, randomised
+    )
 
 
 def test_help_says_what_each_setting_is() -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,31 +19,25 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from saliency_vae import explain as module
 from saliency_vae import load_explainer
 from saliency_vae.classifiers.builders import custom_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.cli.schemas import ExplainConfig
-from saliency_vae.data.images import find_images, load_rgb
+from saliency_vae.data.image_finder import find_images
+from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.explain import explain
-from saliency_vae.inference.image_files import Broken, View, Views
+from saliency_vae.inference.image_files import BrokenImage, InputImages
 from saliency_vae.inference.outputs import Outputs
-from saliency_vae.inference.predict import Explanation
+from saliency_vae.inference.predict import BatchExplainer
+from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.explainer import Explainer, save_explainer
 from saliency_vae.perturbations import Mean, perturb
+from saliency_vae.visualization import Explanation, InputImage
 from tests.faults.made import PARTS
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On busy cores a second thread makes such small steps many times slower."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -333,11 +327,11 @@ def test_an_interrupted_run_goes_on(
     save = Outputs.save
     saved: list[str] = []
 
-    def interrupted(self: Outputs, explanation: Explanation, *rest: Any, **named: Any) -> None:
+    def interrupted(self: Outputs, explanation: Explanation) -> BrokenImage | None:
         if len(saved) == 3:
             raise KeyboardInterrupt
-        saved.append(explanation.view.name)
-        save(self, explanation, *rest, **named)
+        saved.append(explanation.source.name)
+        return save(self, explanation)
 
     with monkeypatch.context() as patch:
         patch.setattr(Outputs, "save", interrupted)
@@ -522,25 +516,25 @@ def test_memory_holds_two_batches_and_no_more(
 ) -> None:
     images = pictures(tmp_path / "images", 300, size=16)
     (images / "broken.png").touch()
-    living: weakref.WeakSet[View | Explanation] = weakref.WeakSet()
+    living: weakref.WeakSet[InputImage | Explanation] = weakref.WeakSet()
     most = 0
-    read, save = Views.__getitem__, Outputs.save
+    read, save = InputImages.__getitem__, Outputs.save
 
-    def watched_read(self: Views, index: int) -> View | Broken:
+    def watched_read(self: InputImages, index: int) -> InputImage | BrokenImage:
         nonlocal most
-        view = read(self, index)
-        if isinstance(view, View):
-            living.add(view)
+        image = read(self, index)
+        if isinstance(image, InputImage):
+            living.add(image)
         most = max(most, len(living))
-        return view
+        return image
 
-    def watched_save(self: Outputs, explanation: Explanation, *rest: Any, **named: Any) -> None:
+    def watched_save(self: Outputs, explanation: Explanation) -> BrokenImage | None:
         nonlocal most
         living.add(explanation)
         most = max(most, len(living))
-        save(self, explanation, *rest, **named)
+        return save(self, explanation)
 
-    monkeypatch.setattr(Views, "__getitem__", watched_read)
+    monkeypatch.setattr(InputImages, "__getitem__", watched_read)
     monkeypatch.setattr(Outputs, "save", watched_save)
     monkeypatch.setattr(
         "saliency_vae.inference.outputs.draw_panel", lambda _: Image.new("RGB", (1, 1))
@@ -556,7 +550,7 @@ def test_a_full_accelerator_is_one_error(
     def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(module, "explain_batch", full)
+    monkeypatch.setattr(BatchExplainer, "__call__", full)
     message = error_of(*own, f"images={pictures(tmp_path / 'images', 1)}")
     assert "batch_size < 32" in message
 

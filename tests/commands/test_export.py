@@ -17,9 +17,9 @@ from saliency_vae.export import export
 from saliency_vae.exporting import formats
 from saliency_vae.exporting.checked_export import write_export
 from saliency_vae.exporting.formats import FORMATS
-from saliency_vae.models.explainer import Explainer, load_explainer, save_explainer
+from saliency_vae.models import Explainer, load_explainer, save_explainer
 from tests.models.test_explainer import (
-    INFORMED,
+    CONDITIONAL,
     PAPER,
     UNET,
     configuration,
@@ -214,12 +214,12 @@ def test_an_explainer_of_unknown_image_size_asks_for_one(
     assert "Expected image_size=[HEIGHT,WIDTH]. Found None." in message
 
 
-def asking_explainer(network: nn.Module, **parts: Any) -> Explainer:
-    """An explainer whose encoder asks a classifier with this network."""
+def conditional_explainer(network: nn.Module, **parts: Any) -> Explainer:
+    """An explainer whose encoder is conditioned on a classifier with this network."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         explainer = Explainer.from_config(
-            configuration(encoder=INFORMED | {"prior_mean_scale": 0.5}, **parts)
+            configuration(encoder=CONDITIONAL | {"prior_mean_scale": 0.5}, **parts)
         )
         classifier = FrozenClassifier(network, name="mine", mean=[0.5] * 3)
         explainer.find_features(classifier, random_images(2, 3, HEIGHT, WIDTH))
@@ -230,11 +230,11 @@ def asking_explainer(network: nn.Module, **parts: Any) -> Explainer:
 @pytest.mark.parametrize(
     ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
 )
-def test_an_explainer_that_asks_is_exported_with_its_classifier(
+def test_a_conditional_explainer_is_exported_with_its_classifier(
     tmp_path: Path, name: str, posterior: str
 ) -> None:
     torch.manual_seed(0)
-    explainer = asking_explainer(DigitNet(), posterior=posterior)
+    explainer = conditional_explainer(DigitNet(), posterior=posterior)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
     difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
     check(explainer, output, name, difference)
@@ -243,7 +243,7 @@ def test_an_explainer_that_asks_is_exported_with_its_classifier(
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_channels_last_explainer_is_exported_and_stays_so(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    explainer = asking_explainer(DigitNet()).to(memory_format=torch.channels_last)
+    explainer = conditional_explainer(DigitNet()).to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
     write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
@@ -255,7 +255,7 @@ def test_a_channels_last_explainer_is_exported_and_stays_so(tmp_path: Path, name
 def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(18 * 31 * 4, 3))
-    explainer = asking_explainer(network)
+    explainer = conditional_explainer(network)
     with pytest.raises(ValueError, match=r"Expected image_size .* Found \[24,24\]") as info:
         write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=24, width=24)
     assert "\n" not in str(info.value)
@@ -266,7 +266,7 @@ def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)
     )
-    explainer = asking_explainer(network)
+    explainer = conditional_explainer(network)
     output = tmp_path / "a.onnx"
     with pytest.raises(
         ValueError, match=r"_adaptive_avg_pool2d_backward.*format=torch_export"

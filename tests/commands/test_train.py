@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from saliency_vae import load_explainer
 from saliency_vae.classifiers.builders import custom_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.cli.resumed_overrides import with_overrides_of_run
 from saliency_vae.cli.sweep import _COMPARED, SweepTable, _table
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
@@ -29,7 +30,6 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.train import train
 from saliency_vae.training.finalize import finish
-from saliency_vae.training.resume import with_overrides_of_run
 from tests.conftest import BlobsData, MakeModule
 
 TINY = [
@@ -295,7 +295,7 @@ def test_an_encoder_that_asks_the_classifier(
 
     Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / "image.png")
     place = f"explainer={run}/explainer"
-    few = ("methods=[ours,random]", "reference_images=0", "corruption_images=0")
+    few = ("methods=[explainer,random]", "reference_images=0", "corruption_images=0")
     for command, arguments in (
         (explain, (f"images={tmp_path}/image.png", f"output_dir={tmp_path}/explained")),
         (evaluate, ("data=cluttered_digits", "limit=4", *few, *randomised)),

@@ -7,20 +7,20 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from saliency_vae.data import cluttered_digits
-from saliency_vae.data.cluttered_digits import (
-    ClutteredDigits,
-    ClutteredDigitsData,
-    Split,
-    cluttered_digit,
-)
+from saliency_vae.data import digit_painter
+from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
+from saliency_vae.data.digit_painter import DigitPainter, Split
 from tests.conftest import make_trainer
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
+def painter(split: Split) -> DigitPainter:
+    return DigitPainter(split, seed=0, image_size=48)
+
+
 def draw(split: Split = "train", index: int = 0, seed: int = 0, size: int = 48) -> Any:
-    return cluttered_digit(split, index, seed=seed, image_size=size)
+    return DigitPainter(split, seed=seed, image_size=size).draw(index)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -52,18 +52,16 @@ def test_an_image_does_not_depend_on_how_many_are_drawn() -> None:
 
 
 def test_splits_share_no_source_digit_and_use_all() -> None:
-    writers = cluttered_digits._WRITERS
+    writers = digit_painter._WRITERS
     assert (
         np.concatenate(writers).tolist() == list(range(1797)) == [*range(len(load_digits().data))]
     )
-    used = [writer for split in SPLITS for writer in cluttered_digits._SPLIT_WRITERS[split]]
+    used = [writer for split in SPLITS for writer in digit_painter._SPLIT_WRITERS[split]]
     assert sorted(used) == list(range(len(writers)))
-    drawn = {
-        split: {ink.tobytes() for ink in cluttered_digits._digits(split)[0]} for split in SPLITS
-    }
+    drawn = {split: {ink.tobytes() for ink in painter(split).ink} for split in SPLITS}
     assert sum(len(inks) for inks in drawn.values()) == len(set.union(*drawn.values()))
     for split in SPLITS:  # every split knows every class
-        assert set(cluttered_digits._digits(split)[1].tolist()) == set(range(10))
+        assert set(painter(split).labels.tolist()) == set(range(10))
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 97])
@@ -84,15 +82,15 @@ def test_the_mask_marks_a_bright_digit_on_a_darker_background(size: int) -> None
 
 def test_the_mask_is_where_the_digit_changed_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     with_digit, mask, _ = draw(index=4)
-    enlarged = cluttered_digits._enlarged
+    enlarged = DigitPainter.enlarged
     calls: list[int] = []
 
-    def without_last(split: Split, which: int, side: int) -> Any:
+    def without_last(self: DigitPainter, which: int, side: int) -> Any:
         calls.append(which)
-        ink = enlarged(split, which, side)
-        return np.zeros_like(ink) if len(calls) == cluttered_digits._FRAGMENTS + 1 else ink
+        ink = enlarged(self, which, side)
+        return np.zeros_like(ink) if len(calls) == digit_painter._FRAGMENTS + 1 else ink
 
-    monkeypatch.setattr(cluttered_digits, "_enlarged", without_last)
+    monkeypatch.setattr(DigitPainter, "enlarged", without_last)
     without_digit, empty, _ = draw(index=4)
     assert not empty.any()
     changed = (with_digit != without_digit).any(-1)
@@ -115,8 +113,8 @@ def test_labels_are_those_of_the_source_digits() -> None:
         for image, target in zip(digits.images, digits.target, strict=True)
     }
     for split in SPLITS:
-        inks, labels = cluttered_digits._digits(split)
-        assert [by_ink[ink.tobytes()] for ink in inks] == labels.tolist()
+        drawn = painter(split)
+        assert [by_ink[ink.tobytes()] for ink in drawn.ink] == drawn.labels.tolist()
     assert len(set(ClutteredDigits("train", 100).labels.tolist())) == 10
 
 
@@ -150,6 +148,9 @@ def test_the_data_module_gives_batches_with_masks(tmp_path: Any) -> None:
     assert batch["mask"].shape == (3, 32, 32)
     expected = ClutteredDigits("test", 3, seed=4, image_size=32)
     assert torch.equal(batch["image"], expected.images)
+    drawn = data.test_set
+    data.setup("test")
+    assert data.test_set is drawn  # not drawn again
     moved = data.on_after_batch_transfer(batch, 0)
     assert torch.equal(moved["image"], expected.images / 255)
     assert torch.equal(moved["label"], expected.labels)

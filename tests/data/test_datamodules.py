@@ -8,27 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from lightning.pytorch import Trainer
 
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
-from saliency_vae.data.image_dataset import ImageFiles
+from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
 from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
-from saliency_vae.data.preprocessing import Preprocessing
 from tests.conftest import make_trainer
-
-SQUARE = Preprocessing(resize_size=16, crop_size=(16, 16))
-
-
-def write_images(directory: Path, number: int, first: int = 0) -> None:
-    """Images of one colour each, its first channel the image's number, of different sizes."""
-    directory.mkdir(parents=True)
-    for i in range(first, first + number):
-        Image.new("RGB", (20 + i, 40 - i), (i, 2 * i, 255)).save(directory / f"{i:02}.png")
+from tests.helpers.numbered_images import SQUARE, Recorder, numbers, write_images
 
 
 @pytest.fixture
@@ -44,11 +32,6 @@ def attach(data: SaliencyDataModule, run: Path, **arguments: Any) -> Trainer:
     data.trainer = trainer
     data.preprocessing = SQUARE
     return trainer
-
-
-def numbers(loader: DataLoader[Any]) -> list[int]:
-    """Which images a loader gives, in order."""
-    return [int(image[0, 0, 0]) for batch in loader for image in batch["image"]]
 
 
 def test_imagenet_gives_square_uint8_batches(tree: Path) -> None:
@@ -218,30 +201,6 @@ def test_the_order_is_a_function_of_seed_and_epoch(tree: Path) -> None:
     assert sorted(first) == sorted(second) == list(range(13))
     assert first != list(range(13))
     assert orders(4)[0] != first
-
-
-class Recorder(LightningModule):
-    """Notes which images it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        self.seen: list[list[int]] = []
-
-    def on_train_epoch_start(self) -> None:
-        self.seen.append([])
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        assert 0 <= batch["image"].min() <= batch["image"].max() <= 1
-        self.seen[-1] += (255 * batch["image"][:, 0, 0, 0]).round().int().tolist()
-        loss: Tensor = self.layer(torch.ones(1)).sum()
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        pass
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
 def test_lightning_shuffles_anew_each_epoch_and_the_same_each_run(tree: Path) -> None:

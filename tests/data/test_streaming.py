@@ -15,13 +15,13 @@ import torch.distributed
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from saliency_vae.data.image_dataset import ImageFiles
+from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.imagenet_streaming import ImageNetStreamingData
 from saliency_vae.data.shards import open_split, write_split
 from saliency_vae.shard import shard
 from saliency_vae.training.checkpoints import RunCheckpoints
 from tests.conftest import make_trainer
-from tests.data.test_datamodules import SQUARE, Recorder, numbers, write_images
+from tests.helpers.numbered_images import SQUARE, Recorder, numbers, write_images
 
 pytest.importorskip("litdata")
 

@@ -1,4 +1,4 @@
-"""The images that are evaluated on."""
+"""The images to evaluate on."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
-from saliency_vae.data.image_dataset import ImageFiles
+from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
 from saliency_vae.data.preprocessing import Preprocessing
@@ -41,20 +41,20 @@ def test_they_can_be_gone_through_again() -> None:
     assert torch.equal(first, second)
 
 
-def test_first_and_together() -> None:
+def test_first_and_as_batch() -> None:
     found = images()
     assert len(found) == 7
     assert len(found.first(2)) == 2
     assert len(found.first(20)) == 7
     assert len(found.first(0)) == 0
     assert list(found.first(0)) == []
-    together = found.first(5).as_batch()
-    assert torch.equal(together["image"], torch.cat([b["image"] for b in found])[:5])
+    batch = found.first(5).as_batch()
+    assert torch.equal(batch["image"], torch.cat([b["image"] for b in found])[:5])
 
 
 def test_test_images_where_there_are_some() -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
-    found = evaluation_images(data, Preprocessing(), None, left_out=[])
+    found, _ = evaluation_images(data, Preprocessing(), None)
     assert torch.equal(found[2]["image"], ClutteredDigits("test", 6, image_size=32).images[2])
     assert len(found) == 6  # type: ignore[arg-type]
 
@@ -64,7 +64,8 @@ def test_validation_images_where_there_are_no_others(tmp_path: Path) -> None:
         pixels = np.full((20, 20, 3), 10 * index, dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{index}.png")
     data = ImageFolderData(str(tmp_path), validation_fraction=0.3)
-    found = evaluation_images(data, Preprocessing(16, (16, 16)), None, left_out=[])
+    found, left_out = evaluation_images(data, Preprocessing(16, (16, 16)), None)
+    assert left_out == ()
     assert isinstance(found, ImageFiles)
     assert len(found) == 3
     assert found[0]["image"].shape == (3, 16, 16)
@@ -90,9 +91,7 @@ def classes(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def numbers(root: Path, limit: int | None, seed: int) -> list[int]:
-    found = evaluation_images(
-        ImageNetData(str(root)), Preprocessing(), limit, left_out=[], seed=seed
-    )
+    found, _ = evaluation_images(ImageNetData(str(root)), Preprocessing(), limit, seed=seed)
     size = len(found)  # type: ignore[arg-type]
     return [int(found[i]["image"][0, 0, 0]) for i in range(size)]
 
@@ -113,14 +112,14 @@ def test_image_files_come_in_a_seeded_random_order(
 @pytest.mark.parametrize(("limit", "number"), [(2, 2), (50, 6)])
 def test_limit(limit: int, number: int) -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
-    found = evaluation_images(data, Preprocessing(), limit, left_out=[])
+    found, _ = evaluation_images(data, Preprocessing(), limit)
     assert len(found) == number  # type: ignore[arg-type]
 
 
 def test_no_image_is_refused() -> None:
     data = ClutteredDigitsData(image_size=32, train_size=4, val_size=5, test_size=6)
     with pytest.raises(ValueError, match=r"Expected limit >= 1 image. Found 0."):
-        evaluation_images(data, Preprocessing(), 0, left_out=[])
+        evaluation_images(data, Preprocessing(), 0)
 
 
 def folder(root: str = "photos", **changes: Any) -> dict[str, Any]:

@@ -15,9 +15,15 @@ from saliency_vae.baselines import EdgeMagnitude, Method, Oracle, RandomMap
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.cli.validation import config_dir
 from saliency_vae.data.batch import Batch
-from saliency_vae.evaluation.methods import ExplainerMethod, build_methods, check_names, warm_up
-from saliency_vae.evaluation.results import Results
-from saliency_vae.models.explainer import save_explainer
+from saliency_vae.evaluation.methods import (
+    ExplainerMethod,
+    Methods,
+    build_methods,
+    check_names,
+    warm_up,
+)
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.models import save_explainer
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
@@ -31,7 +37,7 @@ DEFAULT = OmegaConf.to_container(
     resolve=True,
 )
 WITHOUT_CAPTUM = {
-    "ours",
+    "explainer",
     "rise",
     "per_image",
     "guided_backprop",
@@ -42,9 +48,8 @@ WITHOUT_CAPTUM = {
 }
 
 
-def chosen(names: list[str] | None, nodes: dict[str, Any] | None = None) -> tuple[Any, list[str]]:
-    left_out: list[str] = []
-    return build_methods(names, nodes or NODES, trained_explainer(encoder=UNET), left_out), left_out
+def chosen(names: list[str] | None, nodes: dict[str, Any] | None = None) -> Methods:
+    return build_methods(names, nodes or NODES, trained_explainer(encoder=UNET))
 
 
 def no_captum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,53 +63,67 @@ def no_captum(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
 
 
-def test_all_with_ours_first() -> None:
-    methods, left_out = chosen(None)
-    assert list(methods) == ["ours", "random", "grad_cam", "oracle"]
-    assert isinstance(methods["random"], RandomMap)
-    assert left_out == []
+def test_all_with_the_explainer_first() -> None:
+    methods = chosen(None)
+    assert list(methods.by_name) == ["explainer", "random", "grad_cam", "oracle"]
+    assert isinstance(methods.by_name["random"], RandomMap)
+    assert methods.left_out == ()
 
 
 def test_named_ones_in_their_order() -> None:
-    assert list(chosen(["oracle", "ours"])[0]) == ["oracle", "ours"]
+    assert list(chosen(["oracle", "explainer"]).by_name) == ["oracle", "explainer"]
 
 
 def test_what_is_null_is_left_out_and_said_to_be() -> None:
-    methods, left_out = chosen(None, NODES | {"per_image": None})
-    assert list(methods) == ["ours", "random", "grad_cam", "oracle"]
-    assert left_out == ["per-image optimisation: baselines.per_image is null."]
+    methods = chosen(None, NODES | {"per_image": None})
+    assert list(methods.by_name) == ["explainer", "random", "grad_cam", "oracle"]
+    assert methods.left_out == ("per-image optimisation: baselines.per_image is null.",)
     with pytest.raises(ValueError, match="Found per_image"):
-        chosen(["ours", "per_image"], NODES | {"per_image": None})
+        chosen(["explainer", "per_image"], NODES | {"per_image": None})
 
 
 @pytest.mark.parametrize(
     ("names", "found"),
     [
-        (["ours", "randm"], "Found randm. Did you mean random?"),
+        (["explainer", "randm"], "Found randm. Did you mean random?"),
         (["zebra"], "oracle. Found zebra."),
         ([], "Found none."),
     ],
 )
 def test_unknown_names_are_refused(names: list[str], found: str) -> None:
     with pytest.raises(ValueError, match=f"^Expected methods among .*{found}".replace("?", r"\?")):
-        check_names(names, ["ours", *NODES])
+        check_names(names, ["explainer", *NODES])
     with pytest.raises(ValueError, match="Expected methods"):
         chosen(names)
 
 
+def test_the_former_name_of_the_explainer_is_refused_with_the_new_one() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"^Expected explainer among methods, the new name of ours. Found ours, random.$",
+    ):
+        chosen(["ours", "random"])
+    assert list(chosen(["ours"], {"ours": NODES["random"]}).by_name) == ["ours"]
+
+
+def test_no_baseline_takes_the_name_of_the_explainer() -> None:
+    with pytest.raises(ValueError, match=r"another name than explainer .* Found baselines.expl"):
+        chosen(None, NODES | {"explainer": NODES["random"]})
+
+
 def test_all_default_methods_can_be_built() -> None:
     assert isinstance(DEFAULT, dict)
-    methods, left_out = chosen(None, DEFAULT["baselines"])
-    assert list(methods) == ["ours", *DEFAULT["baselines"]]
-    assert left_out == []
+    methods = chosen(None, DEFAULT["baselines"])
+    assert list(methods.by_name) == ["explainer", *DEFAULT["baselines"]]
+    assert methods.left_out == ()
 
 
 def test_without_captum_its_methods_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     no_captum(monkeypatch)
     assert isinstance(DEFAULT, dict)
-    methods, left_out = chosen(None, DEFAULT["baselines"])
-    assert set(methods) == WITHOUT_CAPTUM
-    (line,) = left_out
+    methods = chosen(None, DEFAULT["baselines"])
+    assert set(methods.by_name) == WITHOUT_CAPTUM
+    (line,) = methods.left_out
     assert line.endswith("pip install 'saliency-vae[captum]'.")
     for name in {*DEFAULT["baselines"]} - WITHOUT_CAPTUM:
         assert name in line
@@ -113,7 +132,7 @@ def test_without_captum_its_methods_are_left_out(monkeypatch: pytest.MonkeyPatch
 def test_without_captum_a_named_method_of_its_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     no_captum(monkeypatch)
     with pytest.raises(InstantiationException, match="extra captum"):
-        chosen(["ours", "grad_cam"])
+        chosen(["explainer", "grad_cam"])
 
 
 def test_a_wrong_setting_is_an_error_even_without_captum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +142,7 @@ def test_a_wrong_setting_is_an_error_even_without_captum(monkeypatch: pytest.Mon
         chosen(None, {"rise": rise})
 
 
-def test_ours_is_the_posterior_mean() -> None:
+def test_the_explainer_is_its_posterior_mean() -> None:
     explainer = trained_explainer(encoder=UNET)
     maps = ExplainerMethod(explainer)({"image": blobs(3)}, blob_classifier())
     torch.testing.assert_close(maps, explainer(blobs(3)).mean)
@@ -135,9 +154,10 @@ def test_a_second_explainer_joins_by_its_directory(tmp_path: Path) -> None:
         "_target_": "saliency_vae.evaluation.methods.ExplainerMethod",
         "explainer": str(tmp_path),
     }
-    methods, _ = chosen(None, {"ours_2": node})
+    methods = chosen(None, {"second": node})
+    assert methods.roles == {"explainer": Role.EXPLAINER, "second": Role.EXPLAINER}
     batch: Batch = {"image": blobs(3)}
-    first, second = (method(batch, blob_classifier()) for method in methods.values())
+    first, second = (method(batch, blob_classifier()) for method in methods.by_name.values())
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)  # batch norms are folded
 
 
@@ -152,8 +172,7 @@ class Refusing:
         raise ValueError("Expected a network\nwith convolutions.")
 
 
-def tried(*, strict: bool) -> tuple[dict[str, Any], Results]:
-    results = Results()
+def warmed_up(*, strict: bool) -> Methods:
     methods: dict[str, Method] = {
         "edges": EdgeMagnitude(),
         "mine": mean,
@@ -161,40 +180,46 @@ def tried(*, strict: bool) -> tuple[dict[str, Any], Results]:
         "refusing": Refusing(),
     }
     one: Batch = {"image": blobs(1)}
-    return warm_up(methods, one, blob_classifier(), results, strict=strict), results
+    before = Methods(methods, left_out=("Before.",))
+    return warm_up(before, one, blob_classifier(), strict=strict)
 
 
 def test_what_cannot_explain_these_images_is_left_out_and_said_to_be() -> None:
-    able, results = tried(strict=False)
-    assert list(able) == ["edges", "mine"]
-    assert results.left_out == [
+    methods = warmed_up(strict=False)
+    assert list(methods.by_name) == ["edges", "mine"]
+    assert methods.left_out == (
+        "Before.",
         "oracle: Expected data with true masks for the oracle. Found ['image'].",
         "refusing: Expected a network with convolutions.",
-    ]
-    assert results.controls == {"edges"}
-    assert results.oracles == set()
-    assert results.memory["mine"] >= 4 * 16 * 16
+    )
+    assert methods.roles == {"edges": Role.CONTROL, "mine": Role.RIVAL}
+    assert methods.memory["mine"] >= 4 * 16 * 16
 
 
 def test_what_was_asked_for_by_name_must_work() -> None:
     with pytest.raises(ValueError, match="true masks for the oracle"):
-        tried(strict=True)
+        warmed_up(strict=True)
 
 
-def test_oracles_and_controls_are_known_by_their_class() -> None:
-    results, one = Results(), Batch(image=blobs(1), mask=torch.ones(1, 16, 16, dtype=torch.bool))
+def test_roles_follow_from_the_class_and_not_from_the_name() -> None:
+    one = Batch(image=blobs(1), mask=torch.ones(1, 16, 16, dtype=torch.bool))
     methods: dict[str, Method] = {
         "a": RandomMap(),
         "b": Oracle(),
         "c": ExplainerMethod(trained_explainer(encoder=UNET)),
+        "control": mean,
     }
-    warm_up(methods, one, blob_classifier(), results, strict=False)
-    assert (results.controls, results.oracles) == ({"a", "b"}, {"b"})
-    assert list(results.memory) == ["a", "b", "c"]
+    found = warm_up(Methods(methods), one, blob_classifier(), strict=False)
+    assert found.roles == {
+        "a": Role.CONTROL,
+        "b": Role.ORACLE,
+        "c": Role.EXPLAINER,
+        "control": Role.RIVAL,
+    }
+    assert list(found.memory) == ["a", "b", "c", "control"]
 
 
-def test_ours_must_work() -> None:
+def test_the_explainer_must_work() -> None:
+    methods = Methods({"explainer": Refusing()})
     with pytest.raises(ValueError, match="Expected a network"):
-        warm_up(
-            {"ours": Refusing()}, {"image": blobs(1)}, blob_classifier(), Results(), strict=False
-        )
+        warm_up(methods, {"image": blobs(1)}, blob_classifier(), strict=False)

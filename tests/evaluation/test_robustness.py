@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from saliency_vae.baselines import Oracle
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
-from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.robustness import DRAWS, RADIUS, add_robustness, robustness
+from saliency_vae.evaluation.robustness import DRAWS, RADIUS, robustness, with_robustness
+from saliency_vae.evaluation.scores import Scores
 from tests.conftest import blob_classifier, blobs
 
 
@@ -61,7 +61,7 @@ def test_sensitivity_is_the_largest_relative_change() -> None:
 
 
 def test_masks_stay_with_their_images() -> None:
-    """The oracle's map does not change with the image; nor must the mask it is asked with."""
+    """The oracle's map does not change with the image, nor may the mask that it is given."""
     masks = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1)) > 0.8
     _, sensitive = robustness(Oracle(), {"image": blobs(3), "mask": masks}, SLOPE, seed=0)
     assert torch.equal(sensitive, torch.zeros(3))
@@ -78,7 +78,7 @@ def test_random_numbers_stay_as_they_were() -> None:
         assert torch.equal(one, other)
 
 
-def test_each_method_is_asked_for_batches_no_larger_than_given() -> None:
+def test_no_method_explains_batches_larger_than_the_one_given() -> None:
     sizes: list[int] = []
 
     def spy(batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -90,20 +90,25 @@ def test_each_method_is_asked_for_batches_no_larger_than_given() -> None:
     assert len(sizes) >= 1 + DRAWS
 
 
-def test_results_are_told() -> None:
-    results = Results()
+def test_scores_gain_two_metrics() -> None:
     methods = {"constant": constant, "brightness": brightness}
-    add_robustness(results, methods, {"image": blobs(2)}, blob_classifier())
-    assert {metric: list(by) for metric, by in results.values.items()} == {
+    before = Scores(seed=3)
+    scores = with_robustness(before, methods, {"image": blobs(2)}, blob_classifier())
+    assert {metric: list(by) for metric, by in scores.values.items()} == {
         "infidelity": ["constant", "brightness"],
         "sensitivity": ["constant", "brightness"],
     }
-    assert results.left_out == []
+    expected = robustness(brightness, {"image": blobs(2)}, blob_classifier(), seed=3)
+    for metric, values in zip(("infidelity", "sensitivity"), expected, strict=True):
+        assert torch.equal(scores.values[metric]["brightness"], values)
+    assert scores.left_out == ()
+    assert before.values == {}
 
 
 def test_without_captum_they_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saliency_vae.evaluation.robustness.find_spec", lambda name: None)
-    results = Results()
-    add_robustness(results, {"constant": constant}, {"image": blobs(2)}, blob_classifier())
-    assert results.values == {}
-    assert "saliency-vae[captum]" in results.left_out[0]
+    batch: Batch = {"image": blobs(2)}
+    scores = with_robustness(Scores(), {"constant": constant}, batch, blob_classifier())
+    assert scores.values == {}
+    (line,) = scores.left_out
+    assert "saliency-vae[captum]" in line

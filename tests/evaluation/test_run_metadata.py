@@ -1,4 +1,4 @@
-"""What a reader is told about how an evaluation was made."""
+"""How an evaluation was made, as its report shows it."""
 
 import sys
 
@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.run_metadata import about, hardware, protocol, recipe, versions
+from saliency_vae.evaluation.run_metadata import (
+    describe_run,
+    hardware,
+    protocol,
+    recipe,
+    versions,
+)
 from tests.conftest import Blobs, blob_classifier
 from tests.models.test_explainer import configuration, trained_explainer
 
 CONFIG = {
     "explainer": "outputs/it",
     "steps": 24,
-    "removal": ["blur", "zero"],
+    "baseline_images": ["blur", "zero"],
     "tolerance": 2.5,
     "own_mask_images": 32,
     "robustness_images": 3,
@@ -42,21 +48,21 @@ def test_recipe_of_nested_parts_leaves_out_what_is_off() -> None:
 def test_protocol() -> None:
     text = protocol(CONFIG)
     assert "24 steps" in text
-    assert "by blur, zero;" in text
+    assert "baseline images: blur, zero;" in text
     assert "within 2.5 pixels" in text
     assert "3 independent runs" in text
     assert "batches of 50" in text
 
 
-def test_about(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metadata_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "explainer=outputs/it", "limit=3"])
     images = Images(Blobs(2, seed=0), "test images of blobs", 1, 0, torch.device("cpu"))
-    found = about(CONFIG, trained_explainer(), blob_classifier(), images)
+    found = describe_run(CONFIG, trained_explainer(), blob_classifier(), images)
     assert found["command"] == "python -m saliency_vae.evaluate explainer=outputs/it limit=3"
     assert found["data"] == "test images of blobs"
     assert found["seed"] == "7"
     assert found["weights"].startswith("blobs (None, SHA-256 ")
-    assert found["ours"].startswith("test: UNet")
+    assert found["configuration"].startswith("test: UNet")
     assert all(isinstance(value, str) for value in found.values())
 
 

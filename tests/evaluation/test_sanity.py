@@ -1,7 +1,5 @@
 """Whether maps depend on the image and on the classifier."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,8 +8,13 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
-from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.sanity import add_own_mask, check_randomised, compare_with_randomised
+from saliency_vae.evaluation.sanity import (
+    check_randomised,
+    compare_with_randomised,
+    with_own_mask,
+)
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.verdicts import Verdict
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.signals import ClassifierSignals
@@ -19,9 +22,8 @@ from tests.conftest import blob_classifier, blobs
 
 
 def own_mask(maps: Tensor, images: Tensor, classifier: FrozenClassifier) -> Tensor:
-    results = Results()
-    add_own_mask(results, {"it": maps}, images, torch.zeros_like(images), classifier)
-    return results.values["own_mask"]["it"]
+    scores = with_own_mask(Scores(), {"it": maps}, images, torch.zeros_like(images), classifier)
+    return scores.values["own_mask"]["it"]
 
 
 def test_only_a_mask_that_knows_its_image_is_worth_something() -> None:
@@ -55,25 +57,26 @@ class Fixed(Explainer):
         return DiagonalNormal(mean, torch.zeros_like(mean))
 
 
-def compared(randomised: Fixed) -> Any:
+def compared(randomised: Fixed) -> Verdict:
     batches: list[Batch] = [{"image": blobs(8)}, {"image": blobs(3)}]
     return compare_with_randomised(batches, Fixed("a", None), randomised, seed=0)
 
 
 def test_maps_that_differ_pass() -> None:
     found = compared(Fixed("b", seed=1))
-    assert found.verdict == "better"
-    assert "differ from ours, as they must: Spearman" in found.text
+    assert found.judgement == "better"
+    assert "differ from this explainer's, as they must: Spearman" in found.text
 
 
 def test_maps_that_resemble_fail() -> None:
     found = compared(Fixed("b", seed=None))
-    assert found.verdict == "worse"
+    assert found.judgement == "worse"
     assert (
-        "resemble ours, as they must not: Spearman 1.000 [1.000, 1.000], SSIM 1.000" in found.text
+        "resemble this explainer's, as they must not: Spearman 1.000 [1.000, 1.000], SSIM 1.000"
+        in found.text
     )
 
 
 def test_the_same_classifier_is_refused() -> None:
-    with pytest.raises(ValueError, match="of another classifier than ours"):
+    with pytest.raises(ValueError, match="of another classifier than the evaluated explainer"):
         check_randomised(Fixed("a", None), Fixed("a", seed=1))

@@ -10,9 +10,12 @@ from torch.utils.data import Dataset
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.scoring import REMOVALS, Protocol, measure, score
+from saliency_vae.evaluation.methods import Methods
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.scoring import Protocol, measure, score
 from saliency_vae.metrics.agreement import kept_agreement
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
 from saliency_vae.metrics.localization import pointing_game
@@ -63,35 +66,40 @@ def measured(
     images: Images | None = None,
     protocol: Protocol | None = None,
     keep: int = 0,
-) -> tuple[Results, dict[str, Tensor]]:
-    results = Results()
-    maps = measure(
+) -> tuple[Scores, dict[str, Tensor]]:
+    return measure(
         images or toys(),
-        methods or METHODS,
+        Methods(methods or METHODS, memory={"noise": 3.0}),
         blob_classifier(),
         protocol or Protocol(steps=16),
-        results,
         keep=keep,
+        seed=5,
     )
-    return results, maps
+
+
+def test_scores_take_over_what_is_known_of_the_methods() -> None:
+    scores, _ = measured()
+    assert scores.methods == ["noise", "untruth", "truth"]
+    assert scores.roles == dict.fromkeys(METHODS, Role.RIVAL)
+    assert (scores.memory, scores.seed, scores.left_out) == ({"noise": 3.0}, 5, ())
 
 
 def test_truth_ranks_first_and_its_opposite_last() -> None:
-    results, _ = measured(protocol=Protocol(["zero"], steps=16))  # a blur would tell the place
+    scores, _ = measured(protocol=Protocol(["zero"], steps=16))  # a blur would tell the place
     metrics = ("insertion", "agreement_5", "agreement_20", "pointing_game", "iou", "relevance_rank")
     for metric in metrics:
-        means = [results.mean(metric, method) for method in ("truth", "noise", "untruth")]
+        means = [scores.mean(metric, method) for method in ("truth", "noise", "untruth")]
         assert all(better >= worse for better, worse in pairwise(means)), metric
         assert means[0] > means[2] + 0.3, metric
-    deletion = [results.mean("deletion", method) for method in ("truth", "noise", "untruth")]
+    deletion = [scores.mean("deletion", method) for method in ("truth", "noise", "untruth")]
     assert deletion == sorted(deletion)
-    assert results.mean("iou", "truth") == 1
-    assert results.mean("pointing_game", "untruth") == 0
+    assert scores.mean("iou", "truth") == 1
+    assert scores.mean("pointing_game", "untruth") == 0
 
 
 def test_values_are_those_of_the_functions_in_the_order_of_the_images() -> None:
     classifier, images = blob_classifier(), toys()
-    results, _ = measured(protocol=Protocol(steps=10, tolerance=2))
+    scores, _ = measured(protocol=Protocol(steps=10, tolerance=2))
     batch = images.as_batch()
     baseline = Blur(SIZE / 6)(batch["image"])
     maps = noise(batch, classifier)
@@ -106,13 +114,13 @@ def test_values_are_those_of_the_functions_in_the_order_of_the_images() -> None:
             for part, found in parts
         ]
     )
-    torch.testing.assert_close(results.curves["insertion"]["noise"], curves)
-    torch.testing.assert_close(results.values["insertion"]["noise"], area_under_curve(curves))
+    torch.testing.assert_close(scores.curves["insertion"]["noise"], curves)
+    torch.testing.assert_close(scores.values["insertion"]["noise"], area_under_curve(curves))
     hits = torch.cat([pointing_game(found, part["mask"], 2) for part, found in parts]).float()
-    torch.testing.assert_close(results.values["pointing_game"]["noise"], hits)
+    torch.testing.assert_close(scores.values["pointing_game"]["noise"], hits)
     maps = truth(batch, classifier)
     agrees = kept_agreement(classifier, batch["image"], maps, baseline, fractions=[0.1])
-    torch.testing.assert_close(results.values["agreement_10"]["truth"], agrees[:, 0].float())
+    torch.testing.assert_close(scores.values["agreement_10"]["truth"], agrees[:, 0].float())
 
 
 def test_every_method_sees_the_same_images_in_the_same_order() -> None:
@@ -125,10 +133,10 @@ def test_every_method_sees_the_same_images_in_the_same_order() -> None:
 
         return explain
 
-    results, _ = measured({name: spy(name) for name in seen})
+    scores, _ = measured({name: spy(name) for name in seen})
     assert torch.equal(torch.cat(seen["first"]), torch.cat(seen["second"]))
     assert torch.equal(torch.cat(seen["first"]), toys().as_batch()["image"])
-    for by_method in results.values.values():
+    for by_method in scores.values.values():
         torch.testing.assert_close(by_method["first"], by_method["second"])
 
 
@@ -141,8 +149,8 @@ def test_only_the_first_maps_are_kept() -> None:
 
 
 def test_without_masks_their_metrics_are_missing() -> None:
-    results, _ = measured(images=toys(masks=False))
-    assert set(results.values) == {
+    scores, _ = measured(images=toys(masks=False))
+    assert set(scores.values) == {
         "insertion",
         "deletion",
         "agreement_5",
@@ -152,20 +160,20 @@ def test_without_masks_their_metrics_are_missing() -> None:
     }
 
 
-def test_further_removals_have_their_own_columns() -> None:
-    results, _ = measured(protocol=Protocol(("zero", "mean"), steps=4))
-    assert list(results.curves) == ["insertion", "deletion", "insertion_mean", "deletion_mean"]
-    assert results.curves["insertion"]["truth"].shape == (12, 5)
+def test_further_baseline_images_have_their_own_columns() -> None:
+    scores, _ = measured(protocol=Protocol(("zero", "mean"), steps=4))
+    assert list(scores.curves) == ["insertion", "deletion", "insertion_mean", "deletion_mean"]
+    assert scores.curves["insertion"]["truth"].shape == (12, 5)
     decisions = blob_classifier()(toys().as_batch()["image"]).argmax(1)
     black = blob_classifier()(torch.zeros(1, 3, SIZE, SIZE)).softmax(1)[0, decisions]
-    torch.testing.assert_close(results.curves["insertion"]["truth"][:, 0], black)
+    torch.testing.assert_close(scores.curves["insertion"]["truth"][:, 0], black)
 
 
-def test_removals_take_the_information_away() -> None:
+def test_baseline_images_hold_little_information() -> None:
     images = torch.rand(2, 3, 24, 36, generator=torch.Generator().manual_seed(0))
     classifier = blob_classifier()
     classifier.mean.copy_(torch.tensor([0.4, 0.5, 0.6])[:, None, None])
-    found = Protocol(list(REMOVALS)).baselines(images, classifier)
+    found = Protocol(list(BASELINE_IMAGES)).make_baseline_images(images, classifier)
     torch.testing.assert_close(found["blur"], Blur(4)(images))
     assert not found["zero"].any()
     torch.testing.assert_close(found["mean"][:, :, 3, 4], images.mean((2, 3)), rtol=1e-5, atol=1e-6)
@@ -180,18 +188,19 @@ def test_removals_take_the_information_away() -> None:
 def test_seconds_are_those_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr("saliency_vae.metrics.cost.time.perf_counter", lambda: next(clock))
-    results, _ = measured({"truth": truth})
-    assert results.seconds == {"truth": 3 / 12}  # three batches of a second each
+    scores, _ = measured({"truth": truth})
+    assert scores.seconds == {"truth": 3 / 12}  # three batches of a second each
 
 
 @pytest.mark.parametrize(
     ("change", "found"),
     [
         (
-            {"removals": ()},
-            "Expected removal among blur, mean, zero, light_blur, classifier_mean. Found none.",
+            {"baseline_images": ()},
+            "Expected baseline_images among blur, mean, zero, light_blur, classifier_mean. "
+            "Found none.",
         ),
-        ({"removals": ["blur", "nose"]}, "Found blur, nose."),
+        ({"baseline_images": ["blur", "nose"]}, "Found blur, nose."),
         ({"steps": 0}, "Found 0 and 0.0."),
         ({"tolerance": -1}, "Found 24 and -1."),
     ],
@@ -208,9 +217,11 @@ def test_wrong_maps_are_named() -> None:
     def nothing(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         return truth(batch, classifier) / 0
 
-    with pytest.raises(ValueError, match=r"Expected mine to give \(5, 16, 16\). Found \(5, 3, 16"):
+    with pytest.raises(
+        ValueError, match=r"Expected mine to return \(5, 16, 16\). Found \(5, 3, 16"
+    ):
         measured({"mine": channels})
-    with pytest.raises(ValueError, match=r"Expected mine to give finite maps"):
+    with pytest.raises(ValueError, match=r"Expected mine to return finite maps"):
         measured({"mine": nothing})
 
 
@@ -248,7 +259,11 @@ def test_score_of_one_batch() -> None:
     protocol = Protocol(steps=8)
     maps = truth(batch, classifier)
     scores, curves = score(
-        batch, maps, classifier, protocol.baselines(batch["image"], classifier), protocol
+        batch,
+        maps,
+        classifier,
+        protocol.make_baseline_images(batch["image"], classifier),
+        protocol,
     )
     assert {tuple(values.shape) for values in scores.values()} == {(12,)}
     assert {tuple(curve.shape) for curve in curves.values()} == {(12, 9)}

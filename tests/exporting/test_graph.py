@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_vae.exporting.graph import Traced
+from saliency_vae.exporting.graph import TracedGraph
 
 
 class InputGradient(nn.Module):
@@ -56,13 +56,13 @@ class Attention(nn.Module):
 def test_gradients_are_as_pytorch_takes_them(network: nn.Module) -> None:
     gradient = InputGradient(network.double())
     images = torch.randn(5, 3, 18, 23, dtype=torch.float64)
-    traced = Traced(gradient, images[:2])
+    traced = TracedGraph(gradient, images[:2])
     for some in (images[:1], images[:2], images):
         torch.testing.assert_close(traced(some), gradient(some))
 
 
 def test_a_traced_network_takes_no_gradient_itself() -> None:
-    traced = Traced(InputGradient(nn.Conv2d(3, 4, 3, stride=2)), torch.randn(2, 3, 18, 23))
+    traced = TracedGraph(InputGradient(nn.Conv2d(3, 4, 3, stride=2)), torch.randn(2, 3, 18, 23))
     called = {str(node.target) for node in traced.operations.graph.nodes}
     assert "aten.convolution.default" in called
     assert not any("backward" in name for name in called)

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from saliency_vae.cli.resumed_overrides import with_overrides_of_run
 from saliency_vae.train import train
-from saliency_vae.training.resume import with_overrides_of_run
 
 
 def run_train(directory: Path, *arguments: str) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.cli.command import _one_line_errors
+from saliency_vae.cli.errors import one_line_errors
 from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.encoders import UNet
-from saliency_vae.models.explainer import Explainer, save_explainer
 from tests.faults.small_run import CallCounter
 
 CHANNELS = (8, 16, 32)
@@ -36,6 +36,6 @@ def explainer(seed: int) -> Explainer:
 def save(directory: Path, seed: int, kill_at: int | None = None) -> None:
     """Save an explainer; kill the process at a function call."""
     made = explainer(seed)
-    with _one_line_errors("train", unless=False), CallCounter(kill_at) as calls:
+    with one_line_errors("train"), CallCounter(kill_at) as calls:
         save_explainer(made, directory)
     (directory.parent / "calls").write_text(str(calls.number))

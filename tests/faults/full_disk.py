@@ -1,4 +1,4 @@
-"""A disk that gets full: a small file system where we may mount one, else a limit on file sizes."""
+"""A disk that gets full: a small file system if it may be mounted, else a limit on file sizes."""
 
 import resource
 import subprocess
@@ -50,8 +50,8 @@ class Fill(Callback):
     """Fills the disk before a step.
 
     Args:
-        disk: To fill.
-        step: Optimizer steps made before.
+        disk: Directory to fill.
+        step: Optimizer steps that come before.
     """
 
     def __init__(self, disk: Path, step: int) -> None:

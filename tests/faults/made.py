@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.explainer import Explainer, save_explainer
 
 PARTS: dict[str, Any] = {
     "name": "tiny",

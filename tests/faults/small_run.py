@@ -1,4 +1,4 @@
-"""A run of a second, in a process of its own that can be killed.
+"""A run that takes a second, in a process of its own that can be killed.
 
 The processes are forked from one that has imported everything already: importing takes longer than
 the run. That one is itself started anew, since pytest's process has threads, which must not be
@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from saliency_vae.cli.command import _one_line_errors
+from saliency_vae.cli.errors import one_line_errors
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.explainer import Explainer
@@ -41,15 +41,15 @@ _FORKING.set_forkserver_preload([__name__, "tests.faults.command_run"])
 
 @dataclass
 class Settings:
-    """Of a small run: 4 steps an epoch.
+    """Settings of a small run of 4 steps an epoch.
 
     Attributes:
-        trainer: Arguments of the Trainer.
-        workers: Loader processes.
-        every_n_steps: Between two checkpoints.
-        callbacks: More of them.
-        channels: Of the encoder.
-        network: Replaces the classifier's network.
+        trainer: Further arguments of the Trainer.
+        workers: Number of loader processes.
+        every_n_steps: Steps between two checkpoints.
+        callbacks: Further callbacks.
+        channels: Channels of the encoder.
+        network: Network of the classifier, if not the usual one.
     """
 
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -71,9 +71,10 @@ def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None)
     perturbation, a schedule, an annealed temperature, momentum, batch norm.
 
     Args:
-        run: Its directory.
-        settings: Of the run.
-        kill_at: Number of the function call, within Python or into C, at which it kills itself.
+        run: Directory of the run.
+        settings: Settings of the run.
+        kill_at: Number of the function call, within Python or into C, at which the process kills
+            itself.
     """
     settings = settings or Settings()
     torch.manual_seed(0)
@@ -90,7 +91,6 @@ def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None)
         partial(torch.optim.Adam, lr=1e-2),
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-2),
         confidence_width=2,
-        log_every_n_steps=2,
     )
     data = BlobsData()
     data.num_workers = settings.workers
@@ -105,7 +105,7 @@ def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None)
         **({"logger": MetricsCSV(str(run / "metrics.csv")), "max_epochs": 2} | settings.trainer),
     )
     ckpt_path = last(run) if last(run).exists() else None
-    with _one_line_errors("train", unless=False), CallCounter(kill_at) as calls:
+    with one_line_errors("train"), CallCounter(kill_at) as calls:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     (run / "calls").write_text(str(calls.number))
 
@@ -114,7 +114,7 @@ class CallCounter:
     """Counts every function call, and kills the process at one of them.
 
     Args:
-        kill_at: Number of that call; None to count only.
+        kill_at: Number of the call that kills the process; None only counts.
     """
 
     def __init__(self, kill_at: int | None) -> None:
@@ -139,10 +139,10 @@ def fit_killed_in_writing(run: Path, settings: Settings, place: str, checkpoint:
     """Train, and kill the process while it writes a checkpoint.
 
     Args:
-        run: Its directory.
-        settings: Of the run.
+        run: Directory of the run.
+        settings: Settings of the run.
         place: ``half`` of the file is written, ``all`` of it, or it is about to be ``moved``.
-        checkpoint: Which one, from 1 on.
+        checkpoint: Number of the checkpoint, from 1 on.
     """
     written = 0
 
@@ -171,9 +171,9 @@ class SendSignal(Callback):
     """Sends a signal to its own process.
 
     Args:
-        number: Of the signal.
+        number: Number of the signal.
         stage: ``train`` or ``validation``.
-        step: Optimizer steps made before.
+        step: Optimizer steps that come before.
     """
 
     def __init__(self, number: int, stage: str, step: int) -> None:
@@ -189,21 +189,21 @@ class SendSignal(Callback):
 
 
 def start(function: Callable[..., Any], *arguments: Any, output: Path) -> BaseProcess:
-    """Start a function in a process of its own; what it says is appended to a file."""
+    """Start a function in a process of its own; its output is appended to a file."""
     process = _FORKING.Process(target=_run, args=(function, arguments, output))
     process.start()
     return process
 
 
 def finish(process: BaseProcess) -> int:
-    """Wait for a process; its exit status, or minus the signal that ended it."""
+    """Wait for a process, and return its exit status or minus the signal that ended it."""
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
 def run_alone(function: Callable[..., Any], *arguments: Any, output: Path) -> int:
-    """Run a function in a process of its own; its exit status."""
+    """Run a function in a process of its own, and return its exit status."""
     return finish(start(function, *arguments, output=output))
 
 
@@ -222,19 +222,19 @@ def contents(run: Path) -> dict[str, Any]:
 
 
 def curves(run: Path) -> list[str]:
-    """What a run has logged, one line for each row, below the names of the columns."""
+    """Lines of the metrics that a run has logged, below the names of the columns."""
     path = run / "metrics.csv"
     return path.read_text().splitlines() if path.exists() else []
 
 
-def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
-    """Where two nested values are not bit for bit the same."""
-    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
-        pairs = [(ours[key], theirs[key], f"{where}/{key}") for key in ours]
-    elif isinstance(ours, list | tuple) and len(ours) == len(theirs):
-        pairs = [(a, b, f"{where}/{i}") for i, (a, b) in enumerate(zip(ours, theirs, strict=True))]
-    elif isinstance(ours, torch.Tensor):
-        return [] if torch.equal(ours, theirs) else [where]
+def differences(first: Any, second: Any, where: str = "") -> list[str]:
+    """Paths at which two nested values are not bit for bit the same."""
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        pairs = [(first[key], second[key], f"{where}/{key}") for key in first]
+    elif isinstance(first, list | tuple) and len(first) == len(second):
+        pairs = [(a, b, f"{where}/{i}") for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    elif isinstance(first, torch.Tensor):
+        return [] if torch.equal(first, second) else [where]
     else:
-        return [] if ours == theirs else [where]
+        return [] if first == second else [where]
     return [place for a, b, at in pairs for place in differences(a, b, at)]

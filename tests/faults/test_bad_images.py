@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule
 from PIL import Image
-from torch import Tensor, nn
 
-from saliency_vae.data.image_dataset import ImageFiles
+from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_folder import ImageFolderData
+from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.imagenet import ImageNetData
-from saliency_vae.data.images import find_images, list_images, load_rgb
 from saliency_vae.data.preprocessing import Preprocessing
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.images import evaluation_images
@@ -28,6 +27,7 @@ from saliency_vae.explain import explain
 from saliency_vae.inference.outputs import Outputs
 from tests.conftest import make_trainer
 from tests.faults.made import make_explainer
+from tests.helpers.numbered_images import Recorder
 
 SQUARE = Preprocessing(resize_size=32, crop_size=(32, 32))
 
@@ -58,7 +58,7 @@ def png_bomb() -> bytes:
 
 
 def postscript() -> bytes:
-    """What Pillow would hand to Ghostscript, another program, whatever the extension."""
+    """A file that Pillow would hand to Ghostscript, another program, whatever its extension."""
     return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n"
 
 
@@ -233,33 +233,13 @@ def test_an_empty_class_folder_beside_others_is_no_matter(tmp_path: Path) -> Non
     assert len(data.train_set) == len(data.val_set) == 3
 
 
-class Recorder(LightningModule):
-    """Notes which images it was given, by their colour."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(1, 1)
-        self.seen: list[int] = []
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.seen += (255 * batch["image"][:, 0, 0, 0]).round().int().tolist()
-        loss: Tensor = self.layer(torch.ones(1)).sum()
-        return loss
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        pass
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
-
-
 def trained(root: Path, **arguments: Any) -> tuple[list[int], ImageNetData]:
     """Train for an epoch: which images were seen, in order."""
     data = ImageNetData(str(root), **{"batch_size": 4, "num_workers": 0, **arguments})
     data.preprocessing = SQUARE
     module = Recorder()
     make_trainer(root.parent / "run", max_epochs=1).fit(module, datamodule=data)
-    return module.seen, data
+    return module.seen[0], data
 
 
 def test_training_skips_counts_and_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -357,22 +337,21 @@ def test_explaining_reports_each_broken_kind_and_explains_the_rest(
 
 
 def test_evaluation_leaves_broken_files_out_and_says_so(tmp_path: Path) -> None:
-    """A stand-in would count twice, and under the mask of another."""
+    """An image in the place of a broken one would count twice, with the mask of another image."""
     root = numbered(tmp_path / "val/a", 6, broken=(1, 4)).parents[1]
     numbered(root / "train/a", 1)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(0)).tolist()
     whole = [number for number in order if number not in (1, 4)]
     before = sum(number in (1, 4) for number in order[: order.index(whole[1])])
     for limit, numbers, broken in ((None, whole, 2), (2, whole[:2], before)):
-        left_out: list[str] = []
         data = ImageNetData(str(root), num_workers=0)
-        found = evaluation_images(data, SQUARE, limit, left_out=left_out)
+        found, left_out = evaluation_images(data, SQUARE, limit)
         size = len(found)  # type: ignore[arg-type]
         assert [int(found[i]["image"][0, 0, 0]) for i in range(size)] == numbers
         assert len(left_out) == broken
         assert all("cannot be read" in line for line in left_out)
     with pytest.raises(ValueError, match=r"max_broken_files=1"):
-        evaluation_images(ImageNetData(str(root), max_broken_files=1), SQUARE, None, left_out=[])
+        evaluation_images(ImageNetData(str(root), max_broken_files=1), SQUARE, None)
 
 
 def test_an_error_in_a_worker_is_one_line(

@@ -13,6 +13,7 @@ from PIL import Image
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.explain import explain
+from saliency_vae.inference.predict import BatchExplainer
 from saliency_vae.runtime.memory import is_out_of_memory, suggesting
 from tests.faults.made import DIGITS, make_explainer
 
@@ -51,10 +52,10 @@ def error_of(command: Callable[[], None], given: list[str], patch: pytest.Monkey
 def test_explaining(
     full: Callable[..., Any], explainer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not reported as a broken image each, which the next batch would be too."""
+    """The images are not reported as broken: the next batch would not fit either."""
     (tmp_path / "images").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "images/a.png")
-    monkeypatch.setattr("saliency_vae.explain.explain_batch", full)
+    monkeypatch.setattr(BatchExplainer, "__call__", full)
     given = [f"explainer={explainer}", f"images={tmp_path}/images", f"output_dir={tmp_path}/out"]
     message = error_of(explain, given, monkeypatch)
     assert message.startswith("error: Expected batch_size < 32, or smaller images, to fit")
@@ -66,7 +67,7 @@ def test_evaluating(
     full: Callable[..., Any], explainer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ExplainerMethod, "__call__", full)
-    given = [f"explainer={explainer}", *DIGITS, "methods=[ours]", f"hydra.run.dir={tmp_path}"]
+    given = [f"explainer={explainer}", *DIGITS, "methods=[explainer]", f"hydra.run.dir={tmp_path}"]
     message = error_of(evaluate, given, monkeypatch)
     assert message.startswith("error: Expected batch_size < 50, to fit into memory. Found it full")
 

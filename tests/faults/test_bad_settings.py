@@ -16,11 +16,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from saliency_vae.classifiers import digits as digit_classifier
-from saliency_vae.cli.command import check_arguments
+from saliency_vae.cli.arguments import check_arguments
 from saliency_vae.cli.validation import resolve
 from saliency_vae.evaluate import evaluate
+from saliency_vae.evaluation import pipeline as evaluation
 from saliency_vae.explain import explain
 from saliency_vae.export import export
+from saliency_vae.inference.predict import BatchExplainer
 from saliency_vae.train import train
 from tests.faults.made import DIGITS, TRAIN, make_explainer
 
@@ -30,6 +32,11 @@ COMMANDS: dict[str, Callable[[], None]] = {
     "explain": explain,
     "evaluate": evaluate,
     "export": export,
+}
+OLD_EXPERIMENTS = {
+    "ridge": "ridge: 0.3",
+    "evidence": "defaults: [{override /encoder: conditional_unet}]\nencoder: {evidence: 0.2}",
+    "informed_unet": "defaults: [{override /encoder: informed_unet}]",
 }
 
 
@@ -49,7 +56,7 @@ CASES = list(cases())
 
 @pytest.fixture(scope="module")
 def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory with an explainer, and with things that are not what they should be."""
+    """Directory with an explainer, and with images and files that do not suit the settings."""
     tmp = tmp_path_factory.mktemp("settings")
     for name, number in (("one", 1), ("two", 2), ("half/val", 1)):
         (tmp / name).mkdir(parents=True)
@@ -59,6 +66,9 @@ def tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (tmp / name).mkdir(parents=True)
     for name in ("texts/notes.txt", "text.png"):
         (tmp / name).write_text("not an image")
+    (tmp / "old/experiment").mkdir(parents=True)
+    for name, text in OLD_EXPERIMENTS.items():
+        (tmp / f"old/experiment/{name}.yaml").write_text(f"# @package _global_\n{text}\n")
     make_explainer(tmp)
     return tmp
 
@@ -81,14 +91,14 @@ def arguments(command: str, tmp: Path) -> list[str]:
 
 @pytest.fixture
 def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is long or reaches the network fails the test."""
+    """Make the test fail if anything long starts or the network is used."""
     for owner, name in (
         (digit_classifier, "_train"),
         (torch.hub, "load_state_dict_from_url"),
         (huggingface_hub, "hf_hub_download"),
         (Trainer, "fit"),
-        (sys.modules["saliency_vae.explain"], "explain_batch"),
-        (sys.modules["saliency_vae.evaluation.pipeline"], "measure"),
+        (BatchExplainer, "__call__"),
+        (evaluation, "measure"),
         (torch.onnx, "export"),
     ):
         monkeypatch.setattr(owner, name, lambda *_, name=name, **__: pytest.fail(f"{name} started"))
@@ -153,7 +163,7 @@ def test_an_error_of_no_path_of_the_settings_stays_as_it_is(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("saliency_vae.explain.load_explainer", refuse)
+    monkeypatch.setattr("saliency_vae.inference.pipeline.load_explainer", refuse)
     monkeypatch.chdir(tmp)
     given = [*arguments("explain", tmp)[:2], "output_dir=out"]
     found = error_of("explain", given, monkeypatch)
@@ -191,7 +201,7 @@ def test_a_traceback_where_it_is_asked_for(tmp: Path, monkeypatch: pytest.Monkey
     [("train", "trainer.devices=4096", "Found 4096."), ("explain", "fraction=0", "Found 0.0.")],
 )
 def test_from_the_command_line(command: str, wrong: str, expected: str, tmp: Path) -> None:
-    """As users see it: the line alone, and a status."""
+    """Users see the line alone, and a status."""
     ended = subprocess.run(
         [sys.executable, "-m", f"saliency_vae.{command}", *arguments(command, tmp), wrong],
         capture_output=True,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from saliency_vae.cli.run_directory import take
-from saliency_vae.models.explainer import load_explainer
+from saliency_vae.models import load_explainer
 from tests.commands.test_train import TINY, error_of
 from tests.faults import explainer_run
 from tests.faults.full_disk import Fill, fill_and_run, free, small_disk
@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def the_error(output: str) -> str:
-    """The one line that a process says when it fails."""
+    """The one line that a process prints when it fails."""
     assert "Traceback" not in output, output
     (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
     return line
@@ -101,7 +101,7 @@ def test_an_explainer_is_never_half_saved(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["below a file", "read-only"])
 def unwritable(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A directory that cannot be written to, by root neither."""
+    """A directory that nobody can write to, root included."""
     if request.param == "below a file":
         (tmp_path / "file").touch()
         yield tmp_path / "file"
@@ -141,7 +141,7 @@ def test_a_wandb_directory_that_cannot_be_written(
 
 
 class StoppedClock(datetime):
-    """It is always the same second."""
+    """Clock that always shows the same second."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> "StoppedClock":

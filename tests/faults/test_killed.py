@@ -33,8 +33,8 @@ class Whole:
     """A run that was not interrupted.
 
     Args:
-        directory: Of the runs.
-        settings: Of it, and of those to compare with it.
+        directory: Directory of the runs.
+        settings: Settings of the run, and of the runs to compare with it.
     """
 
     def __init__(self, directory: Path, settings: Settings) -> None:
@@ -45,7 +45,7 @@ class Whole:
         self.calls = int((run / "calls").read_text())
 
     def check_killed_at(self, call: int) -> int:
-        """Kill a run at a function call and resume it; the step that it was resumed from."""
+        """Kill a run at a function call, resume it, and return the step it was resumed from."""
         run, output = self.directory / f"killed_{call}", self.directory / f"{call}.log"
         assert run_alone(fit, run, self.settings, call, output=output) == -signal.SIGKILL
         step = 0
@@ -158,8 +158,8 @@ def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) ->
     process.kill()
     assert finish(process) == -signal.SIGKILL, log.read_text()
     assert run_alone(run_train, tmp_path, *resume, output=log) == 0, log.read_text()
-    ours, theirs = (path / "explainer/model.safetensors" for path in (run, whole))
-    assert ours.read_bytes() == theirs.read_bytes()
+    resumed, uninterrupted = (path / "explainer/model.safetensors" for path in (run, whole))
+    assert resumed.read_bytes() == uninterrupted.read_bytes()
 
 
 def test_ctrl_c_ends_the_command_with_how_to_go_on(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from saliency_vae.cli.command import _one_line_errors
+from saliency_vae.cli.errors import one_line_errors
 from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.runtime.memory import LESS, is_out_of_memory
 from saliency_vae.training.checkpoints import RunCheckpoints
@@ -90,7 +90,7 @@ def test_which_errors_are_meant(error: Exception, expected: bool) -> None:
 
 def test_each_command_names_its_own_setting() -> None:
     def said(command: str) -> str:
-        with pytest.raises(SystemExit) as ended, _one_line_errors(command, unless=False):
+        with pytest.raises(SystemExit) as ended, one_line_errors(command):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nMore")
         return str(ended.value)
 

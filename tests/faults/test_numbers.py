@@ -103,13 +103,13 @@ def test_numbers_are_looked_at_now_and_then_only(
     make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    look = StopAtNonFinite._look
+    look = StopAtNonFinite._check
 
     def counted(self: StopAtNonFinite, trainer: object) -> None:
         looks.append(len(self._seen))
         look(self, trainer)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(StopAtNonFinite, "_look", counted)
+    monkeypatch.setattr(StopAtNonFinite, "_check", counted)
     make_trainer(tmp_path, [StopAtNonFinite(3)], max_epochs=1, num_sanity_val_steps=0).fit(
         make_module(), datamodule=BlobsData()
     )
@@ -128,7 +128,7 @@ def test_numbers_are_looked_at_now_and_then_only(
         (Several(), "Found dict"),
         (NoGradient(), "no gradient"),
         (Probabilities(), "probabilities"),
-        (OneSize(), "takes none of 16x16 (AssertionError: Wrong image width)"),
+        (OneSize(), "an error for images of 16x16 (AssertionError: Wrong image width)"),
     ],
 )
 def test_a_broken_classifier_is_refused_before_the_first_batch(

@@ -15,33 +15,34 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_vae.classifiers.builders import load_state_dict
+from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
-from saliency_vae.models.explainer import load_explainer
+from saliency_vae.models import load_explainer
 from saliency_vae.models.model_card import model_card
 from saliency_vae.train import train
 from tests.faults.made import DIGITS, TRAIN, make_explainer
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("saliency_vae/**/*.py"), *ROOT.glob("benchmarks/*.py")])
-# What runs code that a file chooses.
+# What can run code that a file chooses.
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "os.system"}
-# What builds or imports by name, where the user's configuration says so or a list of names bounds
-# it. A new place is to be thought about, and listed here.
+# Modules that build or import by name, where the user's configuration or a list of names decides. A
+# new one must be thought about, and listed here.
 BUILDERS = {
+    "__init__",  # the package's public names, from a table
     "baselines.captum_method",
     "classifiers.builders",
     "classifiers.recorded",
-    "cli.validation",
+    "cli.targets",
     "evaluation.methods",
-    "evaluation.pipeline",
+    "evaluation.preparation",
     "models.explainer",
     "models.part_names",
-    "train",
+    "training.run",
     "training.settings",
 }
 HOSTILE = "<img src=x onerror=window.pwned=1>"
@@ -49,14 +50,14 @@ HOSTILE_SCRIPT = "</script><script>window.pwned=1</script>"
 
 
 def dotted(node: ast.expr) -> str:
-    """``a.b.c`` of such an expression, else what there is of it."""
+    """``a.b.c`` of such an expression, or the part of it that is one."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def dangers(source: str) -> Iterator[str]:
-    """What in a source could run code that a file chooses."""
+    """Names in a source that could run code which a file chooses."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names if a.name.split(".")[0] in MODULES)
@@ -196,7 +197,7 @@ def test_names_in_files_do_not_become_markup(
 def test_an_error_cannot_command_the_terminal(
     explainer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a file says may be part of a message, but no escape sequence of it."""
+    """Text of a file may be part of a message, but no escape sequence in it."""
     shutil.copytree(explainer, tmp_path / "explainer")
     config = json.loads((explainer / "config.json").read_text())
     config["encoder"]["type"] = "\x1b]0;owned\x07\x1b[2J"
@@ -247,7 +248,7 @@ def test_the_network_is_not_used_unasked(
             [
                 *DIGITS,
                 "data.test_size=2",
-                "methods=[ours,random]",
+                "methods=[explainer,random]",
                 "reference_images=0",
                 "reference_runs=0",
                 "own_mask_images=0",

@@ -77,7 +77,7 @@ def test_each_column_has_the_interval_of_its_kind() -> None:
 
 
 def test_of_differences_it_stays_the_bootstrap() -> None:
-    """Ours better in one of 100 images and nowhere worse does not show that it is better."""
+    """A method better in 1 of 100 images and worse in none is not thereby shown to be better."""
     one = (torch.arange(100) < 1).float()
     interval = difference_interval(one, torch.zeros(100))
     assert float(interval.low) == 0

@@ -1,4 +1,4 @@
-"""The encoder that asks: sizes, where the maps join, and that all of it learns."""
+"""The classifier-conditioned encoder: sizes, where maps join, and that all of it learns."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_a_classifier_without_maps_gives_gradients_alone() -> None:
     assert output.shape == (2, 2, 16, 16)
 
 
-def test_every_parameter_learns_and_every_clue_tells() -> None:
+def test_every_parameter_learns_and_every_signal_matters() -> None:
     torch.manual_seed(0)
     encoder = ConditionalUNet((3, 4, 5), features=FEATURES)
     nn.init.normal_(encoder.unet.head.weight)  # zero at first, which lets nothing through
@@ -67,7 +67,7 @@ def test_wrong_levels(levels: Any) -> None:
 
 
 @pytest.mark.parametrize("prior_mean_scale", [-0.1, float("nan")])
-def test_wrong_evidence(prior_mean_scale: float) -> None:
+def test_a_wrong_prior_mean_scale(prior_mean_scale: float) -> None:
     with pytest.raises(ValueError, match=r"encoder\.prior_mean_scale >= 0\. Found"):
         ConditionalUNet((4,), prior_mean_scale=prior_mean_scale)
 

@@ -18,6 +18,7 @@ from saliency_vae.models.distillation import (
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.perturbations import Blur, perturb
 from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer, objective
+from tests.helpers.masked_views import masked_views
 from tests.models.test_explainer import configuration, trained_explainer
 
 
@@ -99,26 +100,24 @@ def test_numbers_out_of_range_are_refused(settings: dict[str, Any]) -> None:
         ConfidenceNetwork(**settings)
 
 
-def test_imitation_trains_the_network_and_nothing_else() -> None:
+def test_distillation_trains_the_network_and_nothing_else() -> None:
     explainer, classifier, images = trained_explainer(), blob_classifier(), blobs(6)
     explainer.train()
-    evaluation = objective()(images, q := explainer(images), explainer.prior(images), classifier)
+    views = masked_views(objective(), images, q := explainer(images), classifier)
     assert explainer.confidence is not None
-    loss = distillation_loss(explainer.confidence, images, q, evaluation, classifier)
+    loss = distillation_loss(explainer.confidence, q, views, classifier)
     assert loss.shape == (18,)
     loss.mean().backward()  # type: ignore[no-untyped-call]
     trained = {name for name, p in explainer.named_parameters() if p.grad is not None}
     assert trained == {n for n, _ in explainer.named_parameters() if n.startswith("confidence.")}
 
 
-def test_a_trial_asks_the_classifier_about_the_judged_view() -> None:
+def test_the_agreement_score_is_about_the_kept_view() -> None:
     explainer, classifier, images = trained_explainer(), blob_classifier(), blobs(6)
     posterior = explainer(images)
-    evaluation = objective()(images, posterior, explainer.prior(images), classifier)
+    views = masked_views(objective(), images, posterior, classifier)
     assert explainer.confidence is not None
-    scores, agreed = agreement_score(
-        explainer.confidence, images, posterior, evaluation, classifier
-    )
+    scores, agreed = agreement_score(explainer.confidence, posterior, views, classifier)
     view = kept_view(images, posterior)
     expected = classifier(images).argmax(1) == classifier(view).argmax(1)
     assert torch.equal(agreed, expected)

@@ -16,13 +16,14 @@ from saliency_vae.classifiers.digits import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
 from saliency_vae.distributions.learned_prior import ExponentialPrior
+from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.config import BEFORE_NAMES, FORMAT, ExplainerConfig
 from saliency_vae.models.distillation import calibrate
-from saliency_vae.models.explainer import Explainer, load_explainer, save_explainer
-from saliency_vae.models.refinement import explain_without_training, refine
+from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
 from tests.conftest import SIZE, blob_classifier, blobs, objective
+from tests.helpers.masked_views import masked_views
 
 UNET = {"_target_": "saliency_vae.models.encoders.UNet", "channels": [4, 8]}
 PAPER = {"_target_": "saliency_vae.models.encoders.PaperEncoder", "hidden_channels": [4, 4]}
@@ -79,16 +80,16 @@ def trained_explainer(**parts: Any) -> Explainer:
     return explainer.eval()
 
 
-INFORMED = {
+CONDITIONAL = {
     "_target_": "saliency_vae.models.conditional_encoder.ConditionalUNet",
     "channels": [4, 8],
 }
 
 
-def test_an_encoder_that_asks_finds_the_features_once_and_is_saved_with_them(
+def test_a_conditional_encoder_finds_the_features_once_and_is_saved_with_them(
     tmp_path: Path,
 ) -> None:
-    node = dict(INFORMED)
+    node = dict(CONDITIONAL)
     explainer = Explainer.from_config(configuration(encoder=node))
     classifier = FrozenClassifier(DigitNet(), name="digits")
     images = random_images(2, 3, 32, 32)
@@ -96,7 +97,7 @@ def test_an_encoder_that_asks_finds_the_features_once_and_is_saved_with_them(
     found = explainer.encoder
     assert isinstance(found, ConditionalUNet)
     assert found.scales == {"1": 1, "4": 1, "7": 1}
-    assert node == INFORMED  # the caller's own
+    assert node == CONDITIONAL  # the caller's own
     explainer.find_features(classifier, images)
     assert explainer.encoder is found
 
@@ -111,7 +112,7 @@ def test_an_encoder_that_asks_finds_the_features_once_and_is_saved_with_them(
 
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])
 def test_the_prior_expects_what_the_gradients_say(family: Family) -> None:
-    node = {**INFORMED, "prior_mean_scale": 0.5}
+    node = {**CONDITIONAL, "prior_mean_scale": 0.5}
     explainer = Explainer.from_config(configuration(encoder=node, posterior=family)).eval()
     explainer.attach_classifier(blob_classifier())
     images = blobs(4)
@@ -138,7 +139,7 @@ def test_the_prior_expects_what_the_gradients_say(family: Family) -> None:
 
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])
 def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
-    node = {**INFORMED, "prior_mean_scale": 0.5}
+    node = {**CONDITIONAL, "prior_mean_scale": 0.5}
     explainer = Explainer.from_config(configuration(encoder=node, posterior=family)).eval()
     classifier = blob_classifier()
     explainer.attach_classifier(classifier)
@@ -147,16 +148,17 @@ def test_refinement_keeps_to_the_prior_of_each_image(family: Family) -> None:
         refined = explainer.refine(images, classifier, steps=30)
     assert (refined.after < refined.before).all()
     prior = explainer.prior(images, explainer.signals(images))
-    start = explainer.infer(images, prior)
+    start = explainer.encode(images, prior)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        goal = partial(explainer.objective(), images, start, prior, classifier)
-        draws = [goal(generator=noise).loss for _ in range(8)]
+        goal = explainer.objective()
+        views = [masked_views(goal, images, start, classifier, noise) for _ in range(8)]
+        draws = [goal(view, start, prior, classifier).loss for view in views]
     torch.testing.assert_close(refined.before, torch.stack(draws).mean(0))
 
 
-def test_another_classifier_is_asked_only_if_forced() -> None:
-    explainer = Explainer.from_config(configuration(encoder=INFORMED))
+def test_another_classifier_is_attached_only_if_forced() -> None:
+    explainer = Explainer.from_config(configuration(encoder=CONDITIONAL))
     explainer.record(classifier=blob_classifier().identity())
     explainer.attach_classifier(blob_classifier())
     with pytest.raises(ValueError, match="another sha256"):
@@ -180,13 +182,13 @@ def test_a_record_that_says_nothing_is_one_line(record: Any, tmp_path: Path) -> 
 
 def test_without_a_record_there_is_no_classifier() -> None:
     with pytest.raises(ValueError, match="records its classifier's identity"):
-        _ = Explainer.from_config(configuration(encoder=INFORMED)).classifier
+        _ = Explainer.from_config(configuration(encoder=CONDITIONAL)).classifier
 
 
-def asking() -> Explainer:
+def conditional_explainer() -> Explainer:
     """An explainer whose answers rest on gradients, feature maps and image alike."""
     features = {"4": {"channels": 48, "stride": 4}}
-    node = {**INFORMED, "features": features, "prior_mean_scale": 0.3}
+    node = {**CONDITIONAL, "features": features, "prior_mean_scale": 0.3}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         explainer = Explainer.from_config(configuration(encoder=node)).eval()
@@ -194,7 +196,7 @@ def asking() -> Explainer:
         return explainer.attach_classifier(FrozenClassifier(DigitNet(), name="digits"))
 
 
-@pytest.mark.parametrize("make", [asking, trained_explainer])
+@pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_an_explainer_goes_through_pickle(make: Callable[[], Explainer]) -> None:
     explainer = make()
     images = random_images(2, 3, 32, 32)
@@ -205,7 +207,7 @@ def test_an_explainer_goes_through_pickle(make: Callable[[], Explainer]) -> None
 
 
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-4), (torch.bfloat16, 0.5)])
-@pytest.mark.parametrize("make", [asking, trained_explainer])
+@pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_an_explainer_of_another_precision_answers_alike(
     make: Callable[[], Explainer], dtype: torch.dtype, within: float
 ) -> None:
@@ -220,8 +222,8 @@ def test_an_explainer_of_another_precision_answers_alike(
         assert (found.confidence - confidence).abs().max() < 0.05
 
 
-def test_an_explainer_that_asks_compiles() -> None:
-    explainer = Explainer.from_config(configuration(encoder=INFORMED)).eval()
+def test_a_conditional_explainer_compiles() -> None:
+    explainer = Explainer.from_config(configuration(encoder=CONDITIONAL)).eval()
     explainer.attach_classifier(blob_classifier())
     compiled = torch.compile(explainer, backend="eager")
     images = blobs(2)
@@ -471,7 +473,7 @@ def test_confidence_survives_saving(tmp_path: Path) -> None:
     assert ((expected > 0) & (expected < 1)).all()
 
 
-def test_confidence_is_of_the_posterior_that_is_judged() -> None:
+def test_confidence_is_of_the_given_posterior() -> None:
     explainer, images = trained_explainer(), blobs(4)
     posterior = explainer(images)
     inverted = DiagonalNormal(-posterior.mean, posterior.log_variance)
@@ -528,9 +530,9 @@ def test_refinement_lowers_the_objective_of_each_image(family: Family) -> None:
         (refined.posterior, refined.after),
     ):
         noise = torch.Generator().manual_seed(0)
-        evaluate = partial(goal, images, posterior, prior, classifier, generator=noise)
         with torch.no_grad():
-            draws = [evaluate().loss for _ in range(8)]
+            views = [masked_views(goal, images, posterior, classifier, noise) for _ in range(8)]
+            draws = [goal(view, posterior, prior, classifier).loss for view in views]
         torch.testing.assert_close(measured, torch.stack(draws).mean(0))
 
 
@@ -562,7 +564,7 @@ def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> Non
     ],
     ids=["to 255", "normalised", "NaN", "bytes", "no batch"],
 )
-@pytest.mark.parametrize("make", [asking, trained_explainer])
+@pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_what_is_no_image_is_refused(
     make: Callable[[], Explainer], images: Tensor, found: str
 ) -> None:
@@ -586,7 +588,7 @@ def test_no_steps_change_nothing_and_fewer_are_refused() -> None:
             blob_classifier(),
             objective=objective(),
             prior=KroneckerNormal(SIZE, SIZE),
-            steps=steps,
+            settings=RefinementSettings(steps=steps),
         )
 
     result = refined(0)

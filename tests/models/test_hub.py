@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from saliency_vae import Explainer, load_explainer
 from saliency_vae.classifiers.identity import ClassifierIdentity
+from saliency_vae.models import save_explainer
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.explainer import save_explainer
 from saliency_vae.models.model_card import model_card
 from tests.models.test_explainer import random_images, trained_explainer
 
@@ -233,7 +233,7 @@ def test_the_card_says_what_the_configuration_does() -> None:
     ]
 
 
-def test_the_card_of_an_encoder_that_asks_says_so() -> None:
+def test_the_card_of_a_conditional_explainer_shows_how_to_attach() -> None:
     encoder = {
         "_target_": "saliency_vae.models.conditional_encoder.ConditionalUNet",
         "levels": [0.5, 1.0],

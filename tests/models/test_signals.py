@@ -1,4 +1,4 @@
-"""ClassifierSignals: log-odds against probabilities, gradients against finite differences, found features."""
+"""Signals of a classifier: gradients and feature maps, against slow references."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -109,7 +109,7 @@ def test_features_are_those_of_the_whole_image() -> None:
     assert not any(map.requires_grad for map in signals.features.values())
 
 
-def test_clues_are_the_same_in_inference_mode_and_for_each_image_alone() -> None:
+def test_signals_are_the_same_in_inference_mode_and_for_each_image_alone() -> None:
     classifier = blob_classifier()
     images = blobs(4)
     together = extract_signals(images, classifier, LEVELS, ["0"])
@@ -128,7 +128,7 @@ def test_a_decision_that_nothing_moves_gives_no_gradient_and_no_nan() -> None:
     torch.testing.assert_close(signals.gradients, torch.zeros(2, 3, 16, 16))
 
 
-def test_asking_leaves_no_hook_and_no_gradient_behind() -> None:
+def test_extraction_leaves_no_hook_and_no_gradient_behind() -> None:
     classifier = blob_classifier()
     extract_signals(blobs(2), classifier, LEVELS, ["0"])
     assert not any(module._forward_hooks for module in classifier.modules())
@@ -187,7 +187,7 @@ def test_threads_that_share_a_classifier_see_their_own_feature_maps() -> None:
         torch.testing.assert_close(features, expected)
 
 
-def test_threads_that_ask_leave_compilation_as_it_was() -> None:
+def test_extraction_in_threads_leaves_compilation_as_it_was() -> None:
     classifier = classifier_of(DigitNet())
     calls: list[int] = []
 
@@ -204,7 +204,7 @@ def test_threads_that_ask_leave_compilation_as_it_was() -> None:
     assert calls
 
 
-def test_clues_are_as_exact_under_autocast() -> None:
+def test_signals_are_as_exact_under_autocast() -> None:
     classifier, images = blob_classifier(), blobs(2)
     expected = extract_signals(images, classifier, LEVELS, ["0"])
     with torch.autocast("cpu", torch.bfloat16):
@@ -213,7 +213,7 @@ def test_clues_are_as_exact_under_autocast() -> None:
     torch.testing.assert_close(found.logits, expected.logits)
 
 
-def test_a_flat_image_gives_no_clue() -> None:
+def test_a_flat_image_gives_no_signal() -> None:
     torch.manual_seed(0)
     signals = extract_signals(
         torch.full((1, 3, 32, 32), 0.5), classifier_of(DigitNet()), LEVELS, []

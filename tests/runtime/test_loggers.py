@@ -168,22 +168,27 @@ print("not " + "asked")
 
 
 def on_a_terminal(command: list[str], environment: dict[str, str], seconds: float) -> str:
-    """What a command says on a terminal on which nobody types; killed when the time is over."""
-    ours, theirs = pty.openpty()
+    """Output of a command on a terminal where nobody types; it is killed when its time is over."""
+    own_end, far_end = pty.openpty()
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        command,
+        stdin=far_end,
+        stdout=far_end,
+        stderr=far_end,
+        env=environment,
+        start_new_session=True,
     )
-    os.close(theirs)
+    os.close(far_end)
     timer = threading.Timer(seconds, process.kill)
     timer.start()
-    said = b""
+    output = b""
     with contextlib.suppress(OSError):  # how Linux ends a terminal
-        while part := os.read(ours, 4096):
-            said += part
+        while part := os.read(own_end, 4096):
+            output += part
     process.wait()
     timer.cancel()
-    os.close(ours)
-    return said.decode(errors="replace")
+    os.close(own_end)
+    return output.decode(errors="replace")
 
 
 def test_without_a_key_it_is_offline_and_never_asks(tmp_path: Path) -> None:

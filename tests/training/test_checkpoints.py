@@ -1,4 +1,4 @@
-"""When a run asks whether it is to stop, and what it says of its checkpoints."""
+"""When processes exchange whether to stop, and which checkpoint a run names."""
 
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,19 @@ from tests.conftest import BlobsData, MakeModule, make_trainer
 STEPS = 16  # of an epoch
 
 
-class AskingCheckpoints(RunCheckpoints):
-    """Notes at which training steps it asks, and saves."""
+class CountingCheckpoints(RunCheckpoints):
+    """Notes at which training steps it exchanges with other processes, and saves."""
 
     def __init__(self, directory: Path, every_n_steps: int) -> None:
         super().__init__(str(directory), every_n_steps)
-        self.asked: list[int] = []
-        self.asked_in_validation = 0
+        self.exchanges: list[int] = []
+        self.exchanges_in_validation = 0
         self.saved: list[int] = []
 
     def _is_stopped(self, trainer: Trainer) -> bool:
         if not trainer.validating and trainer.global_step < STEPS:
-            self.asked.append(trainer.global_step)
-        self.asked_in_validation += trainer.validating
+            self.exchanges.append(trainer.global_step)
+        self.exchanges_in_validation += trainer.validating
         return super()._is_stopped(trainer)
 
     def on_save_checkpoint(
@@ -35,29 +35,29 @@ class AskingCheckpoints(RunCheckpoints):
 
 
 @pytest.mark.parametrize(
-    ("processes", "every_n_steps", "asked"),
+    ("processes", "every_n_steps", "exchanges"),
     [
         (1, 100, list(range(1, STEPS))),
         (2, 100, [10, STEPS - 1]),  # and where it saves, before the validation
         (2, 6, [6, 10, 12, STEPS - 1]),
     ],
 )
-def test_several_processes_ask_each_other_seldom(
+def test_several_processes_exchange_seldom(
     make_module: MakeModule,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     processes: int,
     every_n_steps: int,
-    asked: list[int],
+    exchanges: list[int],
 ) -> None:
     monkeypatch.setattr(Trainer, "world_size", processes)  # this one sees its share of the images
-    checkpoints = AskingCheckpoints(tmp_path, every_n_steps)
+    checkpoints = CountingCheckpoints(tmp_path, every_n_steps)
     trainer = make_trainer(tmp_path, [checkpoints], max_epochs=1, num_sanity_val_steps=0)
     assert last_checkpoint(trainer) == "none yet"
     trainer.fit(make_module(), datamodule=BlobsData(batch_size=2))
-    assert checkpoints.asked == asked
+    assert checkpoints.exchanges == exchanges
     batches = sum(trainer.num_val_batches)
     assert batches > 1
-    assert checkpoints.asked_in_validation == (batches if processes == 1 else -(-batches // 10))
+    assert checkpoints.exchanges_in_validation == (batches if processes == 1 else -(-batches // 10))
     assert set(checkpoints.saved) == {*range(every_n_steps, STEPS, every_n_steps), 15, 16}
     assert last_checkpoint(trainer) == f"{tmp_path}/last.ckpt (step 16)"

@@ -1,5 +1,6 @@
 """The LightningModule: what learns, what does not, and that a resumed run is the same run."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Mean, Noise
 from saliency_vae.topk import SoftTopK
 from saliency_vae.training.checkpoints import RunCheckpoints
-from saliency_vae.training.module import VariationalSaliency
+from saliency_vae.training.module import Execution, VariationalSaliency
 from tests.conftest import (
     BlobsData,
     MakeModule,
@@ -41,7 +42,7 @@ def checkpoints(run: Path) -> list[Callback]:
 
 def test_gradients_reach_the_encoder_and_never_the_classifier(make_module: MakeModule) -> None:
     module = make_module(objective=objective(beta=0.0))  # the reconstruction alone must carry them
-    module.evaluate(blobs())[1].loss.mean().backward()  # type: ignore[no-untyped-call]
+    module.step(blobs()).terms.loss.mean().backward()  # type: ignore[no-untyped-call]
     for name, parameter in module.explainer.encoder.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -69,14 +70,12 @@ def test_the_classifier_moves_with_the_module(make_module: MakeModule) -> None:
 
 def test_loss_is_reconstruction_plus_weighted_kl(make_module: MakeModule) -> None:
     for posterior in ("mean_field", "correlated"):
-        _, evaluation = make_module(posterior=posterior, objective=objective(beta=0.3)).evaluate(
-            blobs()
-        )
-        assert evaluation.loss.shape == (8,)
-        expected = evaluation.reconstruction + 0.3 * evaluation.kl
-        torch.testing.assert_close(evaluation.loss, expected)
-        assert (evaluation.reconstruction >= 0).all()
-        assert (evaluation.kl >= 0).all()
+        module = make_module(posterior=posterior, objective=objective(beta=0.3))
+        terms = module.step(blobs()).terms
+        assert terms.loss.shape == (8,)
+        torch.testing.assert_close(terms.loss, terms.reconstruction + 0.3 * terms.kl)
+        assert (terms.reconstruction >= 0).all()
+        assert (terms.kl >= 0).all()
 
 
 @pytest.mark.parametrize("posterior", ["mean_field", "correlated"])
@@ -87,17 +86,17 @@ def test_overfits_one_batch(make_module: MakeModule, posterior: str) -> None:
     images = blobs(16)
     losses = []
     for _ in range(150):
-        _, evaluation = module.evaluate(images)
+        terms = module.step(images).terms
         optimizer.zero_grad()
-        evaluation.loss.mean().backward()  # type: ignore[no-untyped-call]
+        terms.loss.mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        losses.append(evaluation.reconstruction.mean().item())
+        losses.append(terms.reconstruction.mean().item())
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
 
 
 def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule) -> None:
     module = make_module(posterior="correlated")
-    posterior, _ = module.evaluate(blobs())
+    posterior = module.step(blobs()).posterior
     assert isinstance(posterior, CorrelatedNormal)
     assert posterior.prior is module.explainer.prior(blobs())
 
@@ -105,10 +104,9 @@ def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule)
 def test_what_has_a_weight_is_measured(make_module: MakeModule) -> None:
     images = blobs(4)
     for weight, measured in ((0.0, set()), (0.5, {"val/complement", "val/mean_penalty"})):
-        module = make_module()
-        module.objective.complement = module.objective.mean_penalty = weight
-        posterior, evaluation = module.evaluate(images)
-        found = module.measure("val", {"image": images}, posterior, evaluation)
+        weighted = replace(objective(), complement=weight, mean_penalty=weight)
+        module = make_module(objective=weighted)
+        found = module.measure("val", {"image": images}, module.step(images))
         assert found.keys() & {"val/complement", "val/mean_penalty"} == measured
 
 
@@ -228,8 +226,8 @@ def test_resuming_with_other_settings_of_the_explainer_is_refused(
     with pytest.raises(ValueError, match="Expected a run that goes on with") as refused:
         fit(tmp_path / "last.ckpt", **changed)
     assert str(refused.value).partition("settings, ")[2] == (
-        "beta=0.1, perturbation=Blur, prior.correlation=0.9, mean_penalty=None. "
-        "Found beta=7, perturbation=Mean, prior.correlation=0.5, mean_penalty=0.5."
+        "prior.correlation=0.9, perturbation=blur, beta=0.1, mean_penalty=0.0. "
+        "Found prior.correlation=0.5, perturbation=mean, beta=7, mean_penalty=0.5."
     )
     assert (tmp_path / "last.ckpt").read_bytes() == before
     fit(tmp_path / "last.ckpt")  # and with the same settings it goes on
@@ -238,22 +236,24 @@ def test_resuming_with_other_settings_of_the_explainer_is_refused(
 def test_bf16_keeps_the_mathematics_in_float32(make_module: MakeModule) -> None:
     module = make_module(posterior="correlated")
     torch.manual_seed(0)
-    _, full = module.evaluate(blobs())
+    full = module.step(blobs()).terms
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.manual_seed(0)
-        posterior, mixed = module.evaluate(blobs())
-    for tensor in (posterior.mean, mixed.mask, mixed.baseline, mixed.loss, mixed.original):
+        step = module.step(blobs())
+    views = step.views
+    for tensor in (step.posterior.mean, views.mask, views.baseline, views.original):
         assert tensor.dtype == torch.float32
-    torch.testing.assert_close(mixed.loss, full.loss, rtol=0.05, atol=0.01)
+    assert step.terms.loss.dtype == torch.float32
+    torch.testing.assert_close(step.terms.loss, full.loss, rtol=0.05, atol=0.01)
 
 
 def test_channels_last_and_compile_change_nothing_but_speed(make_module: MakeModule) -> None:
-    plain, fast = make_module(), make_module(channels_last=True, compile=True)
+    plain, fast = make_module(), make_module(execution=Execution(channels_last=True, compile=True))
     fast.load_state_dict(plain.state_dict())  # the same names, compiled or not
     torch.manual_seed(0)
-    expected = plain.evaluate(blobs())[1].loss
+    expected = plain.step(blobs()).terms.loss
     torch.manual_seed(0)
-    torch.testing.assert_close(fast.evaluate(blobs())[1].loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.step(blobs()).terms.loss, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_schedule_for_another_number_of_steps_is_refused(
@@ -269,56 +269,57 @@ def test_a_schedule_for_another_number_of_steps_is_refused(
 
 
 def test_every_map_starts_as_noise_around_zero(make_module: MakeModule) -> None:
-    posterior, _ = make_module().evaluate(blobs())
+    posterior = make_module().step(blobs()).posterior
     assert (posterior.mean == 0).all()
     assert (posterior.stddev == 1).all()
+
+
+class Watched(SoftTopK):
+    """Notes the temperature of each call."""
+
+    def __init__(self) -> None:
+        super().__init__((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
+        self.used: list[float | None] = []
+
+    def __call__(
+        self,
+        saliency: Tensor,
+        *,
+        temperature: float | None = None,
+        uniform: Tensor | None = None,
+    ) -> Tensor:
+        self.used.append(temperature)
+        return super().__call__(saliency, temperature=temperature, uniform=uniform)
 
 
 def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(
     make_module: MakeModule, tmp_path: Path
 ) -> None:
-    topk = SoftTopK((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
-    used: list[tuple[bool, float]] = []
+    topk = Watched()
     module = make_module(objective=Objective(topk, Mean(), beta=0.01))
-    evaluate = module.evaluate
-
-    def recorded(images: Tensor) -> Any:
-        used.append((module.training, topk.temperature))
-        return evaluate(images)
-
-    module.evaluate = recorded  # type: ignore[method-assign]
     make_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0).fit(module, datamodule=BlobsData())
-    training = [temperature for stage, temperature in used if stage]
+    training = [temperature for temperature in topk.used if temperature is not None]
     assert training == pytest.approx([0.5 * 0.1 ** min(1, step / 4) for step in range(8)])
-    assert {temperature for stage, temperature in used if not stage} == {0.05}
+    assert topk.used.count(None) == 4  # two epochs of two validation batches, at the final one
 
 
 def test_a_test_measures_at_the_final_temperature(make_module: MakeModule, tmp_path: Path) -> None:
-    topk = SoftTopK((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
+    topk = Watched()
     module = make_module(objective=Objective(topk, Mean(), beta=0.01))
-    used: list[float] = []
-    evaluate = module.evaluate
-
-    def recorded(images: Tensor) -> Any:
-        used.append(topk.temperature)
-        return evaluate(images)
-
-    module.evaluate = recorded  # type: ignore[method-assign]
     data = BlobsData()
     data.test_set = data.val_set
-    topk.anneal(0.1)  # as trainer.max_time may leave it
     make_trainer(tmp_path).test(module, datamodule=data, verbose=False)
-    assert used == [0.05, 0.05]
+    assert topk.used == [None, None]
 
 
-def test_what_the_classifier_has_said_it_is_not_asked_again(make_module: MakeModule) -> None:
+def test_the_prediction_in_the_signals_is_not_computed_again(make_module: MakeModule) -> None:
     prior = partial(KroneckerNormal, correlation=0.9)
     module = make_module(explainer=Explainer(ConditionalUNet((4,)), prior=prior))
     images = blobs(4)
     seen: list[int] = []
     first = module.classifier.network.get_submodule("0")
     handle = first.register_forward_hook(lambda *call: seen.append(len(call[2])))
-    _, evaluation = module.evaluate(images)
+    step = module.step(images)
     handle.remove()
     assert seen == [8, 4]  # the images half and whole, then perturbed
-    torch.testing.assert_close(evaluation.original, module.classifier(images))
+    torch.testing.assert_close(step.views.original, module.classifier(images))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -14,8 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
+from saliency_vae.data import Preprocessing
 from saliency_vae.visualization import gallery
-from saliency_vae.visualization.gallery import Entry, entry, write_gallery
+from saliency_vae.visualization.explanation import (
+    ClassifiedView,
+    Explanation,
+    InputImage,
+    Prediction,
+)
+from saliency_vae.visualization.gallery import write_gallery
+from saliency_vae.visualization.gallery_entry import Entry
 from tests.helpers.browser import Visit, chromium, visit
 
 H, W = 40, 60
@@ -33,18 +40,33 @@ def ramp(height: int = H, width: int = W) -> torch.Tensor:
     return torch.arange(height * width, dtype=torch.float32).view(height, width)
 
 
-def make_entry(name: str = "a.png", **arguments: Any) -> Entry:
-    """A white image over a black baseline."""
-    defaults: dict[str, Any] = {
-        "image": torch.ones(3, H, W),
-        "baseline": torch.zeros(3, H, W),
-        "mean": ramp(),
-        "inclusion": torch.linspace(0, 1, W).expand(H, W),
-        "confidence": 0.5,
-        "predictions": [("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)],
-        "panel": f"panels/{name}",
-    }
-    return entry(name, **(defaults | arguments))
+def make_entry(
+    name: str = "a.png",
+    *,
+    image: torch.Tensor | None = None,
+    baseline: torch.Tensor | None = None,
+    mean: torch.Tensor | None = None,
+    inclusion: torch.Tensor | None = None,
+    confidence: float = 0.5,
+    predictions: Prediction = (("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)),
+    panel: str | None = None,
+) -> Entry:
+    """A white image over a black baseline image."""
+    image = torch.ones(3, H, W) if image is None else image
+    mean = ramp() if mean is None else mean
+    pixels = np.zeros((3, H, W), dtype=np.uint8)
+    view = ClassifiedView(image, torch.tensor([share for _, share in predictions]), predictions)
+    explanation = Explanation(
+        source=InputImage(name, pixels, pixels, (H, W), Preprocessing()),
+        original=view,
+        kept=view,
+        baseline=torch.zeros(3, H, W) if baseline is None else baseline,
+        maps=mean.expand(3, -1, -1),
+        gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
+        fraction=0.1,
+        confidence=confidence,
+    )
+    return Entry.of(explanation, panel=f"panels/{name}" if panel is None else panel)
 
 
 def save(directory: Path, *entries: Entry) -> list[Path]:

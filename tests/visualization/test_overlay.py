@@ -6,7 +6,14 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-from saliency_vae.visualization.overlay import OPACITY, as_rgb, colour, limits, overlay
+from saliency_vae.visualization.overlay import (
+    OPACITY,
+    as_rgb,
+    colour,
+    limits,
+    min_max,
+    overlay,
+)
 
 
 def image(height: int = 6, width: int = 5) -> Tensor:
@@ -107,3 +114,14 @@ def test_values_beyond_the_scale_have_the_colours_of_its_ends() -> None:
     colours = colour(values, "viridis", (0, 1))[0].tolist()
     assert colours[0] == colours[1]
     assert colours[2] == colours[3] == colours[4] != colours[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_scale_becomes_0_to_1(dtype: torch.dtype) -> None:
+    values = torch.tensor([[-1.0, 3.0], [float("nan"), float("inf")]], dtype=dtype)
+    scaled = min_max(values)
+    assert scaled.dtype == dtype
+    assert scaled[0].tolist() == [0, 1]
+    assert scaled[1, 0].isnan()
+    assert min_max(values, (1, 5))[0].tolist() == [-0.5, 0.5]
+    assert (min_max(torch.full((2, 3), -7.5, dtype=dtype)) == 0).all()

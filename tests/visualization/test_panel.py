@@ -7,33 +7,49 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
+from torch import Tensor
 
+from saliency_vae.data import Preprocessing
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import panel as module
+from saliency_vae.visualization.explanation import ClassifiedView, Explanation, InputImage
 from saliency_vae.visualization.overlay import as_rgb, overlay
-from saliency_vae.visualization.panel import Panel, display_size, displayed, draw_panel
+from saliency_vae.visualization.panel import display_size, displayed, draw_panel
 
 HEIGHT, WIDTH = 200, 256
 TOP, LEFT, STEP = module._HEADER, module._GAP, WIDTH + module._GAP
 
 
-def panel(height: int = HEIGHT, width: int = WIDTH) -> Panel:
+def view(image: Tensor, *shares: tuple[str, float]) -> ClassifiedView:
+    return ClassifiedView(image, torch.tensor([share for _, share in shares]), shares)
+
+
+def explanation(height: int = HEIGHT, width: int = WIDTH) -> Explanation:
+    """An explanation whose maps have the size that they are shown at."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     mean = torch.randn(height, width, generator=generator)
     mean[:, : width // 4] = float("nan")
-    return Panel(
-        name="photo.jpg",
-        image=image,
-        mean=mean,
-        stddev=mean.abs() / 2 + 0.1,
-        inclusion=mean.sigmoid(),
-        kept_view=torch.rand(3, 2 * height, 2 * width, generator=generator),
+    pixels = image.numpy()
+    kept_view = torch.rand(3, 2 * height, 2 * width, generator=generator)
+    return Explanation(
+        source=InputImage("photo.jpg", pixels, pixels, (height, width), Preprocessing()),
+        original=view(image / 255, ("goldfish", 0.7), ("shark", 0.2), ("ray", 0.1)),
+        kept=view(kept_view, ("goldfish", 0.6), ("ray", 0.3), ("shark", 0.1)),
+        baseline=torch.zeros(3, height, width),
+        maps=torch.stack([mean, mean.abs() / 2 + 0.1, mean.sigmoid()]),
+        gallery_inclusion=mean.sigmoid(),
         fraction=0.1,
         confidence=0.875,
-        predictions=[("goldfish", 0.7), ("shark", 0.2), ("ray", 0.1)],
-        kept_predictions=[("goldfish", 0.6), ("ray", 0.3), ("shark", 0.1)],
     )
+
+
+def named(shown: Explanation, name: str) -> Explanation:
+    return replace(shown, source=replace(shown.source, name=name))
+
+
+def predicted(shown: Explanation, *shares: tuple[str, float]) -> Explanation:
+    return replace(shown, original=view(shown.original.image, *shares))
 
 
 def tile(picture: Image.Image, column: int) -> np.ndarray:
@@ -41,7 +57,7 @@ def tile(picture: Image.Image, column: int) -> np.ndarray:
     return np.asarray(picture.crop((left, TOP, left + WIDTH, TOP + HEIGHT)))
 
 
-def difference(one: Panel, other: Panel) -> tuple[int, int, int, int]:
+def difference(one: Explanation, other: Explanation) -> tuple[int, int, int, int]:
     """Smallest box (left, top, right, bottom) outside of which two panels are equal."""
     box = ImageChops.difference(draw_panel(one), draw_panel(other)).getbbox()
     assert box is not None
@@ -49,19 +65,21 @@ def difference(one: Panel, other: Panel) -> tuple[int, int, int, int]:
 
 
 def test_five_tiles() -> None:
-    shown = panel()
+    shown = explanation()
+    mean, stddev, inclusion = shown.maps
+    image = torch.from_numpy(shown.source.shown)
     picture = draw_panel(shown)
     assert picture.size == (5 * STEP + LEFT, HEIGHT + module._HEADER + module._FOOTER)
-    low, high = (float(value) for value in shown.mean[:, WIDTH // 4 :].aminmax())
-    most = float(shown.stddev[:, WIDTH // 4 :].max())
-    kept = Image.fromarray(as_rgb(shown.kept_view)).resize(
+    low, high = (float(value) for value in mean[:, WIDTH // 4 :].aminmax())
+    most = float(stddev[:, WIDTH // 4 :].max())
+    kept = Image.fromarray(as_rgb(shown.kept.image)).resize(
         (WIDTH, HEIGHT), Image.Resampling.LANCZOS
     )
     expected = [
-        as_rgb(shown.image),
-        overlay(shown.image, shown.mean, colours="viridis", scale=(low, high)),
-        overlay(shown.image, shown.stddev, colours="magma", scale=(0, most)),
-        overlay(shown.image, shown.inclusion, colours="cividis", scale=(0, 1)),
+        as_rgb(image),
+        overlay(image, mean, colours="viridis", scale=(low, high)),
+        overlay(image, stddev, colours="magma", scale=(0, most)),
+        overlay(image, inclusion, colours="cividis", scale=(0, 1)),
         np.asarray(kept),
     ]
     for column, pixels in enumerate(expected):
@@ -70,7 +88,7 @@ def test_five_tiles() -> None:
 
 def test_a_png_of_it_opens() -> None:
     file = BytesIO()
-    draw_panel(panel()).save(file, "PNG")
+    draw_panel(explanation()).save(file, "PNG")
     with Image.open(file) as picture:
         picture.load()
         assert picture.format == "PNG"
@@ -78,24 +96,26 @@ def test_a_png_of_it_opens() -> None:
 
 def test_the_scale_is_stated() -> None:
     """Another range of the same colours changes nothing but the numbers below its bar."""
-    left, top, right, bottom = difference(panel(), replace(panel(), mean=4 * panel().mean))
+    shown = explanation()
+    scales = torch.tensor([4.0, 1.0, 1.0])[:, None, None]
+    left, top, right, bottom = difference(shown, replace(shown, maps=scales * shown.maps))
     assert LEFT + STEP <= left < right <= LEFT + STEP + WIDTH
     assert TOP + HEIGHT + 18 <= top < bottom <= TOP + HEIGHT + 40
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (256, 16), (16, 256)])
 def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
-    short, words = panel(*size), "W" * 300
+    short, words = explanation(*size), "W" * 300
     picture = draw_panel(short)
     column = max(size[1], module._COLUMN)
     below = module._HEADER + size[0]
-    _, top, right, bottom = difference(short, replace(short, name=words))
+    _, top, right, bottom = difference(short, named(short, words))
     confidence = module._font(15).getlength("confidence 0.88")
     assert right <= picture.width - LEFT - confidence - LEFT
     assert top >= 0
     assert bottom < module._HEADER - 22  # above the captions
-    long = [(words, probability) for _, probability in short.predictions]
-    left, top, right, bottom = difference(short, replace(short, predictions=long))
+    long = [(words, probability) for _, probability in short.original.prediction]
+    left, top, right, bottom = difference(short, predicted(short, *long))
     percent = module._font(12).getlength("70.0%")
     assert LEFT <= left < right <= LEFT + column - percent
     assert below < top < bottom <= picture.height
@@ -105,19 +125,19 @@ def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
 def test_any_file_name_can_be_drawn(name: str) -> None:
     assert printable(name).isprintable()
     printable(name).encode()
-    draw_panel(replace(panel(20, 30), name=name))
+    draw_panel(named(explanation(20, 30), name))
 
 
 def test_constant_and_missing_maps_can_be_drawn() -> None:
     for value in (0.0, float("nan")):
-        flat = torch.full((HEIGHT, WIDTH), value)
-        picture = draw_panel(replace(panel(), mean=flat, stddev=flat, inclusion=flat))
+        flat = torch.full((3, HEIGHT, WIDTH), value)
+        picture = draw_panel(replace(explanation(), maps=flat))
         if value != value:  # nothing is laid over the image
             np.testing.assert_array_equal(tile(picture, 2), tile(picture, 0))
 
 
 def test_a_single_label_is_one_row() -> None:
-    difference(panel(), replace(panel(), predictions=[("cat", 0.7)]))
+    difference(explanation(), predicted(explanation(), ("cat", 0.7)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,10 @@
-"""What an evaluation found, for people: the page, its charts, the terminal and W&B.
+"""The results of an evaluation for people: the HTML page, its figures, the terminal and W&B.
 
 Nothing is measured here.
 """
+
+from saliency_vae.evaluation.report.files import publish
+from saliency_vae.evaluation.report.terminal import print_results
+from saliency_vae.evaluation.report.wandb_tables import log_results
+
+__all__ = ["log_results", "print_results", "publish"]

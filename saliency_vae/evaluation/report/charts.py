@@ -10,43 +10,56 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from saliency_vae.evaluation.metric_info import metric_info, title
+from saliency_vae.evaluation.metric_info import metric_info
 from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.verdicts import OURS
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.uncertainty import UncertaintyReport
+from saliency_vae.evaluation.wording import label, title
 from saliency_vae.visualization import Pixels, as_rgb, colour, limits
 
-_OURS = "#c2410c"  # red-orange, which no other line has
-_OTHERS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
+_EXPLAINER = "#c2410c"  # red-orange, which no other line has
+_RIVALS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
 _CONTROL = "#8a837e"
 _DASHES = ("-", "--", ":", "-.")
-_PLACES = [(side, up) for up in (-3, 8, -14, 19, -25) for side in (9, -9)]  # of a label, points
+# Where a label may stand beside its point, in points: right or left of it, at several heights.
+_PLACES = [(side, up) for up in (-3, 8, -14, 19, -25) for side in (9, -9)]
 
 
 def figures(results: Results) -> dict[str, Figure]:
-    """All figures that the results have the numbers for, by name."""
+    """Draw all figures that the results have the numbers for, by name."""
+    scores = results.scores
     drawn = {
-        "curves": curves_figure(results),
-        "speed": speed_figure(results, "iou" if "iou" in results.values else "insertion"),
+        "curves": curves_figure(scores),
+        "speed": speed_figure(scores, "iou" if "iou" in scores.values else "insertion"),
     }
-    curves = results.uncertainty_curves
+    return drawn | uncertainty_figures(results.uncertainty)
+
+
+def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
+    """Draw the figures on uncertainty that the report has the numbers for, by name."""
+    drawn: dict[str, Figure] = {}
+    curves, roles = report.curves, report.roles
     if "reliability" in curves:
         drawn["reliability"] = reliability_figure(curves["reliability"])
-    for error, of in (("top", "the top 10 %"), ("rank", "the rank")):
-        if f"sparsification_{error}" in curves:
-            drawn[f"sparsification_{error}"] = lines_figure(
-                curves[f"sparsification_{error}"],
+    for kind, error in (("top", "top 10 %"), ("rank", "rank")):
+        if f"sparsification_{kind}" in curves:
+            drawn[f"sparsification_{kind}"] = lines_figure(
+                curves[f"sparsification_{kind}"],
                 x="removed",
                 x_label="share of the pixels removed, least certain first",
-                y_label="error of the rest, relative",
-                heading=f"Sparsification, error of {of}: lower is better",
+                y_label="error of the other pixels, relative",
+                heading=f"Sparsification, error in {error}: lower is better",
+                roles=roles,
             )
     if "selective" in curves:
         drawn["selective"] = lines_figure(
             curves["selective"],
             x="rejected",
             x_label="share of the images withheld, least certain first",
-            y_label="insertion AUC of the rest",
-            heading="Selective explanation: higher is better",
+            y_label="insertion AUC of the other images",
+            heading="Withholding explanations: higher is better",
+            roles=roles,
         )
     for name, lines in curves.items():
         if name.startswith("corruption_"):
@@ -54,24 +67,26 @@ def figures(results: Results) -> dict[str, Figure]:
                 lines,
                 x="level",
                 x_label=f"strength of the {name.removeprefix('corruption_')}",
-                y_label="share, probability",
-                heading="Corrupted images: both should fall together",
+                y_label="mean confidence, share of the images",
+                heading="Corrupted images: both lines should fall together",
+                roles=roles,
             )
     return drawn
 
 
-def curves_figure(results: Results) -> Figure:
-    """Mean insertion and deletion curves of all methods, one row a baseline."""
-    rows = len(results.curves) // 2
+def curves_figure(scores: Scores) -> Figure:
+    """Draw mean insertion and deletion curves of all methods, one row for each baseline image."""
+    rows = len(scores.curves) // 2
     figure = Figure(figsize=(11, 0.5 + 4.2 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, squeeze=False)
-    styles = method_styles(results)
-    for axes, (kind, by_method) in zip(panels.flat, results.curves.items(), strict=True):
-        for method in results.ranking():
+    styles = method_styles(scores)
+    for axes, (kind, by_method) in zip(panels.flat, scores.curves.items(), strict=True):
+        for method in scores.ranking():
             mean = by_method[method].mean(0)
             axes.plot(np.linspace(0, 1, len(mean)), mean, label=title(method), **styles[method])
-        name, _, removal = kind.replace("_", " ").partition(" ")
-        axes.set_title(f"{name.capitalize()}, {removal} baseline" if removal else name.capitalize())
+        name, _, baseline_image = kind.replace("_", " ").partition(" ")
+        over = f" over {baseline_image}" if baseline_image else ""
+        axes.set_title(f"{name.capitalize()}{over}")
         axes.set_xlabel("share of the pixels, most salient first")
         axes.set_ylabel("probability of the predicted class")
         axes.set_xlim(0, 1)
@@ -81,38 +96,35 @@ def curves_figure(results: Results) -> Figure:
     return figure
 
 
-def method_styles(results: Results) -> dict[str, dict[str, Any]]:
-    """Line of each method: ours thick, controls thin and grey, the others by colour."""
-    others = [m for m in results.methods if not _is_ours(m) and m not in results.controls]
-    controls = [method for method in results.methods if method in results.controls]
-    own = [method for method in results.methods if _is_ours(method)]
+def method_styles(scores: Scores) -> dict[str, dict[str, Any]]:
+    """Style each method's line: explainers thick, rivals coloured, controls and oracles grey."""
     styles: dict[str, dict[str, Any]] = {}
-    for index, method in enumerate(own):
-        styles[method] = _style(_OURS, _DASHES[index % 4], 2.8, 4)
-    for index, method in enumerate(others):
-        dashes = _DASHES[index // len(_OTHERS) % 4]
-        styles[method] = _style(_OTHERS[index % len(_OTHERS)], dashes, 1.4, 3)
-    for index, method in enumerate(controls):
+    for index, method in enumerate(_of_roles(scores, Role.EXPLAINER)):
+        styles[method] = _style(_EXPLAINER, _DASHES[index % 4], 2.8, 4)
+    for index, method in enumerate(_of_roles(scores, Role.RIVAL)):
+        dashes = _DASHES[index // len(_RIVALS) % 4]
+        styles[method] = _style(_RIVALS[index % len(_RIVALS)], dashes, 1.4, 3)
+    for index, method in enumerate(_of_roles(scores, Role.CONTROL, Role.ORACLE)):
         styles[method] = _style(_CONTROL, _DASHES[index % 4], 1.2, 2)
     return styles
 
 
-def speed_figure(results: Results, metric: str) -> Figure:
-    """Milliseconds an explanation against a quality with its interval: the upper left wins."""
+def speed_figure(scores: Scores, metric: str) -> Figure:
+    """Draw the time of an explanation against a metric with its interval: the upper left wins."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    styles = method_styles(results)
+    styles = method_styles(scores)
     points: dict[str, tuple[float, float]] = {}
-    for method in results.ranking():
-        interval = results.intervals[metric][method]
-        points[method] = 1000 * results.seconds[method], float(interval.mean)
+    for method in scores.ranking():
+        interval = scores.intervals[metric][method]
+        points[method] = 1000 * scores.seconds[method], float(interval.mean)
         axes.errorbar(
             *points[method],
             yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
             fmt="o",
             color=styles[method]["color"],
-            markersize=10 if _is_ours(method) else 6,
+            markersize=10 if scores.roles[method] is Role.EXPLAINER else 6,
             elinewidth=1.2,
         )
     axes.set_xscale("log")
@@ -120,21 +132,26 @@ def speed_figure(results: Results, metric: str) -> Figure:
     axes.set_ylabel(metric_info(metric).title)
     axes.margins(x=0.12, y=0.08)
     _grid(axes)
-    _label(figure, axes, points)
+    _label(figure, axes, points, scores.roles)
     return figure
 
 
 def gallery_figure(
-    images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None = None
+    images: Tensor,
+    maps: Mapping[str, Tensor],
+    masks: Tensor | None = None,
+    *,
+    roles: Mapping[str, Role],
 ) -> Figure:
-    """Saliency maps of all methods on the same images, each map on its own scale.
+    """Draw the saliency maps of all methods on the same images, each map on its own scale.
 
-    One column an image, one row a method; above them the images and their true masks.
+    Each column is an image and each row a method; above them are the images and their true masks.
 
     Args:
-        images: In [0, 1], (B, 3, H, W).
+        images: Images in [0, 1], (B, 3, H, W).
         maps: Method to its maps, (B, H, W).
-        masks: True masks, (B, H, W).
+        masks: True masks, (B, H, W), if they are known.
+        roles: Method to its role.
     """
     rows = {"image": [as_rgb(image) for image in images]}
     if masks is not None:
@@ -156,41 +173,49 @@ def gallery_figure(
     axes.set_yticks(middles, list(rows), fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for label in axes.get_yticklabels():
-        label.set_fontweight("bold" if _is_ours(label.get_text()) else "normal")
+    explainers = {title(method) for method in maps if roles[method] is Role.EXPLAINER}
+    for tick in axes.get_yticklabels():
+        tick.set_fontweight("bold" if tick.get_text() in explainers else "normal")
     return figure
 
 
 def reliability_figure(points: Mapping[str, Sequence[float]]) -> Figure:
-    """Inclusion probability against how often independent runs include the pixel."""
+    """Draw the inclusion probability against how often independent runs include the pixel."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=_CONTROL, linewidth=1.2, linestyle="--")
     sizes = 20 + 180 * np.asarray(points["share"])
-    axes.plot(points["predicted"], points["observed"], color=_OURS, linewidth=1.6)
-    axes.scatter(points["predicted"], points["observed"], s=sizes, color=_OURS)
-    axes.set_xlabel("our inclusion probability")
-    axes.set_ylabel("share of the independent runs that agree")
+    axes.plot(points["predicted"], points["observed"], color=_EXPLAINER, linewidth=1.6)
+    axes.scatter(points["predicted"], points["observed"], s=sizes, color=_EXPLAINER)
+    axes.set_xlabel("inclusion probability of this explainer")
+    axes.set_ylabel("share of the independent runs that include the pixel")
     axes.set_title("Calibration: the diagonal is perfect", fontsize=11)
     _grid(axes)
     return figure
 
 
 def lines_figure(
-    lines: Mapping[str, Sequence[float]], *, x: str, x_label: str, y_label: str, heading: str
+    lines: Mapping[str, Sequence[float]],
+    *,
+    x: str,
+    x_label: str,
+    y_label: str,
+    heading: str,
+    roles: Mapping[str, Role],
 ) -> Figure:
-    """Draw lines by name over the one named x; ours stands out."""
+    """Draw lines by name over the line named x; those of the explainer stand out."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     names = [name for name in lines if name != x]
     for index, name in enumerate(names):
-        ours = _is_ours(name)
+        role = roles.get(name)
+        stands_out = role is Role.EXPLAINER
         axes.plot(
             lines[x],
             lines[name],
-            label=name,
-            color=_OURS if ours else _OTHERS[index % len(_OTHERS)],
-            linewidth=2.6 if ours else 1.4,
+            label=label(name, role),
+            color=_EXPLAINER if stands_out else _RIVALS[index % len(_RIVALS)],
+            linewidth=2.6 if stands_out else 1.4,
             linestyle=_DASHES[index % 4],
         )
     axes.set_xlabel(x_label)
@@ -202,12 +227,12 @@ def lines_figure(
 
 
 def _framed(picture: Pixels, gap: int) -> Pixels:
-    """A picture with white below and to its right."""
+    """Add white below a picture and to its right."""
     return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
-def _is_ours(name: str) -> bool:
-    return name.startswith(OURS)
+def _of_roles(scores: Scores, *roles: Role) -> list[str]:
+    return [method for method in scores.methods if scores.roles[method] in roles]
 
 
 def _style(colour: str, dashes: str, width: float, above: int) -> dict[str, Any]:
@@ -219,9 +244,14 @@ def _grid(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its point, in the first place where nothing else stands."""
-    figure.draw_without_rendering()  # from here on every place is known
+def _label(
+    figure: Figure,
+    axes: Axes,
+    points: Mapping[str, tuple[float, float]],
+    roles: Mapping[str, Role],
+) -> None:
+    """Write each name beside its point, in the first place that is free."""
+    figure.draw_without_rendering()  # now every place is known
     dots = [axes.transData.transform(point) for point in points.values()]
     taken: list[Bbox] = []
     for method, point in points.items():
@@ -233,7 +263,7 @@ def _label(figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]]
                 textcoords="offset points",
                 ha="left" if offset[0] > 0 else "right",
                 fontsize=9,
-                fontweight="bold" if _is_ours(method) else "normal",
+                fontweight="bold" if roles[method] is Role.EXPLAINER else "normal",
             )
             box = text.get_window_extent()
             covered = any(box.overlaps(other) for other in taken)

@@ -1,13 +1,18 @@
-"""What the terminal shows of an evaluation: the ranking, 100 columns wide, and the findings."""
+"""The results of an evaluation on a terminal: the ranking, 100 columns wide, and the verdicts."""
+
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
-from saliency_vae.evaluation.metric_info import metric_info, short, three_digits
+from saliency_vae.evaluation.metric_info import metric_info
 from saliency_vae.evaluation.results import Results
-from saliency_vae.evaluation.verdicts import OURS
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.wording import short, three_digits
 
-# What there is room for; metrics.csv and the report hold the rest.
+# Metrics that there is room for; metrics.csv and the report have them all.
 _SHOWN = (
     "insertion",
     "deletion",
@@ -22,31 +27,46 @@ _SHOWN = (
 )
 
 
-def ranking_table(results: Results) -> Table:
-    """Lay out the means, best insertion first; the best of each column in green."""
-    metrics = [metric for metric in _SHOWN if metric in results.values]
+def print_results(results: Results, report: Path) -> None:
+    """Print the ranking, the verdicts, what was left out, and where the report is.
+
+    Args:
+        results: Results of an evaluation.
+        report: HTML file of the report.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    console.print(ranking_table(results.scores))
+    for line in (*result_lines(results), str(report)):
+        print(line)  # noqa: T201  # what the command prints
+
+
+def ranking_table(scores: Scores) -> Table:
+    """Lay out the means, highest insertion AUC first, the best of each column in green."""
+    metrics = [metric for metric in _SHOWN if metric in scores.values]
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("method", no_wrap=True)
     for metric in metrics:
-        described = metric_info(metric)
-        table.add_column(f"{described.short}{described.arrow}", justify="right", no_wrap=True)
+        info = metric_info(metric)
+        table.add_column(f"{info.short}{info.arrow}", justify="right", no_wrap=True)
     table.add_column("ms↓", justify="right", no_wrap=True)
-    for method in results.ranking():
-        cells = [_cell(results, metric, method) for metric in metrics]
-        style = "bold" if method.startswith(OURS) else ""
-        table.add_row(method, *cells, three_digits(1000 * results.seconds[method]), style=style)
+    for method in scores.ranking():
+        cells = [_cell(scores, metric, method) for metric in metrics]
+        style = "bold" if scores.roles[method] is Role.EXPLAINER else ""
+        table.add_row(method, *cells, three_digits(1000 * scores.seconds[method]), style=style)
     return table
 
 
-def in_lines(results: Results) -> list[str]:
-    """Write the findings and what was left out, one a line."""
-    found = [*results.findings, *results.uncertainty_findings]
+def result_lines(results: Results) -> list[str]:
+    """Write the verdicts and what was left out, one a line."""
     return [
-        *(finding.text for finding in found),
+        *(verdict.text for verdict in results.comparison.verdicts),
+        *(verdict.text for verdict in results.uncertainty.verdicts),
         *(f"Left out: {line}" for line in results.left_out),
     ]
 
 
-def _cell(results: Results, metric: str, method: str) -> str:
-    number = short(results.mean(metric, method))
-    return f"[green]{number}[/]" if method in results.best(metric) else number
+def _cell(scores: Scores, metric: str, method: str) -> str:
+    number = short(scores.mean(metric, method))
+    return f"[green]{number}[/]" if method in scores.best(metric) else number

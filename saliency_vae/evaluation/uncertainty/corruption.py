@@ -1,4 +1,4 @@
-"""Does the confidence fall when images are corrupted, as far as the explanations get worse?"""
+"""Whether the confidence falls as far as explanations get worse, when images are corrupted."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,26 +7,29 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.results import Finding, Results, Verdict
+from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import entropy
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, too_few
+from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Judgement, Verdict, too_few
 from saliency_vae.metrics import spearman
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
 from saliency_vae.perturbations import Blur, blurred, perturb
 
 LEVELS = 6  # of each corruption, from none to the strongest
-_ENOUGH = 0.9  # Spearman's correlation over the levels
-_CLOSE = 0.1  # confidence to agreement
+CONFIDENCE = "confidence"
+AGREEMENT = "agreement at 5 % kept"
+_ENOUGH = 0.9  # Spearman correlation over the levels that counts as following the agreement
+_CLOSE = 0.1  # largest difference of confidence and agreement that counts as close
 
 
 def noise(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of a stddev up to 0.4 to images (B, 3, H, W) in [0, 1]."""
+    """Add Gaussian noise, of standard deviation up to 0.4, to images (B, 3, H, W) in [0, 1]."""
     drawn = torch.randn(images.shape, generator=generator).to(images.device)
     return (images + 0.4 * strength * drawn).clamp(0, 1)
 
 
 def blur(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Blur images (B, 3, H, W) with a stddev of up to a twelfth of their shorter side."""
+    """Blur images (B, 3, H, W), with a standard deviation up to a twelfth of the shorter side."""
     if strength == 0:
         return images
     softened: Tensor = Blur(strength * min(images.shape[-2:]) / 12)(images)
@@ -34,7 +37,7 @@ def blur(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def clutter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Paste up to 24 squares, an eighth of the shorter side wide, out of the other images."""
+    """Paste up to 24 squares of the next image into each, an eighth of the shorter side wide."""
     side = max(1, min(images.shape[-2:]) // 8)
     height, width = images.shape[-2:]
     cluttered = images.clone()
@@ -56,50 +59,37 @@ CORRUPTIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
 
 
 @torch.inference_mode()
-def add_corruption(
-    results: Results,
-    batches: Iterable[Batch],
-    explainer: Explainer,
-    classifier: FrozenClassifier,
-) -> None:
-    """Add mean confidence and agreement at 5 % kept, level by level, for each corruption.
+def assess_corruption(
+    batches: Iterable[Batch], explainer: Explainer, classifier: FrozenClassifier, *, seed: int
+) -> UncertaintyReport:
+    """Report mean confidence and agreement at 5 % kept, level by level, for each corruption.
 
-    The classifier's decision on the corrupted image is what the kept view must keep.
+    The decision to be kept is that for the corrupted image.
 
     Args:
-        results: To add to.
-        batches: Of images.
-        explainer: Ours, with a confidence network.
-        classifier: To explain.
+        batches: Batches of images.
+        explainer: Explainer to evaluate, with a confidence network.
+        classifier: Classifier to explain.
+        seed: Seed of the corruptions.
     """
     levels = [level / (LEVELS - 1) for level in range(LEVELS)]
-    seeded = {name: torch.Generator().manual_seed(results.seed) for name in CORRUPTIONS}
+    generators = {name: torch.Generator().manual_seed(seed) for name in CORRUPTIONS}
     found: dict[str, list[Tensor]] = {name: [] for name in CORRUPTIONS}
     for batch in batches:
         for name, corrupt in CORRUPTIONS.items():
             scores = [
-                _scores(corrupt(batch["image"], level, seeded[name]), explainer, classifier)
+                _scores(corrupt(batch["image"], level, generators[name]), explainer, classifier)
                 for level in levels
             ]
             found[name].append(torch.stack(scores))
+    report = UncertaintyReport()
     for name, of_batches in found.items():
-        together = torch.cat(of_batches, dim=-1)
-        sure, right, unsure = together.mean(-1).unbind(1)
-        results.uncertainty_curves[f"corruption_{name}"] = {
-            "level": levels,
-            "ours, confidence": sure.tolist(),
-            "agreement at 5 % kept": right.tolist(),
-        }
-        images = together.shape[-1]
-        results.uncertainty_findings.append(
-            too_few(f"Confidence under {name}", images)
-            if images < LEAST_IMAGES
-            else _finding(name, sure, right, unsure)
-        )
+        report += _assess_levels(name, levels, torch.cat(of_batches, dim=-1))
+    return report
 
 
 def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) -> Tensor:
-    """Confidence in explanations, whether 5 % keep the decision, its entropy as control: (3, B)."""
+    """Confidence, whether 5 % of the pixels keep the decision, and its entropy, (3, B)."""
     posterior = explainer(images)
     logits = classifier(images)
     view = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
@@ -109,20 +99,44 @@ def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) 
     return torch.stack([posterior.confidence, agreed.float(), unsure]).cpu()
 
 
-def _finding(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Finding:
-    """Judge the mean confidence of each level by the share that keeps the decision."""
-    ours, control = (float(spearman(by[None], right[None])) for by in (sure, -unsure))
+def _assess_levels(name: str, levels: list[float], scores: Tensor) -> UncertaintyReport:
+    """Report one corruption, from the scores (levels, 3, N) of all images."""
+    sure, right, unsure = scores.mean(-1).unbind(1)
+    curve = {"level": levels, CONFIDENCE: sure.tolist(), AGREEMENT: right.tolist()}
+    images = scores.shape[-1]
+    verdict = (
+        too_few(f"Confidence under {name}", images)
+        if images < LEAST_IMAGES
+        else judge_levels(name, sure, right, unsure)
+    )
+    return UncertaintyReport(
+        (verdict,), curves={f"corruption_{name}": curve}, roles={CONFIDENCE: Role.EXPLAINER}
+    )
+
+
+def judge_levels(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Verdict:
+    """Judge the confidence by the share of the explanations that keep the decision.
+
+    Args:
+        name: Name of the corruption.
+        sure: Mean confidence at each level, (levels,).
+        right: Share of the explanations that keep the decision with 5 % of the pixels, (levels,).
+        unsure: Mean entropy of the prediction, the control, (levels,).
+    """
+    mine, control = (float(spearman(by[None], right[None])) for by in (sure, -unsure))
     over, apart = float(sure[-1] - right[-1]), float((sure - right).abs().max())
-    judged: Verdict = "note"
+    judgement: Judgement = "note"
     how = f"up to {apart:.3f} apart"
     if over > _CLOSE:
-        judged, how = "worse", f"overconfident by {over:.3f} at the strongest level"
+        judgement, how = "worse", f"overconfident by {over:.3f} at the strongest level"
     elif apart <= _CLOSE:
-        judged, how = "better" if ours >= _ENOUGH else "note", f"at most {apart:.3f} apart"
-    return Finding(
-        judged,
-        f"Under {name}, mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and the share "
-        f"that keeps the decision at 5 % from {right[0]:.3f} to {right[-1]:.3f}: {how}. Spearman "
-        f"over {LEVELS} levels {ours:+.2f}; of the control, entropy of the prediction, "
-        f"{control:+.2f}.",
+        judgement = "better" if mine >= _ENOUGH else "note"
+        how = f"at most {apart:.3f} apart"
+    return Verdict(
+        judgement,
+        f"Under {name}, the mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and the "
+        f"share that keeps the decision at 5 % of the pixels from {right[0]:.3f} to "
+        f"{right[-1]:.3f}: {how}. Over {LEVELS} levels, the Spearman correlation with that share "
+        f"is {mine:+.2f} for the confidence and {control:+.2f} for the control, the entropy of the "
+        "prediction.",
     )

@@ -1,4 +1,4 @@
-"""Is the confidence in an explanation worth anything? Each number on it beside its controls'."""
+"""Whether the confidence in an explanation predicts which explanations fail."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -10,8 +10,9 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.evaluation.results import Finding, Results
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, against_control, too_few
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
 from saliency_vae.metrics import (
     REJECTED,
     expected_calibration_error,
@@ -21,32 +22,40 @@ from saliency_vae.metrics import (
 )
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
 
-CONFIDENCE = "ours, 1 - confidence"
-_SPREAD = "ours, disagreement of sampled maps"
-_ENTROPY = "control, entropy of the prediction"
-_AREA = "control, area of the map"
-_VARGRAD = "control, VarGrad"
-_LEAST = 5  # failures, and successes: a bootstrap of fewer has too narrow an interval
-_WITHHELD = (0.0, 0.1, 0.2, 0.3)  # of the images, where the selective curve is told
-_JUDGED = 0.2  # of the images, withheld where it is judged
+CONFIDENCE = "1 - confidence"
+SPREAD = "disagreement of sampled maps"
+ENTROPY = "entropy of the prediction"
+AREA = "area of the map"
+VARGRAD = "VarGrad"
+ROLES = {
+    CONFIDENCE: Role.EXPLAINER,
+    SPREAD: Role.EXPLAINER,
+    ENTROPY: Role.CONTROL,
+    AREA: Role.CONTROL,
+    VARGRAD: Role.CONTROL,
+}
+_FAILURE = "the decision changes when only 5 % of the pixels are kept"
+_LEAST = 5  # failures, and successes: with fewer, the interval of the bootstrap is too narrow
+_WITHHELD = (0.0, 0.1, 0.2, 0.3)  # shares of the images for which the verdict gives the insertion
+_JUDGED = 0.2  # share of the images that is withheld where the insertion is judged
 
 
-def gather_images(
+def gather_uncertainties(
     batches: Iterable[Batch],
     explainer: Explainer,
     classifier: FrozenClassifier,
     vargrad: Method | None = None,
 ) -> dict[str, Tensor]:
-    """Uncertainty of each explanation, by us and by controls.
+    """Measure the uncertainty of each explanation, by the explainer and by controls.
 
     Args:
-        batches: Of images.
-        explainer: Ours, with a confidence network.
-        classifier: To explain.
+        batches: Batches of images.
+        explainer: Explainer to evaluate, with a confidence network.
+        classifier: Classifier to explain.
         vargrad: VarGrad, as a further control.
 
     Returns:
-        By name, (N,), higher where less certain, on the CPU.
+        Uncertainty to its values, (N,), higher where less certain, on the CPU.
     """
     gathered: dict[str, list[Tensor]] = {}
     for batch in batches:
@@ -56,12 +65,12 @@ def gather_images(
             independent = classifier.output == "sigmoid"
             found = {
                 CONFIDENCE: 1 - posterior.confidence,
-                _SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
-                _ENTROPY: entropy(probabilities, independent=independent),
-                _AREA: area(posterior),
+                SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
+                ENTROPY: entropy(probabilities, independent=independent),
+                AREA: area(posterior),
             }
         if vargrad is not None:
-            found[_VARGRAD] = vargrad(batch, classifier).mean((-2, -1))
+            found[VARGRAD] = vargrad(batch, classifier).mean((-2, -1))
         for name, values in found.items():
             gathered.setdefault(name, []).append(values.cpu())
     return {name: torch.cat(values) for name, values in gathered.items()}
@@ -74,101 +83,113 @@ def area(posterior: SaliencyPosterior) -> Tensor:
 
 
 def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
-    """Entropy of predictions (B, classes): (B,), nats; of independent labels, summed over them."""
+    """Entropy of predictions (B, classes), nats: (B,).
+
+    Args:
+        probabilities: Probability of each class, (B, classes).
+        independent: Whether the classes are independent labels, whose entropies are summed.
+
+    Example:
+        >>> entropy(torch.tensor([[0.5, 0.5]]), independent=False)
+        tensor([0.6931])
+    """
     spread: Tensor = torch.special.entr(probabilities)
     if independent:
         spread = spread + torch.special.entr(1 - probabilities)
     return spread.sum(1)
 
 
-def add_images(
-    results: Results, uncertainties: Mapping[str, Tensor], failed: Tensor, insertion: Tensor
-) -> None:
-    """Add how well our confidence finds the images whose explanation fails.
+def assess_images(
+    uncertainties: Mapping[str, Tensor], failed: Tensor, insertion: Tensor, *, seed: int
+) -> UncertaintyReport:
+    """Report how well the explainer's confidence predicts which explanations fail.
 
     Args:
-        results: To add to.
-        uncertainties: By name, (N,), from :func:`gather_images`.
-        failed: Whether the view of 5 % of the pixels decides otherwise, (N,) bool.
+        uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
+        failed: Whether the decision changes when only 5 % of the pixels are kept, (N,) bool.
         insertion: Insertion AUC, (N,).
+        seed: Seed of the bootstrap.
     """
-    results.uncertainty_curves["selective"] = {
+    curve = {
         "rejected": list(REJECTED),
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
-    results.uncertainty_findings += [
-        *_failures(results, uncertainties, failed),
-        _selective(insertion, uncertainties, results.seed),
-    ]
+    selective = UncertaintyReport(
+        (_judge_selection(insertion, uncertainties, seed),),
+        curves={"selective": curve},
+        roles={name: ROLES[name] for name in uncertainties},
+    )
+    return _assess_failures(uncertainties, failed, seed) + selective
 
 
-def _failures(
-    results: Results, uncertainties: Mapping[str, Tensor], failed: Tensor
-) -> list[Finding]:
-    """Whether our confidence tells which explanations fail; adds the AUROC of each uncertainty."""
+def _assess_failures(
+    uncertainties: Mapping[str, Tensor], failed: Tensor, seed: int
+) -> UncertaintyReport:
+    """Report how well each uncertainty predicts which explanations fail."""
     if failed.all() or not failed.any():
         which = "every image" if failed.all() else "no image"
-        text = f"Per image: at 5 % kept {which} fails, so there is nothing to predict."
-        return [Finding("note", text)]
+        text = f"Per image, {_FAILURE} in {which}: there is nothing to predict."
+        return UncertaintyReport((Verdict("note", text),))
 
     def auroc(name: str) -> Callable[[Tensor], Tensor]:
         return lambda images: failure_auroc(uncertainties[name][images], failed[images])
 
-    number, seed = len(failed), results.seed
+    number, failures = len(failed), int(failed.sum())
     found = {name: statistic_interval(auroc(name), number, seed=seed) for name in uncertainties}
-    results.uncertainty["auroc"] = found
     best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
-    ours = auroc(CONFIDENCE)
     aurocs = f"AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
-    failures = int(failed.sum())
     if min(failures, number - failures) < _LEAST:
-        compared = Finding(
+        compared = Verdict(
             "note",
-            f"Per image, {failures} of {number} explanations fail at 5 % kept: too few of one kind "
-            f"to judge our confidence by ({aurocs} of the best {best}).",
+            f"Per image, {_FAILURE} in {failures} of {number} images: one of the two outcomes is "
+            f"too rare to judge this explainer's confidence by ({aurocs} of the best control, "
+            f"{best}).",
         )
     else:
-        compared = against_control(
-            f"Per image, our confidence {{}} the best {best}, at telling which explanations fail "
-            f"at 5 % kept: {aurocs}",
-            statistic_interval(lambda i: ours(i) - auroc(best)(i), number, seed=seed),
+        mine, control = auroc(CONFIDENCE), auroc(best)
+        compared = judge_uncertainty(
+            f"Per image, this explainer's confidence {{}} the best control, {best}, at predicting "
+            f"whether {_FAILURE}: {aurocs}",
+            statistic_interval(lambda i: mine(i) - control(i), number, seed=seed),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
         )
-    return [compared, _calibration(1 - uncertainties[CONFIDENCE], failed)]
+    calibration = _note_calibration(1 - uncertainties[CONFIDENCE], failed)
+    return UncertaintyReport((compared, calibration), {"auroc": found})
 
 
 def _controls(uncertainties: Iterable[str]) -> list[str]:
-    return [name for name in uncertainties if name.startswith("control")]
+    return [name for name in uncertainties if ROLES[name] is Role.CONTROL]
 
 
-def _calibration(confidence: Tensor, failed: Tensor) -> Finding:
+def _note_calibration(confidence: Tensor, failed: Tensor) -> Verdict:
     error = expected_calibration_error(confidence[:, None], (~failed)[:, None], bins=10)
-    return Finding(
+    return Verdict(
         "note",
         f"Per image, the mean confidence is {confidence.mean():.3f}; "
-        f"{1 - failed.float().mean():.3f} of the explanations keep the decision at 5 % "
-        f"(calibration error {error:.3f}, 10 bins).",
+        f"{1 - failed.float().mean():.3f} of the explanations keep the decision at 5 % of the "
+        f"pixels (calibration error {error:.3f}, 10 bins).",
     )
 
 
-def _selective(insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int) -> Finding:
-    """Whether the explanations that our confidence keeps are better than those a control keeps."""
+def _judge_selection(insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int) -> Verdict:
+    """Judge whether the explanations kept by confidence are better than those kept by a control."""
     number = len(insertion)
     if number < LEAST_IMAGES:
-        return too_few("Insertion AUC as the least confident are withheld", number)
+        return too_few("Insertion AUC with the least confident explanations withheld", number)
     everything = torch.arange(number)
 
     def left(name: str, images: Tensor) -> Tensor:
         return selective_curve(insertion[images], uncertainties[name][images], (_JUDGED,))[0]
 
     best = max(_controls(uncertainties), key=lambda name: float(left(name, everything)))
-    ours = partial(left, CONFIDENCE)
-    gain = statistic_interval(lambda i: ours(i) - insertion[i].double().mean(), number, seed=seed)
+    mine = partial(left, CONFIDENCE)
+    gain = statistic_interval(lambda i: mine(i) - insertion[i].double().mean(), number, seed=seed)
     means = selective_curve(insertion, uncertainties[CONFIDENCE], _WITHHELD).tolist()
-    return against_control(
-        f"Insertion AUC is {', '.join(f'{mean:.3f}' for mean in means)} as the least confident 0, "
-        f"10, 20 and 30 % of the explanations are withheld; at 20 %, {ours(everything):.3f}, our "
-        f"confidence {{}} the best {best}, {left(best, everything):.3f}",
-        statistic_interval(lambda i: ours(i) - left(best, i), number, seed=seed),
+    return judge_uncertainty(
+        f"With the least confident 0, 10, 20 and 30 % of the explanations withheld, the insertion "
+        f"AUC of the others is {', '.join(f'{mean:.3f}' for mean in means)}; at 20 %, this "
+        f"explainer's confidence {{}} the best control, {best}: {mine(everything):.3f} against "
+        f"{left(best, everything):.3f}",
+        statistic_interval(lambda i: mine(i) - left(best, i), number, seed=seed),
         above_chance=bool(gain.low > 0),
     )

@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -21,59 +22,74 @@ from saliency_vae.evaluation.report.page import (
     save_figures,
     write_report,
 )
-from saliency_vae.evaluation.results import Finding, Results
-from saliency_vae.metrics.bootstrap import Interval
-from saliency_vae.visualization.content_policy import content_policy
+from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scores import Values
+from saliency_vae.evaluation.verdicts import Comparison, Verdict
+from saliency_vae.visualization.html_page import content_policy
 from tests.helpers.browser import Visit, chromium, visit
-from tests.helpers.constructed_results import constructed, several
+from tests.helpers.constructed_results import (
+    RUN_METADATA,
+    constructed,
+    results,
+    several,
+    uncertainty,
+)
 
+EXPLAINER = "this explainer"
 HOSTILE = "<img src=x onerror=window.pwned=1>"
 HOSTILE_TEXT = "</script><script>window.pwned = 1</script> & <b>bold</b>"
 
 
 def full() -> Results:
     """Results with everything that a report can show, names and texts being markup."""
-    results = several()
-    for by_method in (*results.values.values(), *results.curves.values()):
-        by_method[HOSTILE] = by_method["grad_cam"] * 0.55
-    results.seconds[HOSTILE] = 2.0
-    results.memory[HOSTILE] = 1e6
-    results.findings = [
-        Finding("better", "Insertion: ours wins."),
-        Finding("level", "Level."),
-        Finding("worse", HOSTILE_TEXT),
-    ]
-    results.uncertainty_findings = [Finding("worse", "It is beaten by its control.")]
-    half = Interval(*(torch.tensor(value) for value in (0.5, 0.4, 0.6)))
-    results.uncertainty = {
-        "spearman_top": {"ours, P(1-P)": half, "control, it": half},
-        "ece": {"ours, P(1-P)": half},
-    }
-    line = {"ours, P(1-P)": [1.0, 0.5], "control, it": [1.0, 0.7], "oracle": [1.0, 0.1]}
-    results.uncertainty_curves = {
-        "sparsification_top": {"removed": [0.0, 0.5], **line},
-        "sparsification_rank": {"removed": [0.0, 0.5], **line},
-        "selective": {"rejected": [0.0, 0.5], **line},
-        "reliability": {"predicted": [0.1, 0.9], "observed": [0.2, 0.8], "share": [0.5, 0.5]},
-    }
-    results.about |= {
-        "classifier": HOSTILE,
-        "ours": "small: UNet(channels=[4, 8])",
-        "command": HOSTILE_TEXT,
-    }
-    results.left_out = [f"{HOSTILE_TEXT}: cannot."]
-    return results
+    scores = several()
+
+    def joined(by_metric: Values) -> Values:
+        return {
+            metric: {**by_method, HOSTILE: by_method["grad_cam"] * 0.55}
+            for metric, by_method in by_metric.items()
+        }
+
+    scores = replace(
+        scores,
+        values=joined(scores.values),
+        curves=joined(scores.curves),
+        seconds={**scores.seconds, HOSTILE: 2.0},
+        memory={**scores.memory, HOSTILE: 1e6},
+        roles={**scores.roles, HOSTILE: Role.RIVAL},
+        left_out=(f"{HOSTILE_TEXT}: cannot.",),
+    )
+    verdicts = (
+        Verdict("better", "Insertion: it wins."),
+        Verdict("level", "Level."),
+        Verdict("worse", HOSTILE_TEXT),
+    )
+    beaten = Verdict("worse", "It is beaten by its control.")
+    return results(
+        scores,
+        comparison=Comparison(verdicts),
+        uncertainty=replace(uncertainty(), verdicts=(beaten,)),
+        run_metadata={
+            **RUN_METADATA,
+            "classifier": HOSTILE,
+            "configuration": "small: UNet(channels=[4, 8])",
+            "command": HOSTILE_TEXT,
+        },
+    )
 
 
 def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def write(results: Results, path: Path, images: int = 3) -> Path:
-    maps = {method: noise(images, 24, 24) for method in results.ranking()}
-    rows = gallery_rows(noise(images, 3, 24, 24), maps, noise(images, 24, 24) > 0.5, results)
-    charts = save_figures(figures(results), path.with_suffix(""))
-    write_report(results, charts, rows if images else [], path)
+def write(shown: Results, path: Path, images: int = 3) -> Path:
+    scores = shown.scores
+    maps = {method: noise(images, 24, 24) for method in scores.ranking()}
+    masks = noise(images, 24, 24) > 0.5
+    rows = gallery_rows(noise(images, 3, 24, 24), maps, masks, roles=scores.roles)
+    charts = save_figures(figures(shown), path.with_suffix(""))
+    write_report(shown, charts, rows if images else [], path)
     return path
 
 
@@ -138,61 +154,60 @@ def test_markup_in_names_is_text(opened: Visit) -> None:
     assert HOSTILE in page.locator("h1").inner_text()
     assert HOSTILE in column(page, 0)
     assert page.locator("#gallery th").all_inner_texts().count(HOSTILE) == 1
-    assert page.locator(".findings li").nth(2).inner_text().endswith(HOSTILE_TEXT)
+    assert page.locator(".verdicts li").nth(2).inner_text().endswith(HOSTILE_TEXT)
     assert page.locator("h1 img, #ranking img, dd b").count() == 0
 
 
-def test_findings_come_first_with_their_verdicts(opened: Visit) -> None:
+def test_verdicts_come_first_with_their_judgements(opened: Visit) -> None:
     page = opened.page
-    assert page.locator(".findings").first.locator(".tag").all_inner_texts() == [
+    assert page.locator(".verdicts").first.locator(".tag").all_inner_texts() == [
         "better",
         "level",
         "worse",
     ]
-    top = page.locator(".findings").first.bounding_box()
+    top = page.locator(".verdicts").first.bounding_box()
     table = page.locator("#ranking").bounding_box()
     assert top is not None
     assert table is not None
     assert top["y"] < table["y"]
     colours = {
-        page.locator(f".tag.{verdict}").first.evaluate("tag => getComputedStyle(tag).color")
-        for verdict in ("better", "level", "worse")
+        page.locator(f".tag.{judgement}").first.evaluate("tag => getComputedStyle(tag).color")
+        for judgement in ("better", "level", "worse")
     }
     assert len(colours) == 3
 
 
 def test_configuration_is_named(opened: Visit) -> None:
-    assert "Ours is the configuration small: UNet(channels=[4, 8])" in opened.page.inner_text(
-        "header"
-    )
+    header = opened.page.inner_text("header")
+    assert "Configuration of this explainer: small: UNet(channels=[4, 8])" in header
 
 
 def test_ranking_is_by_insertion_with_intervals_and_best_marked(opened: Visit) -> None:
     page = opened.page
-    assert column(page, 0) == ["oracle", "ours", "RISE", "Grad-CAM", HOSTILE, "random"]
+    assert column(page, 0) == ["oracle", EXPLAINER, "RISE", "Grad-CAM", HOSTILE, "random"]
     assert column(page, 1) == [".950", ".800", ".700", ".600", ".330", ".200"]
-    interval = page.locator("#ranking tr.ours small").first.inner_text()
+    interval = page.locator("#ranking tr.explainer small").first.inner_text()
     assert re.fullmatch(r"\[\.7\d\d, \.8\d\d\]", interval)
     best = page.locator("#ranking td.best").all_inner_texts()
     assert [text.splitlines()[0] for text in best] == [".800", ".200", ".800"]
-    assert page.locator("#ranking tr.control td:first-child").all_inner_texts() == [
-        "oracle",
-        "random",
-    ]
+    for role, name in (("control", "random"), ("oracle", "oracle")):
+        (cell,) = page.locator(f"#ranking tr.{role} td:first-child").all()
+        assert cell.inner_text() == name
+        assert cell.evaluate("cell => getComputedStyle(cell).fontStyle") == "italic"
 
 
 def test_a_click_sorts_the_best_first_and_another_the_worst(fresh: Page) -> None:
     page = fresh
-    by_merit = ["oracle", "ours", "RISE", "Grad-CAM", HOSTILE, "random"]
+    by_merit = ["oracle", EXPLAINER, "RISE", "Grad-CAM", HOSTILE, "random"]
     assert click(page, "Insertion AUC") == by_merit
     heading = page.locator("#ranking th", has_text="Insertion AUC")
     assert heading.get_attribute("aria-sort") == "descending"
     assert click(page, "Insertion AUC") == by_merit[::-1]
     assert heading.get_attribute("aria-sort") == "ascending"
-    assert click(page, "ms") == ["random", "Grad-CAM", "ours", "oracle", "RISE", HOSTILE]
+    assert click(page, "ms") == ["random", "Grad-CAM", EXPLAINER, "oracle", "RISE", HOSTILE]
     assert heading.get_attribute("aria-sort") is None
     deletion = click(page, "Deletion AUC")
-    assert deletion[:2] == ["oracle", "ours"]  # the lowest first
+    assert deletion[:2] == ["oracle", EXPLAINER]  # the lowest first
     assert click(page, "Method") == sorted(by_merit, key=str.lower)
 
 
@@ -229,14 +244,14 @@ def test_dark_mode_and_small_screens(browser: Browser, page_of_everything: Path)
 
 
 def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> None:
-    methods = dict.fromkeys(["ours", "per_image", "integrated_gradients", "rise"], 0.5)
+    methods = dict.fromkeys(["explainer", "per_image", "integrated_gradients", "rise"], 0.5)
     metrics = (
         "insertion deletion agreement_5 agreement_10 agreement_20 pointing_game iou "
         "relevance_mass relevance_rank sparsity own_mask insertion_mean deletion_mean "
         "insertion_zero deletion_zero"
     )
-    results = constructed(dict.fromkeys(metrics.split(), methods), seconds={"rise": 1.2})
-    with visit(browser, write(results, tmp_path / "report.html"), width=1280) as found:
+    scores = constructed(dict.fromkeys(metrics.split(), methods), seconds={"rise": 1.2})
+    with visit(browser, write(results(scores), tmp_path / "report.html"), width=1280) as found:
         shown, whole = found.page.locator(".scroll").first.evaluate(
             "box => [box.clientWidth, box.scrollWidth]"
         )
@@ -244,26 +259,34 @@ def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> No
         assert found.page.locator("#ranking th", has_text="Insertion AUC").count() == 1
 
 
-def test_other_removals_have_a_table_of_their_own(browser: Browser, tmp_path: Path) -> None:
-    means = {"ours": 0.5, "rise": 0.6, "random": 0.1}
-    results = constructed({"insertion": means, "insertion_zero": means, "deletion_zero": means})
-    with visit(browser, write(results, tmp_path / "report.html"), width=1280) as found:
-        table = found.page.locator("#removals")
+def test_further_baseline_images_have_a_table_of_their_own(
+    browser: Browser, tmp_path: Path
+) -> None:
+    means = {"explainer": 0.5, "rise": 0.6, "random": 0.1}
+    scores = constructed({"insertion": means, "insertion_zero": means, "deletion_zero": means})
+    with visit(browser, write(results(scores), tmp_path / "report.html"), width=1280) as found:
+        table = found.page.locator("#further-baseline-images")
         assert table.locator("th").all_inner_texts() == [
             "Method",
-            "Insertion AUC (zero)\u00a0↑",
-            "Deletion AUC (zero)\u00a0↓",
+            "Insertion AUC over zero\u00a0↑",
+            "Deletion AUC over zero\u00a0↓",
         ]
-        rows = [row.split() for row in table.locator("tbody tr").all_inner_texts()]
-        assert [row[:2] for row in rows] == [["RISE", ".600"], ["ours", ".500"], ["random", ".100"]]
+        rows = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
+        assert [(name, insertion.split()[0]) for name, insertion, _ in rows] == [
+            ("RISE", ".600"),
+            (EXPLAINER, ".500"),
+            ("random", ".100"),
+        ]
         best = table.locator("td.best").all_inner_texts()
         assert [text.splitlines()[0] for text in best] == [".600", ".100"]
         assert found.page.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 2
 
 
-def test_a_report_without_gallery_uncertainty_or_ours(browser: Browser, tmp_path: Path) -> None:
-    results = constructed({"insertion": {"rise": 0.5, "gradient": 0.4}})
-    with visit(browser, write(results, tmp_path / "report.html", images=0)) as found:
+def test_a_report_without_gallery_uncertainty_or_explainer(
+    browser: Browser, tmp_path: Path
+) -> None:
+    scores = constructed({"insertion": {"rise": 0.5, "gradient": 0.4}})
+    with visit(browser, write(results(scores), tmp_path / "report.html", images=0)) as found:
         assert found.complaints == []
         headings = found.page.locator("h2").all_inner_texts()
         assert headings == [
@@ -272,7 +295,7 @@ def test_a_report_without_gallery_uncertainty_or_ours(browser: Browser, tmp_path
             "Speed and quality",
             "How this was measured",
         ]
-        assert found.page.locator(".findings").count() == 0
+        assert found.page.locator(".verdicts").count() == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "report.html"]
 
 
@@ -302,33 +325,34 @@ def picture(source: str) -> Image.Image:
 
 
 def test_gallery_pictures_are_the_maps_over_their_own_range() -> None:
-    results = several()
     values = torch.linspace(-3, 5, 24 * 24).view(1, 24, 24)
     images, masks = noise(1, 3, 24, 24), noise(1, 24, 24) > 0.5
-    rows = gallery_rows(images, {"ours": values, "random": 0 * values}, masks, results)
-    assert [(row["name"], row["kind"]) for row in rows] == [
+    maps = {"explainer": values, "random": 0 * values}
+    rows = gallery_rows(images, maps, masks, roles=several().roles)
+    assert [(row["name"], row["role"]) for row in rows] == [
         ("image", "given"),
         ("true mask", "given"),
-        ("ours", "ours"),
-        ("random", "control"),
+        (EXPLAINER, Role.EXPLAINER),
+        ("random", Role.CONTROL),
     ]
-    photo, mask, ours, flat = (np.asarray(picture(r["pictures"][0]).convert("RGB")) for r in rows)
+    photo, mask, scaled, flat = (np.asarray(picture(r["pictures"][0]).convert("RGB")) for r in rows)
     np.testing.assert_allclose(
         photo / 255, images[0].permute(1, 2, 0).numpy(), atol=0.5 / 255 + 1e-6
     )
     assert np.array_equal(mask[..., 0] > 127, masks[0].numpy())
     viridis = colormaps["viridis"]
-    assert ours[0, 0].tolist() == list(viridis(0, bytes=True)[:3])
-    assert ours[-1, -1].tolist() == list(viridis(255, bytes=True)[:3])
+    assert scaled[0, 0].tolist() == list(viridis(0, bytes=True)[:3])
+    assert scaled[-1, -1].tolist() == list(viridis(255, bytes=True)[:3])
     assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
 
 
 def test_large_maps_are_shrunk() -> None:
-    rows = gallery_rows(noise(1, 3, 320, 480), {"ours": noise(1, 320, 480)}, None, several())
+    maps = {"explainer": noise(1, 320, 480)}
+    rows = gallery_rows(noise(1, 3, 320, 480), maps, None, roles={"explainer": Role.EXPLAINER})
     assert [picture(row["pictures"][0]).size for row in rows] == [(160, 107), (160, 107)]
 
 
 def test_ties_are_all_marked() -> None:
-    results = constructed({"insertion": {"ours": 0.5, "rise": 0.5, "random": 0.1}})
-    marked = {row["name"]: row["cells"]["insertion"]["best"] for row in ranking_rows(results)}
-    assert marked == {"ours": True, "RISE": True, "random": False}
+    scores = constructed({"insertion": {"explainer": 0.5, "rise": 0.5, "random": 0.1}})
+    marked = {row["name"]: row["cells"]["insertion"]["best"] for row in ranking_rows(scores)}
+    assert marked == {EXPLAINER: True, "RISE": True, "random": False}

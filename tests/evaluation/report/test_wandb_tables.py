@@ -1,19 +1,18 @@
 """The results of an evaluation at W&B, offline."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import wandb
 
 from saliency_vae.evaluation.report.charts import figures
 from saliency_vae.evaluation.report.wandb_tables import log_results
-from saliency_vae.evaluation.results import Finding
-from saliency_vae.metrics.bootstrap import Interval
+from saliency_vae.evaluation.verdicts import Comparison, Verdict
 from saliency_vae.runtime.loggers import wandb_logger
-from tests.helpers.constructed_results import several
+from tests.helpers.constructed_results import results, uncertainty
 
 
 def test_numbers_table_and_figures_are_logged(
@@ -27,22 +26,18 @@ def test_numbers_table_and_figures_are_logged(
         log(run, data)
 
     monkeypatch.setattr(wandb.Run, "log", spy)
-    results = several()
-    results.findings = [Finding("better", "Ours wins.")]
-    results.uncertainty_findings = [Finding("level", "Unsure.")]
-    half = Interval(*(torch.tensor(value) for value in (0.5, 0.4, 0.6)))
-    results.uncertainty = {
-        "spearman_top": {"ours, P(1-P)": half, "control, it": half},
-        "ece": {"ours, P(1-P)": half},
-    }
+    found = results(
+        comparison=Comparison((Verdict("better", "It wins."),)),
+        uncertainty=replace(uncertainty(), verdicts=(Verdict("level", "Unsure."),)),
+    )
     report = tmp_path / "report.html"
     report.write_text("<!doctype html><p>What was found.</p>")
-    drawn = figures(results)
+    drawn = figures(found)
     logger = wandb_logger(str(tmp_path), name="evaluation", offline=True)
-    log_results(logger, results, {"speed": drawn["speed"]}, report)
+    log_results(logger, found, {"speed": drawn["speed"]}, report)
     assert wandb.run is None  # it has ended
 
-    assert logged["insertion/ours"] == pytest.approx(0.8)
+    assert logged["insertion/explainer"] == pytest.approx(0.8)
     assert logged["seconds/rise"] == 0.9
     table = logged["evaluation"]
     assert table.columns == ["method", "metric", "mean", "low", "high"]
@@ -59,15 +54,21 @@ def test_numbers_table_and_figures_are_logged(
         "Sparsity",
         "ms",
     ]
-    assert [row[0] for row in ranking.data] == ["oracle", "ours", "RISE", "Grad-CAM", "random"]
+    assert [row[0] for row in ranking.data] == [
+        "oracle",
+        "this explainer",
+        "RISE",
+        "Grad-CAM",
+        "random",
+    ]
     assert ranking.data[2][5] == "900"
     assert re.fullmatch(r"\.700 \[\.6\d\d, \.7\d\d\]", ranking.data[2][1])
     assert logged["uncertainty"].columns == ["uncertainty", "Spearman, top 10 %", "ECE"]
     assert logged["uncertainty"].data == [
-        ["ours, P(1-P)", ".500 [.400, .600]", ".500 [.400, .600]"],
+        ["this explainer, P(1-P)", ".500 [.400, .600]", ".500 [.400, .600]"],
         ["control, it", ".500 [.400, .600]", ""],
     ]
-    assert logged["findings"].data == [["better", "Ours wins."], ["level", "Unsure."]]
+    assert logged["verdicts"].data == [["better", "It wins."], ["level", "Unsure."]]
 
     (run,) = tmp_path.glob("wandb/offline-run-*")
     kept = [path.name for path in run.rglob("*") if path.is_file()]

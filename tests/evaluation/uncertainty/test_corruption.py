@@ -1,4 +1,4 @@
-"""Images corrupted step by step, and what is said of confidence under it."""
+"""Images corrupted level by level, and the verdict on the confidence."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from saliency_vae.evaluation.results import Results
+from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.corruption import (
     CORRUPTIONS,
     LEVELS,
-    _finding,
-    add_corruption,
+    assess_corruption,
     clutter,
+    judge_levels,
 )
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
@@ -51,7 +52,7 @@ DOWN = torch.linspace(0.9, 0.4, LEVELS)
 
 
 @pytest.mark.parametrize(
-    ("sure", "right", "verdict", "how"),
+    ("sure", "right", "judgement", "how"),
     [
         (DOWN, DOWN - 0.09, "better", "at most 0.090 apart"),
         (DOWN, DOWN - 0.2, "worse", "overconfident by 0.200 at the strongest level"),
@@ -67,34 +68,38 @@ DOWN = torch.linspace(0.9, 0.4, LEVELS)
     ],
 )
 def test_confidence_must_fall_as_far_as_agreement(
-    sure: Tensor, right: Tensor, verdict: str, how: str
+    sure: Tensor, right: Tensor, judgement: str, how: str
 ) -> None:
-    found = _finding("noise", sure, right, DOWN)
-    assert found.verdict == verdict
+    found = judge_levels("noise", sure, right, DOWN)
+    assert found.judgement == judgement
     assert f": {how}" in found.text
     assert f"mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and" in found.text
-    assert f"keeps the decision at 5 % from {right[0]:.3f} to {right[-1]:.3f}: " in found.text
+    kept = f"keeps the decision at 5 % of the pixels from {right[0]:.3f} to {right[-1]:.3f}: "
+    assert kept in found.text
 
 
-def test_correlations_of_ours_and_of_the_control_are_told() -> None:
-    text = _finding("noise", DOWN, DOWN.square(), DOWN).text
+def test_correlations_of_the_confidence_and_of_the_control_are_given() -> None:
+    text = judge_levels("noise", DOWN, DOWN.square(), DOWN).text
     assert text.endswith(
-        "Spearman over 6 levels +1.00; of the control, entropy of the prediction, -1.00."
+        "Over 6 levels, the Spearman correlation with that share is +1.00 for the confidence and "
+        "-1.00 for the control, the entropy of the prediction."
     )
-    assert _finding("noise", DOWN, DOWN, -DOWN).text.endswith("+1.00.")
+    assert judge_levels("noise", DOWN, DOWN, -DOWN).text.endswith(
+        "+1.00 for the control, the entropy of the prediction."
+    )
 
 
 @pytest.mark.parametrize(("number", "judged"), [(9, False), (10, True)])
 def test_every_corruption_is_measured(number: int, judged: bool) -> None:
-    results = Results()
-    batches = [{"image": blobs(number)[:3]}, {"image": blobs(number)[3:]}]
+    batches: list[Batch] = [{"image": blobs(number)[:3]}, {"image": blobs(number)[3:]}]
     explainer = trained_explainer(encoder=UNET)
-    add_corruption(results, batches, explainer, blob_classifier())  # type: ignore[arg-type]
-    assert len(results.uncertainty_findings) == len(CORRUPTIONS)
-    for found in results.uncertainty_findings:
+    report = assess_corruption(batches, explainer, blob_classifier(), seed=0)
+    assert len(report.verdicts) == len(CORRUPTIONS)
+    assert report.roles == {"confidence": Role.EXPLAINER}
+    for found in report.verdicts:
         assert ("fewer than 10 images (9)" in found.text) is not judged
     for name in CORRUPTIONS:
-        curve = results.uncertainty_curves[f"corruption_{name}"]
+        curve = report.curves[f"corruption_{name}"]
         assert {len(values) for values in curve.values()} == {LEVELS}
         clean = explainer(blobs(number)).confidence.mean().detach()
-        assert curve["ours, confidence"][0] == pytest.approx(float(clean), abs=1e-4)
+        assert curve["confidence"][0] == pytest.approx(float(clean), abs=1e-4)

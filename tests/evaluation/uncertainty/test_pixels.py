@@ -1,50 +1,51 @@
-"""What is said of an uncertainty, on evidence whose truth is known."""
+"""Verdicts on the uncertainty of pixels, where it is known what they must be."""
 
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
-from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
-from saliency_vae.evaluation.results import Results
+from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.pixels import (
+    DISTANCE,
+    FAINT,
+    INCLUSION,
     STDDEV,
-    UNCERTAINTY,
-    Evidence,
-    add_pixels,
-    gather_evidence,
+    VARGRAD,
+    PixelMaps,
+    assess_pixels,
+    gather_pixel_maps,
     included,
-    independent_runs,
     pixel_errors,
     pixel_uncertainties,
 )
+from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.models.explainer import save_explainer
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
 N, SIDE = 12, 10
-DISTANCE, FAINT = "control, nearness to the threshold", "control, lack of saliency"
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def evidence(ours: Tensor | None = None, control: Tensor | None = None, runs: int = 3) -> Evidence:
+def pixel_maps(
+    inclusion: Tensor | None = None, control: Tensor | None = None, runs: int = 3
+) -> PixelMaps:
     """Maps near their references; uncertainties are noise unless given."""
     mean = noise(N, SIDE, SIDE)
     references = mean + 0.7 * noise(runs, N, SIDE, SIDE, seed=1)
-    return Evidence(
+    return PixelMaps(
         {
-            UNCERTAINTY: noise(N, SIDE, SIDE, seed=2) if ours is None else ours,
+            INCLUSION: noise(N, SIDE, SIDE, seed=2) if inclusion is None else inclusion,
             STDDEV: noise(N, SIDE, SIDE, seed=3),
             DISTANCE: noise(N, SIDE, SIDE, seed=4) if control is None else control,
             FAINT: noise(N, SIDE, SIDE, seed=5),
@@ -56,22 +57,20 @@ def evidence(ours: Tensor | None = None, control: Tensor | None = None, runs: in
 
 
 def error(kind: str) -> Tensor:
-    return pixel_errors(evidence())[kind].view(N, SIDE, SIDE)
+    return pixel_errors(pixel_maps())[kind].view(N, SIDE, SIDE)
 
 
-def judged(given: Evidence) -> Results:
-    results = Results()
-    add_pixels(results, given)
-    return results
+def judged(given: PixelMaps) -> UncertaintyReport:
+    return assess_pixels(given, seed=0)
 
 
 def test_errors_against_a_slow_reference() -> None:
-    given = evidence()
+    given = pixel_maps()
     found = pixel_errors(given)
     k = 10
     for image in range(3):
         mean = given.mean[image].flatten()
-        ours = set(mean.argsort(descending=True)[:k].tolist())
+        mine = set(mean.argsort(descending=True)[:k].tolist())
         runs = [
             set(reference[image].flatten().argsort(descending=True)[:k].tolist())
             for reference in given.references
@@ -85,13 +84,13 @@ def test_errors_against_a_slow_reference() -> None:
         order = mean.argsort(descending=True).tolist()
         for pixel in range(0, 100, 7):
             share = sum(pixel in run for run in runs) / len(runs)
-            assert float(found["top"][image, pixel]) == pytest.approx(abs((pixel in ours) - share))
+            assert float(found["top"][image, pixel]) == pytest.approx(abs((pixel in mine) - share))
             distance = abs(order.index(pixel) - target.index(pixel)) / 100
             assert float(found["rank"][image, pixel]) == pytest.approx(distance)
 
 
 def test_no_reference_counts_more_for_its_scale() -> None:
-    given = evidence()
+    given = pixel_maps()
     scale = torch.tensor([1.0, 1000.0, 0.01])[:, None, None, None]
     scaled = replace(given, references=scale * given.references - 5 * scale)
     for kind, expected in pixel_errors(given).items():
@@ -99,74 +98,78 @@ def test_no_reference_counts_more_for_its_scale() -> None:
 
 
 def test_shares_sum_to_the_kept_pixels() -> None:
-    shares = included(evidence().references)
+    shares = included(pixel_maps().references)
     torch.testing.assert_close(shares.sum((1, 2)), torch.full((N,), 10.0, dtype=torch.float64))
 
 
 def test_an_uncertainty_that_is_the_error_beats_its_control() -> None:
-    results = judged(evidence(ours=error("top")))
-    first, *_ = results.uncertainty_findings
-    assert first.verdict == "better"
-    assert first.text.startswith("Per pixel, our uncertainty P(1-P) beats the best control, ")
+    report = judged(pixel_maps(inclusion=error("top")))
+    first, *_ = report.verdicts
+    assert first.judgement == "better"
+    assert first.text.startswith("Per pixel, this explainer's P(1-P) beats the best control, ")
     assert "Spearman 1.000 against" in first.text
-    assert results.uncertainty["spearman_top"][UNCERTAINTY].mean == pytest.approx(1)
-    assert results.uncertainty["ause_top"][UNCERTAINTY].mean == pytest.approx(0)
-    assert results.uncertainty["ause_top"][DISTANCE].mean > 0.1
+    assert report.intervals["spearman_top"][INCLUSION].mean == pytest.approx(1)
+    assert report.intervals["ause_top"][INCLUSION].mean == pytest.approx(0)
+    assert report.intervals["ause_top"][DISTANCE].mean > 0.1
 
 
-def test_a_control_that_is_the_error_beats_ours() -> None:
-    first, *_ = judged(evidence(control=error("top"))).uncertainty_findings
-    assert first.verdict == "worse"
+def test_a_control_that_is_the_error_beats_the_explainer() -> None:
+    first, *_ = judged(pixel_maps(control=error("top"))).verdicts
+    assert first.judgement == "worse"
     assert "is beaten by the best control, nearness to the threshold" in first.text
     assert first.text.endswith("It is no better than chance.")
 
 
 def test_two_that_are_the_same_cannot_be_told_apart() -> None:
-    results = judged(evidence(ours=error("rank"), control=error("rank")))
-    found = results.uncertainty_findings[2]
-    assert found.verdict == "level"
-    assert "P(1-P) cannot be told from the best control" in found.text
+    report = judged(pixel_maps(inclusion=error("rank"), control=error("rank")))
+    found = report.verdicts[2]
+    assert found.judgement == "level"
+    assert "P(1-P) is level with the best control" in found.text
     assert "chance" not in found.text
 
 
 def test_few_images_are_no_ground_for_a_verdict() -> None:
-    given = evidence(ours=error("top"))
-    few = Evidence(
+    given = pixel_maps(inclusion=error("top"))
+    few = PixelMaps(
         {name: values[:9] for name, values in given.uncertainties.items()},
         given.mean[:9],
         given.inclusion[:9],
         given.references[:, :9],
     )
-    assert [found.verdict for found in judged(few).uncertainty_findings] == ["note", "note"]
-    assert "(9)" in judged(few).uncertainty_findings[0].text
+    assert [found.judgement for found in judged(few).verdicts] == ["note", "note"]
+    assert "(9)" in judged(few).verdicts[0].text
 
 
 def test_what_points_the_wrong_way_is_not_good_because_its_control_is_worse() -> None:
-    bad = evidence(ours=-error("top"))
+    bad = pixel_maps(inclusion=-error("top"))
     worse = {name: -error("top") - 0.01 * noise(N, SIDE, SIDE) for name in (DISTANCE, FAINT)}
-    results = judged(replace(bad, uncertainties={**bad.uncertainties, **worse}))
-    found = results.uncertainty_findings[0]
-    assert found.verdict != "better"
+    report = judged(replace(bad, uncertainties={**bad.uncertainties, **worse}))
+    found = report.verdicts[0]
+    assert found.judgement != "better"
     assert found.text.endswith("It is no better than chance.")
 
 
 def test_both_uncertainties_are_judged_by_both_errors() -> None:
-    results = judged(evidence())
-    texts = [finding.text for finding in results.uncertainty_findings]
-    assert [("stddev" in text, "rank" in text) for text in texts] == [
+    report = judged(pixel_maps())
+    assert [name for name, role in report.roles.items() if role is Role.CONTROL] == [
+        DISTANCE,
+        FAINT,
+    ]
+    texts = [verdict.text for verdict in report.verdicts]
+    assert [(STDDEV in text, "rank" in text) for text in texts] == [
         (False, False),
         (True, False),
         (False, True),
         (True, True),
     ]
-    assert set(results.uncertainty) == {
+    assert set(report.intervals) == {
         "spearman_top",
         "ause_top",
         "spearman_rank",
         "ause_rank",
         "ece",
     }
-    curves = results.uncertainty_curves
+    curves = report.curves
     assert set(curves) == {"sparsification_top", "sparsification_rank", "reliability"}
     assert curves["sparsification_top"]["oracle"][0] == 1
     assert min(curves["sparsification_top"]["oracle"]) == curves["sparsification_top"]["oracle"][-1]
@@ -180,14 +183,14 @@ def test_calibration_of_a_calibrated_probability() -> None:
     references = mean + stddev * noise(400, N, SIDE, SIDE, seed=1)
     inclusion = posterior.inclusion_probability(0.1)
     uncertainties = pixel_uncertainties(posterior)
-    results = judged(Evidence(uncertainties, mean, inclusion, references))
-    calibrated = results.uncertainty["ece"][UNCERTAINTY]
+    report = judged(PixelMaps(uncertainties, mean, inclusion, references))
+    calibrated = report.intervals["ece"][INCLUSION]
     assert 0 < calibrated.mean < 0.03
     assert calibrated.low <= calibrated.mean + 1e-3
-    points = results.uncertainty_curves["reliability"]
+    points = report.curves["reliability"]
     assert sum(points["share"]) == pytest.approx(1)
-    results = judged(Evidence(uncertainties, mean, 1 - inclusion, references))
-    assert results.uncertainty["ece"][UNCERTAINTY].mean > 0.5
+    report = judged(PixelMaps(uncertainties, mean, 1 - inclusion, references))
+    assert report.intervals["ece"][INCLUSION].mean > 0.5
 
 
 def test_pixel_uncertainties() -> None:
@@ -195,7 +198,7 @@ def test_pixel_uncertainties() -> None:
     posterior = DiagonalNormal(mean, noise(2, SIDE, SIDE, seed=1))
     found = pixel_uncertainties(posterior)
     probability = posterior.inclusion_probability(0.1)
-    torch.testing.assert_close(found[UNCERTAINTY], probability * (1 - probability))
+    torch.testing.assert_close(found[INCLUSION], probability * (1 - probability))
     torch.testing.assert_close(found[STDDEV], posterior.stddev)
     border = mean.flatten(1).sort(descending=True).values[:, 9]
     torch.testing.assert_close(found[DISTANCE], -(mean - border[:, None, None]).abs())
@@ -203,49 +206,17 @@ def test_pixel_uncertainties() -> None:
     assert torch.equal(descending_rank(found[FAINT]), descending_rank(-mean))
 
 
-# ---- independent runs
-
-
 def still(batch: Batch, classifier: FrozenClassifier) -> Tensor:
     return batch["image"].mean(1)
 
 
-def test_evidence_is_gathered_in_order() -> None:
+def test_maps_are_gathered_in_order() -> None:
     explainer = trained_explainer(encoder=UNET)
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    found = gather_evidence(batches, explainer, blob_classifier(), [still, still], still)
+    found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], still)
     assert found.references.shape == (2, 5, 16, 16)
     torch.testing.assert_close(found.references[1], blobs(5).mean(1))
     torch.testing.assert_close(found.mean, explainer(blobs(5)).mean, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.uncertainties["control, VarGrad"], blobs(5).mean(1))
-    alone = gather_evidence(batches, explainer, blob_classifier(), [still])
-    assert "control, VarGrad" not in alone.uncertainties
-
-
-def test_runs_differ_by_their_noise_and_repeat() -> None:
-    explainer = trained_explainer(encoder=UNET)
-    batch, classifier = Batch(image=blobs(2)), blob_classifier()
-    runs = independent_runs(explainer, number=2, steps=5, seed=0)
-    again = independent_runs(explainer, number=1, steps=5, seed=1)
-    first, second, third = (run(batch, classifier) for run in (*runs, *again))
-    assert not torch.allclose(first, second)
-    assert torch.equal(second, third)
-    assert first.shape == (2, 16, 16)
-
-
-def identity(sha256: str) -> ClassifierIdentity:
-    return ClassifierIdentity("a", None, "softmax", (0.0,), (1.0,), sha256)
-
-
-def test_an_ensemble_runs_too(tmp_path: Path) -> None:
-    explainer = trained_explainer(encoder=UNET, classifier=identity("a"))
-    other = trained_explainer(encoder=UNET, classifier=identity("b"))
-    for name, saved in (("same", explainer), ("other", other)):
-        save_explainer(saved, tmp_path / name)
-    (run,) = independent_runs(
-        explainer, number=0, steps=1, seed=0, ensemble=[str(tmp_path / "same")]
-    )
-    maps = run({"image": blobs(2)}, blob_classifier())
-    torch.testing.assert_close(maps, explainer(blobs(2)).mean, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match=r"explainers of the same classifier. Found .*other"):
-        independent_runs(explainer, number=0, steps=1, seed=0, ensemble=[str(tmp_path / "other")])
+    torch.testing.assert_close(found.uncertainties[VARGRAD], blobs(5).mean(1))
+    alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still])
+    assert VARGRAD not in alone.uncertainties

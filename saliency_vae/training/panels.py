@@ -1,6 +1,5 @@
-"""What happens beside training: pictures of explanations and the rate of images."""
+"""Pictures of explanations during training: a PNG after each validation, and at W&B."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from saliency_vae.visualization import explanation_figure, save_figure
 
 
 class SaliencyPanels(Callback):
-    """Explain the same validation images after each validation: to a PNG and to W&B.
+    """Explains the same validation images after each validation: to a PNG and to W&B.
 
     Args:
-        directory: Of the PNGs, ``epoch_000.png`` and on.
+        directory: Directory of the PNGs, ``epoch_000.png`` and on.
         images: Number of images.
-        fraction: Of the pixels kept in the kept view, in (0, 1].
+        fraction: Share of the pixels kept in the kept view, in (0, 1].
 
     Raises:
         ValueError: If a number is out of range.
@@ -36,7 +35,7 @@ class SaliencyPanels(Callback):
         self.fraction = fraction
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, save and log."""
+        """Draw the explanations, save them and log them."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, VariationalSaliency)
@@ -61,7 +60,7 @@ def draw_explanations(
 ) -> Any:
     """Explain images from all over a data set in one figure, with their true masks if known.
 
-    Its first ones would be of one class where directories are classes.
+    The first images would be of one class where each directory is a class.
     """
     size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length
     number = min(number, size)
@@ -78,65 +77,3 @@ def draw_explanations(
     )
     module.train(training)
     return figure
-
-
-class ImageRate(Callback):
-    """Log images per second, over all devices, of training and of validation.
-
-    Args:
-        every_n_batches: Training batches between two rates.
-    """
-
-    def __init__(self, every_n_batches: int = 50) -> None:
-        self.every_n_batches = every_n_batches
-        self._since = 0.0
-        self._images = 0
-
-    def _start(self) -> None:
-        self._since, self._images = time.perf_counter(), 0
-
-    def _log(self, module: LightningModule, name: str) -> None:
-        rate = self._images * module.trainer.world_size / (time.perf_counter() - self._since)
-        module.log(name, rate)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock: a run that is resumed within an epoch does not start that epoch."""
-        self._start()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._start()
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        """Log the rate since it was last logged."""
-        self._images += len(batch["image"])
-        if (batch_idx + 1) % self.every_n_batches == 0:
-            self._log(pl_module, "train/images_per_second")
-            self._start()
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
-        self._start()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count the batch."""
-        self._images += len(batch["image"])
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the rate of the whole validation."""
-        self._log(pl_module, "val/images_per_second")

@@ -1,4 +1,4 @@
-"""Writing all that an evaluation leaves: numbers, figures, and the report."""
+"""Writing all files of an evaluation: numbers, figures and the report."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,23 +19,24 @@ def publish(
     """Write ``metrics.csv``, ``metrics.json``, ``curves.npz``, ``figures/`` and ``report.html``.
 
     Args:
-        results: What was found.
-        maps: Method to maps of the first images, (N, H, W).
-        shown: Images of the gallery, at most as many; may be none.
+        results: Results of an evaluation.
+        maps: Method to its maps of the first images, (N, H, W).
+        shown: Images of the gallery, at most N; may be none.
         run: Directory to write into.
 
     Returns:
         The figures by name.
     """
+    scores = results.scores
     drawn = figures(results)
     gallery: list[dict[str, Any]] = []
     if len(shown):
         batch = shown.as_batch()
         images = batch["image"].cpu()
         masks = batch["mask"].cpu() if "mask" in batch else None
-        of_shown = {method: maps[method][: len(images)] for method in results.ranking()}
-        gallery = gallery_rows(images, of_shown, masks, results)
-        drawn["gallery"] = gallery_figure(images, of_shown, masks)
+        of_shown = {method: maps[method][: len(images)] for method in scores.ranking()}
+        gallery = gallery_rows(images, of_shown, masks, roles=scores.roles)
+        drawn["gallery"] = gallery_figure(images, of_shown, masks, roles=scores.roles)
     results.save(run)
     charts = save_figures(drawn, run / "figures")
     write_report(results, charts, gallery, run / "report.html")

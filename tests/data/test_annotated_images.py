@@ -1,4 +1,4 @@
-"""Image files with the masks of their boxes."""
+"""Image files with true masks from the boxes of their annotations."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset
 
-from saliency_vae.data.boxes import WithBoxes
-from saliency_vae.data.image_dataset import ImageFiles
+from saliency_vae.data.annotated_images import AnnotatedImages
+from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.preprocessing import Preprocessing
 from tests.conftest import Blobs
 
@@ -46,7 +46,7 @@ def files(tmp_path: Path) -> ImageFiles:
 def test_masks_lie_on_the_objects_and_images_without_are_left_out(
     files: ImageFiles, tmp_path: Path
 ) -> None:
-    found = WithBoxes(files, tmp_path / "boxes", CROP)
+    found = AnnotatedImages(files, tmp_path / "boxes", CROP)
     assert (len(found), found.unseen) == (2, 1)
     for index, of_files in enumerate((0, 2)):
         item = found[index]
@@ -56,10 +56,10 @@ def test_masks_lie_on_the_objects_and_images_without_are_left_out(
 
 
 def test_first_images(files: ImageFiles, tmp_path: Path) -> None:
-    found = WithBoxes(Subset(files, range(2)), tmp_path / "boxes", CROP)
+    found = AnnotatedImages(Subset(files, range(2)), tmp_path / "boxes", CROP)
     assert (len(found), found.unseen) == (1, 1)
     (tmp_path / "boxes/deep/2.xml").unlink()  # of none of them
-    assert len(WithBoxes(Subset(files, range(2)), tmp_path / "boxes", CROP)) == 1
+    assert len(AnnotatedImages(Subset(files, range(2)), tmp_path / "boxes", CROP)) == 1
 
 
 def test_images_that_are_read_in_another_size_are_left_out(
@@ -69,30 +69,30 @@ def test_images_that_are_read_in_another_size_are_left_out(
     turned[0x0112] = 6  # the camera was on its side
     with Image.open(files.paths[0]) as image:
         image.save(files.paths[0], exif=turned)
-    found = WithBoxes(files, tmp_path / "boxes", CROP)
+    found = AnnotatedImages(files, tmp_path / "boxes", CROP)
     assert (len(found), found.unseen, found.misfits) == (1, 1, ["0"])
     assert torch.equal(found[0]["image"], files[2]["image"])
     with pytest.raises(ValueError, match=r"in the size that was annotated\. Found none in "):
-        WithBoxes(ImageFiles(files.paths[:1], CROP), tmp_path / "boxes", CROP)
+        AnnotatedImages(ImageFiles(files.paths[:1], CROP), tmp_path / "boxes", CROP)
 
 
 def test_an_image_without_annotation_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "boxes/deep/2.xml").unlink()
     with pytest.raises(ValueError, match=r"Not found for 1, such as 2\.$"):
-        WithBoxes(files, tmp_path / "boxes", CROP)
+        AnnotatedImages(files, tmp_path / "boxes", CROP)
 
 
 def test_two_images_of_one_name_are_an_error(files: ImageFiles, tmp_path: Path) -> None:
     twice = ImageFiles([*files.paths, files.paths[0]], CROP)
     with pytest.raises(ValueError, match=r"different names. Found 0 twice"):
-        WithBoxes(twice, tmp_path / "boxes", CROP)
+        AnnotatedImages(twice, tmp_path / "boxes", CROP)
 
 
 def test_no_box_in_view_is_an_error(files: ImageFiles, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Expected boxes in the classifier's view"):
-        WithBoxes(ImageFiles(files.paths[1:2], CROP), tmp_path / "boxes", CROP)
+        AnnotatedImages(ImageFiles(files.paths[1:2], CROP), tmp_path / "boxes", CROP)
 
 
 def test_images_that_are_no_files_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"annotations of image files. Found Blobs"):
-        WithBoxes(Blobs(2, seed=0), tmp_path, CROP)
+        AnnotatedImages(Blobs(2, seed=0), tmp_path, CROP)

@@ -1,11 +1,11 @@
-"""What data modules of image files share: broken files are skipped, named, and not too many."""
+"""Base of the data modules of image files, which skips broken files, logs and counts them."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.data.image_dataset import ImageFiles, too_many_broken
+from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 
 _log = logging.getLogger(__name__)
 
@@ -13,14 +13,15 @@ _log = logging.getLogger(__name__)
 class ImageFileData(SaliencyDataModule):
     """Base of the data modules whose images are files.
 
-    The batches tell which files were skipped for them, so that these are counted in the same
-    order whatever the number of worker processes.
+    The skipped files are counted from the batches, so in the same order for any number of loader
+    processes.
 
     Args:
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
-        seed: Of the shuffling.
-        max_broken_files: Files that may be broken, on each device; one more stops the run.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the shuffling.
+        max_broken_files: Number of files that may be broken, on each device; one more stops the
+            run.
 
     Raises:
         ValueError: If a number is out of range.
@@ -39,19 +40,19 @@ class ImageFileData(SaliencyDataModule):
         self.broken: dict[Path, str] = {}
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Note the files that were skipped for this batch, each once.
+        """Log the files that were skipped for this batch, each once.
 
         Raises:
-            ValueError: If there are too many.
+            ValueError: If more files than allowed are broken.
         """
         assert self.trainer is not None
         files = self.train_set if self.trainer.training else self.val_set
         for index, skipped in zip(batch["index"].tolist(), batch["skipped"].tolist(), strict=True):
             for place in range(index - skipped, index):
-                self._note(files, place)
+                self._log_broken(files, place)
         return batch
 
-    def _note(self, files: ImageFiles, place: int) -> None:
+    def _log_broken(self, files: ImageFiles, place: int) -> None:
         path = files.paths[place]
         if path in self.broken:
             return
@@ -62,7 +63,7 @@ class ImageFileData(SaliencyDataModule):
             raise too_many_broken(self.broken.values(), self.max_broken_files)
 
     def teardown(self, stage: str) -> None:
-        """Say how many files were skipped."""
+        """Log how many files were skipped, and which."""
         if self.broken:
             _log.warning(
                 "%d image files could not be read; the next that can stood in for each: %s",

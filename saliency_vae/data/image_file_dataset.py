@@ -1,4 +1,4 @@
-"""TODO."""
+"""A data set of image files in which readable files replace broken ones."""
 
 from collections.abc import Callable, Collection
 from itertools import islice
@@ -10,21 +10,22 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch
-from saliency_vae.data.images import load_rgb
+from saliency_vae.data.image_reader import load_rgb
 
-_NAMED = 10  # broken files in a message
+_NAMED = 10  # broken files that a message names
 
 
 class ImageFiles(Dataset[Batch]):
-    """Image files, read when asked for; for a broken one stands the next that can be read.
+    """Image files that are read on access; the next readable file replaces a broken one.
 
-    So what stands in for a file depends on the files alone, not on who reads them, nor when.
-    ``index`` of an item says which file was read, ``skipped`` how many before it were broken.
+    The replacement depends on the files alone, not on the process or the order of reading. In an
+    item ``index`` is that of the file which was read, and ``skipped`` the number of broken files
+    before it.
 
     Args:
-        paths: Of the files.
-        preprocess: RGB image to uint8 (3, H, W), the same size for all.
-        max_broken: Broken files in a row that are skipped.
+        paths: Paths of the files.
+        preprocess: Function from an RGB image to uint8 (3, H, W), of the same size for all.
+        max_broken: Number of consecutive broken files that may be skipped.
     """
 
     def __init__(
@@ -56,11 +57,11 @@ class ImageFiles(Dataset[Batch]):
                 raise too_many_broken(broken, self.max_broken)
 
     def name(self, index: int) -> str:
-        """Name an image by its file."""
+        """Name of an image: the path of its file."""
         return str(self.paths[index])
 
     def read(self, index: int) -> Tensor | str:
-        """Read one file: the image, or which file is broken and why, in one line."""
+        """Read one file: return the image, or one line that names the broken file and its error."""
         path = self.paths[index]
         try:
             return self.preprocess(load_rgb(path))
@@ -69,7 +70,12 @@ class ImageFiles(Dataset[Batch]):
 
 
 def too_many_broken(broken: Collection[str], limit: int) -> ValueError:
-    """Error of more broken files than are allowed, that names the first of them."""
+    """Make the error for more broken files than are allowed.
+
+    Args:
+        broken: Descriptions of the broken files, of which the first are named.
+        limit: Number of broken files that are allowed.
+    """
     named = "; ".join(islice(broken, _NAMED))
     more = f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
     return ValueError(

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saliency_vae.data.image_dataset import ImageFiles
-from saliency_vae.data.images import list_images, load_rgb
+from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_finder import list_images
+from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.preprocessing import Preprocessing
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

@@ -1,0 +1,86 @@
+"""Checks of a classifier before an explainer is trained for it."""
+
+import torch
+from torch import Tensor
+
+from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.runtime.memory import is_out_of_memory
+from saliency_vae.runtime.text import described
+
+
+def check_frozen(classifier: object) -> None:
+    """Refuse what is not a frozen classifier, such as a plain network.
+
+    Raises:
+        ValueError: If it is not a :class:`FrozenClassifier`.
+    """
+    if not isinstance(classifier, FrozenClassifier):
+        raise ValueError(
+            "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and its "
+            f"normalisation. Found {type(classifier).__name__}."
+        )
+
+
+def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
+    """Refuse a classifier that cannot be explained, and count the classes of one that can.
+
+    The classifier is applied to the images and their negatives.
+
+    Args:
+        classifier: Classifier to check, on the device of the images.
+        images: A few images in [0, 1], (B, 3, H, W).
+
+    Returns:
+        Number of classes or labels.
+
+    Raises:
+        ValueError: If the classifier fails on the images, or its output is not (B, classes), not
+            finite, the same for all images, probabilities, or without gradient to the images.
+    """
+    inputs = torch.cat([images, 1 - images]).requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = classifier.forward_uncompiled(inputs)
+    except Exception as error:  # the network may raise any error
+        if is_out_of_memory(error):
+            raise
+        size = f"{images.shape[-2]}x{images.shape[-1]}"
+        found = f"an error for images of {size} ({described(error)})"
+        raise _refusal(classifier, len(inputs), found) from error
+    if not isinstance(logits, Tensor):
+        raise _refusal(classifier, len(inputs), type(logits).__name__)
+    fault = _fault(logits.float(), len(inputs), classifier)
+    if fault is not None:
+        raise _refusal(classifier, len(inputs), fault)
+    return logits.shape[1]
+
+
+def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | None:
+    """What makes the logits unusable; None if they are usable."""
+    softmax = classifier.output == "softmax"
+    if logits.ndim != 2 or len(logits) != inputs or logits.shape[1] < (2 if softmax else 1):
+        return f"shape {tuple(logits.shape)}"
+    broken = (~logits.detach().isfinite()).sum().item()
+    if broken:
+        return f"{broken} of {logits.numel()} not finite"
+    if torch.allclose(logits, logits[:1].expand_as(logits), rtol=1e-5):
+        return "the same for all images"
+    if softmax and _are_probabilities(logits.detach()):
+        return "probabilities, which sum to 1 (softmax within it?)"
+    if not logits.requires_grad:
+        return "no gradient (no_grad or detach within it?)"
+    return None
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    sums = logits.sum(1)
+    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+
+
+def _refusal(classifier: FrozenClassifier, inputs: int, found: str) -> ValueError:
+    least = "classes >= 2" if classifier.output == "softmax" else "labels"
+    return ValueError(
+        f"Expected classifier {classifier.name} to map {inputs} different images to finite, "
+        f"different logits ({inputs}, {least}). Found {found}. Check classifier.module, "
+        "classifier.weights, classifier.mean, classifier.std and classifier.output."
+    )

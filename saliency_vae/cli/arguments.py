@@ -1,0 +1,57 @@
+"""The command line as it is typed, before Hydra reads it."""
+
+import re
+from argparse import ArgumentError
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+
+from saliency_vae.cli.renamed import check_override
+from saliency_vae.cli.validation import config_dir
+
+
+def quoted(argument: str, paths: Collection[str]) -> str:
+    """Quote a path, whose characters may mean something to Hydra, as spaces and brackets do.
+
+    Args:
+        argument: ``KEY=VALUE`` or a flag.
+        paths: Settings that are paths.
+
+    Example:
+        >>> quoted("images=my photo.jpg", ["images"])
+        "images='my photo.jpg'"
+    """
+    key, equals, value = argument.partition("=")
+    if key not in paths or not equals or not value or value[0] in "'\"":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would answer with its usage, or without naming the setting.
+
+    Raises:
+        ValueError: If there is an unknown flag, an old name of a setting, or a group without the
+            name of an option.
+    """
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise ValueError(f"Expected flags as --hydra-help lists them. Found {error}.") from None
+    if unknown:
+        raise ValueError(
+            "Expected flags as --hydra-help lists them, all before the settings KEY=VALUE. "
+            f"Found {' '.join(unknown)}."
+        )
+    for override in parsed.overrides:
+        check_override(override)
+        group, _, option = override.lstrip("+").partition("=")
+        if not group:
+            raise ValueError(f"Expected KEY=VALUE. Found {override}.")
+        options = sorted(path.stem for path in Path(config_dir(), group).glob("*.yaml"))
+        if options and re.fullmatch(r"null|true|false|[-+.\d]*", option):
+            raise ValueError(f"Expected {group}={'|'.join(options)}. Found {override}.")

@@ -1,0 +1,51 @@
+"""The settings of an earlier run, for a command that resumes it: before Hydra composes anything."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from saliency_vae.cli.renamed import translated
+
+LAST = Path("checkpoints/last.ckpt")  # in the directory of a run
+_OVERRIDES = Path(".hydra/overrides.yaml")
+
+
+def with_overrides_of_run(arguments: list[str]) -> list[str]:
+    """Put the overrides that a run was started with before those that resume it.
+
+    ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; the run's last checkpoint does.
+    An override that is given now wins over the one that was given then. A run that was killed
+    before its first checkpoint starts anew.
+
+    Args:
+        arguments: Arguments of the command line.
+
+    Returns:
+        Arguments for Hydra.
+    """
+    given = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
+    run = Path(given.get("hydra.run.dir", "").strip("\"'"))
+    if given.get("ckpt_path") != "last" or not (run / _OVERRIDES).is_file():
+        return arguments
+    earlier = [translated(override) for override in _recorded(run)]
+    if not (run / LAST).is_file():
+        from lightning.pytorch.utilities import rank_zero_info
+
+        rank_zero_info("No checkpoint yet: the run starts anew.")
+        arguments = [a for a in arguments if a != "ckpt_path=last"]
+    return [o for o in earlier if o.split("=", 1)[0] not in given] + arguments
+
+
+def _recorded(run: Path) -> list[str]:
+    """Read the overrides of a run: from its last checkpoint, else from what Hydra wrote.
+
+    Hydra also writes down the overrides of a command that is refused after that; a checkpoint holds
+    those of the run itself. The command reports a checkpoint that cannot be read.
+    """
+    import torch  # only a run that is resumed waits for it here
+
+    try:
+        checkpoint = torch.load(run / LAST, map_location="meta", weights_only=True)
+        return [str(override) for override in checkpoint["overrides"]]
+    except Exception:  # pickle's, zip's and torch's errors have no common base
+        return [str(override) for override in OmegaConf.load(run / _OVERRIDES)]

@@ -1,0 +1,60 @@
+"""Names and numbers as tables, figures and sentences write them."""
+
+import re
+
+import numpy as np
+
+from saliency_vae.evaluation.roles import EXPLAINER, Role
+
+_TITLES = {
+    EXPLAINER: "this explainer",
+    "grad_cam": "Grad-CAM",
+    "input_x_gradient": "input x gradient",
+    "rise": "RISE",
+    "smoothgrad": "SmoothGrad",
+    "vargrad": "VarGrad",
+    "per_image": "per-image optimisation",
+}
+_BELONGS_TO = {Role.EXPLAINER: "this explainer", Role.CONTROL: "control"}
+
+
+def title(method: str) -> str:
+    """Write the name of a method for people.
+
+    Example:
+        >>> title("grad_cam"), title("edge_magnitude"), title("explainer")
+        ('Grad-CAM', 'edge magnitude', 'this explainer')
+    """
+    return _TITLES.get(method, method.replace("_", " "))
+
+
+def label(uncertainty: str, role: Role | None) -> str:
+    """Write the name of an uncertainty after whose it is.
+
+    Example:
+        >>> label("VarGrad", Role.CONTROL), label("oracle", Role.ORACLE)
+        ('control, VarGrad', 'oracle')
+    """
+    owner = None if role is None else _BELONGS_TO.get(role)
+    return uncertainty if owner is None else f"{owner}, {uncertainty}"
+
+
+def short(value: float) -> str:
+    """Write a number with three decimals and no zero before the point, two digits if it is tiny.
+
+    Example:
+        >>> short(0.948), short(0.0021)
+        ('.948', '.0021')
+    """
+    digits = f"{value:.2g}" if 0 < abs(value) < 0.01 else f"{value:.3f}"
+    return re.sub(r"^(-?)0\.", r"\1.", digits)
+
+
+def three_digits(value: float) -> str:
+    """Write a positive number with three significant digits and no exponent.
+
+    Example:
+        >>> three_digits(1290.4), three_digits(0.02664)
+        ('1290', '0.0266')
+    """
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")

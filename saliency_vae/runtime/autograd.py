@@ -1,0 +1,22 @@
+"""Gradients whatever mode the caller is in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def recording_gradients() -> Iterator[None]:
+    """Make tensors that may take part in a backward pass, now or later.
+
+    ``torch.enable_grad`` alone does not suffice: it does not leave ``torch.inference_mode``, and a
+    tensor made in that mode can never be saved for a backward pass.
+
+    Example:
+        >>> with torch.inference_mode(), recording_gradients():
+        ...     torch.ones(1, requires_grad=True).square().requires_grad
+        True
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

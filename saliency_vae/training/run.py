@@ -1,0 +1,121 @@
+"""One training run, from its configuration to the saved explainer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from saliency_vae.cli.validation import Node
+from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.models import Explainer, ExplainerConfig
+from saliency_vae.objective import Objective
+from saliency_vae.training import settings
+from saliency_vae.training.checkpoints import last_checkpoint
+from saliency_vae.training.finalize import finish
+from saliency_vae.training.module import Execution, VariationalSaliency
+from saliency_vae.training.resume import checkpoint_path, how_to_resume, read_checkpoint
+
+# Settings that the configuration of an explainer takes over from that of its training.
+_RECIPE = (
+    *("name", "encoder", "prior", "posterior", "optimizer"),
+    *(field.name for field in fields(Objective)),
+)
+
+
+def run_training(config: Node, run: Path) -> float:
+    """Train an explainer and write everything that a run's directory holds.
+
+    Args:
+        config: Resolved configuration.
+        run: Directory of the run.
+
+    Returns:
+        Lowest validation loss.
+
+    Raises:
+        ValueError: If a setting is wrong, before anything is downloaded or trained.
+        SystemExit: With status 143 at SIGTERM, once the step is saved; with 130 at Ctrl-C.
+    """
+    settings.check(config)
+    seed_everything(config["seed"], verbose=False)
+    ckpt_path = checkpoint_path(config["ckpt_path"], run)
+    if ckpt_path is not None:
+        read_checkpoint(ckpt_path)
+    trainer, module, data = prepare(config)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(config)
+    with _saying_how_to_resume(trainer, run):
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
+    return finish(trainer, module, data, config, run)["val/loss"]
+
+
+def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataModule]:
+    """Build what a run consists of, what is downloaded or trained last.
+
+    Raises:
+        ValueError: If a setting is wrong.
+    """
+    data: SaliencyDataModule = _build(config["data"])
+    explainer = Explainer.from_config(ExplainerConfig(**{name: config[name] for name in _RECIPE}))
+    objective = explainer.objective()
+    optimizer = _build(config["optimizer"])
+    scheduler = config["scheduler"] and _build(config["scheduler"])
+    settings.try_out(config, optimizer, scheduler)
+    trainer: Trainer = settings.build(
+        config,
+        "trainer",
+        logger=[_build(logger) for logger in config["logger"].values()],
+        callbacks=[_build(callback) for callback in config["callbacks"].values()],
+    )
+    per_device_batch_size(
+        data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches
+    )
+    classifier = _build(config["classifier"])
+    data.preprocessing = classifier.preprocessing
+    module = VariationalSaliency(
+        explainer,
+        classifier,
+        objective,
+        optimizer,
+        scheduler=scheduler,
+        execution=Execution(config["channels_last"], config["compile"]),
+        confidence_width=config["confidence_width"],
+        seed=config["seed"],
+    )
+    return trainer, module, data
+
+
+@contextmanager
+def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into one line on how to go on, and the usual exit status."""
+    try:
+        yield
+    except SIGTERMException:
+        _say_where_stopped(trainer, run, "SIGTERM")
+        raise SystemExit(128 + SIGTERM) from None
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, KeyboardInterrupt):  # Lightning raises it from that
+            raise
+        _say_where_stopped(trainer, run, "Ctrl-C")
+        raise SystemExit(128 + SIGINT) from None
+
+
+def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
+    """Print at which step a run was stopped, what is saved of it, and how to go on."""
+    if trainer.is_global_zero:
+        print(
+            f"Stopped by {by} at step {trainer.global_step}. "
+            f"Last checkpoint: {last_checkpoint(trainer)}. {how_to_resume(run)}"
+        )
+
+
+def _build(node: Node) -> Any:
+    """Build what a configuration node names."""
+    return instantiate(node, _convert_="all")

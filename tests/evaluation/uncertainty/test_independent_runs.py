@@ -1,0 +1,42 @@
+"""Runs that do not depend on the training of the explainer's encoder."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from saliency_vae.classifiers.identity import ClassifierIdentity
+from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.uncertainty.independent_runs import independent_runs
+from saliency_vae.models import save_explainer
+from tests.conftest import blob_classifier, blobs
+from tests.models.test_explainer import UNET, trained_explainer
+
+
+def test_runs_differ_by_their_noise_and_repeat() -> None:
+    explainer = trained_explainer(encoder=UNET)
+    batch, classifier = Batch(image=blobs(2)), blob_classifier()
+    runs = independent_runs(explainer, number=2, steps=5, seed=0)
+    again = independent_runs(explainer, number=1, steps=5, seed=1)
+    first, second, third = (run(batch, classifier) for run in (*runs, *again))
+    assert not torch.allclose(first, second)
+    assert torch.equal(second, third)
+    assert first.shape == (2, 16, 16)
+
+
+def identity(sha256: str) -> ClassifierIdentity:
+    return ClassifierIdentity("a", None, "softmax", (0.0,), (1.0,), sha256)
+
+
+def test_an_ensemble_runs_too(tmp_path: Path) -> None:
+    explainer = trained_explainer(encoder=UNET, classifier=identity("a"))
+    other = trained_explainer(encoder=UNET, classifier=identity("b"))
+    for name, saved in (("same", explainer), ("other", other)):
+        save_explainer(saved, tmp_path / name)
+    (run,) = independent_runs(
+        explainer, number=0, steps=1, seed=0, ensemble=[str(tmp_path / "same")]
+    )
+    maps = run({"image": blobs(2)}, blob_classifier())
+    torch.testing.assert_close(maps, explainer(blobs(2)).mean, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match=r"explainers of the same classifier. Found .*other"):
+        independent_runs(explainer, number=0, steps=1, seed=0, ensemble=[str(tmp_path / "other")])

@@ -1,0 +1,115 @@
+"""What an image causes makes it broken; what the program does wrong is an error."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Preprocessing
+from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.inference.image_files import BrokenImage
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.models import ConfidenceNetwork, Explainer, UNet
+from saliency_vae.perturbations import Mean
+from saliency_vae.visualization import Explanation, InputImage
+
+SIZE = 24
+
+
+class BreaksOnBlack(nn.Module):
+    """Logits that are not numbers for a black image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.mean((-2, -1))
+        return means / means
+
+
+def explainer() -> Explainer:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        made = Explainer(
+            UNet([4, 8]),
+            prior=partial(KroneckerNormal, correlation=0.9),
+            confidence=ConfidenceNetwork(3, width=4),
+        )
+        nn.init.normal_(made.get_parameter("encoder.head.weight"), std=0.5)
+    return made.eval().requires_grad_(False)
+
+
+def explain(network: nn.Module, perturbation: nn.Module | None = None) -> BatchExplainer:
+    return BatchExplainer(
+        explainer(),
+        FrozenClassifier(network, name="mine"),
+        perturbation or Mean(),
+        ExplainSettings(fraction=0.1, samples=2),
+    )
+
+
+def image(name: str, value: int | None = None, size: int = SIZE) -> InputImage:
+    """An image of one grey level, or of noise."""
+    noise = np.random.default_rng(0).integers(1, 256, (3, size, size), dtype=np.uint8)
+    pixels = noise if value is None else np.full_like(noise, value)
+    return InputImage(name, pixels, pixels, (size, size), Preprocessing())
+
+
+def test_the_kept_views_show_the_top_pixels_over_the_baseline_image() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    (found,) = explain(network)([image("a")])
+    assert isinstance(found, Explanation)
+    assert len(found.samples) == 2
+    original = torch.from_numpy(found.source.pixels) / 255
+    torch.testing.assert_close(found.original.image, original, rtol=0, atol=0)
+    views = [(found.maps[0], found.kept), *((s.scores, s.kept) for s in found.samples)]
+    for scores, kept in views:
+        top = scores >= scores.flatten().topk(round(0.1 * SIZE**2)).values[-1]
+        expected = torch.where(top, original, original.mean((-2, -1), keepdim=True))
+        torch.testing.assert_close(kept.image, expected)
+        probabilities = kept.image.mean((-2, -1)).softmax(0)
+        torch.testing.assert_close(kept.probabilities, probabilities)
+        assert kept.prediction[0] == pytest.approx(
+            (f"class {probabilities.argmax()}", float(probabilities.max()))
+        )
+
+
+def test_an_explanation_that_is_not_finite_breaks_its_own_image_only() -> None:
+    whole, broken = explain(BreaksOnBlack())([image("a"), image("b", value=0)])
+    assert isinstance(whole, Explanation)
+    assert whole.is_finite()
+    assert isinstance(broken, BrokenImage)
+    assert broken.name == "b"
+    assert "finite" in broken.reason
+
+
+def test_a_size_that_the_classifier_does_not_take_breaks_the_image() -> None:
+    of_one_size = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 3))
+    (whole,) = explain(of_one_size)([image("a")])
+    assert isinstance(whole, Explanation)
+    broken = explain(of_one_size)([image("b", size=20), image("c", size=20)])
+    for name, found in zip("bc", broken, strict=True):
+        assert isinstance(found, BrokenImage)
+        assert found.name == name
+        assert found.reason.startswith("Expected a size that the classifier takes. Found 20 x 20: ")
+        assert "mat1 and mat2" in found.reason
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, torch.OutOfMemoryError])
+def test_an_error_of_the_program_is_not_a_broken_image(error: type[Exception]) -> None:
+    class Wrong(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise error("a mistake in the program")
+
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(error, match="a mistake"):
+        explain(network, Wrong())([image("a")])
+
+
+def test_a_full_memory_is_not_a_broken_image() -> None:
+    class Full(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        explain(Full())([image("a")])
