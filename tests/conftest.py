@@ -1,5 +1,6 @@
 """Small things to train on, shared by the tests of training."""
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -74,6 +75,17 @@ def blob_classifier(seed: int = 0) -> FrozenClassifier:
 def objective(beta: float = 0.01, perturbation: nn.Module | None = None) -> Objective:
     """Make an objective that suits the blobs."""
     return Objective(SoftTopK((0.1, 0.3), temperature=0.1), perturbation or Mean(), beta)
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    """Remove the handlers that a command adds: they would write to a stream that is closed."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    for added in set(logging.root.handlers) - set(handlers):
+        added.close()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 MakeModule = Callable[..., VariationalSaliency]

@@ -47,8 +47,8 @@ def resolve(config: DictConfig) -> Node:
     schema = OmegaConf.get_type(config)
     if is_dataclass(schema):
         _check_keys(plain, [setting.name for setting in fields(schema)])
+        _check_numbers(plain)
         check_bounds(plain, schema)
-    _check_numbers(plain)
     check_targets(plain)
     return plain
 

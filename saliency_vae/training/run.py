@@ -1,5 +1,6 @@
 """One training run, from its configuration to the saved explainer."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -43,6 +44,7 @@ def run_training(config: Node, run: Path) -> float:
         SystemExit: With status 143 at SIGTERM, once the step is saved; with 130 at Ctrl-C.
     """
     settings.check(config)
+    _log_once()
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
     if ckpt_path is not None:
@@ -90,6 +92,17 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
         seed=config["seed"],
     )
     return trainer, module, data
+
+
+def _log_once() -> None:
+    """Leave Lightning's messages to Hydra, which prints them and keeps them in ``train.log``.
+
+    With handlers of its own besides, Lightning would print each message twice.
+    """
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @contextmanager
