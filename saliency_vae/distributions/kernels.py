@@ -12,6 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from saliency_vae.runtime.autograd import recording_gradients
+
 
 def num_neighbours(n: int) -> Tensor:
     """Number of neighbours of each of n pixels in a row, (n,), float64."""
@@ -101,8 +103,9 @@ class ExponentialKernel(Kernel):
     @cached_property
     def precision_diagonal(self) -> Tensor:
         """Diagonal of K^-1: 1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between them."""
-        extra = num_neighbours(self.n).to(self.rho) - 1
-        return (1 + extra * self.rho**2) / self.innovation
+        with recording_gradients():  # first computed for inference, it may be used in training
+            extra = num_neighbours(self.n).to(self.rho) - 1
+            return (1 + extra * self.rho**2) / self.innovation
 
     @property
     def log_determinant(self) -> Tensor:

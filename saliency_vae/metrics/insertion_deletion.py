@@ -87,6 +87,13 @@ def insertion_curve(
 
     Raises:
         ValueError: If step is not positive.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, saliency = torch.rand(1, 3, 2, 2), torch.rand(1, 2, 2)
+        >>> insertion_curve(classifier, images, saliency, 0 * images, step=2).shape
+        torch.Size([1, 3])
     """
     return _curve(classifier, images, saliency, baseline, torch.lt, step, batch_size)
 
@@ -103,6 +110,13 @@ def deletion_curve(
     """Probability of the decided class while the baseline image replaces the image.
 
     Arguments, result and errors are those of :func:`insertion_curve`.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, saliency = torch.rand(1, 3, 2, 2), torch.rand(1, 2, 2)
+        >>> deletion_curve(classifier, images, saliency, 0 * images, step=2).shape
+        torch.Size([1, 3])
     """
     return _curve(classifier, images, saliency, baseline, torch.ge, step, batch_size)
 

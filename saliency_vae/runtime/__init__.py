@@ -1,4 +1,4 @@
-"""General services to every other package: whole files, devices, memory, loggers and text.
+"""Services to every other package: whole files, devices, memory, gradients, loggers and text.
 
 Nothing here depends on images or explanations; import the modules directly.
 """

@@ -144,6 +144,23 @@ def test_the_same_prior_about_other_means_computes_its_constants_once(name: Prio
     assert make_prior(name, 5, 4).log_determinant is not one.log_determinant
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", PRIORS)
+def test_a_prior_first_used_for_inference_can_be_trained_with_later(
+    name: PriorName, family: Family, dtype: torch.dtype
+) -> None:
+    with torch.inference_mode():
+        prior = make_prior(name, 5, 4, dtype=dtype)
+        expected = kl_divergence(make_posterior(family, prior), prior)
+    q = make_posterior(family, prior)
+    mean, log_variance = q.mean.requires_grad_(), q.log_variance.requires_grad_()
+    divergence = kl_divergence(posterior_of(family, mean, log_variance, prior), prior)
+    torch.testing.assert_close(divergence, expected.clone())
+    for gradient in torch.autograd.grad(divergence.sum(), (mean, log_variance)):
+        assert gradient.isfinite().all()
+
+
 def test_a_mean_of_other_maps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"mean of maps \(5, 4\)\. Found \(2, 4, 5\)"):
         make_prior("exponential", 5, 4).around(torch.zeros(2, 4, 5))

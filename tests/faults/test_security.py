@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
 from saliency_vae.models import load_explainer

@@ -187,8 +187,8 @@ def reliability_figure(points: Mapping[str, Sequence[float]]) -> Figure:
     sizes = 20 + 180 * np.asarray(points["share"])
     axes.plot(points["predicted"], points["observed"], color=_EXPLAINER, linewidth=1.6)
     axes.scatter(points["predicted"], points["observed"], s=sizes, color=_EXPLAINER)
-    axes.set_xlabel("inclusion probability of this explainer")
-    axes.set_ylabel("share of the independent runs that include the pixel")
+    axes.set_xlabel("this explainer's inclusion probability of a pixel")
+    axes.set_ylabel("share of independent runs that include it")
     axes.set_title("Calibration: the diagonal is perfect", fontsize=11)
     _grid(axes)
     return figure

@@ -34,7 +34,7 @@ ROLES = {
     AREA: Role.CONTROL,
     VARGRAD: Role.CONTROL,
 }
-_FAILURE = "the decision changes when only 5 % of the pixels are kept"
+_KEPT = "when only 5 % of the pixels are kept"
 _LEAST = 5  # failures, and successes: with fewer, the interval of the bootstrap is too narrow
 _WITHHELD = (0.0, 0.1, 0.2, 0.3)  # shares of the images for which the verdict gives the insertion
 _JUDGED = 0.2  # share of the images that is withheld where the insertion is judged
@@ -128,7 +128,7 @@ def _assess_failures(
     """Report how well each uncertainty predicts which explanations fail."""
     if failed.all() or not failed.any():
         which = "every image" if failed.all() else "no image"
-        text = f"Per image, {_FAILURE} in {which}: there is nothing to predict."
+        text = f"Per image, the decision changes in {which} {_KEPT}: there is nothing to predict."
         return UncertaintyReport((Verdict("note", text),))
 
     def auroc(name: str) -> Callable[[Tensor], Tensor]:
@@ -141,15 +141,15 @@ def _assess_failures(
     if min(failures, number - failures) < _LEAST:
         compared = Verdict(
             "note",
-            f"Per image, {_FAILURE} in {failures} of {number} images: one of the two outcomes is "
-            f"too rare to judge this explainer's confidence by ({aurocs} of the best control, "
-            f"{best}).",
+            f"Per image, the decision changes in {failures} of {number} images {_KEPT}: one of the "
+            f"two outcomes is too rare to judge this explainer's confidence by ({aurocs} of the "
+            f"best control, {best}).",
         )
     else:
         mine, control = auroc(CONFIDENCE), auroc(best)
         compared = judge_uncertainty(
             f"Per image, this explainer's confidence {{}} the best control, {best}, at predicting "
-            f"whether {_FAILURE}: {aurocs}",
+            f"whether the decision changes {_KEPT}: {aurocs}",
             statistic_interval(lambda i: mine(i) - control(i), number, seed=seed),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
         )

@@ -129,7 +129,7 @@ def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -
     report = judged(-insertion, noise(30), insertion, torch.full((30,), all_fail))
     found, selective = report.verdicts
     assert found.judgement == "note"
-    assert f"in {which}: there is nothing to predict." in found.text
+    assert f"in {which} when only 5 % of the pixels are kept: there is nothing" in found.text
     assert selective.judgement == "better"  # there are better and worse ones all the same
     assert report.intervals == {}
     assert "selective" in report.curves
