@@ -14,6 +14,7 @@ class Batch(TypedDict):
         index: Index of the image in its data set.
         skipped: Number of broken files before it that this image replaces.
         mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
+        object_masks: Masks of several objects, (n, H, W) bool; an empty one stands for no object.
         label: Class of the image.
     """
 
@@ -21,6 +22,7 @@ class Batch(TypedDict):
     index: NotRequired[Tensor]
     skipped: NotRequired[Tensor]
     mask: NotRequired[Tensor]
+    object_masks: NotRequired[Tensor]
     label: NotRequired[Tensor]
 
 

@@ -1,14 +1,19 @@
 """Base of all data modules: batches of uint8 images that become float on the device."""
 
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch, collate
 from saliency_vae.data.preprocessing import Preprocessing
 from saliency_vae.data.resumable_loader import EpochOrder, ResumableLoader
+
+# Maps images (B, 3, H, W) in [0, 1] to class probabilities (B, classes).
+Predict = Callable[[Tensor], Tensor]
 
 
 def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1) -> int:
@@ -63,6 +68,18 @@ class SaliencyDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.preprocessing = Preprocessing()
+
+    def choose_test_images(self, predict: Predict, number: int | None) -> str:
+        """Keep the test images that a classifier can be judged by; by default all of them.
+
+        Args:
+            predict: Class probabilities of the classifier.
+            number: Number of images that are wanted; None for as many as there are.
+
+        Returns:
+            Which images were kept, for the report; empty if no choice was made.
+        """
+        return ""
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
         """Training images, shuffled by (seed, epoch) alone; the incomplete batch is dropped."""

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from saliency_vae.data import Batch, ImageFiles, Preprocessing, collate, too_many_broken
 from saliency_vae.data.annotated_images import AnnotatedImages
-from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 
 # Settings that decide which images of a directory are held out.
 _SPLIT = ("seed", "validation_fraction")
@@ -24,6 +24,7 @@ def evaluation_images(
     *,
     num_workers: int = 0,
     seed: int = 0,
+    predict: Predict | None = None,
 ) -> tuple[Dataset[Batch], tuple[str, ...]]:
     """Test images of a data module, or its validation images if it has no test images.
 
@@ -35,9 +36,11 @@ def evaluation_images(
         limit: Number of images, the first in their order; None for all.
         num_workers: Processes that read the files to find the broken ones.
         seed: Seed of the order of image files.
+        predict: Class probabilities of the classifier, for data that choose their images by it.
 
     Returns:
-        The images, and one sentence for each broken image file, which is not among them.
+        The images, and one sentence for each broken image file, which is not among them, or on
+        how the images were chosen.
 
     Raises:
         ValueError: If limit is not positive, or too many files are broken.
@@ -46,11 +49,13 @@ def evaluation_images(
         raise ValueError(f"Expected limit >= 1 image. Found {limit}.")
     data.preprocessing = preprocessing
     data.setup("test" if data.has_test_set else "validate")
+    chosen = data.choose_test_images(predict, limit) if predict is not None else ""
     images = data.test_set if data.has_test_set else data.val_set
     if isinstance(images, ImageFiles):
         files, broken = _readable(_shuffled(images, seed), limit, num_workers)
         return files, tuple(f"An image file that cannot be read: {file}" for file in broken)
-    return (images if limit is None else first(images, limit)), ()
+    notes = (f"All other scenes: these are {chosen}.",) if chosen else ()
+    return (images if limit is None else first(images, limit)), notes
 
 
 def _shuffled(files: ImageFiles, seed: int) -> ImageFiles:

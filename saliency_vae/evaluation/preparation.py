@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
+from torch import Tensor
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
@@ -107,6 +109,7 @@ def load_images(
         config["limit"],
         num_workers=config["num_workers"],
         seed=config["seed"],
+        predict=partial(_probabilities, classifier, device),
     )
     order = f", drawn at random (seed {config['seed']})" if isinstance(dataset, ImageFiles) else ""
     if config["annotations"] is not None:
@@ -124,3 +127,9 @@ def load_images(
         device=device,
         left_out=left_out,
     )
+
+
+@torch.inference_mode()
+def _probabilities(classifier: FrozenClassifier, device: torch.device, images: Tensor) -> Tensor:
+    """Class probabilities of images (B, 3, H, W), on the CPU."""
+    return classifier.probabilities(classifier(images.to(device))).cpu()

@@ -40,12 +40,14 @@ _PATHS: dict[str, dict[str, str]] = {
         "timm": "classifiers.builders.timm_classifier",
         "custom": "classifiers.builders.custom_classifier",
         "cluttered_digits": "classifiers.digits.cluttered_digits_classifier",
+        "efficientnet_lite": "classifiers.efficientnet_lite.efficientnet_lite_classifier",
     },
     "data": {
         "cluttered_digits": "data.cluttered_digits.ClutteredDigitsData",
         "image_folder": "data.image_folder.ImageFolderData",
         "imagenet": "data.imagenet.ImageNetData",
         "imagenet_streaming": "data.imagenet_streaming.ImageNetStreamingData",
+        "cutouts": "data.cutouts.CutoutsData",
     },
     "optimizer": {},
 }

@@ -100,7 +100,11 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     Returns:
         By module name, its ``channels`` and its ``stride`` in pixels of the image.
     """
-    names = [name for name, _ in classifier.network.named_modules() if name]
+    names = [
+        name
+        for name, module in classifier.network.named_modules()
+        if name and type(module).__module__ != "torch.nn.modules.padding"  # no maps of their own
+    ]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier.forward_uncompiled(images)
     last: dict[int, tuple[str, int]] = {}

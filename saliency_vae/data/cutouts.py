@@ -1,0 +1,309 @@
+"""Cut-outs of objects on photographs: real images whose objects, and their masks, are known.
+
+Every image is a function of (seed, split, index) alone, and the splits share neither objects nor
+photographs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from saliency_vae.data.batch import Batch
+from saliency_vae.data.datamodule import Predict, SaliencyDataModule
+from saliency_vae.data.image_finder import list_images
+from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.scenes import OPAQUE, Scene, compose
+
+Split = Literal["train", "val", "test"]
+GROUPS = "groups.txt"  # lines "path group", paths relative to the file
+PORTIONS = 3  # of the test objects and photographs, each looked at once
+_SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest is for the test
+_SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_CONFIDENT = 0.5  # probability of the decision with the objects, at least
+_UNAWARE = 0.1  # probability of the same class without them, at most
+_TRIED = 20  # scenes for each that is wanted, at most
+_LEAST_OPAQUE = 0.15  # share of a cut-out's box
+
+
+def groups_of(directory: Path, files: Sequence[Path]) -> dict[Path, str]:
+    """Name the group of each file: variants of one thing, which belong into one split.
+
+    ``groups.txt`` in the directory, or beside it, names them; without it each file is by itself.
+    """
+    for place in (directory, directory.parent):
+        if (place / GROUPS).is_file():
+            rows = [line.rsplit(maxsplit=1) for line in (place / GROUPS).read_text().splitlines()]
+            named = {place / row[0]: row[1] for row in rows if len(row) == 2}
+            return {file: named.get(file, file.stem) for file in files}
+    return {file: file.stem for file in files}
+
+
+def files_of(split: Split, directory: Path, *, portion: int = 1) -> list[Path]:
+    """Files of a directory that belong to a split, whole groups together.
+
+    The groups are dealt to the splits in the order of a hash of their names.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        directory: Directory of image files.
+        portion: Portion of the test files, from 1 to 3.
+
+    Raises:
+        ValueError: If the directory holds no image for the split.
+    """
+    files = list_images(directory)
+    groups = groups_of(directory, files)
+    ordered = sorted(set(groups.values()), key=lambda group: sha256(group.encode()).digest())
+    chosen = set(_dealt(ordered, split, portion))
+    found = [file for file, group in groups.items() if group in chosen]
+    if not found:
+        raise ValueError(
+            f"Expected {directory} to hold images of enough groups for training, validation and "
+            f"{PORTIONS} test portions. Found {len(files)} images, none of them for {split}."
+        )
+    return found
+
+
+def _dealt(groups: Sequence[str], split: Split, portion: int) -> Sequence[str]:
+    """Groups of a split; those of the test are dealt in turn to its portions."""
+    train, val = (round(share * len(groups)) for share in accumulate(_SHARES.values()))
+    if split == "test":
+        return groups[val:][portion - 1 :: PORTIONS]
+    return groups[:train] if split == "train" else groups[train:val]
+
+
+def load_rgba(file: Path) -> Image.Image:
+    """Read an image file with its transparency, cropped to what is visible.
+
+    Raises:
+        ValueError: If it has no transparency, nothing visible, or cannot be read.
+    """
+    try:
+        with Image.open(file) as image:
+            if not image.has_transparency_data:
+                raise ValueError(f"Expected a cut-out with transparency. Found none in {file}.")
+            cutout = image.convert("RGBA")
+    except OSError as error:
+        raise ValueError(f"Expected a cut-out, an image file. Found {file}: {error}") from None
+    box = cutout.getchannel("A").getbbox()
+    if box is None:
+        raise ValueError(f"Expected a cut-out of something visible. Found nothing in {file}.")
+    return cutout.crop(box)
+
+
+def is_solid(cutout: Image.Image) -> bool:
+    """Whether enough of a cut-out is opaque to be seen in a scene: a fishing rod is not."""
+    opaque = np.asarray(cutout.getchannel("A")) >= OPAQUE
+    return float(opaque.mean()) >= _LEAST_OPAQUE
+
+
+class Cutouts(Dataset[Batch]):
+    """Scenes of one split, composed when asked for.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        objects: Cut-outs, RGBA.
+        photographs: Backgrounds, RGB.
+        indices: Places of the scenes in the endless sequence of the split.
+        seed: Seed of the scenes.
+        image_size: Height and width of a scene in pixels.
+        number: Fewest and most objects in a scene.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        objects: Sequence[Image.Image],
+        photographs: Sequence[Image.Image],
+        indices: Sequence[int],
+        *,
+        seed: int,
+        image_size: int,
+        number: tuple[int, int],
+    ) -> None:
+        self.split = split
+        self.objects = objects
+        self.photographs = photographs
+        self.indices = indices
+        self.seed = seed
+        self.image_size = image_size
+        self.number = number
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def scene(self, index: int) -> Scene:
+        """Compose the scene at a place in the endless sequence of the split."""
+        rng = np.random.default_rng((self.seed, _SPLIT_KEY[self.split], index))
+        low, high = self.number
+        number = int(rng.integers(low, high + 1))
+        which = rng.choice(len(self.objects), number, replace=number > len(self.objects))
+        photograph = self.photographs[int(rng.integers(len(self.photographs)))]
+        objects = [self.objects[place] for place in which]
+        return compose(objects, photograph, image_size=self.image_size, rng=rng)
+
+    def __getitem__(self, index: int) -> Batch:
+        scene = self.scene(self.indices[index])
+        masks = torch.zeros(self.number[1], self.image_size, self.image_size, dtype=torch.bool)
+        masks[: len(scene.masks)] = torch.from_numpy(scene.masks)
+        return {
+            "image": torch.from_numpy(scene.image.copy()).permute(2, 0, 1),
+            "index": torch.tensor(index),
+            "mask": masks.any(0),
+            "object_masks": masks,
+        }
+
+    def name(self, index: int) -> str:
+        """Name a scene by its place in the split."""
+        return f"{self.split} scene {self.indices[index]}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Scenes whose decision rests on their objects.
+
+    Attributes:
+        indices: Places of the scenes in the sequence of their split.
+        tried: Number of scenes that were looked at.
+    """
+
+    indices: list[int]
+    tried: int
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.indices)} of {self.tried} scenes, in which the classifier gives its "
+            f"decision a probability of at least {_CONFIDENT} with the objects and at most "
+            f"{_UNAWARE} without them"
+        )
+
+
+def select(scenes: Cutouts, predict: Predict, number: int, *, batch_size: int = 32) -> Selection:
+    """Find the first scenes of a split whose decision rests on their objects.
+
+    Args:
+        scenes: Scenes to look at, in the order of their sequence.
+        predict: Class probabilities of a classifier.
+        number: Number of scenes that are wanted.
+        batch_size: Scenes looked at together.
+
+    Raises:
+        ValueError: If too few are found among twenty times as many.
+    """
+    found: list[int] = []
+    tried = 0
+    while len(found) < number and tried < _TRIED * number:
+        indices = range(tried, tried + batch_size)
+        composed = [scenes.scene(index) for index in indices]
+        seen, empty = (
+            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+            for images in ([s.image for s in composed], [s.empty for s in composed])
+        )
+        probability, decision = predict(seen).max(1)
+        without = predict(empty).gather(1, decision[:, None])[:, 0]
+        rests = (probability >= _CONFIDENT) & (without <= _UNAWARE)
+        for index, accepted in zip(indices, rests.tolist(), strict=True):
+            tried += 1
+            if accepted:
+                found.append(index)
+            if len(found) == number:
+                break
+    if len(found) < number:
+        raise ValueError(
+            f"Expected {number} scenes whose decision rests on their objects. Found {len(found)} "
+            f"among {tried}: lower data.test_size, or give cut-outs of things that the classifier "
+            "knows."
+        )
+    return Selection(found, tried)
+
+
+class CutoutsData(SaliencyDataModule):
+    """Cut-outs of objects on photographs, for training and testing an explainer.
+
+    Args:
+        cutouts: Directory of images with transparency, one object each.
+        backgrounds: Directory of photographs.
+        image_size: Height and width of an image in pixels.
+        objects: Fewest and most objects in an image.
+        sizes: Number of training, validation and test images.
+        test_portion: Portion of the test files, from 1 to 3; look at each once.
+        batch_size: Images a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Seed of the scenes and their order.
+
+    Raises:
+        ValueError: If a directory is missing or a number is out of range.
+    """
+
+    has_test_set = True
+
+    def __init__(
+        self,
+        cutouts: str | None,
+        backgrounds: str | None,
+        image_size: int = 128,
+        objects: tuple[int, int] = (1, 1),
+        sizes: Mapping[str, int] | None = None,
+        test_portion: int = 1,
+        batch_size: int = 32,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        for name, directory in (("cutouts", cutouts), ("backgrounds", backgrounds)):
+            if directory is None or not Path(directory).is_dir():
+                raise ValueError(f"Expected data.{name}=DIR, a directory. Found {directory}.")
+        low, high = objects
+        if not 1 <= low <= high <= 3:
+            raise ValueError(f"Expected data.objects=[LOW,HIGH] in 1 to 3. Found {list(objects)}.")
+        if image_size < 32:
+            raise ValueError(f"Expected data.image_size >= 32 pixels. Found {image_size}.")
+        if not 1 <= test_portion <= PORTIONS:
+            raise ValueError(
+                f"Expected data.test_portion in 1 to {PORTIONS}. Found {test_portion}."
+            )
+        self.directories = Path(str(cutouts)), Path(str(backgrounds))
+        self.image_size = image_size
+        self.objects = low, high
+        self.sizes = {"train": 3600, "val": 300, "test": 200} | dict(sizes or {})
+        self.test_portion = test_portion
+
+    def setup(self, stage: str) -> None:
+        """Read the files of the splits that the stage needs."""
+        if stage == "fit":
+            self.train_set = self.scenes("train")
+        if stage in ("fit", "validate"):
+            self.val_set = self.scenes("val")
+        if stage == "test":
+            self.test_set = self.scenes("test")
+
+    def choose_test_images(self, predict: Predict, number: int | None) -> str:
+        """Keep the test images whose decision rests on their objects, see :func:`select`."""
+        wanted = self.sizes["test"] if number is None else min(number, self.sizes["test"])
+        scenes = self.scenes("test")
+        selection = select(scenes, predict, wanted)
+        scenes.indices = selection.indices
+        self.test_set = scenes
+        return str(selection)
+
+    def scenes(self, split: Split) -> Cutouts:
+        """Scenes of a split; its files are read once and kept in memory."""
+        cutouts, backgrounds = self.directories
+        portion = self.test_portion
+        return Cutouts(
+            split,
+            list(filter(is_solid, map(load_rgba, files_of(split, cutouts, portion=portion)))),
+            [load_rgb(file) for file in files_of(split, backgrounds, portion=portion)],
+            range(self.sizes[split]),
+            seed=self.seed,
+            image_size=self.image_size,
+            number=self.objects,
+        )

@@ -1,0 +1,138 @@
+"""Cut-outs on photographs: splits apart, scenes of (seed, split, index), test images that count."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from saliency_vae.data.cutouts import PORTIONS, CutoutsData, files_of, select
+from saliency_vae.data.digit_painter import Split
+from tests.helpers.made_cutouts import cutout, write_all
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    write_all(root, groups=True)
+    return root
+
+
+def data(directory: Path, **settings: Any) -> CutoutsData:
+    sizes = {"train": 8, "val": 4, "test": 6}
+    arguments: dict[str, Any] = {"image_size": 48, "sizes": sizes, "batch_size": 4} | settings
+    return CutoutsData(str(directory / "cutouts"), str(directory / "backgrounds"), **arguments)
+
+
+def test_the_splits_share_no_group_and_leave_none_out(directory: Path) -> None:
+    parts = [files_of(split, directory / "cutouts") for split in ("train", "val")]
+    parts += [
+        files_of("test", directory / "cutouts", portion=portion)
+        for portion in range(1, PORTIONS + 1)
+    ]
+    groups = [{int(file.stem) // 2 for file in part} for part in parts]
+    assert sum(len(group) for group in groups) == len(set.union(*groups)) == 12
+    assert all(len(part) == 2 * len(group) for part, group in zip(parts, groups, strict=True))
+
+
+def test_without_groups_each_file_is_by_itself(directory: Path) -> None:
+    found = [len(files_of(split, directory / "backgrounds")) for split in SPLITS]
+    assert found[0] == round(0.55 * 24)
+    assert min(found) >= 2
+
+
+def test_a_scene_is_a_function_of_seed_split_and_index(directory: Path) -> None:
+    first, again, other = (data(directory, seed=seed).scenes("val") for seed in (1, 1, 2))
+    assert torch.equal(first[3]["image"], again[3]["image"])
+    assert torch.equal(first[3]["mask"], again[3]["mask"])
+    assert not torch.equal(first[3]["image"], first[2]["image"])
+    assert not torch.equal(first[3]["image"], other[3]["image"])
+    assert first.name(3) == "val scene 3"
+
+
+@pytest.mark.parametrize("objects", [(1, 1), (1, 3), (2, 2)])
+def test_the_mask_is_of_all_objects(directory: Path, objects: tuple[int, int]) -> None:
+    module = data(directory, objects=objects)
+    module.setup("fit")
+    numbers = set()
+    for index in range(len(module.train_set)):  # type: ignore[arg-type]  # Dataset promises no length
+        item = module.train_set[index]
+        assert item["image"].shape == (3, 48, 48)
+        assert item["image"].dtype == torch.uint8
+        assert item["object_masks"].shape == (objects[1], 48, 48)
+        assert torch.equal(item["mask"], item["object_masks"].any(0))
+        numbers.add(int(item["object_masks"].flatten(1).any(1).sum()))
+    assert numbers <= set(range(objects[0], objects[1] + 1))
+
+
+def red(images: Tensor) -> Tensor:
+    """Sure of class 1 where much of an image is bright red, of class 0 elsewhere."""
+    share = (images[:, 0] > 0.45).float().mean((1, 2))
+    probability = (share > 0.06).float() * 0.98 + 0.01
+    return torch.stack([1 - probability, probability], 1)
+
+
+def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Path) -> None:
+    module = data(directory)
+    assert "6 of " in module.choose_test_images(red, None)
+    assert len(module.test_set) == 6  # type: ignore[arg-type]  # likewise
+    scenes = module.scenes("test")
+    selection = select(scenes, red, 6)
+    assert selection.tried >= 6
+    for index in range(selection.tried):
+        scene = scenes.scene(index)
+        seen, empty = (
+            red(torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255)
+            for image in (scene.image, scene.empty)
+        )
+        rests = seen.argmax(1) == 1 and empty[0, 1] < 0.1
+        assert (index in selection.indices) == bool(rests)
+    module.choose_test_images(red, 2)
+    assert len(module.test_set) == 2  # type: ignore[arg-type]  # likewise
+
+
+def test_a_classifier_that_sees_no_object_is_one_line(directory: Path) -> None:
+    scenes = data(directory).scenes("test")
+    with pytest.raises(ValueError, match=r"Expected 3 scenes .* Found 0 among \d+: lower data"):
+        select(scenes, lambda images: torch.tensor([[1.0, 0.0]]).expand(len(images), -1), 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"objects": (0, 1)}, r"data\.objects=\[LOW,HIGH\] in 1 to 3\. Found \[0, 1\]"),
+        ({"objects": (2, 1)}, r"data\.objects"),
+        ({"image_size": 16}, r"data\.image_size >= 32 pixels\. Found 16"),
+        ({"test_portion": 4}, r"data\.test_portion in 1 to 3\. Found 4"),
+    ],
+)
+def test_wrong_settings(directory: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        data(directory, **settings)
+
+
+def test_wrong_directories(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Expected data\.cutouts=DIR, a directory\. Found None"):
+        CutoutsData(None, str(directory / "backgrounds"))
+    few = tmp_path / "cutouts"
+    few.mkdir()
+    cutout().save(few / "one.png")
+    with pytest.raises(ValueError, match="images of enough groups"):
+        CutoutsData(str(few), str(directory / "backgrounds")).setup("fit")
+
+
+def test_a_cutout_must_be_transparent_and_visible(directory: Path, tmp_path: Path) -> None:
+    for name, image in (
+        ("transparency", Image.new("RGB", (9, 9))),
+        ("something visible", Image.new("RGBA", (9, 9))),
+    ):
+        cutouts = tmp_path / name
+        cutouts.mkdir()
+        for index in range(12):
+            image.save(cutouts / f"{index}.png")
+        with pytest.raises(ValueError, match=rf"cut-out .*{name}\. Found .*\.png"):
+            CutoutsData(str(cutouts), str(directory / "backgrounds")).setup("fit")
