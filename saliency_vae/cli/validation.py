@@ -44,10 +44,10 @@ def resolve(config: DictConfig) -> Node:
     assert isinstance(resolved, dict)
     plain: Node = {str(key): value for key, value in resolved.items()}
     check_composed(plain)
+    _check_numbers(plain)
     schema = OmegaConf.get_type(config)
     if is_dataclass(schema):
         _check_keys(plain, [setting.name for setting in fields(schema)])
-        _check_numbers(plain)
         check_bounds(plain, schema)
     check_targets(plain)
     return plain

@@ -47,9 +47,7 @@ def test_train_and_evaluate_on_photographs(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "argv", ["-", *given, *asked, *fast, run])
     evaluate()
     found = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    pointing = {
-        row["method"]: row for row in found["metrics"] if row["metric"] == "pointing_game"
-    }
+    pointing = {row["method"]: row for row in found["metrics"] if row["metric"] == "pointing_game"}
     assert pointing["oracle"]["mean"] == 1
     assert pointing["oracle"]["images"] == 6
     assert any("6 of " in line and "scenes" in line for line in found["left_out"])

@@ -36,6 +36,7 @@ BUILDERS = {
     "__init__",  # the package's public names, from a table
     "baselines.captum_method",
     "classifiers.builders",
+    "classifiers.efficientnet_lite",  # the packages of its weights
     "classifiers.recorded",
     "cli.targets",
     "evaluation.methods",

@@ -1,4 +1,4 @@
-"""A classifier that is sure of class 1 where much of an image is bright red, of class 0 elsewhere."""
+"""A classifier that is sure of class 1 where much of an image is bright red."""
 
 import torch
 from torch import Tensor, nn
