@@ -49,6 +49,8 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
     ("data", "imagenet"): ["data.root={tmp}"],
     ("data", "image_folder"): ["data.root={tmp}"],
     ("data", STREAMING): ["data.root={tmp}"],
+    ("data", "cutouts"): ["data.cutouts={tmp}", "data.backgrounds={tmp}"],
+    ("classifier", "efficientnet_lite"): ["data=cluttered_digits"],
     ("classifier", "torchvision"): ["classifier.name=resnet18", "classifier.weights=null"],
     ("classifier", "timm"): ["classifier.name=test_resnet", "classifier.pretrained=false"],
     ("classifier", "custom"): [
@@ -147,7 +149,11 @@ def test_every_group_is_known_here() -> None:
 def test_every_option_builds_what_its_group_promises(
     group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for needs, module in ((("classifier", "timm"), "timm"), (("data", STREAMING), "litdata")):
+    for needs, module in (
+        (("classifier", "timm"), "timm"),
+        (("classifier", "efficientnet_lite"), "efficientnet_lite_pytorch"),
+        (("data", STREAMING), "litdata"),
+    ):
         if (group, option) == needs:
             pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
@@ -179,7 +185,8 @@ def test_every_baseline_builds() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_resolves(experiment: str) -> None:
-    config = resolve(composed(f"experiment={experiment}"))
+    extra = ["data.cutouts=x", "data.backgrounds=y"] if experiment == "photographs" else []
+    config = resolve(composed(f"experiment={experiment}", *extra))
     assert config["name"] not in ("", "imagenet")
     assert config["trainer"]["max_epochs"] >= 1
 

@@ -4,6 +4,11 @@ import os
 import sys
 from pathlib import Path
 
+# The command imports these when it runs; imported here, the fork server loads them once for all.
+import saliency_vae.training.finite_check
+import saliency_vae.training.image_rate
+import saliency_vae.training.panels
+import saliency_vae.training.run  # noqa: F401
 from saliency_vae.cli.resumed_overrides import with_overrides_of_run
 from saliency_vae.train import train
 
