@@ -244,6 +244,7 @@ class CutoutsData(SaliencyDataModule):
     """
 
     has_test_set = True
+    test_set: Cutouts
 
     def __init__(
         self,
@@ -288,10 +289,8 @@ class CutoutsData(SaliencyDataModule):
     def choose_test_images(self, predict: Predict, number: int | None) -> str:
         """Keep the test images whose decision rests on their objects, see :func:`select`."""
         wanted = self.sizes["test"] if number is None else min(number, self.sizes["test"])
-        scenes = self.scenes("test")
-        selection = select(scenes, predict, wanted)
-        scenes.indices = selection.indices
-        self.test_set = scenes
+        selection = select(self.test_set, predict, wanted)
+        self.test_set.indices = selection.indices
         return str(selection)
 
     def scenes(self, split: Split) -> Cutouts:

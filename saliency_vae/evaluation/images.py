@@ -54,7 +54,7 @@ def evaluation_images(
     if isinstance(images, ImageFiles):
         files, broken = _readable(_shuffled(images, seed), limit, num_workers)
         return files, tuple(f"An image file that cannot be read: {file}" for file in broken)
-    notes = (f"All other scenes: these are {chosen}.",) if chosen else ()
+    notes = (f"Images that the classifier cannot be judged by. Kept: {chosen}.",) if chosen else ()
     return (images if limit is None else first(images, limit)), notes
 
 

@@ -78,8 +78,9 @@ def red(images: Tensor) -> Tensor:
 
 def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Path) -> None:
     module = data(directory)
+    module.setup("test")
     assert "6 of " in module.choose_test_images(red, None)
-    assert len(module.test_set) == 6  # type: ignore[arg-type]  # likewise
+    assert len(module.test_set) == 6
     scenes = module.scenes("test")
     selection = select(scenes, red, 6)
     assert selection.tried >= 6
@@ -92,7 +93,7 @@ def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Pat
         rests = seen.argmax(1) == 1 and empty[0, 1] < 0.1
         assert (index in selection.indices) == bool(rests)
     module.choose_test_images(red, 2)
-    assert len(module.test_set) == 2  # type: ignore[arg-type]  # likewise
+    assert len(module.test_set) == 2
 
 
 def test_a_classifier_that_sees_no_object_is_one_line(directory: Path) -> None:
