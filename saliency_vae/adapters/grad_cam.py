@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
+from saliency_vae.metrics import min_max
 from saliency_vae.models import Explainer
 
 
@@ -43,10 +43,7 @@ class VariationalCAM:
         Returns:
             Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
         """
-        scores = self._posterior(input_tensor).mean
-        low, high = scores.amin((-2, -1), keepdim=True), scores.amax((-2, -1), keepdim=True)
-        scaled = torch.where(high > low, (scores - low) / (high - low), 0)
-        array: NDArray[np.float32] = scaled.cpu().numpy()
+        array: NDArray[np.float32] = min_max(self._posterior(input_tensor).mean).cpu().numpy()
         return array
 
     def __enter__(self) -> Self:

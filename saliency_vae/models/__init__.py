@@ -6,7 +6,12 @@ A saved explainer names its parts by stable names, see :mod:`saliency_vae.models
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.config import BEFORE_NAMES, ExplainerConfig
-from saliency_vae.models.distillation import agreement_score, calibrate, distillation_loss
+from saliency_vae.models.distillation import (
+    agreement_score,
+    calibrate,
+    distillation_loss,
+    kept_view,
+)
 from saliency_vae.models.encoders import PaperEncoder, UNet, fold_batch_norm
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.model_card import FIGURE, as_call
@@ -40,6 +45,7 @@ __all__ = [
     "extract_signals",
     "feature_maps",
     "fold_batch_norm",
+    "kept_view",
     "load_explainer",
     "refine",
     "save_explainer",

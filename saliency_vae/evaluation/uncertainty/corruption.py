@@ -12,8 +12,8 @@ from saliency_vae.evaluation.uncertainty.images import entropy
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Judgement, Verdict, too_few
 from saliency_vae.metrics import spearman
-from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
-from saliency_vae.perturbations import Blur, blurred, perturb
+from saliency_vae.models import Explainer, kept_view
+from saliency_vae.perturbations import Blur
 
 LEVELS = 6  # of each corruption, from none to the strongest
 CONFIDENCE = "confidence"
@@ -92,8 +92,7 @@ def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) 
     """Confidence, whether 5 % of the pixels keep the decision, and its entropy, (3, B)."""
     posterior = explainer(images)
     logits = classifier(images)
-    view = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
-    agreed = classifier.agreement(logits, classifier(view))
+    agreed = classifier.agreement(logits, classifier(kept_view(images, posterior)))
     independent = classifier.output == "sigmoid"
     unsure = entropy(classifier.probabilities(logits), independent=independent)
     return torch.stack([posterior.confidence, agreed.float(), unsure]).cpu()
