@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -234,7 +235,8 @@ class CutoutsData(SaliencyDataModule):
         image_size: Height and width of an image in pixels.
         objects: Fewest and most objects in an image.
         sizes: Number of training, validation and test images.
-        test_portion: Portion of the test files, from 1 to 3; look at each once.
+        test_portion: Portion of the test files, from 1 to 3, each to be looked at once; None to
+            leave them unseen and to evaluate on the validation images.
         batch_size: Images a step over all devices and accumulated batches.
         num_workers: Loader processes of each device.
         seed: Seed of the scenes and their order.
@@ -243,7 +245,7 @@ class CutoutsData(SaliencyDataModule):
         ValueError: If a directory is missing or a number is out of range.
     """
 
-    has_test_set = True
+    val_set: Cutouts
     test_set: Cutouts
 
     def __init__(
@@ -253,7 +255,7 @@ class CutoutsData(SaliencyDataModule):
         image_size: int = 128,
         objects: tuple[int, int] = (1, 1),
         sizes: Mapping[str, int] | None = None,
-        test_portion: int = 1,
+        test_portion: int | None = None,
         batch_size: int = 32,
         num_workers: int = 2,
         seed: int = 0,
@@ -267,7 +269,7 @@ class CutoutsData(SaliencyDataModule):
             raise ValueError(f"Expected data.objects=[LOW,HIGH] in 1 to 3. Found {list(objects)}.")
         if image_size < 32:
             raise ValueError(f"Expected data.image_size >= 32 pixels. Found {image_size}.")
-        if not 1 <= test_portion <= PORTIONS:
+        if test_portion is not None and not 1 <= test_portion <= PORTIONS:
             raise ValueError(
                 f"Expected data.test_portion in 1 to {PORTIONS}. Found {test_portion}."
             )
@@ -276,6 +278,7 @@ class CutoutsData(SaliencyDataModule):
         self.objects = low, high
         self.sizes = {"train": 3600, "val": 300, "test": 200} | dict(sizes or {})
         self.test_portion = test_portion
+        self.has_test_set = test_portion is not None
 
     def setup(self, stage: str) -> None:
         """Read the files of the splits that the stage needs."""
@@ -286,20 +289,31 @@ class CutoutsData(SaliencyDataModule):
         if stage == "test":
             self.test_set = self.scenes("test")
 
-    def choose_test_images(self, predict: Predict, number: int | None) -> str:
-        """Keep the test images whose decision rests on their objects, see :func:`select`."""
-        wanted = self.sizes["test"] if number is None else min(number, self.sizes["test"])
-        selection = select(self.test_set, predict, wanted)
-        self.test_set.indices = selection.indices
+    def choose_images(self, predict: Predict, number: int | None) -> str:
+        """Keep the images whose decision rests on their objects, see :func:`select`."""
+        scenes = self.test_set if self.has_test_set else self.val_set
+        most = self.sizes[scenes.split]
+        selection = select(scenes, predict, most if number is None else min(number, most))
+        scenes.indices = selection.indices
         return str(selection)
 
     def scenes(self, split: Split) -> Cutouts:
         """Scenes of a split; its files are read once and kept in memory."""
         cutouts, backgrounds = self.directories
-        portion = self.test_portion
+        portion = self.test_portion or 1
+        objects = [load_rgba(file) for file in files_of(split, cutouts, portion=portion)]
+        solid = [cutout for cutout in objects if is_solid(cutout)]
+        if len(solid) < len(objects):
+            thin = len(objects) - len(solid)
+            rank_zero_info(f"{thin} of {len(objects)} cut-outs ({split}) are too thin to be seen.")
+        if not solid:
+            raise ValueError(
+                f"Expected cut-outs in {cutouts} that fill at least {_LEAST_OPAQUE:.0%} of their "
+                f"box. Found {len(objects)} thinner ones for {split}."
+            )
         return Cutouts(
             split,
-            list(filter(is_solid, map(load_rgba, files_of(split, cutouts, portion=portion)))),
+            solid,
             [load_rgb(file) for file in files_of(split, backgrounds, portion=portion)],
             range(self.sizes[split]),
             seed=self.seed,

@@ -69,8 +69,11 @@ class SaliencyDataModule(LightningDataModule):
         self.seed = seed
         self.preprocessing = Preprocessing()
 
-    def choose_test_images(self, predict: Predict, number: int | None) -> str:
-        """Keep the test images that a classifier can be judged by; by default all of them.
+    def choose_images(self, predict: Predict, number: int | None) -> str:
+        """Keep, of the images to evaluate on, those that a classifier can be judged by.
+
+        These are the test images, or the validation images if there are no test images. By default
+        all of them are kept.
 
         Args:
             predict: Class probabilities of the classifier.

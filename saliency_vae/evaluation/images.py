@@ -49,7 +49,7 @@ def evaluation_images(
         raise ValueError(f"Expected limit >= 1 image. Found {limit}.")
     data.preprocessing = preprocessing
     data.setup("test" if data.has_test_set else "validate")
-    chosen = data.choose_test_images(predict, limit) if predict is not None else ""
+    chosen = data.choose_images(predict, limit) if predict is not None else ""
     images = data.test_set if data.has_test_set else data.val_set
     if isinstance(images, ImageFiles):
         files, broken = _readable(_shuffled(images, seed), limit, num_workers)

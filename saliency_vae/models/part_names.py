@@ -53,8 +53,9 @@ _PATHS: dict[str, dict[str, str]] = {
 }
 # Called later with further arguments, so Hydra must make a partial of them.
 _CALLED_LATER = {"kronecker", "soft_tv"}
-# Parts that are compared and shown, and not built from a file by their name alone.
-_NEVER_BUILT = {"classifier", "data", "optimizer"}
+# Parts whose names may be the user's own import paths. Data and optimizer are compared and shown,
+# not built from a file; classifiers/recorded.py checks the classifier before it builds it.
+_UNRESTRICTED = {"classifier", "data", "optimizer"}
 # Import paths and arguments in files written before version 0.1.0.
 _OLD_PATHS = {
     "encoders.PaperEncoder": "paper",
@@ -94,7 +95,7 @@ def to_named(part: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     arguments = {key: item for key, item in value.items() if key not in _HYDRA_KEYS}
-    if part not in _NEVER_BUILT:  # a part may hold others, as a mixture of baselines does
+    if part not in _UNRESTRICTED:  # a part may hold others, as a mixture of baselines does
         arguments = {key: to_named(part, item) for key, item in arguments.items()}
     if "_target_" not in value:
         return arguments
@@ -125,8 +126,8 @@ def to_node(part: str, value: Any, where: str) -> Any:
         ValueError: If it names what is not in the table, so that a file cannot choose what code is
             run; or holds a key or an interpolation that means something to Hydra.
     """
-    if part in _NEVER_BUILT:
-        return _shown_node(part, value)
+    if part in _UNRESTRICTED:
+        return _unrestricted_node(part, value)
     if isinstance(value, str) and "${" in value:
         raise ValueError(f"Expected {where} without interpolation. Found {value!r}.")
     if isinstance(value, list):
@@ -146,8 +147,8 @@ def to_node(part: str, value: Any, where: str) -> Any:
     return node | {"_partial_": True} if name in _CALLED_LATER else node
 
 
-def _shown_node(part: str, value: Any) -> Any:
-    """Hydra node of a part that is never built from a file; what it holds stays as it is."""
+def _unrestricted_node(part: str, value: Any) -> Any:
+    """Hydra node of a part that may have any name; its arguments stay as they are."""
     if not isinstance(value, Mapping) or "type" not in value:
         return value
     name, paths = str(value["type"]), _PATHS[part]

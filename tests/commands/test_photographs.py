@@ -18,6 +18,7 @@ SMALL = (
     "data.sizes={train:16,val:8,test:10}",
     "data.batch_size=8",
     "data.num_workers=0",
+    "data.test_portion=2",
 )
 
 

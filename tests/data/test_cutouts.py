@@ -24,7 +24,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data(directory: Path, **settings: Any) -> CutoutsData:
     sizes = {"train": 8, "val": 4, "test": 6}
-    arguments: dict[str, Any] = {"image_size": 48, "sizes": sizes, "batch_size": 4} | settings
+    defaults = {"image_size": 48, "sizes": sizes, "test_portion": 1, "batch_size": 4}
+    arguments: dict[str, Any] = defaults | settings
     return CutoutsData(str(directory / "cutouts"), str(directory / "backgrounds"), **arguments)
 
 
@@ -79,7 +80,7 @@ def red(images: Tensor) -> Tensor:
 def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Path) -> None:
     module = data(directory)
     module.setup("test")
-    assert "6 of " in module.choose_test_images(red, None)
+    assert "6 of " in module.choose_images(red, None)
     assert len(module.test_set) == 6
     scenes = module.scenes("test")
     selection = select(scenes, red, 6)
@@ -92,8 +93,30 @@ def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Pat
         )
         rests = seen.argmax(1) == 1 and empty[0, 1] < 0.1
         assert (index in selection.indices) == bool(rests)
-    module.choose_test_images(red, 2)
+    module.choose_images(red, 2)
     assert len(module.test_set) == 2
+
+
+def test_without_a_test_portion_the_test_files_stay_unseen(directory: Path) -> None:
+    module = data(directory, test_portion=None)
+    assert not module.has_test_set
+    module.setup("validate")
+    assert "3 of " in module.choose_images(red, 3)
+    assert len(module.val_set) == 3
+    assert {name.partition(" ")[0] for name in map(module.val_set.name, range(3))} == {"val"}
+
+
+def test_cutouts_that_are_all_too_thin_are_one_line(directory: Path, tmp_path: Path) -> None:
+    cutouts = tmp_path / "thin"
+    cutouts.mkdir()
+    for index in range(12):
+        rod = Image.new("RGBA", (60, 60))
+        rod.paste((9, 9, 9, 255), (0, 0, 60, 2))
+        rod.paste((9, 9, 9, 255), (0, 0, 2, 60))
+        rod.save(cutouts / f"{index}.png")
+    module = CutoutsData(str(cutouts), str(directory / "backgrounds"))
+    with pytest.raises(ValueError, match=r"at least 15% of their box\. Found \d+ thinner ones"):
+        module.setup("fit")
 
 
 def test_a_classifier_that_sees_no_object_is_one_line(directory: Path) -> None:
