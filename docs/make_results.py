@@ -173,6 +173,7 @@ def compared(evaluation: Path) -> str:
     uncertainties = [
         [
             row["uncertainty"],
+            row["role"],
             row["metric"],
             *(decimals(row[key]) for key in ("mean", "low", "high")),
         ]
@@ -180,7 +181,7 @@ def compared(evaluation: Path) -> str:
     ]
     verdicts = [*found["verdicts"], *found["uncertainty"]["verdicts"]]
     lines = "\n".join(f"- {verdict['judgement']}: {verdict['text']}" for verdict in verdicts)
-    heading = ["uncertainty", "metric", "mean", "low", "high"]
+    heading = ["uncertainty", "role", "metric", "mean", "low", "high"]
     return "\n\n".join(
         (table([["", *metrics, "ms an image"], *methods]), table([heading, *uncertainties]), lines)
     )
