@@ -10,7 +10,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor
 
-from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
+from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -52,18 +52,18 @@ def captum_class(path: str) -> Any:
 
 
 def attribute(
-    build: Callable[[DecisionScore], Any],
-    images: Tensor,
+    build: Callable[[TargetScore], Any],
+    batch: Batch,
     classifier: FrozenClassifier,
     *,
     seed: int = 0,
     **arguments: Any,
 ) -> Tensor:
-    """Attribute the classifier's decisions by one of Captum's classes.
+    """Attribute what a batch asks about by one of Captum's classes.
 
     Args:
         build: Function that makes Captum's object from the module to attribute.
-        images: Images in [0, 1], (B, 3, H, W).
+        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
         classifier: Classifier to explain; Captum puts its hooks on a copy.
         seed: Seed of the noise; torch's own random numbers stay as they were.
         arguments: Further arguments of ``attribute``.
@@ -71,6 +71,7 @@ def attribute(
     Returns:
         Captum's attribution, without gradient.
     """
+    images = batch["image"]
     devices = [images.device] if images.device.type == "cuda" else []
     with (
         recording_gradients(),
@@ -81,14 +82,14 @@ def attribute(
         warnings.filterwarnings("ignore", module=r"captum\.")
         torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
-        attribution: Tensor = build(DecisionScore(copy_to_modify(classifier))).attribute(
-            inputs, additional_forward_args=decide(inputs, classifier), **arguments
+        attribution: Tensor = build(TargetScore(copy_to_modify(classifier))).attribute(
+            inputs, additional_forward_args=asked(batch, classifier), **arguments
         )
         return attribution.detach()
 
 
 class CaptumMethod:
-    """A method of Captum that attributes the logit of the decision to the pixels.
+    """A method of Captum that attributes the logit of the target to the pixels.
 
     Args:
         attribution: Import path of Captum's class.
@@ -138,7 +139,7 @@ class CaptumMethod:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
         options = self.arguments | self.noise_tunnel
-        attribution = attribute(self._build, images, classifier, seed=self.seed, **options)
+        attribution = attribute(self._build, batch, classifier, seed=self.seed, **options)
         if attribution.shape != images.shape:
             raise ValueError(
                 f"Expected {self.attribution.__name__} to attribute to the pixels, "
@@ -146,7 +147,7 @@ class CaptumMethod:
             )
         return _REDUCE[self.reduce](attribution)
 
-    def _build(self, score: DecisionScore) -> Any:
+    def _build(self, score: TargetScore) -> Any:
         attribution = self.attribution(score, **self.settings)
         if self.noise_tunnel:
             return captum_class("captum.attr.NoiseTunnel")(attribution)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
-from saliency_vae.baselines.decision import DecisionScore, copy_to_modify
+from saliency_vae.baselines.target_score import TargetScore, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 
@@ -37,10 +37,10 @@ class GradCAM:
         images = batch["image"]
         layer = self.layer or last_feature_layer(images, classifier)
 
-        def build(score: DecisionScore) -> Any:
+        def build(score: TargetScore) -> Any:
             return self.attribution(score, _submodule(score.classifier.network, layer))
 
-        maps = attribute(build, images, classifier, relu_attributions=True)
+        maps = attribute(build, batch, classifier, relu_attributions=True)
         return F.interpolate(maps, images.shape[-2:], mode="bilinear").squeeze(1)
 
 

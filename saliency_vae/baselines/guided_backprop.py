@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.baselines.decision import DecisionScore, copy_to_modify, decide
+from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -35,7 +35,7 @@ class _GuidedReLU(nn.Module):
 
 
 class GuidedBackprop:
-    """Gradient of the decision's logit, in which every ReLU passes on only positive gradients.
+    """Gradient of the target's logit, in which every ReLU passes on only positive gradients.
 
     The map is the sum of magnitudes over the colour channels.
     """
@@ -62,6 +62,6 @@ class GuidedBackprop:
             guided.set_submodule(name, _GuidedReLU())
         with recording_gradients():
             images = batch["image"].detach().clone().requires_grad_()
-            score = DecisionScore(guided)(images, decide(images, classifier))
+            score = TargetScore(guided)(images, asked(batch, classifier))
             (gradient,) = torch.autograd.grad(score.sum(), images)
         return gradient.abs().sum(1)

@@ -12,13 +12,17 @@ class Method(Protocol):
     """A way to explain images."""
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain the classifier's own decision for each image.
+        """Explain the target of each image; where none is given, the classifier's own decision.
 
         Args:
-            batch: Images as float in [0, 1], (B, 3, H, W), and their true masks if they are known.
+            batch: Images as float in [0, 1], (B, 3, H, W), with their target, decision and true
+                masks where they are known.
             classifier: Classifier to explain, which is left as it was.
 
         Returns:
             Saliency maps (B, H, W) without gradient; higher means more important.
+
+        Raises:
+            ValueError: If a target is given and this method explains the decision alone.
         """
         ...

@@ -13,7 +13,7 @@ Fill = Literal["blur", "black"]
 
 
 class Occlusion:
-    """Mean loss of the decision's logit over the windows that hide a pixel.
+    """Mean loss of the target's logit over the windows that hide a pixel.
 
     Args:
         window: Side of the square window, as a fraction of the shorter side of the image.
@@ -54,7 +54,7 @@ class Occlusion:
         window, stride = (max(1, round(part * side)) for part in (self.window, self.stride))
         attribution = attribute(
             self.attribution,
-            images,
+            batch,
             classifier,
             sliding_window_shapes=(3, window, window),
             strides=(3, stride, stride),

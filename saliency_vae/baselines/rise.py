@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines.decision import DecisionProbability, decide
+from saliency_vae.baselines.target_score import TargetProbability, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import perturb
 
 
 class Rise:
-    """Mean of random masks, each weighed by the decision's probability for the masked image.
+    """Mean of random masks, each weighed by the target's probability for the masked image.
 
     ``S = 1 / (p N) sum_i f(x * M_i) M_i``. Hidden pixels take the classifier's own mean colour, as
     in the authors' code, which masks normalised images. The masks are the same for all images.
@@ -60,7 +60,7 @@ class Rise:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
         count, _, height, width = images.shape
-        score, decision = DecisionProbability(classifier), decide(images, classifier)
+        score, target = TargetProbability(classifier), asked(batch, classifier)
         saliency = torch.zeros(count, height, width, device=images.device)
         for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
             masks = enlarge(cells.to(images), shifts.to(images), height, width)
@@ -68,7 +68,7 @@ class Rise:
             masked = perturb(
                 images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), classifier.mean
             )
-            scores = score(masked, decision.repeat_interleave(n, 0)).view(count, n)
+            scores = score(masked, target.repeat_interleave(n, 0)).view(count, n)
             saliency += torch.einsum("bn,nhw->bhw", scores, masks)
         return saliency / (self.probability * self.masks)
 

@@ -9,20 +9,25 @@ from saliency_vae.classifiers.builders import (
     torchvision_classifier,
 )
 from saliency_vae.classifiers.check import check_classifier, check_frozen
-from saliency_vae.classifiers.divergences import Output, bernoulli_kl, categorical_kl
+from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
+from saliency_vae.classifiers.passes import Passes, counted_passes
 from saliency_vae.classifiers.recorded import build_recorded
+from saliency_vae.classifiers.targets import Output, class_target
 
 __all__ = [
     "ClassifierIdentity",
     "FrozenClassifier",
     "Output",
+    "Passes",
     "bernoulli_kl",
     "build_recorded",
     "categorical_kl",
     "check_classifier",
     "check_frozen",
+    "class_target",
+    "counted_passes",
     "custom_classifier",
     "parameter_hash",
     "timm_classifier",

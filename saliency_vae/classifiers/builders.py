@@ -12,9 +12,9 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.state_dict import load_state_dict
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing
 
 

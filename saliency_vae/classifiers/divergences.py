@@ -1,11 +1,7 @@
 """The reconstruction term: divergence of the classifier's predictions, nats per image."""
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional as F
-
-Output = Literal["softmax", "sigmoid"]  # one class of many, or independent labels
 
 
 def categorical_kl(target: Tensor, prediction: Tensor) -> Tensor:

@@ -1,14 +1,21 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.divergences import Output, bernoulli_kl, categorical_kl
+from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
+from saliency_vae.classifiers.passes import count_passes
+from saliency_vae.classifiers.targets import (
+    Output,
+    decision,
+    keeps_decision,
+    log_odds,
+    probability,
+)
 from saliency_vae.data import Preprocessing
 
 
@@ -78,6 +85,7 @@ class FrozenClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes)."""
+        count_passes(len(images))
         logits: Tensor = self.network((images - self.mean) / self.std)
         return logits.float()
 
@@ -86,6 +94,7 @@ class FrozenClassifier(nn.Module):
 
         Hooks need it, and a few images that are classified once are not worth a compilation.
         """
+        count_passes(len(images))
         return self.network.forward((images - self.mean) / self.std)
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
@@ -101,37 +110,25 @@ class FrozenClassifier(nn.Module):
         kl = categorical_kl if self.output == "softmax" else bernoulli_kl
         return kl(target, prediction)
 
-    def agreement(self, target: Tensor, prediction: Tensor) -> Tensor:
-        """Whether two predictions are the same decision, (B,) bool.
+    def decide(self, logits: Tensor) -> Tensor:
+        """Target of the classifier's own decision, see :func:`targets.decision`: (B, classes)."""
+        return decision(logits, self.output)
 
-        For softmax that is the same most probable class, for sigmoid the same side of 1/2 for every
-        label.
+    def log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Log-odds that logits (B, classes) give to a target (B, classes): (B,), nats."""
+        return log_odds(logits, target, self.output)
 
-        Args:
-            target: Logits of one prediction, (B, classes).
-            prediction: Logits of the other prediction, (B, classes).
-        """
-        if self.output == "softmax":
-            return target.argmax(-1) == prediction.argmax(-1)
-        return ((target > 0) == (prediction > 0)).all(-1)
+    def probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Probability that logits (B, classes) give to a target (B, classes): (B,), in [0, 1]."""
+        return probability(logits, target, self.output)
 
-    def decision_log_odds(self, decided: Tensor, logits: Tensor) -> Tensor:
-        """Log-odds that a prediction gives to a decision; for sigmoid, summed over the labels.
+    def keeps_decision(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Whether logits (B, classes) decide as a target (B, classes) asks: (B,) bool."""
+        return keeps_decision(logits, target, self.output)
 
-        Unlike the probability it does not saturate.
-
-        Args:
-            decided: Logits whose decision it is, (B, classes).
-            logits: Logits of the prediction, (B, classes).
-
-        Returns:
-            Log-odds, (B,), nats.
-        """
-        if self.output == "sigmoid":
-            return torch.where(decided > 0, logits, -logits).sum(-1)
-        top = decided.argmax(-1, keepdim=True)
-        others = logits.scatter(-1, top, -math.inf).logsumexp(-1)
-        return logits.gather(-1, top).squeeze(-1) - others
+    def agreement(self, first: Tensor, second: Tensor) -> Tensor:
+        """Whether two predictions, logits (B, classes), are the same decision: (B,) bool."""
+        return self.keeps_decision(second, self.decide(first))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Class probabilities, in [0, 1], of logits (B, classes)."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from saliency_vae.classifiers.divergences import Output
+from saliency_vae.classifiers.targets import Output
 
 # Classifiers whose identities agree in these fields give the same predictions.
 _DECISIVE = ("sha256", "mean", "std", "output")

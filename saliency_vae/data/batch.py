@@ -15,7 +15,10 @@ class Batch(TypedDict):
         skipped: Number of broken files before it that this image replaces.
         mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
         object_masks: Masks of several objects, (n, H, W) bool; an empty one stands for no object.
+        object_classes: Class of each object by the classifier, (n,) int64; -1 where there is none.
         label: Class of the image.
+        decision: The classifier's decision, where it is at hand: weights of the logits, (classes,).
+        target: What is asked about instead of the decision: weights of the logits, (classes,).
     """
 
     image: Tensor
@@ -23,7 +26,10 @@ class Batch(TypedDict):
     skipped: NotRequired[Tensor]
     mask: NotRequired[Tensor]
     object_masks: NotRequired[Tensor]
+    object_classes: NotRequired[Tensor]
     label: NotRequired[Tensor]
+    decision: NotRequired[Tensor]
+    target: NotRequired[Tensor]
 
 
 def collate(images: list[Batch]) -> Batch:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_vae.baselines import DecisionProbability, Method, decide
+from saliency_vae.baselines import Method, TargetProbability, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.scores import Scores
@@ -70,11 +70,11 @@ def robustness(
     with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
         torch.manual_seed(seed)
         unfaithful = infidelity(
-            DecisionProbability(classifier),
+            TargetProbability(classifier),
             disturb,
             images,
             explain(images),
-            additional_forward_args=decide(images, classifier),
+            additional_forward_args=asked(batch, classifier),
             n_perturb_samples=DRAWS,
             max_examples_per_batch=len(images),
             normalize=True,

@@ -19,6 +19,7 @@ def kept_agreement(
     baseline: Tensor,
     *,
     fractions: Sequence[float],
+    target: Tensor | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
     """Whether an image reduced to its most salient pixels is classified like the whole image.
@@ -29,6 +30,7 @@ def kept_agreement(
         saliency: Maps, (B, H, W).
         baseline: Baseline images, seen outside the kept pixels, (B, 3, H, W).
         fractions: Shares of the pixels to keep, each in (0, 1].
+        target: What is asked, weights of the logits, (B, classes); None for the decision.
         batch_size: Number of views in memory at once.
 
     Returns:
@@ -52,7 +54,7 @@ def kept_agreement(
         return rank[image] < number[column][:, None, None]
 
     views = masked_views(images, baseline, kept, columns=len(fractions), batch_size=batch_size)
-    return _agreement(classifier, images, views).view(len(images), len(fractions))
+    return _agreement(classifier, images, views, target).view(len(images), len(fractions))
 
 
 @torch.no_grad()
@@ -92,16 +94,19 @@ def mask_agreement_matrix(
         return masks[column]
 
     views = masked_views(images, baseline, kept, columns=len(masks), batch_size=batch_size)
-    return _agreement(classifier, images, views).view(len(images), len(masks))
+    return _agreement(classifier, images, views, None).view(len(images), len(masks))
 
 
 def _agreement(
-    classifier: FrozenClassifier, images: Tensor, views: Iterable[tuple[Tensor, Tensor]]
+    classifier: FrozenClassifier,
+    images: Tensor,
+    views: Iterable[tuple[Tensor, Tensor]],
+    target: Tensor | None,
 ) -> Tensor:
-    """Whether each view is classified like its whole image, (views,) bool."""
-    decided = classifier(images)
+    """Whether each view is decided as the target of its image asks, (views,) bool."""
+    asked = classifier.decide(classifier(images)) if target is None else target
     return torch.cat(
-        [classifier.agreement(decided[image], classifier(view)) for image, view in views]
+        [classifier.keeps_decision(classifier(view), asked[image]) for image, view in views]
     )
 
 

@@ -1,8 +1,8 @@
 """Insertion and deletion, the protocol of RISE (Petsiuk et al. 2018), batched.
 
 Pixels are inserted into the baseline image, or deleted from the image, in the order of their
-saliency, ``step`` of them at a time. The curves follow the probability of the class that the
-classifier decides on for the whole image. Pixels of equal saliency come in reading order; RISE's
+saliency, ``step`` of them at a time. The curves follow the probability of a target, by default the
+classifier's decision for the whole image. Pixels of equal saliency come in reading order; RISE's
 code does not define their order.
 """
 
@@ -41,6 +41,7 @@ def insertion_deletion(
     baseline: Tensor,
     *,
     step: int,
+    target: Tensor | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> InsertionDeletion:
     """Insertion and deletion of the pixels of images.
@@ -56,8 +57,8 @@ def insertion_deletion(
         (torch.Size([1, 5]), torch.Size([1]))
     """
     arguments = (classifier, images, saliency, baseline)
-    insertion = insertion_curve(*arguments, step=step, batch_size=batch_size)
-    deletion = deletion_curve(*arguments, step=step, batch_size=batch_size)
+    insertion = insertion_curve(*arguments, step=step, target=target, batch_size=batch_size)
+    deletion = deletion_curve(*arguments, step=step, target=target, batch_size=batch_size)
     return InsertionDeletion(
         insertion, deletion, area_under_curve(insertion), area_under_curve(deletion)
     )
@@ -70,9 +71,10 @@ def insertion_curve(
     baseline: Tensor,
     *,
     step: int,
+    target: Tensor | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Probability of the decided class while the image is inserted into its baseline image.
+    """Probability of the target while the image is inserted into its baseline image.
 
     Args:
         classifier: Classifier that is explained.
@@ -80,6 +82,7 @@ def insertion_curve(
         saliency: Maps, (B, H, W).
         baseline: Baseline images, (B, 3, H, W).
         step: Number of pixels changed between two points, >= 1; the last step takes the rest.
+        target: What is asked, weights of the logits, (B, classes); None for the decision.
         batch_size: Number of views in memory at once.
 
     Returns:
@@ -95,7 +98,7 @@ def insertion_curve(
         >>> insertion_curve(classifier, images, saliency, 0 * images, step=2).shape
         torch.Size([1, 3])
     """
-    return _curve(classifier, images, saliency, baseline, torch.lt, step, batch_size)
+    return _curve(classifier, images, saliency, baseline, torch.lt, step, target, batch_size)
 
 
 def deletion_curve(
@@ -105,9 +108,10 @@ def deletion_curve(
     baseline: Tensor,
     *,
     step: int,
+    target: Tensor | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
-    """Probability of the decided class while the baseline image replaces the image.
+    """Probability of the target while the baseline image replaces the image.
 
     Arguments, result and errors are those of :func:`insertion_curve`.
 
@@ -118,7 +122,7 @@ def deletion_curve(
         >>> deletion_curve(classifier, images, saliency, 0 * images, step=2).shape
         torch.Size([1, 3])
     """
-    return _curve(classifier, images, saliency, baseline, torch.ge, step, batch_size)
+    return _curve(classifier, images, saliency, baseline, torch.ge, step, target, batch_size)
 
 
 def area_under_curve(curve: Tensor) -> Tensor:
@@ -146,6 +150,7 @@ def _curve(
     baseline: Tensor,
     keeps: Callable[[Tensor, Tensor], Tensor],
     step: int,
+    target: Tensor | None,
     batch_size: int,
 ) -> Tensor:
     """Curve of one kind: ``keeps`` compares the ranks of the pixels with the number changed."""
@@ -153,23 +158,15 @@ def _curve(
         raise ValueError(f"Expected step >= 1 pixel. Found {step}.")
     rank = descending_rank(saliency)
     points = math.ceil(rank[0].numel() / step) + 1
-    decided = _outcomes(classifier, images).argmax(1, keepdim=True)
+    asked = classifier.decide(classifier(images)) if target is None else target
 
     def kept(image: Tensor, point: Tensor) -> Tensor:
         return keeps(rank[image], (step * point)[:, None, None])
 
     probability = [
-        _outcomes(classifier, views).gather(1, decided[image])
+        classifier.probability(classifier(views), asked[image])
         for image, views in masked_views(
             images, baseline, kept, columns=points, batch_size=batch_size
         )
     ]
     return torch.cat(probability).view(len(images), points)
-
-
-def _outcomes(classifier: FrozenClassifier, images: Tensor) -> Tensor:
-    """Probabilities of the classes; for a single label those of its absence and its presence."""
-    probability = classifier.probabilities(classifier(images))
-    return (
-        torch.cat([1 - probability, probability], 1) if probability.shape[1] == 1 else probability
-    )

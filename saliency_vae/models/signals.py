@@ -68,7 +68,7 @@ def extract_signals(
         with _observed(classifier.network, names) as features:
             logits = classifier.forward_uncompiled(perturb(repeated, mask, baseline)).float()
         whole = logits[-number:].detach()
-        score = classifier.decision_log_odds(whole.repeat(len(levels), 1), logits)
+        score = classifier.log_odds(logits, classifier.decide(whole).repeat(len(levels), 1))
         (gradient,) = torch.autograd.grad(score.sum(), mask)
         gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
     spread = gradients.std((-2, -1), keepdim=True).clamp_min(_SMALLEST / (height * width))

@@ -30,14 +30,14 @@ from saliency_vae.baselines import (
     Reduction,
     Rise,
 )
-from saliency_vae.baselines.decision import DecisionProbability, copy_to_modify, decide
 from saliency_vae.baselines.grad_cam import last_feature_layer
 from saliency_vae.baselines.occlusion import Fill
 from saliency_vae.baselines.rise import enlarge
+from saliency_vae.baselines.target_score import TargetProbability, asked, copy_to_modify
 from saliency_vae.classifiers.builders import torchvision_classifier
-from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import parameter_hash
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.cli.validation import config_dir, resolve
 from saliency_vae.data.batch import Batch
 from saliency_vae.models.refinement import explain_without_training
@@ -111,8 +111,8 @@ def score(classifier: FrozenClassifier, images: Tensor, originals: Tensor) -> Te
     scores = []
     for image, original in zip(images, originals, strict=True):
         logits, first = classifier(image[None])[0], classifier(original[None])[0]
-        one = len(logits) == 1
-        scores.append(logits[0] * (1 if first[0] >= 0 else -1) if one else logits[first.argmax()])
+        softmax = classifier.output == "softmax"
+        scores.append(logits[first.argmax()] if softmax else (logits * first.sign()).sum())
     return torch.stack(scores)
 
 
@@ -143,21 +143,38 @@ def test_a_single_logit_is_decided_by_its_sign() -> None:
     logits = classifier(make_images()).squeeze(1)
     assert (logits > 0).any()
     assert (logits < 0).any()
-    decision = decide(make_images(), classifier)
+    decision = asked(make_batch(), classifier)
     assert torch.equal(decision.squeeze(1), logits.sign())
-    found = DecisionProbability(classifier)(make_images(), decision)
+    found = TargetProbability(classifier)(make_images(), decision)
     close(found, torch.where(logits > 0, logits.sigmoid(), 1 - logits.sigmoid()))
 
 
-@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
-def test_many_logits_are_decided_by_the_most_probable(output: Output) -> None:
-    classifier = make_classifier(output)
-    decision = decide(make_images(), classifier)
+def test_a_softmax_is_decided_by_the_most_probable_class() -> None:
+    classifier = make_classifier("softmax")
+    decision = asked(make_batch(), classifier)
     assert decision.sum(1).tolist() == [1, 1, 1]
     probabilities = classifier.probabilities(classifier(make_images()))
     assert torch.equal(decision.argmax(1), probabilities.argmax(1))
-    found = DecisionProbability(classifier)(make_images(), decision)
+    found = TargetProbability(classifier)(make_images(), decision)
     close(found, probabilities.amax(1))
+
+
+def test_independent_labels_are_all_decided() -> None:
+    classifier = make_classifier("sigmoid")
+    decision = asked(make_batch(), classifier)
+    probabilities = classifier.probabilities(classifier(make_images()))
+    assert torch.equal(decision > 0, probabilities > 0.5)
+    found = TargetProbability(classifier)(make_images(), decision)
+    close(found, torch.where(probabilities > 0.5, probabilities, 1 - probabilities).prod(1))
+
+
+def test_a_target_comes_before_the_decision() -> None:
+    classifier, batch = make_classifier(), make_batch()
+    decision = asked(batch, classifier)
+    given: Batch = {**batch, "decision": decision.roll(1, 1)}
+    assert torch.equal(asked(given, classifier), decision.roll(1, 1))
+    given["target"] = decision.roll(2, 1)
+    assert torch.equal(asked(given, classifier), decision.roll(2, 1))
 
 
 def test_copy_shares_weights_and_works_not_in_place() -> None:
@@ -262,7 +279,7 @@ class _Guided(torch.autograd.Function):
 def test_guided_backprop(make: Make) -> None:
     classifier, images = make(), make_images()
     network, inputs = residual(classifier), images.clone().requires_grad_()
-    decision = decide(images, classifier)
+    decision = asked({"image": images}, classifier)
     first = network.stem((inputs - 0.4) / 0.5)
     second = network.norm(network.conv(_Guided.apply(first)) + first)
     logits = network.head(_Guided.apply(second).mean((-2, -1)))
@@ -291,7 +308,7 @@ def test_guided_backprop_needs_relu_modules() -> None:
 def test_grad_cam(make: Make, layer: str | None) -> None:
     classifier, images = make(), make_images()
     network = residual(classifier)
-    decision = decide(images, classifier)
+    decision = asked({"image": images}, classifier)
     inputs = ((images - 0.4) / 0.5).requires_grad_()
     stem = network.stem(inputs)
     last = network.norm(network.conv(stem.relu()) + stem).relu()
@@ -386,8 +403,8 @@ def test_rise_is_the_papers_formula(make: Make) -> None:
         for mask in masks:
             masked = mask * (image - 0.4) + 0.4  # the mean colour is 0 after normalisation
             probabilities = classifier.probabilities(classifier(masked[None]))[0]
-            if len(probabilities) == 1:
-                probability = probabilities[0] if logits > 0 else 1 - probabilities[0]
+            if classifier.output == "sigmoid":
+                probability = torch.where(logits[0] > 0, probabilities, 1 - probabilities).prod()
             else:
                 probability = probabilities[logits.argmax()]
             expected += probability * mask / (0.4 * 40)

@@ -20,10 +20,10 @@ from saliency_vae.classifiers.builders import (
     timm_classifier,
     torchvision_classifier,
 )
-from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.state_dict import load_state_dict
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.data.preprocessing import Preprocessing
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)

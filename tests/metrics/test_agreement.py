@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
 from tests.conftest import SIZE, blob_classifier
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.divergences import Output
 from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.metrics.insertion_deletion import (
     area_under_curve,
     deletion_curve,
@@ -50,15 +50,20 @@ def rise(
             logits = model(torch.from_numpy(view).view(1, 3, H, W))
         return model.probabilities(logits)[0].numpy()
 
+    def of_decision(found: NDArray[np.float32]) -> float:
+        if model.output == "softmax":
+            return float(found[decided.argmax()])
+        return math.prod(p if d > 0.5 else 1 - p for p, d in zip(found, decided, strict=True))
+
     x, b = image.numpy().reshape(3, -1).copy(), baseline.numpy().reshape(3, -1).copy()
     start, finish = (b, x) if mode == "insertion" else (x, b)
-    decided = int(probabilities(x).argmax())
+    decided = probabilities(x)
     salient_first = np.argsort(saliency.numpy().ravel())[::-1]
     steps = (H * W + step - 1) // step
     curve = np.empty(steps + 1)
     view = start.copy()
     for i in range(steps + 1):
-        curve[i] = probabilities(view)[decided]
+        curve[i] = of_decision(probabilities(view))
         replaced = salient_first[step * i : step * (i + 1)]
         view[:, replaced] = finish[:, replaced]
     return curve, (curve.sum() - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1)

@@ -1,0 +1,49 @@
+"""Counting the passes of a classifier, the cost of an explanation that no machine changes.
+
+One image once forward is one pass, and so is one image once forward and back.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Passes:
+    """Number of images that classifiers have seen.
+
+    Attributes:
+        number: Number of images so far.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+_counting: list[Passes] = []
+
+
+@contextmanager
+def counted_passes() -> Iterator[Passes]:
+    """Count the images that any :class:`FrozenClassifier` sees within the block.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from saliency_vae.classifiers import FrozenClassifier
+        >>> classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), name="toy")
+        >>> with counted_passes() as passes:
+        ...     logits = classifier(torch.rand(5, 3, 2, 2))
+        >>> passes.number
+        5
+    """
+    passes = Passes()
+    _counting.append(passes)
+    try:
+        yield passes
+    finally:
+        _counting.remove(passes)
+
+
+def count_passes(images: int) -> None:
+    """Add a number of images to all counts that are going on."""
+    for passes in _counting:
+        passes.number += images
