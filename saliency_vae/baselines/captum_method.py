@@ -83,7 +83,7 @@ def attribute(
         torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
         attribution: Tensor = build(TargetScore(copy_to_modify(classifier))).attribute(
-            inputs, additional_forward_args=asked(batch, classifier), **arguments
+            inputs, additional_forward_args=(asked(batch, classifier),), **arguments
         )
         return attribution.detach()
 

@@ -1,32 +1,28 @@
-"""Grad-CAM (Selvaraju et al. 2017)."""
+"""Grad-CAM (Selvaraju et al. 2017) and LayerCAM (Jiang et al. 2021)."""
 
-from functools import partial
-from typing import Any
+from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from saliency_vae.baselines.captum_method import attribute, captum_class
-from saliency_vae.baselines.target_score import TargetScore, copy_to_modify
+from saliency_vae.baselines.feature_maps import enlarged, feature_maps
+from saliency_vae.baselines.target_score import asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import recording_gradients
 
 
-class GradCAM:
-    """Sum of feature maps weighed by their mean gradients; its positive part, enlarged bilinearly.
+class _GradientCAM(ABC):
+    """Weighted sum of the feature maps of a layer, enlarged bilinearly.
 
     Args:
         layer: Name of the module of the network that returns the feature maps, such as
-            ``layer4``; None for the one that :func:`last_feature_layer` finds.
-
-    Raises:
-        ValueError: If Captum is not installed.
+            ``layer4``; None for the one that
+            :func:`saliency_vae.baselines.feature_maps.last_feature_layer` finds.
     """
 
     def __init__(self, layer: str | None = None) -> None:
         self.layer = layer
-        self.attribution = captum_class("captum.attr.LayerGradCam")
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
@@ -35,58 +31,28 @@ class GradCAM:
             ValueError: If the network has no such layer.
         """
         images = batch["image"]
-        layer = self.layer or last_feature_layer(images, classifier)
+        with recording_gradients():
+            target = asked(batch, classifier)
+            maps, logits = feature_maps(images, classifier, self.layer)
+            (gradients,) = torch.autograd.grad(logits, maps, target)
+            return enlarged(self.combine(maps.detach(), gradients), images)
 
-        def build(score: TargetScore) -> Any:
-            return self.attribution(score, _submodule(score.classifier.network, layer))
-
-        maps = attribute(build, batch, classifier, relu_attributions=True)
-        return F.interpolate(maps, images.shape[-2:], mode="bilinear").squeeze(1)
-
-
-def _submodule(network: nn.Module, name: str) -> nn.Module:
-    try:
-        return network.get_submodule(name)
-    except AttributeError:
-        known = ", ".join(child for child, _ in network.named_children())
-        raise ValueError(
-            f"Expected layer to be a module of the classifier, such as one of {known}. "
-            f"Found {name!r}."
-        ) from None
+    @abstractmethod
+    def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:
+        """Combine feature maps and gradients of the target's logit, (B, C, h, w): (B, h, w)."""
 
 
-@torch.no_grad()
-def last_feature_layer(images: Tensor, classifier: FrozenClassifier) -> str:
-    """Find the last convolution and what follows it at its resolution, up to the pooling.
+class GradCAM(_GradientCAM):
+    """Sum of feature maps weighed by their mean gradients; its positive part."""
 
-    So the feature maps are those after normalisation, activation and the residual sum: VGG's last
-    ReLU, ResNet's ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count.
+    def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:
+        """Weigh each feature map by its mean gradient: (B, h, w)."""
+        return (gradients.mean((-2, -1), keepdim=True) * maps).sum(1).relu()
 
-    Args:
-        images: Images (B, 3, H, W), of which the first one is classified.
-        classifier: Classifier to search; hooks are put on a copy of it.
 
-    Returns:
-        Name of the module in the classifier's network.
+class LayerCAM(_GradientCAM):
+    """Sum of feature maps weighed by their positive gradients, pixel by pixel; positive part."""
 
-    Raises:
-        ValueError: If no convolution returns feature maps.
-    """
-    hooked = copy_to_modify(classifier)
-    calls: list[tuple[str, bool, torch.Size]] = []  # in the order in which they return
-
-    def record(name: str, module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-2:].numel() > 1:
-            calls.append((name, isinstance(module, nn.Conv2d), output.shape[-2:]))
-
-    for name, module in hooked.network.named_modules():
-        module.register_forward_hook(partial(record, name))
-    hooked(images[:1])
-    sizes = [size for _, is_convolution, size in calls if is_convolution]
-    if not sizes:
-        raise ValueError(
-            "Expected a classifier with feature maps of an nn.Conv2d for Grad-CAM, or its layer "
-            f"by name. Found none in {classifier.name}."
-        )
-    last = max(index for index, call in enumerate(calls) if call[1])
-    return [name for name, _, size in calls[last:] if size == sizes[-1]][-1]
+    def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:
+        """Weigh each pixel of each feature map by its own gradient: (B, h, w)."""
+        return (gradients.relu() * maps).sum(1).relu()

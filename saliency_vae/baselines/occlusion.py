@@ -1,15 +1,11 @@
 """Occlusion (Zeiler & Fergus 2014)."""
 
-from typing import Literal, get_args
-
 from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
+from saliency_vae.baselines.fill import Fill, check_fill, filled
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.perturbations import Blur
-
-Fill = Literal["blur", "black"]
 
 
 class Occlusion:
@@ -37,8 +33,7 @@ class Occlusion:
             raise ValueError(
                 f"Expected 0 < stride <= window <= 1 of the shorter side. Found {stride}, {window}."
             )
-        if fill not in get_args(Fill):
-            raise ValueError(f"Expected fill blur or black. Found {fill!r}.")
+        check_fill(fill)
         if batch_size < 1:
             raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")
         self.window = window
@@ -58,7 +53,7 @@ class Occlusion:
             classifier,
             sliding_window_shapes=(3, window, window),
             strides=(3, stride, stride),
-            baselines=Blur(side / 6)(images) if self.fill == "blur" else 0,
+            baselines=filled(images, self.fill),
             perturbations_per_eval=max(1, self.batch_size // len(images)),
         )
         return attribution[:, 0]  # a window hides all channels alike

@@ -1,6 +1,7 @@
 """The score that a method attributes to the pixels: one number for each image."""
 
 import copy
+from collections.abc import Iterator
 from itertools import chain
 
 import torch
@@ -35,6 +36,21 @@ def asked(batch: Batch, classifier: FrozenClassifier) -> Tensor:
             found: Tensor = batch[given]
             return found
     return classifier.decide(classifier(batch["image"]))
+
+
+def each_image(batch: Batch) -> Iterator[Batch]:
+    """Split a batch into batches of one image, for methods whose views of one image are many.
+
+    Args:
+        batch: Images with their target or decision, where they are known.
+    """
+    for place in range(len(batch["image"])):
+        one: Batch = {"image": batch["image"][place : place + 1]}
+        if "decision" in batch:
+            one["decision"] = batch["decision"][place : place + 1]
+        if "target" in batch:
+            one["target"] = batch["target"][place : place + 1]
+        yield one
 
 
 class TargetScore(nn.Module):

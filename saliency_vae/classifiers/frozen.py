@@ -143,11 +143,12 @@ class FrozenClassifier(nn.Module):
         """
         values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
         return [
-            [(self._category(index), value) for index, value in zip(*row, strict=True)]
+            [(self.category(index), value) for index, value in zip(*row, strict=True)]
             for row in zip(indices.tolist(), values.tolist(), strict=True)
         ]
 
-    def _category(self, index: int) -> str:
+    def category(self, index: int) -> str:
+        """Name of a class."""
         return f"class {index}" if self.categories is None else self.categories[index]
 
     def identity(self) -> ClassifierIdentity:

@@ -23,6 +23,7 @@ _BUILDERS = frozenset(
         "saliency_vae.classifiers.builders.torchvision_classifier",
         "saliency_vae.classifiers.builders.timm_classifier",
         "saliency_vae.classifiers.efficientnet_lite.efficientnet_lite_classifier",
+        "saliency_vae.classifiers.randomised.randomised_classifier",
     }
 )
 

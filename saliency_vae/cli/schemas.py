@@ -38,6 +38,8 @@ class TrainConfig:
         mean_penalty: Weight of the L2 penalty on the posterior's mean minus the prior's mean; 0:
             the paper.
         confidence_width: Channels of the first block of the confidence network.
+        randomise_classifier: Whether to explain a copy of the classifier whose weights are
+            shuffled, for the sanity check of an evaluation.
         optimizer: Optimizer of the encoder's parameters.
         scheduler: Schedule of the learning rate; null for a constant rate.
         trainer: Lightning's Trainer.
@@ -65,6 +67,7 @@ class TrainConfig:
     sharpness: float = 1.0
     mean_penalty: float = 0.0
     confidence_width: int = 16
+    randomise_classifier: bool = False
     optimizer: Node = field(default_factory=dict)
     scheduler: Node | None = None
     trainer: Node = field(default_factory=dict)
@@ -140,9 +143,12 @@ class EvaluateConfig:
     classifier: Node | None = None
     baselines: Node = field(default_factory=dict)
     methods: list[str] | None = None
+    image_only: str | None = None
+    quick: bool = False
     limit: int | None = None
+    slow_images: Annotated[int | None, _AT_LEAST_0] = 50
     steps: int = 24
-    baseline_images: list[str] = field(default_factory=lambda: ["blur", "mean", "zero"])
+    baseline_images: list[str] = field(default_factory=lambda: ["blur", "mean", "inpaint"])
     tolerance: float = 0.0
     annotations: str | None = None
     gallery: Annotated[int, _AT_LEAST_0] = 8
@@ -151,7 +157,10 @@ class EvaluateConfig:
     reference_steps: Annotated[int, _AT_LEAST_1] = 200
     ensemble: list[str] = field(default_factory=list)
     own_mask_images: Annotated[int, _AT_LEAST_0] = 32
-    robustness_images: Annotated[int, _AT_LEAST_0] = 0
+    robustness_images: Annotated[int, _AT_LEAST_0] = 4
+    grid_questions: Annotated[int, _AT_LEAST_0] = 200
+    two_object_images: Annotated[int, _AT_LEAST_0] = 50
+    eval_x_steps: Annotated[int, _AT_LEAST_0] = 0
     corruption_images: Annotated[int, _AT_LEAST_0] = 100
     randomised: str | None = None
     randomised_classifier: Node | None = None

@@ -77,6 +77,12 @@ class AnnotatedImages(Dataset[Batch]):
         image, annotation = self._seen[index]
         return {"image": self.images[image]["image"], "mask": self._mask(annotation)}
 
+    def name(self, index: int) -> str:
+        """Path of the file of an image."""
+        files = self.images.dataset if isinstance(self.images, Subset) else self.images
+        assert isinstance(files, ImageFiles)
+        return files.name(self._seen[index][0])
+
     def _mask(self, annotation: Path) -> Tensor:
         return boxes_mask(read_boxes(annotation), self.preprocessing)
 

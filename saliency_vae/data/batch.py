@@ -16,6 +16,7 @@ class Batch(TypedDict):
         mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
         object_masks: Masks of several objects, (n, H, W) bool; an empty one stands for no object.
         object_classes: Class of each object by the classifier, (n,) int64; -1 where there is none.
+        group: Number of the group that the image belongs to, such as photographs of one thing.
         label: Class of the image.
         decision: The classifier's decision, where it is at hand: weights of the logits, (classes,).
         target: What is asked about instead of the decision: weights of the logits, (classes,).
@@ -27,6 +28,7 @@ class Batch(TypedDict):
     mask: NotRequired[Tensor]
     object_masks: NotRequired[Tensor]
     object_classes: NotRequired[Tensor]
+    group: NotRequired[Tensor]
     label: NotRequired[Tensor]
     decision: NotRequired[Tensor]
     target: NotRequired[Tensor]

@@ -4,7 +4,8 @@ Every image is a function of (seed, split, index) alone, and the splits share ne
 photographs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -14,7 +15,9 @@ from typing import Literal
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch
@@ -23,13 +26,14 @@ from saliency_vae.data.image_finder import list_images
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.scenes import OPAQUE, Scene, compose
 
+Pixels = NDArray[np.uint8]  # (H, W, 3)
 Split = Literal["train", "val", "test"]
 GROUPS = "groups.txt"  # lines "path group", paths relative to the file
 PORTIONS = 3  # of the test objects and photographs, each looked at once
 _SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest is for the test
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_CONFIDENT = 0.5  # probability of the decision with the objects, at least
-_UNAWARE = 0.1  # probability of the same class without them, at most
+_CONFIDENT = 0.5  # probability of a class with its object, at least
+_UNAWARE = 0.1  # probability of the same class without it, at most
 _TRIED = 20  # scenes for each that is wanted, at most
 _LEAST_OPAQUE = 0.15  # share of a cut-out's box
 
@@ -117,7 +121,15 @@ class Cutouts(Dataset[Batch]):
         seed: Seed of the scenes.
         image_size: Height and width of a scene in pixels.
         number: Fewest and most objects in a scene.
+
+    Attributes:
+        groups: Number of each cut-out's group, which its variants share; None where not known.
+        classes: Class of each object of the scenes by a classifier, -1 where there is none,
+            (scenes, most objects) int64; None where no classifier was asked.
     """
+
+    groups: Sequence[int] | None = None
+    classes: Tensor | None = None
 
     def __init__(
         self,
@@ -143,24 +155,34 @@ class Cutouts(Dataset[Batch]):
 
     def scene(self, index: int) -> Scene:
         """Compose the scene at a place in the endless sequence of the split."""
+        rng, which = self._draw(index)
+        photograph = self.photographs[int(rng.integers(len(self.photographs)))]
+        objects = [self.objects[place] for place in which]
+        return compose(objects, photograph, image_size=self.image_size, rng=rng)
+
+    def _draw(self, index: int) -> tuple[np.random.Generator, list[int]]:
+        """Random numbers of a scene, and the places of its cut-outs."""
         rng = np.random.default_rng((self.seed, _SPLIT_KEY[self.split], index))
         low, high = self.number
         number = int(rng.integers(low, high + 1))
         which = rng.choice(len(self.objects), number, replace=number > len(self.objects))
-        photograph = self.photographs[int(rng.integers(len(self.photographs)))]
-        objects = [self.objects[place] for place in which]
-        return compose(objects, photograph, image_size=self.image_size, rng=rng)
+        return rng, which.tolist()
 
     def __getitem__(self, index: int) -> Batch:
         scene = self.scene(self.indices[index])
         masks = torch.zeros(self.number[1], self.image_size, self.image_size, dtype=torch.bool)
         masks[: len(scene.masks)] = torch.from_numpy(scene.masks)
-        return {
+        item: Batch = {
             "image": torch.from_numpy(scene.image.copy()).permute(2, 0, 1),
             "index": torch.tensor(index),
             "mask": masks.any(0),
             "object_masks": masks,
         }
+        if self.groups is not None:  # of the farthest object
+            item["group"] = torch.tensor(self.groups[self._draw(self.indices[index])[1][0]])
+        if self.classes is not None:
+            item["object_classes"] = self.classes[index]
+        return item
 
     def name(self, index: int) -> str:
         """Name a scene by its place in the split."""
@@ -169,22 +191,22 @@ class Cutouts(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class Selection:
-    """Scenes whose decision rests on their objects.
+    """Scenes that a classifier can be judged by.
 
     Attributes:
         indices: Places of the scenes in the sequence of their split.
+        classes: Class of each object of these scenes, see :func:`own_classes`.
         tried: Number of scenes that were looked at.
+        kind: What these scenes have in common.
     """
 
     indices: list[int]
+    classes: Tensor
     tried: int
+    kind: str
 
     def __str__(self) -> str:
-        return (
-            f"{len(self.indices)} of {self.tried} scenes, in which the classifier gives its "
-            f"decision a probability of at least {_CONFIDENT} with the objects and at most "
-            f"{_UNAWARE} without them"
-        )
+        return f"{len(self.indices)} of {self.tried} scenes, {self.kind}"
 
 
 def select(scenes: Cutouts, predict: Predict, number: int, *, batch_size: int = 32) -> Selection:
@@ -199,31 +221,109 @@ def select(scenes: Cutouts, predict: Predict, number: int, *, batch_size: int = 
     Raises:
         ValueError: If too few are found among twenty times as many.
     """
+
+    def accept(composed: Sequence[Scene]) -> Tensor:
+        return _resting([s.image for s in composed], [s.empty for s in composed], predict) >= 0
+
+    indices, tried = _search(scenes, accept, number, batch_size)
+    if len(indices) < number:
+        raise ValueError(
+            f"Expected {number} scenes whose decision rests on their objects. Found {len(indices)} "
+            f"among {tried}: lower data.test_size, or give cut-outs of things that the classifier "
+            "knows."
+        )
+    kind = (
+        "in which the classifier gives its decision a probability of at least "
+        f"{_CONFIDENT} with the objects and at most {_UNAWARE} without them"
+    )
+    return Selection(indices, own_classes(scenes, indices, predict), tried, kind)
+
+
+def select_pairs(
+    scenes: Cutouts, predict: Predict, number: int, *, batch_size: int = 32
+) -> Selection:
+    """Find the first scenes of two objects that each have a class of their own, not the same one.
+
+    Args:
+        scenes: Scenes of two objects each, looked at in the order of their sequence.
+        predict: Class probabilities of a classifier.
+        number: Number of scenes that are wanted. Fewer are returned if twenty times as many do
+            not hold them.
+        batch_size: Scenes looked at together.
+    """
+
+    def accept(composed: Sequence[Scene]) -> Tensor:
+        one, other = (
+            _resting([s.alone(j) for s in composed], [s.empty for s in composed], predict)
+            for j in range(2)
+        )
+        seen = torch.tensor([bool(s.masks.any((1, 2)).all()) for s in composed])
+        return seen & (one >= 0) & (other >= 0) & (one != other)
+
+    indices, tried = _search(scenes, accept, number, batch_size)
+    kind = (
+        "whose two objects have different classes: each one alone, in its place, gets a "
+        f"probability of at least {_CONFIDENT}, and its class at most {_UNAWARE} without it"
+    )
+    return Selection(indices, own_classes(scenes, indices, predict), tried, kind)
+
+
+def own_classes(scenes: Cutouts, indices: Sequence[int], predict: Predict) -> Tensor:
+    """Class of each object: the classifier's decision for the scene with that object alone.
+
+    An object has none if the decision is not confident, or does not rest on the object.
+
+    Args:
+        scenes: Scenes of a split.
+        indices: Places of n scenes in the sequence of the split.
+        predict: Class probabilities of the classifier.
+
+    Returns:
+        Classes, (n, most objects) int64; -1 where there is none.
+    """
+    classes = torch.full((len(indices), scenes.number[1]), -1)
+    for row, index in zip(classes, indices, strict=True):
+        scene = scenes.scene(index)
+        alone = [scene.alone(place) for place in range(len(scene.layers))]
+        row[: len(alone)] = _resting(alone, [scene.empty] * len(alone), predict)
+    return classes
+
+
+def _search(
+    scenes: Cutouts, accept: Callable[[Sequence[Scene]], Tensor], number: int, batch_size: int
+) -> tuple[list[int], int]:
+    """Find the first scenes that are accepted, and count those that were looked at."""
     found: list[int] = []
     tried = 0
     while len(found) < number and tried < _TRIED * number:
         indices = range(tried, tried + batch_size)
-        composed = [scenes.scene(index) for index in indices]
-        seen, empty = (
-            torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-            for images in ([s.image for s in composed], [s.empty for s in composed])
-        )
-        probability, decision = predict(seen).max(1)
-        without = predict(empty).gather(1, decision[:, None])[:, 0]
-        rests = (probability >= _CONFIDENT) & (without <= _UNAWARE)
-        for index, accepted in zip(indices, rests.tolist(), strict=True):
+        accepted = accept([scenes.scene(index) for index in indices])
+        for index, good in zip(indices, accepted.tolist(), strict=True):
             tried += 1
-            if accepted:
+            if good:
                 found.append(index)
             if len(found) == number:
                 break
-    if len(found) < number:
-        raise ValueError(
-            f"Expected {number} scenes whose decision rests on their objects. Found {len(found)} "
-            f"among {tried}: lower data.test_size, or give cut-outs of things that the classifier "
-            "knows."
-        )
-    return Selection(found, tried)
+    return found, tried
+
+
+def _resting(seen: Sequence[Pixels], empty: Sequence[Pixels], predict: Predict) -> Tensor:
+    """Decision for each image seen, (n,) int64; -1 where it does not rest on the objects.
+
+    It does if it is confident with the objects and improbable in the empty image without them.
+    """
+    probability, decision = predict(_as_batch(seen)).max(1)
+    confident = (probability >= _CONFIDENT).nonzero().flatten()
+    rests = torch.zeros_like(decision, dtype=torch.bool)
+    if len(confident):
+        without = predict(_as_batch([empty[place] for place in confident.tolist()]))
+        rests[confident] = without.gather(1, decision[confident, None])[:, 0] <= _UNAWARE
+    return decision.where(rests, -1)
+
+
+def _as_batch(images: Sequence[Pixels]) -> Tensor:
+    """Images (n, 3, H, W) in [0, 1] of pixels (H, W, 3)."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
 class CutoutsData(SaliencyDataModule):
@@ -294,15 +394,32 @@ class CutoutsData(SaliencyDataModule):
         scenes = self.test_set if self.has_test_set else self.val_set
         most = self.sizes[scenes.split]
         selection = select(scenes, predict, most if number is None else min(number, most))
-        scenes.indices = selection.indices
+        scenes.indices, scenes.classes = selection.indices, selection.classes
         return str(selection)
+
+    def two_object_scenes(self, predict: Predict, number: int) -> tuple[Cutouts, str]:
+        """Scenes of two objects, each of a class of its own, of the split to evaluate on.
+
+        Args:
+            predict: Class probabilities of the classifier.
+            number: Number of scenes that are wanted.
+
+        Returns:
+            The scenes, fewer than wanted if too few are found, and how they were chosen.
+        """
+        scenes = copy(self.test_set if self.has_test_set else self.val_set)
+        scenes.number = 2, 2
+        selection = select_pairs(scenes, predict, number)
+        scenes.indices, scenes.classes = selection.indices, selection.classes
+        return scenes, str(selection)
 
     def scenes(self, split: Split) -> Cutouts:
         """Scenes of a split; its files are read once and kept in memory."""
         cutouts, backgrounds = self.directories
         portion = self.test_portion or 1
-        objects = [load_rgba(file) for file in files_of(split, cutouts, portion=portion)]
-        solid = [cutout for cutout in objects if is_solid(cutout)]
+        files = files_of(split, cutouts, portion=portion)
+        objects = {file: load_rgba(file) for file in files}
+        solid = {file: cutout for file, cutout in objects.items() if is_solid(cutout)}
         if len(solid) < len(objects):
             thin = len(objects) - len(solid)
             rank_zero_info(f"{thin} of {len(objects)} cut-outs ({split}) are too thin to be seen.")
@@ -311,12 +428,16 @@ class CutoutsData(SaliencyDataModule):
                 f"Expected cut-outs in {cutouts} that fill at least {_LEAST_OPAQUE:.0%} of their "
                 f"box. Found {len(objects)} thinner ones for {split}."
             )
-        return Cutouts(
+        scenes = Cutouts(
             split,
-            solid,
+            list(solid.values()),
             [load_rgb(file) for file in files_of(split, backgrounds, portion=portion)],
             range(self.sizes[split]),
             seed=self.seed,
             image_size=self.image_size,
             number=self.objects,
         )
+        groups = groups_of(cutouts, list(solid))
+        names = sorted(set(groups.values()))
+        scenes.groups = [names.index(groups[file]) for file in solid]
+        return scenes

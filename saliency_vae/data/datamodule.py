@@ -10,7 +10,12 @@ from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch, collate
 from saliency_vae.data.preprocessing import Preprocessing
-from saliency_vae.data.resumable_loader import EpochOrder, ResumableLoader
+from saliency_vae.data.resumable_loader import (
+    EpochOrder,
+    FixedOrder,
+    ResumableLoader,
+    leave_ctrl_c,
+)
 
 # Maps images (B, 3, H, W) in [0, 1] to class probabilities (B, classes).
 Predict = Callable[[Tensor], Tensor]
@@ -105,7 +110,10 @@ class SaliencyDataModule(LightningDataModule):
                 f"Expected data.batch_size <= {size} training images. Found {self.batch_size}."
             )
         # Lightning calls set_epoch, so a resumed run sees the same order as an uninterrupted one.
-        order = EpochOrder(dataset, devices, rank, shuffle=shuffle, seed=self.seed, drop_last=False)
+        shuffles = shuffle and not getattr(self.trainer, "overfit_batches", 0)
+        order = (EpochOrder if shuffles else FixedOrder)(
+            dataset, devices, rank, shuffle=shuffles, seed=self.seed, drop_last=False
+        )
         return ResumableLoader(
             dataset,
             order,
@@ -120,6 +128,7 @@ class SaliencyDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             drop_last=shuffle,
+            worker_init_fn=leave_ctrl_c,
         )
 
     def _batches_done(self) -> int:

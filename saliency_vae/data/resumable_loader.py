@@ -1,9 +1,10 @@
 """A loader that starts where the training loop is: in a resumed run, within an epoch."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 
 class EpochOrder(DistributedSampler[Any]):
@@ -18,6 +19,15 @@ class EpochOrder(DistributedSampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the indices from ``start`` on."""
         return iter(list(super().__iter__())[self.start :])
+
+
+class FixedOrder(EpochOrder, SequentialSampler):
+    """Order that is the same in each epoch, which Lightning asks for by its class."""
+
+
+def leave_ctrl_c(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the one that trains and saves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -18,6 +18,32 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, eq=False)
+class Layer:
+    """An object at its place in a scene.
+
+    Attributes:
+        picture: The object in its size there, RGB.
+        alpha: Its opacity, with blended edges.
+        box: Its place.
+    """
+
+    picture: Image.Image
+    alpha: Image.Image
+    box: Box
+
+    def paste_on(self, canvas: Image.Image) -> None:
+        """Paste the object, in place."""
+        canvas.paste(self.picture, self.box[:2], self.alpha)
+
+    def mask(self, image_size: int) -> NDArray[np.bool_]:
+        """Pixels of the object, (H, W)."""
+        left, top, right, bottom = self.box
+        mask = np.zeros((image_size, image_size), dtype=np.bool_)
+        mask[top:bottom, left:right] = np.asarray(self.alpha) >= OPAQUE
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A photograph with objects.
 
@@ -25,11 +51,19 @@ class Scene:
         image: Photograph with the objects, (H, W, 3).
         empty: The same photograph without them, (H, W, 3).
         masks: Visible pixels of each object, (n, H, W).
+        layers: The objects at their places, the farthest first.
     """
 
     image: NDArray[np.uint8]
     empty: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    layers: tuple[Layer, ...]
+
+    def alone(self, index: int) -> NDArray[np.uint8]:
+        """Photograph with one of the objects alone, where it is in the scene, (H, W, 3)."""
+        canvas = Image.fromarray(self.empty)
+        self.layers[index].paste_on(canvas)
+        return np.asarray(canvas)
 
 
 def compose(
@@ -52,19 +86,18 @@ def compose(
     """
     canvas = _crop(photograph, image_size, rng)
     empty = np.asarray(canvas)
+    layers: list[Layer] = []
     masks: list[NDArray[np.bool_]] = []
-    boxes: list[Box] = []
     for original in objects:
         pasted = _resize(original, image_size / len(objects) ** 0.5, rng)
-        box = _place(pasted.size, image_size, boxes, rng)
-        boxes.append(box)
+        box = _place(pasted.size, image_size, [layer.box for layer in layers], rng)
         alpha = pasted.getchannel("A").filter(ImageFilter.GaussianBlur(_FEATHER))
-        canvas.paste(pasted.convert("RGB"), box[:2], alpha)
-        mask = np.zeros((image_size, image_size), dtype=np.bool_)
-        mask[box[1] : box[3], box[0] : box[2]] = np.asarray(alpha) >= OPAQUE
-        masks = [earlier & ~mask for earlier in masks]  # this object is nearer
-        masks.append(mask)
-    return Scene(np.asarray(canvas), empty, np.stack(masks))
+        layer = Layer(pasted.convert("RGB"), alpha, box)
+        layer.paste_on(canvas)
+        mask = layer.mask(image_size)
+        masks = [*(earlier & ~mask for earlier in masks), mask]  # this object is nearer
+        layers.append(layer)
+    return Scene(np.asarray(canvas), empty, np.stack(masks), tuple(layers))
 
 
 def _crop(photograph: Image.Image, image_size: int, rng: np.random.Generator) -> Image.Image:

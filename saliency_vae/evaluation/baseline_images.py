@@ -1,11 +1,17 @@
-"""Baseline images: what takes the place of the pixels that an evaluation removes."""
+"""Baselines: what takes the place of the pixels that an evaluation removes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.perturbations import Blur, Constant, Mean, blurred
+from saliency_vae.metrics import Imputation, InPainting, NoisyLinearImputation
+from saliency_vae.models.part_names import to_named
+from saliency_vae.perturbations import Blur, Constant, Mean, Noise, blurred
+
+Baseline = Tensor | Imputation
 
 
 def light_blur(images: Tensor) -> Tensor:
@@ -14,23 +20,65 @@ def light_blur(images: Tensor) -> Tensor:
     return result
 
 
-# By name: functions of images in [0, 1], (B, 3, H, W), and their classifier. None of them depends
-# on the explainer.
-BASELINE_IMAGES: dict[str, Callable[[Tensor, FrozenClassifier], Tensor]] = {
+def noise(images: Tensor) -> Tensor:
+    """Make the noise of :class:`Noise` for images (B, 3, H, W), the same in every evaluation."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(images.shape[1:], generator=generator).to(images)
+    result: Tensor = (Mean()(images) + Noise().stddev * drawn).clamp(0, 1)
+    return result
+
+
+# By name: functions of images in [0, 1], (B, 3, H, W), and their classifier, that give baseline
+# images or an imputation. None of them depends on the explainer.
+BASELINE_IMAGES: dict[str, Callable[[Tensor, FrozenClassifier], Baseline]] = {
     "blur": lambda images, classifier: blurred(images),
     "mean": lambda images, classifier: Mean()(images),
     "zero": lambda images, classifier: Constant()(images),
+    "noise": lambda images, classifier: noise(images),
     "light_blur": lambda images, classifier: light_blur(images),
     # The colour that the classifier's normalisation maps to 0.
     "classifier_mean": lambda images, classifier: classifier.mean.expand_as(images),
+    "inpaint": lambda images, classifier: InPainting(),
+    "road": lambda images, classifier: NoisyLinearImputation(),
 }
+IMPUTATIONS = ("inpaint", "road")  # training refuses them
 
 
 def other_baseline_images(names: Sequence[str]) -> list[str]:
     """Names of the baseline images that are not among the given ones.
 
     Example:
-        >>> other_baseline_images(["blur", "mean", "zero"])
-        ['light_blur', 'classifier_mean']
+        >>> other_baseline_images(["blur", "mean", "zero", "noise", "road"])
+        ['light_blur', 'classifier_mean', 'inpaint']
     """
     return [name for name in BASELINE_IMAGES if name not in names]
+
+
+def seen_in_training(perturbation: Mapping[str, Any] | None) -> set[str]:
+    """Names of the baseline images that the training of an explainer used.
+
+    Args:
+        perturbation: Hydra node of the training's perturbation. Where it is none of this package,
+            or not known, any name but those of imputations may have been used.
+
+    Example:
+        >>> blur = {"_target_": "saliency_vae.perturbations.Blur"}
+        >>> mean = {"_target_": "saliency_vae.perturbations.Mean"}
+        >>> mixture = {"_target_": "saliency_vae.perturbations.Mixture", "baselines": [blur, mean]}
+        >>> seen_in_training(blur), sorted(seen_in_training(mixture))
+        ({'blur'}, ['blur', 'mean'])
+    """
+    return _seen(to_named("perturbation", perturbation or {}))
+
+
+def _seen(part: Mapping[str, Any]) -> set[str]:
+    match part.get("type"):
+        case "mixture":
+            return set().union(*map(_seen, part["baselines"]))
+        case "mean" | "noise" as kind:
+            return {kind}
+        case "blur":  # of a given width it may be either
+            return {"blur"} if part.get("sigma") is None else {"blur", "light_blur"}
+        case "constant":  # of any other colour, perhaps that of the classifier
+            return {"classifier_mean"} if any(part.get("colour", ())) else {"zero"}
+    return set(BASELINE_IMAGES) - set(IMPUTATIONS)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -13,6 +13,8 @@ from saliency_vae.data import Batch, ImageFiles, Preprocessing, collate, too_man
 from saliency_vae.data.annotated_images import AnnotatedImages
 from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 
+_Known = Literal["mask", "object_masks", "object_classes", "group"]
+_KNOWN: tuple[_Known, ...] = get_args(_Known)  # of a batch, where the data hold it
 # Settings that decide which images of a directory are held out.
 _SPLIT = ("seed", "validation_fraction")
 
@@ -144,8 +146,9 @@ class Images:
         )
         for batch in loader:
             moved: Batch = {"image": batch["image"].to(self.device).float() / 255}
-            if "mask" in batch:
-                moved["mask"] = batch["mask"].to(self.device)
+            for known in _KNOWN:
+                if known in batch:
+                    moved[known] = batch[known].to(self.device)
             yield moved
 
     def first(self, number: int) -> "Images":

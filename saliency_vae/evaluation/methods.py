@@ -1,9 +1,9 @@
 """The methods that are compared: the explainer, those of the configuration, and what can run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.util import find_spec
 
 import torch
 from hydra.errors import InstantiationException
@@ -11,8 +11,9 @@ from hydra.utils import instantiate
 from torch import Tensor
 
 from saliency_vae.baselines import Blurred, CentrePrior, EdgeMagnitude, Method, Oracle, RandomMap
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.altered_signals import RandomisedSignals, ZeroedSignals
 from saliency_vae.evaluation.roles import EXPLAINER, Role
 from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import peak_memory
@@ -20,7 +21,11 @@ from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import did_you_mean
 
-_CONTROLS = (Blurred, CentrePrior, EdgeMagnitude, RandomMap)
+_CONTROLS = (
+    *(Blurred, CentrePrior, EdgeMagnitude, RandomMap),
+    *(RandomisedSignals, ZeroedSignals),
+)
+SLOW_PASSES = 200  # passes of the classifier an image from which a method is slow
 _FORMER_NAME = "ours"  # of the explainer, until version 0.1.0
 
 
@@ -28,9 +33,7 @@ class ExplainerMethod:
     """The posterior mean of an explainer, as a method among others.
 
     Args:
-        explainer: Trained explainer, or its directory. By its directory a second explainer joins a
-            comparison:
-            ``+baselines.second._target_=saliency_vae.evaluation.methods.ExplainerMethod``.
+        explainer: Trained explainer, or its directory.
     """
 
     def __init__(self, explainer: Explainer | str) -> None:
@@ -38,10 +41,39 @@ class ExplainerMethod:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+
+        Raises:
+            ValueError: If a target is given: the decision alone is explained.
+        """
+        if "target" in batch:
+            raise ValueError(
+                "Expected no target: this explainer was trained to explain the decision alone. "
+                "Found a target."
+            )
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         return explainer.encode(images).mean  # unchecked: robustness is measured by added noise
+
+
+class ImageOnlyControl(ExplainerMethod):
+    """An explainer of the same training whose encoder sees the image alone, as a control.
+
+    Args:
+        explainer: Directory of the explainer.
+
+    Raises:
+        ValueError: If its encoder sees the classifier's signals.
+    """
+
+    def __init__(self, explainer: str) -> None:
+        super().__init__(explainer)
+        if self.explainer.is_conditional:
+            raise ValueError(
+                "Expected image_only=DIR to be an explainer whose encoder sees the image alone, "
+                "such as one trained with encoder=unet. Found a classifier-conditioned one in "
+                f"{explainer}."
+            )
 
 
 @dataclass(frozen=True)
@@ -52,17 +84,24 @@ class Methods:
         by_name: Methods by name, in the order of the comparison.
         memory: Name to the peak of tensor memory, bytes, for one image; empty before
             :func:`warm_up`.
+        passes: Name to the passes of the classifier for one image whose decision is known; empty
+            before :func:`warm_up`.
         left_out: Methods that are not compared and why, one sentence each.
     """
 
     by_name: Mapping[str, Method]
     memory: Mapping[str, float] = field(default_factory=dict)
+    passes: Mapping[str, float] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
     @property
     def roles(self) -> dict[str, Role]:
         """Name to role."""
         return {name: role_of(method) for name, method in self.by_name.items()}
+
+    def is_slow(self, name: str) -> bool:
+        """Whether a method takes so many passes that it is scored on a few images alone."""
+        return self.passes.get(name, 0) > SLOW_PASSES
 
 
 def role_of(method: Method) -> Role:
@@ -72,11 +111,11 @@ def role_of(method: Method) -> Role:
         >>> role_of(RandomMap()).name, role_of(Oracle()).name
         ('CONTROL', 'ORACLE')
     """
+    if isinstance(method, (ImageOnlyControl, *_CONTROLS)):
+        return Role.CONTROL
     if isinstance(method, ExplainerMethod):
         return Role.EXPLAINER
-    if isinstance(method, Oracle):
-        return Role.ORACLE
-    return Role.CONTROL if isinstance(method, _CONTROLS) else Role.RIVAL
+    return Role.ORACLE if isinstance(method, Oracle) else Role.RIVAL
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
@@ -100,52 +139,52 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def build_methods(
-    names: Sequence[str] | None, nodes: Mapping[str, object], explainer: Explainer
+    names: Sequence[str] | None, nodes: Mapping[str, object], given: Mapping[str, Method]
 ) -> Methods:
     """Build the methods to compare.
 
     Args:
-        names: Names of the methods; None for the explainer and all nodes, except those that need
-            Captum where it is not installed.
+        names: Names of the methods; None for all, except those that need an optional extra which
+            is not installed.
         nodes: Hydra nodes of the other methods by name; a node that is None is left out.
-        explainer: Explainer to evaluate.
+        given: Explainers to evaluate, and their controls, by name.
 
     Raises:
         ValueError: If there is no name or an unknown one, or a node is not a method.
     """
-    if nodes.get(EXPLAINER) is not None:
-        raise ValueError(
-            f"Expected another name than {EXPLAINER} for a baseline: it is that of the evaluated "
-            f"explainer. Found baselines.{EXPLAINER}."
-        )
+    for name in given:
+        if nodes.get(name) is not None:
+            raise ValueError(
+                f"Expected another name than {name} for a baseline: it is that of an evaluated "
+                f"explainer or its control. Found baselines.{name}."
+            )
     left_out = [f"{title(m)}: baselines.{m} is null." for m, node in nodes.items() if node is None]
     nodes = {name: node for name, node in nodes.items() if node is not None}
-    known = [EXPLAINER, *nodes]
+    known = [*given, *nodes]
     check_names(known if names is None else names, known)
     methods: dict[str, Method] = {}
-    without_captum = []
+    lacking: dict[str, list[str]] = {}
     for name in known if names is None else names:
         try:
-            methods[name] = (
-                ExplainerMethod(explainer)
-                if name == EXPLAINER
-                else instantiate(nodes[name], _convert_="all")
-            )
+            methods[name] = given.get(name) or instantiate(nodes[name], _convert_="all")
         except InstantiationException as error:
-            if names is not None or not _lacks_captum(error):
+            extra = _lacking_extra(error)
+            if names is not None or extra is None:
                 raise
-            without_captum.append(name)
+            lacking.setdefault(extra, []).append(name)
             continue
         if not callable(methods[name]):
             raise ValueError(f"Expected baselines.{name} to be a method. Found {methods[name]}.")
-    if without_captum:
-        without = ", ".join(without_captum)
-        left_out.append(f"{without}: they need Captum, pip install 'saliency-vae[captum]'.")
+    for extra, without in lacking.items():
+        needed = f"they need the optional extra {extra}, pip install 'saliency-vae[{extra}]'."
+        left_out.append(f"{', '.join(without)}: {needed}")
     return Methods(methods, left_out=tuple(left_out))
 
 
-def _lacks_captum(error: InstantiationException) -> bool:
-    return find_spec("captum") is None and "extra captum" in str(error.__cause__)
+def _lacking_extra(error: InstantiationException) -> str | None:
+    """Name of the optional extra that a method lacks, if that is the error."""
+    found = re.search(r"Expected the optional extra ([\w-]+)", str(error.__cause__))
+    return found[1] if found else None
 
 
 def warm_up(
@@ -158,23 +197,26 @@ def warm_up(
         image: Batch of one image.
         classifier: Classifier to explain.
         strict: Whether a method that cannot explain this classifier or these data is an error;
-            otherwise it is left out. For the explainer it always is one.
+            otherwise it is left out. For an explainer it always is one.
 
     Returns:
-        The methods that can explain the image, with their peak memory.
+        The methods that can explain the image, with their peak memory and passes.
 
     Raises:
         ValueError: If a method fails and is not left out.
     """
     able: dict[str, Method] = {}
     memory: dict[str, float] = {}
+    passes: dict[str, float] = {}
     left_out = list(methods.left_out)
     for name, method in methods.by_name.items():
         try:
             method(image, classifier)  # what is made once and kept is no cost of an explanation
-            memory[name] = peak_memory(partial(method, image, classifier))
+            with counted_passes() as counted:
+                memory[name] = peak_memory(partial(method, image, classifier))
+            passes[name] = counted.number
         except ValueError as error:
-            if strict or name == EXPLAINER:
+            if strict or role_of(method) is Role.EXPLAINER:
                 raise
             left_out.append(f"{name}: {' '.join(str(error).split())}")
         except Exception as error:  # an error of another package does not name the method
@@ -186,4 +228,4 @@ def warm_up(
             ) from error
         else:
             able[name] = method
-    return replace(methods, by_name=able, memory=memory, left_out=tuple(left_out))
+    return replace(methods, by_name=able, memory=memory, passes=passes, left_out=tuple(left_out))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from saliency_vae.evaluation.wording import removal_title
+
 
 @dataclass(frozen=True)
 class MetricInfo:
@@ -45,26 +47,12 @@ _METRICS: dict[str, MetricInfo] = {
         "Area under the curve of the probability of the predicted class while the pixels of the "
         "image, most salient first, are replaced by those of the baseline image.",
     ),
-    "agreement_5": MetricInfo(
-        "Agreement 5 %",
-        "5%",
+    "srg": MetricInfo(
+        "SRG",
+        "srg",
         True,
-        "Share of the images whose decision stays the same when only the 5 % most salient pixels "
-        "are kept.",
-    ),
-    "agreement_10": MetricInfo(
-        "Agreement 10 %",
-        "10%",
-        True,
-        "Share of the images whose decision stays the same when only the 10 % most salient pixels "
-        "are kept.",
-    ),
-    "agreement_20": MetricInfo(
-        "Agreement 20 %",
-        "20%",
-        True,
-        "Share of the images whose decision stays the same when only the 20 % most salient pixels "
-        "are kept.",
+        "Symmetric relevance gain: insertion AUC minus deletion AUC. How the classifier answers to "
+        "the baseline image as such weighs less in it than in either of the two.",
     ),
     "pointing_game": MetricInfo(
         "Pointing game",
@@ -86,6 +74,56 @@ _METRICS: dict[str, MetricInfo] = {
         "rank",
         True,
         "Share of the true mask that is among as many most salient pixels.",
+    ),
+    "two_objects_point": MetricInfo(
+        "Pointing, two objects",
+        "2pnt",
+        True,
+        "Share of the questions about one of two objects whose most salient pixel lies on the "
+        "object asked about.",
+    ),
+    "two_objects_iou": MetricInfo(
+        "IoU, two objects",
+        "2IoU",
+        True,
+        "Intersection over union of the mask of the object asked about, one of two in the image, "
+        "and as many most salient pixels.",
+    ),
+    "two_objects_share": MetricInfo(
+        "Right of two objects",
+        "2obj",
+        True,
+        "Of the positive attribution on two objects, the share on the one asked about; 0.5 is "
+        "chance.",
+    ),
+    "grid_share": MetricInfo(
+        "Grid pointing",
+        "grid",
+        True,
+        "Grid pointing game: share of the positive attribution of a 2x2 grid of images that lies "
+        "in the cell whose class is asked about; 0.25 is chance. Where a map has no zero of its "
+        "own, what lies above its median counts as positive.",
+    ),
+    "grid_top": MetricInfo(
+        "Grid, top 10 %",
+        "gtop",
+        True,
+        "Share of the 10 % most salient pixels of a 2x2 grid of images that lies in the cell whose "
+        "class is asked about; 0.25 is chance.",
+    ),
+    "grid_cell": MetricInfo(
+        "Grid, right cell",
+        "gcell",
+        True,
+        "Share of the questions about a 2x2 grid of images for which the cell with most of the "
+        "positive attribution is the one whose class is asked about; 0.25 is chance.",
+    ),
+    "eval_x": MetricInfo(
+        "EVAL-X",
+        "evX",
+        True,
+        "Share of the images whose decision a copy of the classifier, tuned on random masks, finds "
+        "in the most salient pixels alone: a mask cannot pass on the class by its shape.",
     ),
     "sparsity": MetricInfo(
         "Sparsity", "Gini", None, "Gini index of the map, which is neither good nor bad by itself."
@@ -159,21 +197,55 @@ _METRICS |= {
 }
 
 
+_OVER_REMOVALS = ("insertion", "deletion", "srg")  # metrics that may name a removal after them
+
+
 def metric_info(metric: str) -> MetricInfo:
-    """Describe a metric; ``insertion_zero`` is insertion over the baseline image ``zero``."""
+    """Describe a metric.
+
+    ``insertion_zero`` is insertion over the removal ``zero``, and ``agreement_5`` is the agreement
+    when 5 % of the pixels are kept.
+    """
     if metric in _METRICS:
         return _METRICS[metric]
-    kind, _, baseline_image = metric.partition("_")
-    baseline_image = baseline_image.replace("_", " ")
-    first = _METRICS[kind]
+    kind, _, rest = metric.partition("_")
+    if kind == "agreement":
+        return _agreement(int(rest))
+    first, removal = _METRICS[kind], removal_title(rest)
     return replace(
         first,
-        title=f"{first.title} over {baseline_image}",
-        short=f"{first.short} {baseline_image}",
-        explanation=f"{first.title} with the baseline image {baseline_image}.",
+        title=f"{first.title} over {removal}",
+        short=f"{first.short} {removal}",
+        explanation=f"{first.title} where {removal} takes the place of removed pixels.",
     )
 
 
-def has_own_baseline_image(metric: str) -> bool:
-    """Whether a metric is insertion or deletion over another baseline image than the first."""
-    return metric.startswith(("insertion_", "deletion_"))
+def _agreement(percent: int) -> MetricInfo:
+    return MetricInfo(
+        f"Agreement {percent} %",
+        f"{percent}%",
+        True,
+        f"Share of the images whose decision stays the same when only the {percent} % most salient "
+        "pixels are kept.",
+    )
+
+
+def removal_of(metric: str) -> str:
+    """Name of the further removal that a metric is measured over; empty for any other metric.
+
+    Example:
+        >>> removal_of("srg_light_blur"), removal_of("srg"), removal_of("agreement_5")
+        ('light_blur', '', '')
+    """
+    kind, _, removal = metric.partition("_")
+    return removal if kind in _OVER_REMOVALS else ""
+
+
+def over(kind: str, removal: str) -> str:
+    """Name of ``insertion``, ``deletion`` or ``srg`` over a removal, empty for the first one.
+
+    Example:
+        >>> over("srg", "zero"), over("srg", "")
+        ('srg_zero', 'srg')
+    """
+    return f"{kind}_{removal}" if removal else kind

@@ -1,6 +1,6 @@
 """What an evaluation needs: built, checked against each other, and tried on one image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,22 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import ImageFiles
 from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.evaluation.altered_signals import signal_controls
+from saliency_vae.evaluation.baseline_images import seen_in_training
+from saliency_vae.evaluation.explainers import load_explainers
 from saliency_vae.evaluation.images import Images, check_split, evaluation_images, with_boxes
-from saliency_vae.evaluation.methods import Methods, build_methods, warm_up
-from saliency_vae.evaluation.sanity import check_randomised
-from saliency_vae.evaluation.scoring import Protocol
+from saliency_vae.evaluation.methods import (
+    ExplainerMethod,
+    ImageOnlyControl,
+    Methods,
+    build_methods,
+    warm_up,
+)
+from saliency_vae.evaluation.randomised import load_randomised
+from saliency_vae.evaluation.roles import EXPLAINER
+from saliency_vae.evaluation.scoring import Protocol, with_decision
 from saliency_vae.evaluation.uncertainty import independent_runs
-from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.models import Explainer
 from saliency_vae.runtime.device import pick_device
 
 
@@ -30,8 +40,10 @@ class Setup:
 
     Attributes:
         protocol: How maps are scored.
-        explainer: Explainer to evaluate; the classifier is attached to it.
+        explainers: Explainers to evaluate by name, the main one first; the classifier is attached
+            to each.
         classifier: Classifier to explain.
+        data: Data that the images are from, set up.
         images: Images to explain.
         methods: Methods to compare, each of which has explained the first image.
         runs: Independent runs, which the uncertainty of pixels is judged by.
@@ -39,12 +51,18 @@ class Setup:
     """
 
     protocol: Protocol
-    explainer: Explainer
+    explainers: Mapping[str, Explainer]
     classifier: FrozenClassifier
+    data: SaliencyDataModule
     images: Images
     methods: Methods
     runs: Sequence[Method]
     randomised: Explainer | None
+
+    @property
+    def explainer(self) -> Explainer:
+        """The main explainer."""
+        return self.explainers[EXPLAINER]
 
 
 def prepare(config: Node) -> Setup:
@@ -55,10 +73,14 @@ def prepare(config: Node) -> Setup:
     """
     if not config["data"]:
         raise ValueError("Expected data=GROUP, such as data=cluttered_digits. Found none.")
-    protocol = Protocol(config["baseline_images"], config["steps"], config["tolerance"])
+    protocol = Protocol(
+        config["baseline_images"], config["steps"], config["tolerance"], config["slow_images"]
+    )
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
-    explainer = load_explainer(config["explainer"]).to(device)
+    explainers = load_explainers(config["explainer"], device)
+    explainer = explainers[EXPLAINER]
+    protocol = protocol.with_unseen(seen_in_training(explainer.config.perturbation))
     randomised = load_randomised(config, explainer, device)
     runs = independent_runs(
         explainer,
@@ -67,34 +89,50 @@ def prepare(config: Node) -> Setup:
         seed=config["seed"],
         ensemble=config["ensemble"],
     )
-    methods = build_methods(config["methods"], config["baselines"], explainer)
+    methods = build_methods(
+        config["methods"], config["baselines"], evaluated(explainers, config["image_only"])
+    )
     classifier = explainer.build_classifier(config["classifier"], force=config["force"])
     classifier = classifier.to(device)
-    explainer.attach_classifier(classifier, force=True)
-    images = load_images(config, explainer, classifier, device)
-    one = images.first(1).as_batch()
+    for name, evaluated_one in explainers.items():
+        check_same_classifier(name, evaluated_one, classifier, force=config["force"])
+        evaluated_one.attach_classifier(classifier, force=True)
+    data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
+    images = load_images(config, data, explainer, classifier)
+    one = with_decision(images.first(1).as_batch(), classifier)
     methods = warm_up(methods, one, classifier, strict=config["methods"] is not None)
-    return Setup(protocol, explainer, classifier, images, methods, runs, randomised)
+    return Setup(protocol, explainers, classifier, data, images, methods, runs, randomised)
 
 
-def load_randomised(config: Node, explainer: Explainer, device: torch.device) -> Explainer | None:
-    """Load the explainer of a randomised classifier, if the settings name one.
+def evaluated(explainers: Mapping[str, Explainer], image_only: str | None) -> dict[str, Method]:
+    """Methods of the explainers to evaluate, and of their controls, by name."""
+    methods: dict[str, Method] = {
+        name: ExplainerMethod(explainer) for name, explainer in explainers.items()
+    }
+    methods |= signal_controls(explainers[EXPLAINER])
+    if image_only is not None:
+        methods["image_only"] = ImageOnlyControl(image_only)
+    return methods
+
+
+def check_same_classifier(
+    name: str, explainer: Explainer, classifier: FrozenClassifier, *, force: bool
+) -> None:
+    """Refuse an explainer that was trained for another classifier than the one to explain.
 
     Raises:
-        ValueError: If it explains the classifier of the evaluated explainer.
+        ValueError: If it was, and this is not forced.
     """
-    if config["randomised"] is None:
-        return None
-    randomised = load_explainer(config["randomised"]).to(device)
-    if randomised.is_conditional:
-        classifier = randomised.build_classifier(config["randomised_classifier"])
-        randomised.attach_classifier(classifier.to(device), force=True)
-    check_randomised(explainer, randomised)
-    return randomised
+    differences = explainer.classifier_identity.differences(classifier.identity())
+    if differences and not force:
+        raise ValueError(
+            f"Expected all explainers to be trained for {classifier.identity()}. Found {name}, "
+            f"trained for {explainer.classifier_identity}. force=true compares them all the same."
+        )
 
 
 def load_images(
-    config: Node, explainer: Explainer, classifier: FrozenClassifier, device: torch.device
+    config: Node, data: SaliencyDataModule, explainer: Explainer, classifier: FrozenClassifier
 ) -> Images:
     """Load the images to evaluate on, with the true masks that are known.
 
@@ -102,14 +140,13 @@ def load_images(
         ValueError: If there is no image, or one that the explainer was trained on.
     """
     check_split(config["data"], explainer.config.data)
-    data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
     dataset, left_out = evaluation_images(
         data,
         classifier.preprocessing,
         config["limit"],
         num_workers=config["num_workers"],
         seed=config["seed"],
-        predict=partial(_probabilities, classifier, device),
+        predict=partial(predict, classifier),
     )
     order = f", drawn at random (seed {config['seed']})" if isinstance(dataset, ImageFiles) else ""
     if config["annotations"] is not None:
@@ -124,12 +161,12 @@ def load_images(
         name=f"{'test' if data.has_test_set else 'validation'} images of {group}{order}",
         batch_size=config["batch_size"],
         num_workers=config["num_workers"],
-        device=device,
+        device=classifier.mean.device,
         left_out=left_out,
     )
 
 
 @torch.inference_mode()
-def _probabilities(classifier: FrozenClassifier, device: torch.device, images: Tensor) -> Tensor:
-    """Class probabilities of images (B, 3, H, W), on the CPU."""
-    return classifier.probabilities(classifier(images.to(device))).cpu()
+def predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
+    """Class probabilities, on the CPU, of images (B, 3, H, W) on any device: (B, classes)."""
+    return classifier.probabilities(classifier(images.to(classifier.mean.device))).cpu()

@@ -4,11 +4,13 @@ import csv
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from saliency_vae.evaluation.rank_reversals import RankReversals, rank_reversals
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.verdicts import Comparison
@@ -30,6 +32,11 @@ class Results:
     comparison: Comparison = field(default_factory=Comparison)
     uncertainty: UncertaintyReport = field(default_factory=UncertaintyReport)
     run_metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def rank_reversals(self) -> RankReversals:
+        """How far the order of the methods depends on the removal."""
+        return rank_reversals(self.scores)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -53,6 +60,7 @@ class Results:
             "roles": dict(scores.roles),
             "verdicts": [asdict(verdict) for verdict in self.comparison.verdicts],
             "metrics": rows,
+            "rank_reversals": _reversals(self.rank_reversals),
             "uncertainty": _uncertainty(self.uncertainty),
             "left_out": list(self.left_out),
         }
@@ -79,12 +87,21 @@ def _rows(scores: Scores) -> list[dict[str, Any]]:
         for metric, by_method in scores.intervals.items()
         for method, interval in by_method.items()
     ]
-    costs = {"seconds": scores.seconds, "bytes": scores.memory}
+    costs = {"passes": scores.passes, "seconds": scores.seconds, "bytes": scores.memory}
     return rows + [
         {"method": method, "metric": cost, "mean": value, "low": "", "high": "", "images": ""}
         for cost, by_method in costs.items()
         for method, value in by_method.items()
     ]
+
+
+def _reversals(found: RankReversals) -> dict[str, Any]:
+    return {
+        "metric": found.metric,
+        "pairs": found.pairs,
+        "reversals": [asdict(reversal) for reversal in found.reversals],
+        "kendall_tau": [{"removals": removals, "tau": tau} for removals, tau in found.tau.items()],
+    }
 
 
 def _uncertainty(report: UncertaintyReport) -> dict[str, Any]:

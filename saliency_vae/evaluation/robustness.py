@@ -1,6 +1,6 @@
 """Robustness: Captum's infidelity and max-sensitivity of every method."""
 
-from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -10,6 +10,8 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method, TargetProbability, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.methods import Methods
+from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.scores import Scores
 
 NOISE = 0.05  # standard deviation of the noise of the infidelity; images are in [0, 1]
@@ -18,41 +20,50 @@ DRAWS = 10  # of noise, for each of the two
 
 
 def with_robustness(
-    scores: Scores, methods: Mapping[str, Method], batch: Batch, classifier: FrozenClassifier
+    scores: Scores,
+    methods: Methods,
+    batch: Batch,
+    classifier: FrozenClassifier,
+    progress: Progress,
 ) -> Scores:
     """Add ``infidelity`` and ``sensitivity`` for the images of a batch, or why they are missing.
 
-    Each method explains the batch eleven times more; all methods see the same noise.
+    Each method explains the batch eleven times more; all methods see the same noise. Slow methods
+    are left out.
 
     Args:
         scores: Scores of the methods so far.
-        methods: Methods by name.
-        batch: First images.
+        methods: Methods after warming up.
+        batch: First images, with the classifier's decision.
         classifier: Classifier to explain.
+        progress: What an earlier evaluation of the same settings has done already.
     """
     if find_spec("captum") is None:
         needs = "they need Captum, pip install 'saliency-vae[captum]'."
         return scores.extended(left_out=[f"Infidelity and max-sensitivity: {needs}"])
     values: dict[str, dict[str, Tensor]] = {"infidelity": {}, "sensitivity": {}}
-    for name, method in tqdm(methods.items(), desc="Robustness", unit="method"):
-        found = robustness(method, batch, classifier, seed=scores.seed)
-        values["infidelity"][name], values["sensitivity"][name] = found
+    fast = {name: method for name, method in methods.by_name.items() if not methods.is_slow(name)}
+    for name, method in tqdm(fast.items(), desc="Robustness", unit="method"):
+        compute = partial(robustness, method, batch, classifier, seed=scores.seed)
+        found = progress.part(f"robustness/{name}", compute)
+        for metric, of_method in found.items():
+            values[metric][name] = of_method
     return scores.extended(values)
 
 
 def robustness(
     method: Method, batch: Batch, classifier: FrozenClassifier, *, seed: int
-) -> tuple[Tensor, Tensor]:
+) -> dict[str, Tensor]:
     """Measure infidelity, of the map scaled as well as possible, and max-sensitivity.
 
     Args:
         method: Method to measure.
-        batch: Batch of B images.
+        batch: Batch of B images, with the classifier's decision.
         classifier: Classifier to explain.
         seed: Seed of the noise; torch's own random numbers stay as they were.
 
     Returns:
-        Infidelity (B,) and max-sensitivity (B,), on the CPU.
+        ``infidelity`` and ``sensitivity``, each (B,), on the CPU.
     """
     from captum.metrics import infidelity, sensitivity_max
 
@@ -86,4 +97,4 @@ def robustness(
             n_perturb_samples=DRAWS,
             max_examples_per_batch=len(images),  # one draw at a time: as many images as masks
         )
-    return unfaithful.detach().cpu(), sensitive.detach().cpu()
+    return {"infidelity": unfaithful.detach().cpu(), "sensitivity": sensitive.detach().cpu()}

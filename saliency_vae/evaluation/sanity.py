@@ -10,6 +10,7 @@ from saliency_vae.data import Batch
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.verdicts import Verdict
 from saliency_vae.metrics import (
+    Imputation,
     descending_rank,
     mask_agreement_matrix,
     mean_interval,
@@ -27,7 +28,7 @@ def with_own_mask(
     scores: Scores,
     maps: Mapping[str, Tensor],
     images: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     classifier: FrozenClassifier,
 ) -> Scores:
     """Add ``own_mask``: how much better an image's own mask keeps its decision than others' masks.
@@ -36,7 +37,7 @@ def with_own_mask(
         scores: Scores of the methods so far.
         maps: Method to its maps of the images, (N, H, W), N >= 2.
         images: Images in [0, 1], (N, 3, H, W).
-        baseline: Their baseline images, (N, 3, H, W).
+        baseline: Their baseline images, (N, 3, H, W), or an imputation.
         classifier: Classifier to explain.
     """
     own: dict[str, Tensor] = {}

@@ -11,6 +11,8 @@ from saliency_vae.evaluation.metric_info import metric_info
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.metrics import Interval, difference_interval, mean_interval
 
+_OTHER_IMAGES = ("grid_", "two_objects_")  # metrics of images put together from the others
+_AGREEMENT = "agreement_"
 _DIFFERENCES = {"own_mask"}  # differences of shares: a 0 in every image does not count misses
 
 Values = Mapping[str, Mapping[str, Tensor]]
@@ -21,13 +23,22 @@ class Scores:
     """Scores of several methods on the same images.
 
     Attributes:
-        values: Metric, then method, to the score of each image, (N,).
+        values: Metric, then method, to the score of each image, (N,). A metric or a method that
+            takes long may have fewer images: the first ones.
         curves: Curve, such as ``insertion`` or ``deletion_mean``, then method, to the curve of each
             image, (N, points).
         seconds: Method to the time of an explanation, seconds per image.
         memory: Method to the peak of tensor memory, bytes, for one image.
+        passes: Method to the passes of the classifier for one image.
+        seen: Names of the baseline images that the explainer was trained with; empty if unknown.
+        classifier_seen: Explainer to whether its training used this classifier; empty if unknown.
+        removal: Name of the first removal (a baseline image or an imputation), which metrics and
+            curves do not name; empty if unknown.
         roles: Method to its role.
+        groups: Group of each image, (N,) int64, over which intervals are taken; None for images
+            that are all apart.
         left_out: What was not measured and why, one sentence each.
+        notes: How something was measured, by what it is.
         seed: Seed of the bootstrap.
 
     Example:
@@ -44,22 +55,36 @@ class Scores:
     curves: Values = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
+    passes: Mapping[str, float] = field(default_factory=dict)
+    seen: frozenset[str] = frozenset()
+    classifier_seen: Mapping[str, bool] = field(default_factory=dict)
+    removal: str = ""
+    groups: Tensor | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
-    def extended(self, values: Values | None = None, *, left_out: Iterable[str] = ()) -> "Scores":
-        """Add metrics, or what was not measured.
+    def extended(
+        self,
+        values: Values | None = None,
+        *,
+        left_out: Iterable[str] = (),
+        notes: Mapping[str, str] | None = None,
+    ) -> "Scores":
+        """Add metrics, what was not measured, or how something was measured.
 
         Args:
             values: Further metrics, then method, to the score of each image; the images may be
                 fewer.
             left_out: What was not measured and why, one sentence each.
+            notes: How something was measured, by what it is.
         """
         return replace(
             self,
             values={**self.values, **(values or {})},
             left_out=(*self.left_out, *left_out),
+            notes={**self.notes, **(notes or {})},
         )
 
     @property
@@ -74,37 +99,81 @@ class Scores:
 
     @property
     def images(self) -> int:
-        """Number of images."""
-        return max((len(v) for by in self.values.values() for v in by.values()), default=0)
+        """Number of images; grids and images of two objects, put together from them, are apart."""
+        scored = [self.values["insertion"]] if "insertion" in self.values else self.values.values()
+        return max((len(v) for by_method in scored for v in by_method.values()), default=0)
 
     @cached_property
     def intervals(self) -> dict[str, dict[str, Interval]]:
         """Metric, then method, to the mean over images and its 95 % interval."""
-        return {
-            metric: dict(zip(by_method, self._intervals(metric), strict=True))
-            for metric, by_method in self.values.items()
-        }
+        return {metric: self._intervals(metric) for metric in self.values}
 
-    def _intervals(self, metric: str) -> list[Interval]:
-        values = torch.stack(list(self.values[metric].values()), dim=1)  # the same resamples
-        found = (
-            difference_interval(values, torch.zeros_like(values), seed=self.seed)
-            if metric in _DIFFERENCES
-            else mean_interval(values, seed=self.seed)
-        )
-        return [Interval(*numbers) for numbers in zip(*found, strict=True)]
+    def _intervals(self, metric: str) -> dict[str, Interval]:
+        """Intervals of all methods; those with as many images share their resamples."""
+        by_method = self.values[metric]
+        found: dict[str, Interval] = {}
+        for number in {len(values) for values in by_method.values()}:
+            methods = [method for method, values in by_method.items() if len(values) == number]
+            values = torch.stack([by_method[method] for method in methods], dim=1)
+            groups = self.groups_of(metric, number)
+            interval = (
+                difference_interval(values, torch.zeros_like(values), groups=groups, seed=self.seed)
+                if metric in _DIFFERENCES
+                else mean_interval(values, groups=groups, seed=self.seed)
+            )
+            columns = (Interval(*numbers) for numbers in zip(*interval, strict=True))
+            found |= dict(zip(methods, columns, strict=True))
+        return {method: found[method] for method in by_method}
+
+    def groups_of(self, metric: str, number: int) -> Tensor | None:
+        """Groups of the first images that a metric is measured on, (number,); None for none."""
+        others = metric.startswith(_OTHER_IMAGES)
+        return None if self.groups is None or others else self.groups[:number]
+
+    def number(self, metric: str, method: str) -> int:
+        """Number of images that a method is scored on by a metric."""
+        return len(self.values[metric][method])
+
+    def is_complete(self, metric: str, method: str) -> bool:
+        """Whether a method is scored on as many images as any other."""
+        return self.number(metric, method) == max(map(len, self.values[metric].values()))
+
+    def paired(self, metric: str, first: str, second: str) -> tuple[Tensor, Tensor]:
+        """Scores of two methods on the images that both are scored on, each (n,)."""
+        values = self.values[metric]
+        number = min(len(values[first]), len(values[second]))
+        return values[first][:number], values[second][:number]
+
+    @property
+    def fraction(self) -> int:
+        """Smallest share of the pixels, in per cent, that keeps half of most methods' decisions.
+
+        Most methods are at least half of the explainers and rivals. Where no share that was
+        measured does, it is the largest.
+        """
+        shares = sorted(int(m.removeprefix(_AGREEMENT)) for m in self.values if _AGREEMENT in m)
+        judged = (Role.EXPLAINER, Role.RIVAL)
+        methods = [m for m in self.methods if self.roles[m] in judged] or self.methods
+        for share in shares:
+            kept = [self.mean(f"{_AGREEMENT}{share}", method) >= 0.5 for method in methods]
+            if sum(kept) * 2 >= len(kept):
+                return share
+        return shares[-1]
 
     def mean(self, metric: str, method: str) -> float:
         """Mean of a metric over the images."""
         return float(self.values[metric][method].double().mean())
 
     def best(self, metric: str) -> set[str]:
-        """Methods with the best mean, oracles apart; none if no direction is better."""
+        """Methods with the best mean, none if no direction is better.
+
+        Oracles, and methods that are scored on fewer images than others, are not among them.
+        """
         higher_is_better = metric_info(metric).higher_is_better
         means = {
             method: self.mean(metric, method)
             for method in self.values[metric]
-            if self.roles[method] is not Role.ORACLE
+            if self.roles[method] is not Role.ORACLE and self.is_complete(metric, method)
         }
         if higher_is_better is None or not means:
             return set()

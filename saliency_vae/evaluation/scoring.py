@@ -1,7 +1,9 @@
 """Scoring: every method explains the same images, and its maps are scored in the same way."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,22 +12,25 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES
+from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES, IMPUTATIONS, Baseline
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import Methods
+from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import (
     gini_index,
     insertion_deletion,
     kept_agreement,
     mask_iou,
+    masked_view,
     pointing_game,
     relevance_mass,
     relevance_rank,
     timed,
 )
 
-FRACTIONS = (0.05, 0.1, 0.2)  # shares of the pixels kept for the agreement
+FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of the pixels kept for the agreement
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Protocol:
         steps: Number of steps of insertion and deletion.
         tolerance: Distance from the true object that the pointing game still counts as a hit,
             pixels.
+        slow_images: Number of images that slow methods are scored on; None for all.
 
     Raises:
         ValueError: If a name is unknown or a number out of range.
@@ -54,6 +60,7 @@ class Protocol:
     baseline_images: Sequence[str] = ("blur",)
     steps: int = 24
     tolerance: float = 0.0
+    slow_images: int | None = None
 
     def __post_init__(self) -> None:
         if not self.baseline_images or not set(self.baseline_images) <= BASELINE_IMAGES.keys():
@@ -69,25 +76,57 @@ class Protocol:
 
     def make_baseline_images(
         self, images: Tensor, classifier: FrozenClassifier
-    ) -> dict[str, Tensor]:
-        """Baseline images of images (B, 3, H, W) by name, each of the same shape."""
+    ) -> dict[str, Baseline]:
+        """What is seen of removed pixels of images (B, 3, H, W), by name."""
         return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
 
+    def remove(self, classifier: FrozenClassifier, images: Tensor, kept: Tensor) -> Tensor:
+        """Views of images (n, 3, H, W) over the first baseline, kept pixels (n, H, W) bool."""
+        first = BASELINE_IMAGES[self.baseline_images[0]]
+        return masked_view(images, kept, first(images, classifier))
 
-@dataclass
+    def with_unseen(self, seen: Collection[str]) -> "Protocol":
+        """Add in-painting where training used all baseline images, so that one is unseen."""
+        if not set(self.baseline_images) <= set(seen):
+            return self
+        return replace(self, baseline_images=[*self.baseline_images, IMPUTATIONS[0]])
+
+    def limit(self, methods: Methods, name: str, number: int) -> int:
+        """Number of images, of a total number, that a method is scored on."""
+        if self.slow_images is None or not methods.is_slow(name):
+            return number
+        return min(self.slow_images, number)
+
+    def left_out(self, methods: Methods, limits: Mapping[str, int]) -> tuple[str, ...]:
+        """What the limits of slow methods leave out, one sentence each."""
+        most = max(limits.values(), default=0)
+        return tuple(
+            f"{title(name)}: takes {methods.passes[name]:,.0f} passes of the classifier an image; "
+            + (f"scored on {limit} images, " if limit else "scored with ")
+            + f"slow_images={'N' if not limit else 'null scores it on all'}."
+            for name, limit in limits.items()
+            if limit < most
+        )
+
+
 class _Gathered:
     """Scores of one method, batch by batch, and its maps of the first images."""
 
-    values: dict[str, list[Tensor]] = field(default_factory=dict)
-    curves: dict[str, list[Tensor]] = field(default_factory=dict)
-    maps: list[Tensor] = field(default_factory=list)
-    seconds: float = 0.0
+    def __init__(self) -> None:
+        self.values: dict[str, list[Tensor]] = {}
+        self.curves: dict[str, list[Tensor]] = {}
+        self.maps: list[Tensor] = []
+        self.seconds = 0.0
+        self.images = 0
 
-    def add(self, values: Mapping[str, Tensor], curves: Mapping[str, Tensor]) -> None:
-        """Add what :func:`score` returned for a batch."""
-        for found, gathered in ((values, self.values), (curves, self.curves)):
-            for name, of_batch in found.items():
-                gathered.setdefault(name, []).append(of_batch.cpu())
+    def add(self, part: Part) -> None:
+        """Add what :func:`_score_method` returned for a batch."""
+        for kind, gathered in (("values", self.values), ("curves", self.curves)):
+            for name, of_batch in part[kind].items():
+                gathered.setdefault(name, []).append(of_batch)
+        self.maps.append(part["maps"])
+        self.seconds += part["seconds"]
+        self.images += part["images"]
 
 
 def measure(
@@ -95,11 +134,15 @@ def measure(
     methods: Methods,
     classifier: FrozenClassifier,
     protocol: Protocol,
+    progress: Progress,
     *,
     keep: int,
     seed: int = 0,
 ) -> tuple[Scores, dict[str, Tensor]]:
     """Explain and score all images by all methods, with a progress bar.
+
+    The classifier decides on each image once, for all methods. Slow methods are scored on the first
+    ``protocol.slow_images``.
 
     Args:
         images: Images to explain, with true masks where they are known.
@@ -107,6 +150,7 @@ def measure(
             is timed.
         classifier: Classifier to explain.
         protocol: How maps are scored.
+        progress: What an earlier evaluation of the same settings has done already.
         keep: Number of images whose maps are returned.
         seed: Seed of the bootstrap of the scores.
 
@@ -116,62 +160,110 @@ def measure(
     Raises:
         ValueError: If a true mask is empty, or a method returns anything but finite maps (B, H, W).
     """
-    gathered = {name: _Gathered() for name in methods.by_name}
-    seen = 0
-    with tqdm(total=len(images) * len(gathered), desc="Evaluating", unit="map") as bar:
-        for batch in images:
-            _check_masks(batch, seen)
-            baselines = protocol.make_baseline_images(batch["image"], classifier)
-            for name, method in methods.by_name.items():
+    limits = {name: protocol.limit(methods, name, len(images)) for name in methods.by_name}
+    gathered = {name: _Gathered() for name, limit in limits.items() if limit}
+    seen, groups = 0, []
+    with tqdm(total=sum(limits.values()), desc="Evaluating", unit="map") as bar:
+        for undecided in images:
+            _check_masks(undecided, seen)
+            batch = with_decision(undecided, classifier)
+            make = cache(partial(protocol.make_baseline_images, batch["image"], classifier))
+            for name, gathering in gathered.items():
+                part = _first(batch, limits[name] - seen)
+                if not len(part["image"]):
+                    continue
                 bar.set_postfix_str(name)
-                maps, seconds = _explain(batch, name, method, classifier)
-                gathered[name].add(*score(batch, maps, classifier, baselines, protocol))
-                gathered[name].maps.append(maps[: max(0, keep - seen)].cpu())
-                gathered[name].seconds += seconds
-                bar.update(len(maps))
+                scored = partial(_score_method, part, name, methods, classifier, make, protocol)
+                first_maps = max(0, keep - seen)
+                found = progress.part(f"scores/{name}/{seen}", partial(scored, keep=first_maps))
+                gathering.add(found)
+                bar.update(len(part["image"]))
             seen += len(batch["image"])
+            groups.append(batch.get("group"))
     scores = Scores(
         values=_by_metric({name: part.values for name, part in gathered.items()}),
         curves=_by_metric({name: part.curves for name, part in gathered.items()}),
-        seconds={name: part.seconds / seen for name, part in gathered.items()},
+        seconds={name: part.seconds / part.images for name, part in gathered.items()},
         memory=methods.memory,
+        passes=methods.passes,
         roles=methods.roles,
+        removal=protocol.baseline_images[0],
+        groups=None if None in groups else torch.cat([g.cpu() for g in groups if g is not None]),
+        left_out=protocol.left_out(methods, limits),
         seed=seed,
     )
     return scores, {name: torch.cat(part.maps) for name, part in gathered.items()}
+
+
+@torch.no_grad()
+def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
+    """Add the classifier's decision on each image of a batch, so that nobody asks for it again."""
+    return {**batch, "decision": classifier.decide(classifier(batch["image"]))}
+
+
+def _first(batch: Batch, number: int) -> Batch:
+    """First images of a batch, or all if there are fewer."""
+    cut = {key: values[: max(0, number)] for key, values in batch.items()}  # type: ignore[index]
+    return cast("Batch", cut)
+
+
+def _score_method(
+    batch: Batch,
+    name: str,
+    methods: Methods,
+    classifier: FrozenClassifier,
+    make_baseline_images: Callable[[], Mapping[str, Baseline]],
+    protocol: Protocol,
+    *,
+    keep: int,
+) -> Part:
+    """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU."""
+    maps, seconds = _explain(batch, name, methods.by_name[name], classifier)
+    values, curves = score(batch, maps, classifier, make_baseline_images(), protocol)
+    return {
+        "values": {metric: found.cpu() for metric, found in values.items()},
+        "curves": {curve: found.cpu() for curve, found in curves.items()},
+        "maps": maps[:keep].cpu(),
+        "seconds": seconds,
+        "images": len(maps),
+    }
 
 
 def score(
     batch: Batch,
     maps: Tensor,
     classifier: FrozenClassifier,
-    baselines: Mapping[str, Tensor],
+    baselines: Mapping[str, Baseline],
     protocol: Protocol,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Score the maps (B, H, W) of a batch.
 
     Args:
-        batch: Images, with true masks where they are known.
+        batch: Images with the classifier's decision, and with true masks where they are known.
         maps: Saliency maps, (B, H, W).
         classifier: Classifier to explain.
-        baselines: Baseline images by name, each (B, 3, H, W).
+        baselines: What is seen of removed pixels, by name: baseline images (B, 3, H, W), or an
+            imputation.
         protocol: How maps are scored.
 
     Returns:
         Values (B,) by metric, and curves (B, points) by name.
     """
-    images = batch["image"]
+    images, decision = batch["image"], batch["decision"]
     step = -(-maps[0].numel() // protocol.steps)  # rounded up
     first = protocol.baseline_images[0]
     values: dict[str, Tensor] = {}
     curves: dict[str, Tensor] = {}
     for name, baseline in baselines.items():
         suffix = "" if name == first else f"_{name}"
-        found = insertion_deletion(classifier, images, maps, baseline, step=step)
+        found = insertion_deletion(classifier, images, maps, baseline, step=step, target=decision)
         curves[f"insertion{suffix}"], curves[f"deletion{suffix}"] = found.insertion, found.deletion
         values[f"insertion{suffix}"] = found.insertion_auc
         values[f"deletion{suffix}"] = found.deletion_auc
-    agreement = kept_agreement(classifier, images, maps, baselines[first], fractions=FRACTIONS)
+        values[f"srg{suffix}"] = found.symmetric_relevance_gain
+    agreement = kept_agreement(
+        classifier, images, maps, baselines[first], fractions=FRACTIONS, target=decision
+    )
     for fraction, agrees in zip(FRACTIONS, agreement.float().unbind(1), strict=True):
         values[f"agreement_{round(100 * fraction)}"] = agrees
     if "mask" in batch:

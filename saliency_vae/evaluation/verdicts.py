@@ -1,16 +1,24 @@
 """Verdicts: how the explainer compares with its rivals, in sentences with intervals."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from saliency_vae.evaluation.metric_info import has_own_baseline_image, metric_info
+from saliency_vae.evaluation.main_metrics import fitting_agreement
+from saliency_vae.evaluation.metric_info import metric_info, removal_of
+from saliency_vae.evaluation.removals import (
+    faithfulness,
+    further_removals,
+    metrics_over,
+    seen_note,
+)
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits, title
 from saliency_vae.metrics import Interval, difference_interval
 
 LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narrow to judge by
-_HEADLINES = ("pointing_game", "iou", "insertion", "deletion", "agreement_5")
+_HEADLINES = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
 
 Judgement = Literal["better", "level", "worse", "note"]
 _VERBS: dict[Judgement, str] = {
@@ -50,20 +58,22 @@ class Comparison:
 
 
 def compare_with_rivals(scores: Scores) -> list[Verdict]:
-    """Compare the explainer with the best of its rivals, metric by metric, and in time.
+    """Compare the explainer with the best of its rivals, metric by metric, and in cost.
 
     Level is what cannot be told apart: the interval of the paired difference contains 0, or the
-    difference is 0.000 as written. The list is empty if there is no explainer or no rival.
+    difference is 0.000 as written. Rivals that were scored on fewer images are compared once, on
+    those images. The list is empty if there is no explainer or no rival.
     """
     if EXPLAINER not in scores.methods or not scores.rivals:
         return []
     if scores.images < LEAST_IMAGES:
-        return [too_few("Methods", scores.images), _compare_time(scores)]
-    headlines = [
-        *(metric for metric in _HEADLINES if metric in scores.values),
-        *filter(has_own_baseline_image, scores.values),
+        return [too_few("Methods", scores.images), *_compare_costs(scores)]
+    verdicts = [
+        _compare_metric(scores, metric, _best(scores, metric, rivals))
+        for metric in _headlines(scores)
+        if (rivals := [m for m in _rivals(scores, metric) if scores.is_complete(metric, m)])
     ]
-    return [*(_compare_metric(scores, metric) for metric in headlines), _compare_time(scores)]
+    return [*verdicts, *_compare_slow(scores), *_compare_costs(scores)]
 
 
 def too_few(what: str, images: int) -> Verdict:
@@ -109,31 +119,97 @@ def _in_words(difference: Interval) -> str:
     return f"difference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
-def _compare_metric(scores: Scores, metric: str) -> Verdict:
-    rival, info = _best_rival(scores, metric), metric_info(metric)
-    values = scores.values[metric]
-    difference = difference_interval(values[EXPLAINER], values[rival], seed=scores.seed)
+def _headlines(scores: Scores) -> list[str]:
+    """Metrics that matter most; of further removals SRG alone, where it was measured."""
+    further = [
+        metric
+        for removal in further_removals(scores)
+        for metric in metrics_over(scores, removal)
+        if faithfulness(scores) == "insertion" or metric.startswith("srg")
+    ]
+    agreement = fitting_agreement(scores)
+    return [
+        *(metric for metric in _HEADLINES if metric in scores.values),
+        *metrics_over(scores, ""),
+        *further,
+        *([agreement] if agreement else []),
+    ]
+
+
+def _rivals(scores: Scores, metric: str) -> list[str]:
+    """Rivals with a value; none if the explainer has none itself."""
+    by_method = scores.values[metric]
+    return [m for m in scores.rivals if m in by_method] if EXPLAINER in by_method else []
+
+
+def _best(scores: Scores, metric: str, rivals: Iterable[str]) -> str:
+    """Rival that is the furthest above the explainer on the images of both."""
+    sign = -1 if metric_info(metric).higher_is_better is False else 1
+
+    def lead(rival: str) -> float:
+        theirs, mine = scores.paired(metric, rival, EXPLAINER)
+        return sign * float(theirs.double().mean() - mine.double().mean())
+
+    return max(rivals, key=lead)
+
+
+def _compare_metric(scores: Scores, metric: str, rival: str, what: str = "") -> Verdict:
+    info = metric_info(metric)
+    mine, theirs = scores.paired(metric, EXPLAINER, rival)
+    groups = scores.groups_of(metric, len(mine))
+    difference = difference_interval(mine, theirs, groups=groups, seed=scores.seed)
     judgement = judge(difference, higher_is_better=info.higher_is_better is not False)
+    removal = removal_of(metric)
+    name = f"{info.title}{seen_note(scores, removal) if removal else ''}"
     return Verdict(
         judgement,
-        f"{info.title}: this explainer {scores.mean(metric, EXPLAINER):.3f}, {_WORDS[judgement]} "
-        f"the best other method, {title(rival)}, {scores.mean(metric, rival):.3f} "
+        f"{name}: this explainer {mine.double().mean():.3f}, {_WORDS[judgement]} "
+        f"the best {what or 'other method'}, {title(rival)}, {theirs.double().mean():.3f} "
         f"({_in_words(difference)}).",
     )
 
 
-def _compare_time(scores: Scores) -> Verdict:
-    rival = _best_rival(scores, "insertion")
+def _compare_slow(scores: Scores) -> list[Verdict]:
+    """Compare with the best of the rivals that were scored on fewer images than others."""
+    metric = faithfulness(scores)
+    slow = [
+        method
+        for method in _rivals(scores, metric)
+        if scores.number(metric, method) >= LEAST_IMAGES and not scores.is_complete(metric, method)
+    ]
+    if not slow:
+        return []
+    rival = _best(scores, metric, slow)
+    what = f"method among those scored on the first {scores.number(metric, rival)} images alone"
+    return [_compare_metric(scores, metric, rival, what)]
+
+
+def _compare_costs(scores: Scores) -> list[Verdict]:
+    """Compare the passes, where they were counted, and the time, with the best rival's."""
+    rivals = [m for m in _rivals(scores, "insertion") if scores.is_complete("insertion", m)]
+    if not rivals:
+        return []
+    rival = _best(scores, "insertion", rivals)
+    who = f"the best other method by insertion AUC, {title(rival)},"
+    verdicts = []
+    if {EXPLAINER, rival} <= scores.passes.keys():
+        mine, theirs = scores.passes[EXPLAINER], scores.passes[rival]
+        text = (
+            f"Passes of the classifier an image: this explainer {three_digits(mine)}; {who} "
+            f"{three_digits(theirs)}."
+        )
+        verdicts.append(Verdict(_cheaper(mine, theirs), text))
     mine, theirs = scores.seconds[EXPLAINER], scores.seconds[rival]
     ratio = theirs / mine
-    apart = f"{three_digits(max(ratio, 1 / ratio))} times as {'long' if ratio > 1 else 'fast'}"
-    return Verdict(
-        "better" if ratio > 1 else "worse",
-        f"Time of an explanation: this explainer {three_digits(1000 * mine)} ms; the best other "
-        f"method by insertion AUC, {title(rival)}, {three_digits(1000 * theirs)} ms, {apart}.",
+    text = (
+        f"Time of an explanation: this explainer {three_digits(1000 * mine)} ms; {who} "
+        f"{three_digits(1000 * theirs)} ms, {three_digits(max(ratio, 1 / ratio))} times as "
+        f"{'long' if ratio > 1 else 'fast'}."
     )
+    return [*verdicts, Verdict(_cheaper(mine, theirs), text)]
 
 
-def _best_rival(scores: Scores, metric: str) -> str:
-    sign = -1 if metric_info(metric).higher_is_better is False else 1
-    return max(scores.rivals, key=lambda method: sign * scores.mean(metric, method))
+def _cheaper(mine: float, theirs: float) -> Judgement:
+    if mine == theirs:
+        return "level"
+    return "better" if mine < theirs else "worse"

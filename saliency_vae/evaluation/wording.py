@@ -14,7 +14,16 @@ _TITLES = {
     "smoothgrad": "SmoothGrad",
     "vargrad": "VarGrad",
     "per_image": "per-image optimisation",
+    "deep_lift": "DeepLIFT",
+    "fastshap": "FastSHAP",
+    "gradient_shap": "GradientSHAP",
+    "kernel_shap": "KernelSHAP",
+    "layer_cam": "LayerCAM",
+    "lrp": "LRP",
+    "score_cam": "Score-CAM",
+    "shap_bpt": "ShapBPT",
 }
+_REMOVALS = {"inpaint": "in-painting", "road": "noisy linear imputation"}
 _BELONGS_TO = {Role.EXPLAINER: "this explainer", Role.CONTROL: "control"}
 
 
@@ -26,6 +35,16 @@ def title(method: str) -> str:
         ('Grad-CAM', 'edge magnitude', 'this explainer')
     """
     return _TITLES.get(method, method.replace("_", " "))
+
+
+def removal_title(removal: str) -> str:
+    """Write the name of a baseline image, or of an imputation, for people.
+
+    Example:
+        >>> removal_title("inpaint"), removal_title("light_blur")
+        ('in-painting', 'light blur')
+    """
+    return _REMOVALS.get(removal, removal.replace("_", " "))
 
 
 def label(uncertainty: str, role: Role | None) -> str:

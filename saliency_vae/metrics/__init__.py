@@ -11,6 +11,13 @@ from saliency_vae.metrics.bootstrap import (
     statistic_interval,
 )
 from saliency_vae.metrics.cost import peak_memory, timed
+from saliency_vae.metrics.grid_pointing import (
+    has_most,
+    positive_attribution,
+    region_shares,
+    top_shares,
+)
+from saliency_vae.metrics.imputation import Imputation, InPainting, NoisyLinearImputation
 from saliency_vae.metrics.insertion_deletion import (
     InsertionDeletion,
     deletion_curve,
@@ -38,12 +45,16 @@ from saliency_vae.metrics.uncertainty import (
     selective_curve,
     sparsification_curve,
 )
+from saliency_vae.metrics.views import masked_view
 
 __all__ = [
     "REJECTED",
     "SPARSIFIED",
+    "Imputation",
+    "InPainting",
     "InsertionDeletion",
     "Interval",
+    "NoisyLinearImputation",
     "ause",
     "calibration_error",
     "deletion_curve",
@@ -52,16 +63,20 @@ __all__ = [
     "expected_calibration_error",
     "failure_auroc",
     "gini_index",
+    "has_most",
     "insertion_curve",
     "insertion_deletion",
     "kept_agreement",
     "mask_agreement_matrix",
     "mask_iou",
+    "masked_view",
     "mean_interval",
     "min_max",
     "own_mask_advantage",
     "peak_memory",
     "pointing_game",
+    "positive_attribution",
+    "region_shares",
     "relevance_mass",
     "relevance_rank",
     "reliability_table",
@@ -71,4 +86,5 @@ __all__ = [
     "spearman",
     "statistic_interval",
     "timed",
+    "top_shares",
 ]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.metrics.views import BATCH_SIZE, masked_views
 from saliency_vae.topk import num_kept
@@ -16,7 +17,7 @@ def kept_agreement(
     classifier: FrozenClassifier,
     images: Tensor,
     saliency: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     *,
     fractions: Sequence[float],
     target: Tensor | None = None,
@@ -28,7 +29,8 @@ def kept_agreement(
         classifier: Classifier that is explained.
         images: Images in [0, 1], (B, 3, H, W).
         saliency: Maps, (B, H, W).
-        baseline: Baseline images, seen outside the kept pixels, (B, 3, H, W).
+        baseline: What is seen outside the kept pixels: baseline images, (B, 3, H, W), or an
+            imputation.
         fractions: Shares of the pixels to keep, each in (0, 1].
         target: What is asked, weights of the logits, (B, classes); None for the decision.
         batch_size: Number of views in memory at once.
@@ -62,7 +64,7 @@ def mask_agreement_matrix(
     classifier: FrozenClassifier,
     images: Tensor,
     masks: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     *,
     batch_size: int = BATCH_SIZE,
 ) -> Tensor:
@@ -75,7 +77,8 @@ def mask_agreement_matrix(
         classifier: Classifier that is explained.
         images: Images in [0, 1], (N, 3, H, W).
         masks: Pixels that the explanation of each image keeps, (N, H, W) bool.
-        baseline: Baseline images, seen outside the kept pixels, (N, 3, H, W).
+        baseline: What is seen outside the kept pixels: baseline images, (N, 3, H, W), or an
+            imputation.
         batch_size: Number of views in memory at once.
 
     Returns:

@@ -1,7 +1,7 @@
 """Confidence intervals of means over images by the paired bootstrap.
 
 Means of hits and misses get Wilson's interval: if every image is a hit, the bootstrap's has no
-width.
+width. Images that belong together, such as photographs of one thing, are drawn together.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,9 @@ class Interval(NamedTuple):
     high: Tensor
 
 
-def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> Tensor:
+def resampled_means(
+    values: Tensor, *, groups: Tensor | None = None, resamples: int = 2000, seed: int = 0
+) -> Tensor:
     """Means over images that are drawn with replacement, many times.
 
     For the same number of images and the same seed the same images are drawn, so two methods are
@@ -30,7 +32,8 @@ def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> 
 
     Args:
         values: Values of each image, (N, ...).
-        resamples: Number of draws of N images.
+        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
+        resamples: Number of draws of N images, or of as many groups as there are.
         seed: Seed of the draws.
 
     Returns:
@@ -40,9 +43,10 @@ def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> 
         >>> resampled_means(torch.tensor([2.0, 2.0, 2.0]), resamples=2)
         tensor([2., 2.], dtype=torch.float64)
     """
-    generator = torch.Generator().manual_seed(seed)
     images = values.detach().cpu().double()
-    number, flat = len(images), images.flatten(1) if images.ndim > 1 else images[:, None]
+    total, size = _by_group(images.flatten(1) if images.ndim > 1 else images[:, None], groups)
+    number = len(total)
+    generator = torch.Generator().manual_seed(seed)
     means = []
     block = max(1, _DRAWS // number)
     for start in range(0, resamples, block):
@@ -50,18 +54,34 @@ def resampled_means(values: Tensor, *, resamples: int = 2000, seed: int = 0) -> 
         drawn = torch.randint(number, shape, generator=generator)
         times = torch.zeros(shape, dtype=torch.float64)
         times.scatter_add_(1, drawn, torch.ones_like(times))
-        means.append(times @ flat / number)
+        means.append((times @ total) / (times @ size)[:, None])
     return torch.cat(means).view(resamples, *values.shape[1:])
 
 
+def _by_group(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sum of the values (N, n) in each group, and its number of images."""
+    if groups is None:
+        return values, torch.ones(len(values), dtype=values.dtype)
+    _, place = torch.unique(groups.cpu(), return_inverse=True)
+    number = int(place.max()) + 1 if len(place) else 0
+    total = values.new_zeros(number, values.shape[1]).index_add_(0, place, values)
+    return total, values.new_zeros(number).index_add_(0, place, values.new_ones(len(values)))
+
+
 def mean_interval(
-    values: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: Tensor,
+    *,
+    groups: Tensor | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Confidence interval of the mean over images: percentiles of the bootstrap, or Wilson's.
 
     Args:
         values: Values of each image, (N, ...), N >= 1, no NaN. A column of 0 and 1 alone counts as
-            hits and misses and gets Wilson's interval.
+            hits and misses and gets Wilson's interval, of as many trials as there are groups.
+        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
         level: Confidence level, in (0, 1).
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
@@ -75,9 +95,10 @@ def mean_interval(
         >>> [round(float(value), 2) for value in interval]
         [0.75, 0.3, 0.95]
     """
-    mean, low, high = _percentiles(values, level, resamples, seed)
+    mean, low, high = _percentiles(values, groups, level, resamples, seed)
     hits = ((values == 0) | (values == 1)).all(0).cpu()
-    share = wilson_interval(mean, len(values), level=level)
+    trials = len(values) if groups is None else len(torch.unique(groups))
+    share = wilson_interval(mean, trials, level=level)
     return Interval(mean, torch.where(hits, share.low, low), torch.where(hits, share.high, high))
 
 
@@ -103,7 +124,13 @@ def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Inter
 
 
 def difference_interval(
-    first: Tensor, second: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+    first: Tensor,
+    second: Tensor,
+    *,
+    groups: Tensor | None = None,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
     """Confidence interval of the difference of two methods' means over the same images.
 
@@ -113,6 +140,7 @@ def difference_interval(
     Args:
         first: Values of each image for the first method, (N, ...).
         second: Values for the second method, of the same images in the same order.
+        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
         level: Confidence level, in (0, 1).
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
@@ -132,7 +160,7 @@ def difference_interval(
             f"Found shapes {tuple(first.shape)} and {tuple(second.shape)}."
         )
     difference = first.double() - second.double()  # resampled in pairs
-    return _percentiles(difference, level, resamples, seed)
+    return _percentiles(difference, groups, level, resamples, seed)
 
 
 def statistic_interval(
@@ -166,14 +194,16 @@ def statistic_interval(
     return Interval(statistic(torch.arange(number)).double(), low, high)
 
 
-def _percentiles(values: Tensor, level: float, resamples: int, seed: int) -> Interval:
+def _percentiles(
+    values: Tensor, groups: Tensor | None, level: float, resamples: int, seed: int
+) -> Interval:
     """Percentile interval of the bootstrap."""
     if len(values) == 0 or values.isnan().any():
         raise ValueError(
             f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "
             f"among values of shape {tuple(values.shape)}."
         )
-    means = resampled_means(values, resamples=resamples, seed=seed)
+    means = resampled_means(values, groups=groups, resamples=resamples, seed=seed)
     tail = (1 - level) / 2
     low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return Interval(values.detach().cpu().double().mean(0), low, high)

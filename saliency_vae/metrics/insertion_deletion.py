@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.metrics.views import BATCH_SIZE, masked_views
 
@@ -33,12 +34,24 @@ class InsertionDeletion(NamedTuple):
     insertion_auc: Tensor
     deletion_auc: Tensor
 
+    @property
+    def symmetric_relevance_gain(self) -> Tensor:
+        """Symmetric relevance gain (Bluecher et al. 2024), (B,), in [-1, 1]; higher is better.
+
+        It is the area between two curves of removal, the least salient pixels first minus the most
+        salient first. When the least salient ones are removed, the view holds the most salient
+        ones, as in insertion: that curve is insertion's, read from its end. So this is the area of
+        insertion minus that of deletion. A map in random order has about 0 over any baseline, and
+        the opposite order has the opposite gain.
+        """
+        return self.insertion_auc - self.deletion_auc
+
 
 def insertion_deletion(
     classifier: FrozenClassifier,
     images: Tensor,
     saliency: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     *,
     step: int,
     target: Tensor | None = None,
@@ -68,7 +81,7 @@ def insertion_curve(
     classifier: FrozenClassifier,
     images: Tensor,
     saliency: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     *,
     step: int,
     target: Tensor | None = None,
@@ -80,7 +93,7 @@ def insertion_curve(
         classifier: Classifier that is explained.
         images: Images in [0, 1], (B, 3, H, W).
         saliency: Maps, (B, H, W).
-        baseline: Baseline images, (B, 3, H, W).
+        baseline: What is seen of removed pixels: baseline images, (B, 3, H, W), or an imputation.
         step: Number of pixels changed between two points, >= 1; the last step takes the rest.
         target: What is asked, weights of the logits, (B, classes); None for the decision.
         batch_size: Number of views in memory at once.
@@ -105,7 +118,7 @@ def deletion_curve(
     classifier: FrozenClassifier,
     images: Tensor,
     saliency: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     *,
     step: int,
     target: Tensor | None = None,
@@ -147,7 +160,7 @@ def _curve(
     classifier: FrozenClassifier,
     images: Tensor,
     saliency: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Imputation,
     keeps: Callable[[Tensor, Tensor], Tensor],
     step: int,
     target: Tensor | None,

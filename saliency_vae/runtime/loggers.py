@@ -18,7 +18,9 @@ from saliency_vae.runtime.atomic_file import whole_file, write_whole
 class MetricsCSV(Logger):
     """Writes one row for each logged step; a resumed run goes on in the same file.
 
-    Lightning's own CSVLogger deletes the earlier rows of a resumed run.
+    What is logged later of the same step, such as a validation after it, is added to its row, and
+    what is logged again replaces what was there: each step is in the file once. Lightning's own
+    CSVLogger deletes the earlier rows of a resumed run.
 
     Args:
         path: Path of the file.
@@ -27,7 +29,9 @@ class MetricsCSV(Logger):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = Path(path)
+        self._first_step: int | None = None
         self._columns: list[str] | None = None
+        self._last: dict[str, str] = {}  # row, as it is in the file
 
     @property
     def name(self) -> str:
@@ -42,35 +46,54 @@ class MetricsCSV(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:
         """Do nothing: ``.hydra/config.yaml`` holds the configuration."""
 
+    def start(self, step: int) -> None:
+        """Tell where this part of the run starts: rows from there on are repeated, or of another.
+
+        They are left out when something is logged. Without this call, so are the rows from the
+        first step on that is logged.
+
+        Args:
+            step: Number of steps made before.
+        """
+        self._first_step = step
+
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write one row."""
-        row: dict[str, Any] = {"step": step, **metrics}
-        columns = self._earlier_columns(step) if self._columns is None else self._columns
+        """Write a row, or add to the last one."""
+        if self._columns is None:
+            self._keep_earlier(step or 0)
+        columns = self._columns or []
+        row = {"step": str(step), **{name: str(value) for name, value in metrics.items()}}
+        is_new = row["step"] != self._last.get("step")
+        row = row if is_new else self._last | row
+        if row == self._last:
+            return
         self._columns = list(dict.fromkeys([*columns, *row]))
-        if self._columns != columns:
-            self._rewrite([*self._read(), row])
-        else:
+        if is_new and self._columns == columns:
             with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+                csv.DictWriter(file, columns).writerow(row)
+        else:
+            self._rewrite([*(self._read() if is_new else self._read()[:-1]), row])
+        self._last = row
 
-    def _earlier_columns(self, step: int | None) -> list[str]:
+    def _keep_earlier(self, step: int) -> None:
         """Keep the rows of an earlier part of this run, except those of steps that are repeated."""
+        first = step if self._first_step is None else self._first_step
         rows = self._read()
-        if not rows:
-            return []
-        self._columns = list(rows[0])
-        self._rewrite([row for row in rows if int(row["step"]) < (step or 0)])
-        return self._columns
+        kept = [row for row in rows if int(row["step"]) < first]
+        self._columns = list(kept[0]) if kept else []
+        self._last = kept[-1] if kept else {}
+        if rows:
+            self._rewrite(kept)
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
         with self.path.open(newline="") as file:
             lines = [line for line in file if line.endswith("\n")]  # a full disk may cut the last
         return list(csv.DictReader(lines))
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
         with whole_file(self.path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns or [])
             writer.writeheader()
@@ -116,7 +139,7 @@ def wandb_logger(
         save_dir=save_dir,
         mode=mode,
         id=run_id,
-        resume="allow" if mode != "offline" else None,
+        resume="allow",  # offline, too: wandb sync then adds a resumed part to the run
     )
 
 

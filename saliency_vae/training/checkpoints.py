@@ -2,23 +2,19 @@
 
 import io
 import math
-import signal
-import textwrap
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from saliency_vae.classifiers import ClassifierIdentity
-from saliency_vae.models import BEFORE_NAMES, ExplainerConfig
 from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.runtime.loggers import MetricsCSV
+from saliency_vae.training import loop
+from saliency_vae.training.signals import StopSignals
 
 _EXCHANGE_EVERY = 10  # steps, or batches of a validation, between two exchanges of processes
 
@@ -47,18 +43,30 @@ class RunCheckpoints(Checkpoint):
     """Keeps ``last.ckpt``, to resume from, and ``best.ckpt``, of the lowest validation loss.
 
     A killed run, resumed from ``last.ckpt``, repeats at most ``every_n_steps`` steps and ends with
-    the same weights, bit for bit on a CPU. At SIGTERM a step is finished and saved; a validation is
-    broken off, to be repeated from the step before it. Several processes stop together: they
-    exchange whether one has received SIGTERM every ten steps, or batches of a validation.
+    the same weights, bit for bit on a CPU. At SIGTERM, or at the first Ctrl-C, a step is finished
+    and saved; a validation is broken off, to be repeated from the step before it. Several processes
+    stop together: they exchange whether one has received a signal every ten steps, or batches of a
+    validation.
+
+    However a training ends, its last step is validated, so that ``best.ckpt`` is the best of all
+    that was trained. A run that ended within an epoch (``max_steps``, ``max_time``) and is resumed
+    goes on within that epoch.
 
     ``last.ckpt`` is written after ``every_n_steps`` steps without one, one step before each
-    validation, at the end of each epoch, and at SIGTERM. It is never written between a step and the
-    validation that follows it: Lightning, resumed there, would leave that validation out.
+    validation, at the end of each epoch, where the training ends, and at a signal. It is never
+    written between a step and the validation that follows it: Lightning, resumed there, would leave
+    that validation out. What is logged of a step is in ``metrics.csv`` before its checkpoint.
 
     Args:
         directory: Directory of the checkpoints.
         every_n_steps: Optimizer steps between two writings of ``last.ckpt``.
         overrides: Settings of the run's command line; kept in the checkpoints, for resuming.
+
+    Attributes:
+        max_steps: Number of steps at which the training ends; -1 for no such limit.
+        lowest_loss: Validation loss of ``best.ckpt``; infinite before the first validation.
+        saved_step: Number of steps made before ``last.ckpt`` was written.
+        validated_step: Number of steps made before the last validation.
 
     Raises:
         ValueError: If every_n_steps is not positive.
@@ -71,17 +79,20 @@ class RunCheckpoints(Checkpoint):
         self.best = Path(directory) / "best.ckpt"
         self.every_n_steps = every_n_steps
         self.overrides = list(overrides)
+        self.max_steps = -1
         self.lowest_loss = math.inf
         self.saved_step = 0
-        self._sigterm = self._stops = False
+        self.validated_step = 0
+        self._signals = StopSignals()
+        self._stops = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the best so far."""
-        return {"lowest_loss": self.lowest_loss}
+        """Remember which step was validated."""
+        return {"validated_step": self.validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best so far."""
-        self.lowest_loss = state_dict["lowest_loss"]
+        """Go on from the last validation; checkpoints before version 0.2.0 do not tell it."""
+        self.validated_step = state_dict.get("validated_step", 0)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -89,17 +100,54 @@ class RunCheckpoints(Checkpoint):
         """Record the settings that the run was accepted with."""
         checkpoint["overrides"] = self.overrides
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Compare with the best of this directory, which may be later than the checkpoint."""
+        self.saved_step = checkpoint["global_step"]
+        self._start_metrics(trainer, self.saved_step)
+        self.lowest_loss = trainer.strategy.broadcast(_loss_of(self.best))
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have all checkpoints written whole or not at all."""
+        """Have checkpoints written whole; plan the training for all epochs, if they are limited."""
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        if stage != "fit":
+            return
+        self._start_metrics(trainer, 0)
+        if trainer.max_epochs != -1:
+            self._take_max_steps(trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps instead of Lightning, now that the training is planned."""
+        self._take_max_steps(trainer)
+
+    @staticmethod
+    def _start_metrics(trainer: Trainer, step: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                logger.start(step)
+
+    def _take_max_steps(self, trainer: Trainer) -> None:
+        """Keep ``max_steps`` from Lightning, which counts the epoch that ends there as whole."""
+        epoch_loop = trainer.fit_loop.epoch_loop
+        if epoch_loop.max_steps != -1:
+            self.max_steps, epoch_loop.max_steps = epoch_loop.max_steps, -1
+
+    def _stop_at_max_steps(self, trainer: Trainer) -> None:
+        if self.max_steps != -1 and trainer.global_step >= self.max_steps:
+            trainer.should_stop = True
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note SIGTERM in place of Lightning's handler, which communicates, and hangs in DDP."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note_sigterm)  # Lightning restores what was before
+        """Listen for signals."""
+        self._signals.listen()
 
-    def _note_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self._sigterm = True
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals."""
+        self._signals.listen()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for signals, in a validation that no training surrounds."""
+        self._signals.listen()
 
     @staticmethod
     def _exchanges(trainer: Trainer, count: int) -> bool:
@@ -107,40 +155,44 @@ class RunCheckpoints(Checkpoint):
         return trainer.world_size == 1 or count % _EXCHANGE_EVERY == 0
 
     def _is_stopped(self, trainer: Trainer) -> bool:
-        """Whether any process of the run has received SIGTERM; all processes must call this."""
-        return trainer.strategy.reduce_boolean_decision(self._sigterm, all=False)
+        """Whether any process of the run has received a signal; all processes must call this."""
+        received = self._signals.received is not None
+        return trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the step that the run starts at."""
-        self.on_sanity_check_start(trainer, pl_module)  # a resumed run has no sanity check
+        """Count from the step that the run starts at; train no more if that is the last."""
+        self._signals.listen()  # a resumed run has no sanity check
         self.saved_step = trainer.global_step
+        self._stop_at_max_steps(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if a step was made and it is time to."""
-        fit = trainer.fit_loop
-        assert fit._data_fetcher is not None
-        validates_now = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
-        if validates_now or not self._can_save(trainer):
+        self._stop_at_max_steps(trainer)
+        if trainer.should_stop:
+            loop.leave_unlogged_step(trainer)
+        if loop.validates_within(trainer) or not self._can_save(trainer):
             return
         next_step_ends = batch_idx + 1 + trainer.accumulate_grad_batches
         validates_next = next_step_ends % (trainer.val_check_batch or math.inf) == 0
         is_due = trainer.global_step - self.saved_step >= self.every_n_steps
-        saves = validates_next or is_due
+        saves = validates_next or is_due or loop.is_stopping(trainer)
         if saves or self._exchanges(trainer, trainer.global_step):
             self._stops = self._is_stopped(trainer)
         if saves or self._stops:
+            loop.log_step(trainer)
             self._save(trainer, self.last)
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Stop after a step that was saved at SIGTERM: only now it is logged, too.
+        """Stop after a step that was saved at a signal: only now all loggers have it.
 
         Raises:
-            SIGTERMException: If SIGTERM was received.
+            Stopped: If a signal was received.
         """
+        loop.number_logged_steps(trainer)
         if self._stops:
-            raise SIGTERMException
+            self._signals.stop()
 
     def on_validation_batch_start(
         self,
@@ -150,18 +202,34 @@ class RunCheckpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Break off a validation at SIGTERM: one cannot be resumed halfway.
+        """Break off a validation at a signal: one cannot be resumed halfway.
 
         Raises:
-            SIGTERMException: If it was received.
+            Stopped: If a signal was received.
         """
         if self._exchanges(trainer, batch_idx) and self._is_stopped(trainer):
-            raise SIGTERMException
+            self._signals.stop()
+
+    def on_test_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Break off a test at a signal.
+
+        Raises:
+            Stopped: If a signal was received.
+        """
+        self.on_validation_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if the validation loss is the lowest so far."""
         if trainer.sanity_checking:
             return
+        self.validated_step = trainer.global_step
         loss = float(trainer.callback_metrics["val/loss"])
         if loss < self.lowest_loss:
             self.lowest_loss = loss
@@ -170,20 +238,25 @@ class RunCheckpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, after the validation.
+        """Save the end of an epoch, after its validation.
 
         Raises:
-            SIGTERMException: If SIGTERM was received.
+            Stopped: If a signal was received.
         """
-        if trainer.max_steps == -1:  # else Lightning, resumed here, would count the epoch twice
+        if loop.is_stopping(trainer) or loop.was_last_epoch(trainer):
+            self._validate_last_step(trainer)
+        if loop.is_epoch_over(trainer):  # else, resumed, the rest of the epoch would be left out
             self._save(trainer, self.last)
         if self._is_stopped(trainer):
-            raise SIGTERMException
+            self._signals.stop()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of a run of ``max_steps``."""
-        if trainer.global_step != self.saved_step:
-            self._save(trainer, self.last)
+        """Validate where nothing was left to train, as after a kill in the last validation."""
+        self._validate_last_step(trainer)
+
+    def _validate_last_step(self, trainer: Trainer) -> None:
+        if self.validated_step != trainer.global_step:
+            loop.validate(trainer)
 
     def _can_save(self, trainer: Trainer) -> bool:
         """Whether there is a new step, and neither an epoch nor accumulated gradients are open."""
@@ -199,71 +272,40 @@ class RunCheckpoints(Checkpoint):
             self.saved_step = trainer.global_step
 
 
+def run_checkpoints(trainer: Trainer) -> RunCheckpoints | None:
+    """Callback that keeps the checkpoints of a run; None of a trainer that was put together."""
+    found = (one for one in trainer.checkpoint_callbacks if isinstance(one, RunCheckpoints))
+    return next(found, None)
+
+
+def planned_steps(trainer: Trainer) -> int:
+    """Number of steps that a training is planned for: all epochs, or else ``max_steps``.
+
+    Where both are set, ``max_steps`` only says where to stop. Resumed, such a run ends as one that
+    was never stopped.
+    """
+    steps = trainer.estimated_stepping_batches
+    checkpoints = run_checkpoints(trainer)
+    return int(checkpoints.max_steps if checkpoints and math.isinf(steps) else steps)
+
+
+def last_step(trainer: Trainer) -> int:
+    """Number of steps at which a training ends."""
+    planned, checkpoints = planned_steps(trainer), run_checkpoints(trainer)
+    stops = checkpoints is not None and checkpoints.max_steps != -1
+    return min(planned, checkpoints.max_steps) if checkpoints and stops else planned
+
+
 def last_checkpoint(trainer: Trainer) -> str:
     """Name the checkpoint that a run can be resumed from."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, RunCheckpoints) and callback.last.is_file():
-            return f"{callback.last} (step {callback.saved_step})"
-    return "none yet"
+    checkpoints = run_checkpoints(trainer)
+    if checkpoints is None or not checkpoints.last.is_file():
+        return "none yet"
+    return f"{checkpoints.last} (step {checkpoints.saved_step})"
 
 
-def check_resumable(
-    checkpoint: Mapping[str, Any], found: ClassifierIdentity, settings: Mapping[str, Any]
-) -> None:
-    """Refuse a checkpoint made for another classifier, or with other settings of the explainer.
-
-    Args:
-        checkpoint: Checkpoint of this version or an earlier one.
-        found: Identity of the run's classifier.
-        settings: Settings of the run's explainer, as plain values.
-
-    Raises:
-        ValueError: If the classifier or a setting differs; names both.
-    """
-    expected = _identity_in(checkpoint)
-    differing = found.differences(expected)
-    if differing:
-        raise ValueError(
-            "Expected ckpt_path to be a checkpoint for this run's classifier "
-            f"{found}. Found one for {expected}, another {', '.join(differing)}."
-        )
-    changed = dict(_changes(_settings_in(checkpoint), settings))
-    if changed:
-        then, now = (
-            ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
-        )
-        raise ValueError(
-            f"Expected a run that goes on with its explainer's settings, {then}. Found {now}."
-        )
-
-
-def _identity_in(checkpoint: Mapping[str, Any]) -> ClassifierIdentity:
-    """Identity of the classifier that a checkpoint was made for."""
-    recorded = checkpoint["classifier"]
-    per_channel = {name: tuple(recorded[name]) for name in ("mean", "std")}
-    return ClassifierIdentity(**recorded | per_channel)
-
-
-def _settings_in(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the explainer in a checkpoint, as plain values; none if it recorded none."""
-    recorded = checkpoint["explainer"]
-    if not recorded:
-        return {}
-    plain = {"format": BEFORE_NAMES, **recorded}  # checkpoints held no format before names
-    return ExplainerConfig.from_plain(plain, "the checkpoint").to_plain()
-
-
-def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
-    """Settings that differ, each with what it was and what it is; a part by its name alone."""
-    if isinstance(then, Mapping) and isinstance(now, Mapping) and _short(then) == _short(now):
-        for key in dict.fromkeys([*then, *now]):
-            yield from _changes(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif then != now:
-        yield name, (_short(then), _short(now))
-
-
-def _short(setting: Any) -> str:
-    """Write a setting, or the name of a part, in a few words."""
-    if isinstance(setting, Mapping):
-        return str(setting.get("type", ""))
-    return textwrap.shorten(str(setting), 60, placeholder="...")
+def _loss_of(best: Path) -> float:
+    """Validation loss of the best checkpoint of a directory; infinite if there is none."""
+    if not best.is_file():
+        return math.inf
+    return float(torch.load(best, map_location="cpu", weights_only=True)["metrics"]["val/loss"])

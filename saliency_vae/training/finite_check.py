@@ -23,6 +23,17 @@ class Named(Protocol):
         """Name of the image at an index, such as its file."""
 
 
+@dataclass(frozen=True, order=True)
+class _Broken:
+    """What was not finite in a process; the first of all processes is the cause."""
+
+    position: int  # among the batches that are checked together
+    is_gradient: bool  # which is the same in all processes: theirs were averaged
+    found: str
+    place: str
+    names: str
+
+
 @dataclass
 class _Seen:
     """Losses and gradient norm of a batch, not yet checked: they may still be computed."""
@@ -38,7 +49,8 @@ class StopAtNonFinite(Callback):
 
     Reading a number waits for the device. So numbers stay there and are checked every
     ``every_n_steps`` batches, at the end of each validation, and before a checkpoint is written: no
-    checkpoint ever holds weights from after a broken step.
+    checkpoint ever holds weights from after a broken step. Several processes check together, and
+    end together.
 
     Args:
         every_n_steps: Batches between two checks.
@@ -102,8 +114,24 @@ class StopAtNonFinite(Callback):
             return
         finite = [s.losses.isfinite().all() for s in seen]
         finite += [s.gradient.isfinite() for s in seen if s.gradient is not None]
-        if not torch.stack(finite).all():
-            raise _report(trainer, next(s for s in seen if not _is_finite(s)))
+        all_finite = bool(torch.stack(finite).all())
+        if trainer.strategy.reduce_boolean_decision(all_finite, all=True):
+            return
+        own = None if all_finite else _first_broken(trainer, seen)
+        of_all = [trainer.strategy.broadcast(own, rank) for rank in range(trainer.world_size)]
+        raise _report(trainer, [broken for broken in of_all if broken is not None])
+
+
+def _first_broken(trainer: Trainer, seen: list[_Seen]) -> _Broken:
+    position, first = next((i, s) for i, s in enumerate(seen) if not _is_finite(s))
+    broken = ~first.losses.isfinite()
+    if broken.any():
+        index = None if first.index is None else first.index[broken]
+        found = f"a loss of {first.losses[broken][0].item()}"
+        return _Broken(position, False, found, first.place, _names(trainer, first, index))
+    assert first.gradient is not None
+    found = f"gradients of norm {first.gradient.item()}"
+    return _Broken(position, True, found, first.place, _names(trainer, first, first.index))
 
 
 def _is_finite(seen: _Seen) -> bool:
@@ -111,17 +139,15 @@ def _is_finite(seen: _Seen) -> bool:
     return bool(finite) and (seen.gradient is None or bool(seen.gradient.isfinite()))
 
 
-def _report(trainer: Trainer, seen: _Seen) -> FloatingPointError:
-    broken = ~seen.losses.isfinite()
-    if broken.any():
-        found = f"a loss of {seen.losses[broken][0].item()}"
-        index = None if seen.index is None else seen.index[broken]
-    else:
-        assert seen.gradient is not None
-        found, index = f"gradients of norm {seen.gradient.item()}", seen.index
+def _report(trainer: Trainer, broken: list[_Broken]) -> FloatingPointError:
+    """Error that is the same in all processes; it names the images of those where it began."""
+    first = min(broken)
+    start = (first.position, first.is_gradient)
+    began = [one for one in broken if (one.position, one.is_gradient) == start]
     return FloatingPointError(
-        f"Expected finite losses and gradients. Found {found} in {seen.place}, from "
-        f"{_names(trainer, seen, index)}. Last good checkpoint: {last_checkpoint(trainer)}. "
+        f"Expected finite losses and gradients. Found {first.found} in {first.place}, from "
+        f"{', '.join(one.names for one in began)}. "
+        f"Last good checkpoint: {last_checkpoint(trainer)}. "
         "Look at these images, or lower optimizer.lr, or set trainer.gradient_clip_val=1."
     )
 

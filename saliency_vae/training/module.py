@@ -28,7 +28,7 @@ from saliency_vae.models import (
 )
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
 from saliency_vae.perturbations import perturb
-from saliency_vae.training.checkpoints import check_resumable
+from saliency_vae.training.checkpoints import planned_steps
 from saliency_vae.training.measuring import (
     AGREEMENT_FRACTIONS,
     Stage,
@@ -37,6 +37,7 @@ from saliency_vae.training.measuring import (
     measured_posterior,
     measured_terms,
 )
+from saliency_vae.training.resume import check_resumable
 
 ANNEALED = 0.5  # share of the steps in which the temperature falls to its final value
 
@@ -108,7 +109,7 @@ class VariationalSaliency(LightningModule):
         self.confidence_width = confidence_width
         self.scores, self.agreed = CatMetric(), CatMetric()
         self.seed = seed
-        self._total_steps = 1
+        self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
         explainer.attach_classifier(classifier)
         if self.execution.channels_last:
@@ -256,8 +257,7 @@ class VariationalSaliency(LightningModule):
         optimizer = self.make_optimizer(groups)
         if self.make_scheduler is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = self.make_scheduler(optimizer, total_steps=steps)
+        scheduler = self.make_scheduler(optimizer, total_steps=planned_steps(self.trainer))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -269,7 +269,8 @@ class VariationalSaliency(LightningModule):
         Raises:
             ValueError: If a resumed run is longer or shorter than its schedule.
         """
-        self._total_steps = steps = int(self.trainer.estimated_stepping_batches)
+        steps = planned_steps(self.trainer)
+        self._annealed_steps = self._annealed_steps or steps
         for config in self.trainer.lr_scheduler_configs:
             planned = getattr(config.scheduler, "total_steps", steps)
             if planned != steps:
@@ -282,6 +283,7 @@ class VariationalSaliency(LightningModule):
         """Record what is trained, for which classifier, and the latest validation metrics."""
         checkpoint["classifier"] = asdict(self._identity)
         checkpoint["explainer"] = self._settings()
+        checkpoint["annealed_steps"] = self._annealed_steps
         checkpoint["metrics"] = self._earlier_metrics | {
             name: float(value)
             for name, value in self.trainer.callback_metrics.items()
@@ -296,6 +298,7 @@ class VariationalSaliency(LightningModule):
         """
         check_resumable(checkpoint, self._identity, self._settings())
         self._earlier_metrics = checkpoint["metrics"]
+        self._annealed_steps = checkpoint.get("annealed_steps")
 
     def _settings(self) -> dict[str, Any]:
         """Settings of the explainer as plain values; none of one that was put together by hand."""
@@ -304,7 +307,8 @@ class VariationalSaliency(LightningModule):
 
     def _temperature(self) -> float:
         """Temperature of the top-k in the current training step."""
-        return self.objective.topk.annealed(self.global_step / (ANNEALED * self._total_steps))
+        assert self._annealed_steps is not None
+        return self.objective.topk.annealed(self.global_step / (ANNEALED * self._annealed_steps))
 
     def _seed(self, *stream: str | int) -> None:
         """Draw this step's noise from a stream of its own.

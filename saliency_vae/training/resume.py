@@ -1,11 +1,15 @@
-"""The checkpoint that a run is resumed from."""
+"""The checkpoint that a run is resumed from: found, read, and compared with the run."""
 
+import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from saliency_vae.classifiers import ClassifierIdentity
 from saliency_vae.cli.resumed_overrides import LAST
+from saliency_vae.models import BEFORE_NAMES, ExplainerConfig
 
 _WRITTEN = {"state_dict", "classifier", "explainer", "overrides"}
 
@@ -53,3 +57,65 @@ def how_to_resume(run: Path) -> str:
         "To go on, from the same directory: "
         f"python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
     )
+
+
+def check_resumable(
+    checkpoint: Mapping[str, Any], found: ClassifierIdentity, settings: Mapping[str, Any]
+) -> None:
+    """Refuse a checkpoint made for another classifier, or with other settings of the explainer.
+
+    Args:
+        checkpoint: Checkpoint of this version or an earlier one.
+        found: Identity of the run's classifier.
+        settings: Settings of the run's explainer, as plain values.
+
+    Raises:
+        ValueError: If the classifier or a setting differs; names both.
+    """
+    expected = _identity_in(checkpoint)
+    differing = found.differences(expected)
+    if differing:
+        raise ValueError(
+            "Expected ckpt_path to be a checkpoint for this run's classifier "
+            f"{found}. Found one for {expected}, another {', '.join(differing)}."
+        )
+    changed = dict(_changes(_settings_in(checkpoint), settings))
+    if changed:
+        then, now = (
+            ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
+        )
+        raise ValueError(
+            f"Expected a run that goes on with its explainer's settings, {then}. Found {now}."
+        )
+
+
+def _identity_in(checkpoint: Mapping[str, Any]) -> ClassifierIdentity:
+    """Identity of the classifier that a checkpoint was made for."""
+    recorded = checkpoint["classifier"]
+    per_channel = {name: tuple(recorded[name]) for name in ("mean", "std")}
+    return ClassifierIdentity(**recorded | per_channel)
+
+
+def _settings_in(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the explainer in a checkpoint, as plain values; none if it recorded none."""
+    recorded = checkpoint["explainer"]
+    if not recorded:
+        return {}
+    plain = {"format": BEFORE_NAMES, **recorded}  # checkpoints held no format before names
+    return ExplainerConfig.from_plain(plain, "the checkpoint").to_plain()
+
+
+def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
+    """Settings that differ, each with what it was and what it is; a part by its name alone."""
+    if isinstance(then, Mapping) and isinstance(now, Mapping) and _short(then) == _short(now):
+        for key in dict.fromkeys([*then, *now]):
+            yield from _changes(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif then != now:
+        yield name, (_short(then), _short(now))
+
+
+def _short(setting: Any) -> str:
+    """Write a setting, or the name of a part, in a few words."""
+    if isinstance(setting, Mapping):
+        return str(setting.get("type", ""))
+    return textwrap.shorten(str(setting), 60, placeholder="...")

@@ -12,14 +12,16 @@ from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.cli.validation import Node
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.models import Explainer, ExplainerConfig
 from saliency_vae.objective import Objective
 from saliency_vae.training import settings
-from saliency_vae.training.checkpoints import last_checkpoint
+from saliency_vae.training.checkpoints import last_checkpoint, run_checkpoints
 from saliency_vae.training.finalize import finish
 from saliency_vae.training.module import Execution, VariationalSaliency
+from saliency_vae.training.processes import ending_with_children, ending_with_parent
 from saliency_vae.training.resume import checkpoint_path, how_to_resume, read_checkpoint
 
 # Settings that the configuration of an explainer takes over from that of its training.
@@ -44,7 +46,13 @@ def run_training(config: Node, run: Path) -> float:
         SystemExit: With status 143 at SIGTERM, once the step is saved; with 130 at Ctrl-C.
     """
     settings.check(config)
+    config = with_randomised_classifier(config)
     _log_once()
+    with ending_with_parent(run):
+        return _train(config, run)
+
+
+def _train(config: Node, run: Path) -> float:
     seed_everything(config["seed"], verbose=False)
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
     if ckpt_path is not None:
@@ -52,10 +60,29 @@ def run_training(config: Node, run: Path) -> float:
     trainer, module, data = prepare(config)
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
-    with _saying_how_to_resume(trainer, run):
+    with _saying_how_to_resume(trainer, run), ending_with_children(trainer, run):
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
-    return finish(trainer, module, data, config, run)["val/loss"]
+        if _lacks_validation(trainer):
+            trainer.validate(module, datamodule=data, verbose=False)
+        run = Path(trainer.strategy.broadcast(str(run)))  # each process of torchrun has its own
+        return finish(trainer, module, data, config, run)["val/loss"]
+
+
+def _lacks_validation(trainer: Trainer) -> bool:
+    """Whether a resumed run had nothing left to train, but something to validate."""
+    checkpoints = run_checkpoints(trainer)
+    assert checkpoints is not None
+    unvalidated = checkpoints.validated_step != trainer.global_step
+    return trainer.strategy.broadcast(unvalidated or not checkpoints.best.is_file())
+
+
+def with_randomised_classifier(config: Node) -> Node:
+    """Wrap the node of the classifier, where it is to be explained with shuffled weights."""
+    if not config["randomise_classifier"]:
+        return config
+    target = f"{randomised_classifier.__module__}.{randomised_classifier.__name__}"
+    node = {"_target_": target, "classifier": config["classifier"], "seed": config["seed"]}
+    return {**config, "classifier": node}
 
 
 def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataModule]:
@@ -107,17 +134,25 @@ def _log_once() -> None:
 
 @contextmanager
 def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into one line on how to go on, and the usual exit status."""
+    """Turn SIGTERM and Ctrl-C into one line on how to go on, and the usual exit status.
+
+    What all processes have found together, the first of them says.
+    """
     try:
         yield
-    except SIGTERMException:
-        _say_where_stopped(trainer, run, "SIGTERM")
-        raise SystemExit(128 + SIGTERM) from None
-    except SystemExit as ended:
-        if not isinstance(ended.__context__, KeyboardInterrupt):  # Lightning raises it from that
+    except SIGTERMException as stopped:
+        number = getattr(stopped, "number", SIGTERM)
+        _say_where_stopped(trainer, run, "Ctrl-C" if number == SIGINT else "SIGTERM")
+        raise SystemExit(128 + number) from None
+    except (SystemExit, KeyboardInterrupt) as ended:  # Lightning raises the one from the other
+        if not any(isinstance(e, KeyboardInterrupt) for e in (ended, ended.__context__)):
             raise
         _say_where_stopped(trainer, run, "Ctrl-C")
         raise SystemExit(128 + SIGINT) from None
+    except FloatingPointError:
+        if trainer.is_global_zero:
+            raise
+        raise SystemExit(1) from None
 
 
 def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:

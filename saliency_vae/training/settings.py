@@ -1,18 +1,19 @@
 """Settings of a training that none of its parts checks, checked before anything starts."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from saliency_vae.cli.schemas import TrainerBounds
 from saliency_vae.cli.validation import Node, check_bounds
+from saliency_vae.metrics import imputation
 
 _PARTS = (
     *("data", "classifier", "encoder", "prior"),
@@ -26,18 +27,47 @@ def check(config: Node) -> None:
     """Refuse a configuration with which a run would end late, or without an explainer.
 
     Raises:
-        ValueError: If a part is missing, or a setting of the trainer or the data out of range.
+        ValueError: If a part is missing, the perturbation is kept for evaluation, or a setting of
+            the trainer or the data is out of range.
     """
     for part in _PARTS:
         if "_target_" not in config[part]:
             raise ValueError(f"Expected {part}=OPTION or {part}._target_. Found {config[part]}.")
+    _check_perturbation(config["perturbation"])
     _check_trainer(config["trainer"])
     _check_devices(config["trainer"])
+    if not config["callbacks"].get("checkpoints"):
+        raise ValueError(
+            "Expected callbacks.checkpoints, without which there is no explainer. Found none."
+        )
     batch_size, train_size = (config["data"].get(name) for name in ("batch_size", "train_size"))
     if None not in (batch_size, train_size) and train_size < batch_size:
         raise ValueError(
             f"Expected data.batch_size <= data.train_size={train_size}. Found {batch_size}."
         )
+
+
+def _check_perturbation(perturbation: Node) -> None:
+    """Refuse imputations, also within a mixture."""
+    for target in _targets(perturbation):
+        if getattr(get_object(target), "__module__", None) == imputation.__name__:
+            raise ValueError(
+                "Expected a perturbation of saliency_vae.perturbations. Found "
+                f"perturbation._target_={target}: in-painting and noisy linear imputation are kept "
+                "for evaluation, so that some baseline is always unseen in training."
+            )
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Import paths of all that a node and the nodes within it build."""
+    if isinstance(node, list):
+        for item in node:
+            yield from _targets(item)
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
 
 
 def _check_trainer(trainer: Node) -> None:

@@ -30,7 +30,7 @@ from saliency_vae.baselines import (
     Reduction,
     Rise,
 )
-from saliency_vae.baselines.grad_cam import last_feature_layer
+from saliency_vae.baselines.feature_maps import last_feature_layer
 from saliency_vae.baselines.occlusion import Fill
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.baselines.target_score import TargetProbability, asked, copy_to_modify
@@ -40,7 +40,6 @@ from saliency_vae.classifiers.identity import parameter_hash
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.cli.validation import config_dir, resolve
 from saliency_vae.data.batch import Batch
-from saliency_vae.models.refinement import explain_without_training
 
 HEIGHT, WIDTH = 20, 26
 METHODS = Path(config_dir()) / "baselines" / "default.yaml"
@@ -438,14 +437,6 @@ def test_rise_holds_only_some_masks_at_a_time() -> None:
     assert max(sizes) <= 10
 
 
-def test_per_image_optimisation_is_the_posterior_mean() -> None:
-    method = PerImageOptimisation(steps=3, samples=1, lr=0.2, seed=4)
-    expected = explain_without_training(
-        make_images(), make_classifier(), steps=3, samples=1, lr=0.2, seed=4
-    ).posterior.mean
-    close(method(make_batch(), make_classifier()), expected)
-
-
 # Controls
 
 
@@ -509,6 +500,12 @@ def all_methods() -> dict[str, Method]:
     nodes["rise"]["masks"] = 20
     nodes["occlusion"]["stride"] = 0.125
     nodes["per_image"]["steps"] = 2
+    nodes["kernel_shap"]["samples"] = 40
+    nodes["shap_bpt"]["evaluations"] = 20
+    nodes["optimised_mask"]["steps"] = 2
+    nodes["region_search"]["segments"] = 6
+    if importlib.util.find_spec("shap_bpt") is None:
+        del nodes["shap_bpt"]
     return {name: instantiate(node, _convert_="all") for name, node in nodes.items()}
 
 
@@ -624,8 +621,8 @@ def test_the_users_own_method_by_import_path() -> None:
 
 @pytest.mark.parametrize(
     "make_method",
-    [lambda: CaptumMethod("captum.attr.Saliency"), GradCAM, Occlusion],
-    ids=["captum", "grad_cam", "occlusion"],
+    [lambda: CaptumMethod("captum.attr.Saliency"), Occlusion],
+    ids=["captum", "occlusion"],
 )
 def test_missing_captum_is_one_line(
     make_method: Callable[[], Method], monkeypatch: pytest.MonkeyPatch

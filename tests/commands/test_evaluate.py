@@ -347,8 +347,8 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
         "Own mask: measured with own_mask_images=N.",
         "Infidelity and max-sensitivity: measured with robustness_images=N.",
         "Confidence on corrupted images: measured with corruption_images=N.",
-        "Insertion and deletion over blur, zero, light_blur, classifier_mean: "
-        "measured with baseline_images=[blur,mean,zero,light_blur,classifier_mean].",
+        "Insertion and deletion over blur, zero, noise, light_blur, classifier_mean, inpaint, road: "
+        "measured with baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road].",
     ):
         assert line in said["left_out"]
         assert f"Left out: {line}" in lines
@@ -444,7 +444,7 @@ def test_other_normalisation_is_another_classifier(directory: Path) -> None:
         (["steps=0"], "Expected steps >= 1"),
         (
             ["baseline_images=[nose]"],
-            "Expected baseline_images among blur, mean, zero, light_blur, classifier_mean. "
+            "Expected baseline_images among blur, mean, zero, noise, light_blur, classifier_mean, inpaint, road. "
             "Found nose.",
         ),
         (["limit=0"], "Expected limit >= 1 image. Found 0."),

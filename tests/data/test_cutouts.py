@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from saliency_vae.data.cutouts import PORTIONS, CutoutsData, files_of, select
+from saliency_vae.data.cutouts import PORTIONS, CutoutsData, files_of, own_classes, select
 from saliency_vae.data.digit_painter import Split
 from tests.helpers.made_cutouts import cutout, write_all
 
@@ -95,6 +96,75 @@ def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Pat
         assert (index in selection.indices) == bool(rests)
     module.choose_images(red, 2)
     assert len(module.test_set) == 2
+
+
+def colours(images: Tensor) -> Tensor:
+    """Sure of class 2 where the brightest red is of a bright object, 1 of a dimmer one, 0 of none.
+
+    Of the test objects two are brighter than 222, and two dimmer.
+    """
+    brightest = 255 * images[:, 0].flatten(1).quantile(0.995, 1)
+    decision = (brightest > 100).long() + (brightest > 222).long()
+    return one_hot(decision, 3) * 0.97 + 0.01
+
+
+def test_the_class_of_an_object_is_the_decision_for_it_alone(directory: Path) -> None:
+    module = data(directory, objects=(1, 3), sizes={"test": 12})
+    module.setup("test")
+    scenes = module.test_set
+    assert "object_classes" not in scenes[0]  # no classifier was asked yet
+    module.choose_images(colours, 12)
+    found = []
+    for place, index in enumerate(scenes.indices):
+        scene = scenes.scene(index)
+        alone = [torch.from_numpy(scene.alone(number).copy()) for number in range(len(scene.masks))]
+        expected = [int(colours(one.permute(2, 0, 1)[None] / 255).argmax()) for one in alone]
+        assert min(expected) > 0  # each object is seen
+        padding = [-1] * (3 - len(expected))
+        assert scenes[place]["object_classes"].tolist() == expected + padding
+        found.append(expected)
+    assert {len(classes) for classes in found} == {1, 2, 3}
+    assert {value for classes in found for value in classes} == {1, 2}
+
+
+def test_an_object_that_the_classifier_does_not_need_has_no_class(directory: Path) -> None:
+    scenes = data(directory, objects=(2, 2)).scenes("test")
+
+    def always(images: Tensor) -> Tensor:
+        return torch.tensor([[0.1, 0.9]]).expand(len(images), -1)
+
+    def unsure(images: Tensor) -> Tensor:
+        return colours(images) * 0.2 + 0.25
+
+    for predict in (always, unsure):
+        assert own_classes(scenes, range(3), predict).tolist() == [[-1, -1]] * 3
+
+
+def test_two_object_scenes_show_two_classes(directory: Path) -> None:
+    module = data(directory)
+    module.setup("test")
+    module.choose_images(colours, 2)
+    scenes, chosen = module.two_object_scenes(colours, 3)
+    assert chosen.startswith("3 of ")
+    assert "two objects have different classes" in chosen
+    assert len(scenes) == 3
+    assert len(module.test_set) == 2  # the other images are left as they are
+    assert module.test_set.number == (1, 1)
+    for item in (scenes[place] for place in range(3)):
+        assert sorted(item["object_classes"].tolist()) == [1, 2]
+        assert item["object_masks"].flatten(1).any(1).tolist() == [True, True]
+    looked_at = int(chosen.split()[2])
+    classes = own_classes(scenes, range(looked_at), colours)
+    different = [i for i, (one, other) in enumerate(classes.tolist()) if one != other]
+    assert scenes.indices == different
+
+
+def test_two_object_scenes_that_are_not_found_are_fewer(directory: Path) -> None:
+    module = data(directory)
+    module.setup("test")
+    scenes, chosen = module.two_object_scenes(red, 2)  # red knows one class alone
+    assert len(scenes) == 0
+    assert chosen.startswith("0 of ")
 
 
 def test_without_a_test_portion_the_test_files_stay_unseen(directory: Path) -> None:

@@ -51,3 +51,21 @@ def test_edges_are_blended() -> None:
     found = scene()
     alpha = (found.image[..., 0].astype(float) - found.empty[..., 0]) / (250 - found.empty[..., 0])
     assert ((alpha > 0.15) & (alpha < 0.85)).sum() > 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_object_alone_is_where_it_is_in_the_scene(seed: int) -> None:
+    found = scene(3, seed)
+    for index in range(3):
+        alone = found.alone(index)
+        others = np.delete(found.masks, index, 0).any(0)
+        assert (alone[found.masks[index]] == found.image[found.masks[index]]).mean() > 0.9
+        changed = (alone.astype(int) - found.empty).max(-1) > 40
+        assert (found.masks[index] <= changed).all()
+        assert (changed & others).sum() <= 0.5 * others.sum()  # no more than they may overlap
+    assert not np.array_equal(found.alone(0), found.alone(1))
+
+
+def test_the_one_object_of_a_scene_is_alone() -> None:
+    found = scene()
+    assert np.array_equal(found.alone(0), found.image)

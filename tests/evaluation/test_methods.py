@@ -49,7 +49,8 @@ WITHOUT_CAPTUM = {
 
 
 def chosen(names: list[str] | None, nodes: dict[str, Any] | None = None) -> Methods:
-    return build_methods(names, nodes or NODES, trained_explainer(encoder=UNET))
+    given = {"explainer": ExplainerMethod(trained_explainer(encoder=UNET))}
+    return build_methods(names, nodes or NODES, given)
 
 
 def no_captum(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,35 @@
 """How metrics are named and explained."""
 
-from saliency_vae.evaluation.metric_info import has_own_baseline_image, metric_info
+import pytest
+
+from saliency_vae.evaluation.metric_info import metric_info, over, removal_of
+
+NEW = "srg two_objects_point two_objects_iou two_objects_share grid_share grid_top grid_cell eval_x"
 
 
 def test_directions_and_titles() -> None:
     assert metric_info("deletion").arrow == "↓"
     assert metric_info("sparsity").arrow == ""
-    assert metric_info("agreement_5").title == "Agreement 5 %"
 
 
-def test_metrics_over_further_baseline_images() -> None:
+@pytest.mark.parametrize("percent", [5, 30, 80])
+def test_agreement_at_any_share(percent: int) -> None:
+    info = metric_info(f"agreement_{percent}")
+    assert (info.title, info.short) == (f"Agreement {percent} %", f"{percent}%")
+    assert info.higher_is_better
+    assert f"only the {percent} % most salient pixels" in info.explanation
+
+
+@pytest.mark.parametrize("metric", NEW.split())
+def test_each_metric_has_one_sentence(metric: str) -> None:
+    info = metric_info(metric)
+    assert info.higher_is_better
+    assert len(info.short) <= 5
+    assert info.explanation.endswith(".")
+    assert removal_of(metric) == ""
+
+
+def test_metrics_over_further_removals() -> None:
     other = metric_info("insertion_zero")
     assert (other.title, other.short, other.higher_is_better) == (
         "Insertion AUC over zero",
@@ -18,5 +38,18 @@ def test_metrics_over_further_baseline_images() -> None:
     )
     assert metric_info("deletion_classifier_mean").title == "Deletion AUC over classifier mean"
     assert not metric_info("deletion_classifier_mean").higher_is_better
-    metrics = ("insertion", "insertion_zero", "deletion_classifier_mean", "agreement_5")
-    assert [has_own_baseline_image(metric) for metric in metrics] == [False, True, True, False]
+    assert metric_info("srg_inpaint").title == "SRG over in-painting"
+    assert metric_info("srg_road").explanation == (
+        "SRG where noisy linear imputation takes the place of removed pixels."
+    )
+
+
+def test_the_removal_of_a_metric() -> None:
+    metrics = ("insertion", "srg", "agreement_5", "insertion_zero", "deletion_classifier_mean")
+    assert [removal_of(metric) for metric in metrics] == ["", "", "", "zero", "classifier_mean"]
+    assert [over("srg", removal) for removal in ("", "light_blur")] == ["srg", "srg_light_blur"]
+
+
+def test_an_unknown_metric_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        metric_info("goodness")

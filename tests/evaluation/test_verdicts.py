@@ -154,3 +154,77 @@ def test_slower_is_said_too() -> None:
     )
     assert said(scores)["Time"][0] == "worse"
     assert said(scores)["Time"][1].endswith("gradient, 10 ms, 2 times as fast.")
+
+
+def test_of_further_removals_srg_alone_is_judged_where_there_is_one() -> None:
+    means = {"explainer": 0.8, "rise": 0.7}
+    metrics = ("insertion", "deletion", "srg", "insertion_zero", "srg_zero", "srg_road")
+    scores = constructed(dict.fromkeys(metrics, means))
+    scores = replace(scores, removal="blur", seen=frozenset({"blur", "zero"}))
+    assert [verdict.text.partition(":")[0] for verdict in compare_with_rivals(scores)[:-1]] == [
+        "Insertion AUC",
+        "Deletion AUC",
+        "SRG",
+        "SRG over zero, seen in training",
+        "SRG over noisy linear imputation, unseen in training",
+    ]
+
+
+def test_the_agreement_that_fits_is_judged() -> None:
+    scores = constructed(
+        {
+            "insertion": {"explainer": 0.8, "rise": 0.7},
+            "agreement_5": {"explainer": 0.1, "rise": 0.2},
+            "agreement_40": {"explainer": 0.6, "rise": 0.7},
+            "agreement_80": {"explainer": 0.9, "rise": 0.9},
+        }
+    )
+    found = said(scores)["Agreement"]
+    assert found[0] == "worse"
+    assert found[1].startswith("Agreement 40 %: this explainer 0.600")
+
+
+def with_slow(slow: float, rise: float = 0.7) -> Scores:
+    """Scores of a slow method on twelve images, on which the explainer has 0.3 and RISE 0.2."""
+    scores = constructed(
+        {"insertion": {"explainer": 0.8, "rise": rise, "slow": slow}}, seconds={"slow": 9.0}
+    )
+    values = {method: of.clone() for method, of in scores.values["insertion"].items()}
+    values["explainer"][:12], values["rise"][:12] = 0.3, 0.2
+    values["slow"] = values["slow"][:12]
+    return with_values(scores, "insertion", **values)
+
+
+def test_a_rival_with_fewer_images_is_compared_on_them_and_apart() -> None:
+    first, second, *_ = compare_with_rivals(with_slow(0.5))
+    assert "the best other method, RISE" in first.text
+    assert second.judgement == "worse"  # though its 0.5 is below the explainer's mean of all images
+    assert "this explainer 0.300, worse than the best method among those" in second.text
+    assert "scored on the first 12 images alone, slow, 0.464" in second.text
+    first, second, *_ = compare_with_rivals(with_slow(0.2))
+    assert (first.judgement, second.judgement) == ("better", "better")
+
+
+def test_a_rival_with_too_few_images_is_not_compared() -> None:
+    scores = with_slow(0.9)
+    few = with_values(scores, "insertion", slow=scores.values["insertion"]["slow"][:9])
+    assert not any("slow" in verdict.text for verdict in compare_with_rivals(few))
+
+
+def test_a_metric_that_the_explainer_has_no_score_of_is_not_judged() -> None:
+    scores = constructed({"insertion": {"explainer": 0.8, "rise": 0.7}})
+    scores = scores.extended({"grid_share": {"rise": torch.ones(40)}})
+    assert "Grid" not in said(scores)
+
+
+def test_passes_are_compared_where_they_were_counted() -> None:
+    scores = constructed({"insertion": {"explainer": 0.8, "rise": 0.7}})
+    *_, passes, _ = compare_with_rivals(replace(scores, passes={"explainer": 2.0, "rise": 300.0}))
+    assert passes.judgement == "better"
+    assert passes.text == (
+        "Passes of the classifier an image: this explainer 2; the best other method by insertion "
+        "AUC, RISE, 300."
+    )
+    *_, passes, _ = compare_with_rivals(replace(scores, passes={"explainer": 1.0, "rise": 1.0}))
+    assert passes.judgement == "level"
+    assert "Passes" not in said(scores)

@@ -3,12 +3,22 @@
 import pytest
 
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.wording import label, short, three_digits, title
+from saliency_vae.evaluation.wording import label, removal_title, short, three_digits, title
 
 
 def test_titles_of_methods() -> None:
     names = ("rise", "edge_magnitude", "explainer", "second")
     assert [title(name) for name in names] == ["RISE", "edge magnitude", "this explainer", "second"]
+
+
+def test_titles_of_removals() -> None:
+    names = ("inpaint", "road", "light_blur", "")
+    assert [removal_title(name) for name in names] == [
+        "in-painting",
+        "noisy linear imputation",
+        "light blur",
+        "",
+    ]
 
 
 def test_labels_say_whose_an_uncertainty_is() -> None:

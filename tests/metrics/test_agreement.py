@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
+from saliency_vae.metrics.imputation import InPainting
 from tests.conftest import SIZE, blob_classifier
 
 N, FRACTIONS = 9, (0.05, 0.2, 0.5, 1.0)
@@ -66,6 +67,24 @@ def test_matrix_equals_a_loop(output: Output) -> None:
             slow[i, j] = model.agreement(logits[:1], logits[1:])[0]
     assert torch.equal(fast, slow)
     assert 0 < fast.float().mean() < 1
+
+
+def test_imputations_see_the_pixels_that_are_kept() -> None:
+    model, (images, saliency) = random_classifier("softmax"), draw()
+    imputation = InPainting()
+    fast = kept_agreement(model, images, saliency, imputation, fractions=FRACTIONS, batch_size=7)
+    decided = model.decide(model(images))
+    for column, fraction in enumerate(FRACTIONS):
+        k = round(fraction * SIZE * SIZE)
+        kept = saliency >= saliency.flatten(1).topk(k).values[:, -1, None, None]
+        slow = model.keeps_decision(model(imputation(images, kept)), decided)
+        assert torch.equal(fast[:, column], slow)
+    masks = saliency > 0.3
+    matrix = mask_agreement_matrix(model, images, masks, imputation, batch_size=7)
+    for column in range(N):
+        views = imputation(images, masks[column].expand(N, -1, -1))
+        assert torch.equal(matrix[:, column], model.keeps_decision(model(views), decided))
+    assert 0 < matrix.float().mean() < 1
 
 
 def test_truth_agrees_and_its_opposite_does_not() -> None:

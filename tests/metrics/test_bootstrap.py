@@ -149,3 +149,37 @@ def test_interval_of_a_statistic_leaves_undefined_draws_out() -> None:
     values = torch.tensor([1.0, math.nan])
     found = statistic_interval(lambda images: values[images].mean(), 2)
     assert (float(found.low), float(found.high)) == (1, 1)
+
+
+def test_groups_are_drawn_as_a_whole() -> None:
+    values, groups = (
+        draw(0, 17, 2),
+        torch.tensor([5, 5, 5, 2, 2, 9, 9, 9, 9, 2, 5, 7, 7, 7, 8, 8, 8]),
+    )
+    generator = torch.Generator().manual_seed(5)
+    names = [2, 5, 7, 8, 9]
+    loop = []
+    for _ in range(40):
+        drawn = torch.randint(5, (5,), generator=generator).tolist()
+        images = torch.cat([values[groups == names[place]] for place in drawn])
+        loop.append(images.double().mean(0))
+    found = resampled_means(values, groups=groups, resamples=40, seed=5)
+    torch.testing.assert_close(found, torch.stack(loop))
+
+
+def test_copies_of_an_image_tell_no_more_than_the_image() -> None:
+    values = draw(1, 50)
+    copied, groups = values.repeat(8), torch.arange(50).repeat(8)
+    alone = mean_interval(values)
+    grouped = mean_interval(copied, groups=groups)
+    for found, expected in zip(grouped, alone, strict=True):
+        torch.testing.assert_close(found, expected)
+    careless = mean_interval(copied)
+    assert careless.high - careless.low < 0.5 * (grouped.high - grouped.low)
+
+
+def test_hits_of_groups_get_wilsons_interval_of_as_many_trials() -> None:
+    hits, groups = torch.ones(60), torch.arange(60) // 6
+    reference = binomtest(10, 10).proportion_ci(0.95, method="wilson")
+    interval = mean_interval(hits, groups=groups)
+    assert float(interval.low) == pytest.approx(reference.low, abs=1e-9)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
+from saliency_vae.metrics.imputation import Imputation, InPainting, NoisyLinearImputation
 from saliency_vae.metrics.insertion_deletion import (
     area_under_curve,
     deletion_curve,
@@ -86,6 +87,44 @@ def test_equals_the_loop_of_rise(output: Output, step: int, baseline: nn.Module)
             np.testing.assert_allclose(curves[i], curve, atol=2e-6)
             assert float(areas[i]) == pytest.approx(area, abs=2e-6)
     assert fast.insertion.std() > 0.05  # the curves are not trivial
+
+
+@pytest.mark.parametrize("imputation", [InPainting(), NoisyLinearImputation()])
+def test_imputations_see_the_pixels_that_are_kept(imputation: Imputation) -> None:
+    model, (images, saliency) = classifier(), draw()
+    fast = insertion_deletion(model, images, saliency, imputation, step=9, batch_size=11)
+    order = saliency.flatten(1).argsort(1, descending=True)
+    decided = model.decide(model(images))
+    for point in range(H * W // 9 + 1):
+        inserted = torch.zeros(B, H * W, dtype=torch.bool)
+        inserted.scatter_(1, order[:, : 9 * point], True)
+        for curve, kept in ((fast.insertion, inserted), (fast.deletion, ~inserted)):
+            views = imputation(images, kept.view(B, H, W))
+            expected = model.probability(model(views), decided)
+            torch.testing.assert_close(curve[:, point], expected, atol=1e-5, rtol=0)
+    assert fast.insertion.std() > 0.05
+
+
+def test_symmetric_relevance_gain_is_the_area_between_both_orders_of_removal() -> None:
+    model, (images, saliency) = classifier(), draw()
+    baseline = Mean()(images)
+    arguments = model, images, saliency, baseline
+    found = insertion_deletion(*arguments, step=7)
+    least_first = deletion_curve(model, images, -saliency, baseline, step=7)
+    between = area_under_curve(least_first - deletion_curve(*arguments, step=7))
+    torch.testing.assert_close(found.symmetric_relevance_gain, between)
+    opposite = insertion_deletion(model, images, -saliency, baseline, step=7)
+    torch.testing.assert_close(opposite.symmetric_relevance_gain, -between)
+    assert between.abs().max() > 0.1
+
+
+def test_symmetric_relevance_gain_of_few_deciding_pixels() -> None:
+    weights = torch.zeros(H, W)
+    weights[2, 3:5] = 9
+    images = torch.ones(1, 3, H, W)
+    best = insertion_deletion(linear(weights), images, weights[None], 0 * images, step=2)
+    # The probability is 1 at all 33 points but the first of insertion; at none but deletion's.
+    assert float(best.symmetric_relevance_gain) == pytest.approx((31.75 - 16.25) / 32, abs=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 1000])

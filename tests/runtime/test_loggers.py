@@ -51,9 +51,47 @@ def test_new_columns_may_appear_later(tmp_path: Path) -> None:
     assert rows(path) == [
         {"step": "0", "loss": "2.0", "val/loss": "", "a,b": ""},
         {"step": "1", "loss": "", "val/loss": "3.0", "a,b": ""},
-        {"step": "2", "loss": "1.0", "val/loss": "", "a,b": ""},
-        {"step": "2", "loss": "", "val/loss": "", "a,b": "4.0"},
+        {"step": "2", "loss": "1.0", "val/loss": "", "a,b": "4.0"},
     ]
+
+
+def test_each_step_has_one_row_whatever_is_logged_twice(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log(path, (0, {"a": 1.0}), (1, {"a": 2.0}), (1, {"a": 2.0}), (1, {"b": 3.0}), (1, {"b": 4.0}))
+    assert path.read_text().splitlines() == ["step,a,b", "0,1.0,", "1,2.0,4.0"]
+    log(path, (2, {"a": 5.0}), (2, {"b": 6.0}), (3, {"a": 7.0}))
+    assert path.read_text().splitlines()[2:] == ["1,2.0,4.0", "2,5.0,6.0", "3,7.0,"]
+
+
+@pytest.mark.parametrize(("start", "kept"), [(0, []), (3, ["0", "2"]), (5, ["0", "2", "4"])])
+def test_the_start_of_a_part_decides_which_rows_stay(
+    start: int, kept: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "metrics.csv"
+    log(path, *((step, {"loss": 1.0, "other": 2.0}) for step in (0, 2, 4, 6)))
+    logger = MetricsCSV(str(path))
+    logger.start(start)
+    assert len(rows(path)) == 4  # nothing is left out before something is logged
+    logger.log_metrics({"loss": 9.0}, 8)
+    assert [row["step"] for row in rows(path)] == [*kept, "8"]
+
+
+def test_a_validation_that_is_repeated_at_the_start_is_added_to_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log(path, (0, {"loss": 1.0}), (1, {"loss": 2.0}), (1, {"val/loss": 3.0}))
+    logger = MetricsCSV(str(path))
+    logger.start(2)
+    logger.log_metrics({"val/loss": 4.0}, 1)
+    assert path.read_text().splitlines() == ["step,loss,val/loss", "0,1.0,", "1,2.0,4.0"]
+
+
+def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n0,1.0\n1,2.")
+    logger = MetricsCSV(str(path))
+    logger.start(2)
+    logger.log_metrics({"loss": 3.0}, 2)
+    assert path.read_text().splitlines() == ["step,loss", "0,1.0", "2,3.0"]
 
 
 def test_a_resumed_run_keeps_earlier_rows_and_replaces_repeated_ones(tmp_path: Path) -> None:

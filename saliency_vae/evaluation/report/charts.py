@@ -1,29 +1,24 @@
-"""Figures of an evaluation."""
+"""Figures of an evaluation: insertion and deletion curves, and all others by name."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from saliency_vae.evaluation.metric_info import metric_info
+from saliency_vae.evaluation.removals import removal_name, seen_note
+from saliency_vae.evaluation.report.cost_chart import cost_figure
+from saliency_vae.evaluation.report.line_styles import method_styles, set_grid
+from saliency_vae.evaluation.report.uncertainty_charts import uncertainty_figures
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import label, title
-from saliency_vae.visualization import Pixels, as_rgb, colour, limits
+from saliency_vae.evaluation.wording import title
+from saliency_vae.metrics import mean_interval
 
-_EXPLAINER = "#c2410c"  # red-orange, which no other line has
-_RIVALS = ("#1d4ed8", "#15803d", "#7e22ce", "#0891b2", "#ca8a04", "#be185d", "#4d7c0f", "#475569")
-_CONTROL = "#8a837e"
-_DASHES = ("-", "--", ":", "-.")
-# Where a label may stand beside its point, in points: right or left of it, at several heights.
-_PLACES = [(side, up) for up in (-3, 8, -14, 19, -25) for side in (9, -9)]
+_BANDS = 2  # rivals with a band, beside the explainers
+_COLUMNS = 6  # of the legend
 
 
 def figures(results: Results) -> dict[str, Figure]:
@@ -31,243 +26,59 @@ def figures(results: Results) -> dict[str, Figure]:
     scores = results.scores
     drawn = {
         "curves": curves_figure(scores),
-        "speed": speed_figure(scores, "iou" if "iou" in scores.values else "insertion"),
+        "speed": cost_figure(scores, "iou" if "iou" in scores.values else "insertion"),
     }
     return drawn | uncertainty_figures(results.uncertainty)
 
 
-def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
-    """Draw the figures on uncertainty that the report has the numbers for, by name."""
-    drawn: dict[str, Figure] = {}
-    curves, roles = report.curves, report.roles
-    if "reliability" in curves:
-        drawn["reliability"] = reliability_figure(curves["reliability"])
-    for kind, error in (("top", "top 10 %"), ("rank", "rank")):
-        if f"sparsification_{kind}" in curves:
-            drawn[f"sparsification_{kind}"] = lines_figure(
-                curves[f"sparsification_{kind}"],
-                x="removed",
-                x_label="share of the pixels removed, least certain first",
-                y_label="error of the other pixels, relative",
-                heading=f"Sparsification, error in {error}: lower is better",
-                roles=roles,
-            )
-    if "selective" in curves:
-        drawn["selective"] = lines_figure(
-            curves["selective"],
-            x="rejected",
-            x_label="share of the images withheld, least certain first",
-            y_label="insertion AUC of the other images",
-            heading="Withholding explanations: higher is better",
-            roles=roles,
-        )
-    for name, lines in curves.items():
-        if name.startswith("corruption_"):
-            drawn[name] = lines_figure(
-                lines,
-                x="level",
-                x_label=f"strength of the {name.removeprefix('corruption_')}",
-                y_label="mean confidence, share of the images",
-                heading="Corrupted images: both lines should fall together",
-                roles=roles,
-            )
-    return drawn
-
-
 def curves_figure(scores: Scores) -> Figure:
-    """Draw mean insertion and deletion curves of all methods, one row for each baseline image."""
-    rows = len(scores.curves) // 2
-    figure = Figure(figsize=(11, 0.5 + 4.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, 2, squeeze=False)
-    styles = method_styles(scores)
-    for axes, (kind, by_method) in zip(panels.flat, scores.curves.items(), strict=True):
-        for method in scores.ranking():
-            mean = by_method[method].mean(0)
-            axes.plot(np.linspace(0, 1, len(mean)), mean, label=title(method), **styles[method])
-        name, _, baseline_image = kind.replace("_", " ").partition(" ")
-        over = f" over {baseline_image}" if baseline_image else ""
-        axes.set_title(f"{name.capitalize()}{over}")
-        axes.set_xlabel("share of the pixels, most salient first")
-        axes.set_ylabel("probability of the predicted class")
-        axes.set_xlim(0, 1)
-        _grid(axes)
-    lines, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside right upper", fontsize=9, frameon=False)
-    return figure
+    """Draw mean insertion and deletion curves of all methods, one row for each removal.
 
-
-def method_styles(scores: Scores) -> dict[str, dict[str, Any]]:
-    """Style each method's line: explainers thick, rivals coloured, controls and oracles grey."""
-    styles: dict[str, dict[str, Any]] = {}
-    for index, method in enumerate(_of_roles(scores, Role.EXPLAINER)):
-        styles[method] = _style(_EXPLAINER, _DASHES[index % 4], 2.8, 4)
-    for index, method in enumerate(_of_roles(scores, Role.RIVAL)):
-        dashes = _DASHES[index // len(_RIVALS) % 4]
-        styles[method] = _style(_RIVALS[index % len(_RIVALS)], dashes, 1.4, 3)
-    for index, method in enumerate(_of_roles(scores, Role.CONTROL, Role.ORACLE)):
-        styles[method] = _style(_CONTROL, _DASHES[index % 4], 1.2, 2)
-    return styles
-
-
-def speed_figure(scores: Scores, metric: str) -> Figure:
-    """Draw the time of an explanation against a metric with its interval: the upper left wins."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    styles = method_styles(scores)
-    points: dict[str, tuple[float, float]] = {}
-    for method in scores.ranking():
-        interval = scores.intervals[metric][method]
-        points[method] = 1000 * scores.seconds[method], float(interval.mean)
-        axes.errorbar(
-            *points[method],
-            yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
-            fmt="o",
-            color=styles[method]["color"],
-            markersize=10 if scores.roles[method] is Role.EXPLAINER else 6,
-            elinewidth=1.2,
-        )
-    axes.set_xscale("log")
-    axes.set_xlabel("milliseconds an explanation")
-    axes.set_ylabel(metric_info(metric).title)
-    axes.margins(x=0.12, y=0.08)
-    _grid(axes)
-    _label(figure, axes, points, scores.roles)
-    return figure
-
-
-def gallery_figure(
-    images: Tensor,
-    maps: Mapping[str, Tensor],
-    masks: Tensor | None = None,
-    *,
-    roles: Mapping[str, Role],
-) -> Figure:
-    """Draw the saliency maps of all methods on the same images, each map on its own scale.
-
-    Each column is an image and each row a method; above them are the images and their true masks.
-
-    Args:
-        images: Images in [0, 1], (B, 3, H, W).
-        maps: Method to its maps, (B, H, W).
-        masks: True masks, (B, H, W), if they are known.
-        roles: Method to its role.
+    A band around the lines of the explainers, and of the best two rivals, is the 95 % interval of
+    the mean.
     """
-    rows = {"image": [as_rgb(image) for image in images]}
-    if masks is not None:
-        rows["true mask"] = [colour(mask.float(), "gray", (0, 1)) for mask in masks]
-    for method, of_method in maps.items():
-        rows[title(method)] = [colour(values, "viridis", limits(values)) for values in of_method]
-    height, width = images.shape[-2:]
-    gap = max(1, width // 24)
-    framed = [
-        np.concatenate([_framed(picture, gap) for picture in pictures], axis=1)
-        for pictures in rows.values()
+    rows, legend = len(scores.curves) // 2, 0.22 * (-(-len(scores.methods) // _COLUMNS) + 1)
+    figure = Figure(figsize=(11, 4.2 * rows + legend), layout="constrained")
+    panels = figure.subplots(rows, 2, squeeze=False)
+    for axes, (kind, by_method) in zip(panels.flat, scores.curves.items(), strict=True):
+        _draw_curves(axes, scores, by_method)
+        name, _, removal = kind.partition("_")
+        over = f" over {removal_name(scores, removal)}" if removal or scores.removal else ""
+        axes.set_title(f"{name.capitalize()}{over}{seen_note(scores, removal)}", fontsize=11)
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(
+        lines, labels, loc="outside lower center", fontsize=9, frameon=False, ncols=_COLUMNS
+    )
+    return figure
+
+
+def _draw_curves(axes: Axes, scores: Scores, by_method: Mapping[str, Tensor]) -> None:
+    styles, banded = method_styles(scores), _banded(scores)
+    for method in scores.ranking():
+        if method not in by_method:
+            continue
+        curves, style = by_method[method], styles[method]
+        shares = np.linspace(0, 1, curves.shape[1])
+        if method not in banded:
+            style = {**style, "linewidth": 0.9}
+        axes.plot(shares, curves.mean(0), label=title(method), **style)
+        if method in banded:
+            groups = scores.groups_of("insertion", len(curves))
+            _, low, high = mean_interval(curves, groups=groups, seed=scores.seed)
+            axes.fill_between(shares, low, high, color=style["color"], alpha=0.13, linewidth=0)
+    axes.set_xlabel("share of the pixels, most salient first")
+    axes.set_ylabel("probability of the predicted class")
+    axes.set_xlim(0, 1)
+    set_grid(axes)
+
+
+def _banded(scores: Scores) -> set[str]:
+    """Methods whose lines have a band: more bands could not be told apart."""
+    ranking = scores.ranking()
+    explainers = [method for method in ranking if scores.roles[method] is Role.EXPLAINER]
+    rivals = [
+        method
+        for method in ranking
+        if scores.roles[method] is Role.RIVAL and scores.is_complete("insertion", method)
     ]
-    inches = 1.05 * len(images), 1.05 * len(rows) * height / width
-    figure = Figure(figsize=(inches[0] + 1.7, inches[1] + 0.1), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(np.concatenate(framed), interpolation="nearest")
-    axes.set_xticks([])
-    middles = (np.arange(len(rows)) + 0.5) * (height + gap) - gap / 2
-    axes.set_yticks(middles, list(rows), fontsize=9)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    explainers = {title(method) for method in maps if roles[method] is Role.EXPLAINER}
-    for tick in axes.get_yticklabels():
-        tick.set_fontweight("bold" if tick.get_text() in explainers else "normal")
-    return figure
-
-
-def reliability_figure(points: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw the inclusion probability against how often independent runs include the pixel."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=_CONTROL, linewidth=1.2, linestyle="--")
-    sizes = 20 + 180 * np.asarray(points["share"])
-    axes.plot(points["predicted"], points["observed"], color=_EXPLAINER, linewidth=1.6)
-    axes.scatter(points["predicted"], points["observed"], s=sizes, color=_EXPLAINER)
-    axes.set_xlabel("this explainer's inclusion probability of a pixel")
-    axes.set_ylabel("share of independent runs that include it")
-    axes.set_title("Calibration: the diagonal is perfect", fontsize=11)
-    _grid(axes)
-    return figure
-
-
-def lines_figure(
-    lines: Mapping[str, Sequence[float]],
-    *,
-    x: str,
-    x_label: str,
-    y_label: str,
-    heading: str,
-    roles: Mapping[str, Role],
-) -> Figure:
-    """Draw lines by name over the line named x; those of the explainer stand out."""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-    axes = figure.subplots()
-    names = [name for name in lines if name != x]
-    for index, name in enumerate(names):
-        role = roles.get(name)
-        stands_out = role is Role.EXPLAINER
-        axes.plot(
-            lines[x],
-            lines[name],
-            label=label(name, role),
-            color=_EXPLAINER if stands_out else _RIVALS[index % len(_RIVALS)],
-            linewidth=2.6 if stands_out else 1.4,
-            linestyle=_DASHES[index % 4],
-        )
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.set_title(heading, fontsize=11)
-    axes.legend(fontsize=8, frameon=False)
-    _grid(axes)
-    return figure
-
-
-def _framed(picture: Pixels, gap: int) -> Pixels:
-    """Add white below a picture and to its right."""
-    return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
-
-
-def _of_roles(scores: Scores, *roles: Role) -> list[str]:
-    return [method for method in scores.methods if scores.roles[method] in roles]
-
-
-def _style(colour: str, dashes: str, width: float, above: int) -> dict[str, Any]:
-    return {"color": colour, "linestyle": dashes, "linewidth": width, "zorder": above}
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _label(
-    figure: Figure,
-    axes: Axes,
-    points: Mapping[str, tuple[float, float]],
-    roles: Mapping[str, Role],
-) -> None:
-    """Write each name beside its point, in the first place that is free."""
-    figure.draw_without_rendering()  # now every place is known
-    dots = [axes.transData.transform(point) for point in points.values()]
-    taken: list[Bbox] = []
-    for method, point in points.items():
-        for offset in _PLACES:
-            text = axes.annotate(
-                title(method),
-                point,
-                xytext=offset,
-                textcoords="offset points",
-                ha="left" if offset[0] > 0 else "right",
-                fontsize=9,
-                fontweight="bold" if roles[method] is Role.EXPLAINER else "normal",
-            )
-            box = text.get_window_extent()
-            covered = any(box.overlaps(other) for other in taken)
-            if offset == _PLACES[-1] or not (covered or any(box.contains(*dot) for dot in dots)):
-                break
-            text.remove()
-        taken.append(box)
+    return {*explainers, *rivals[:_BANDS]}

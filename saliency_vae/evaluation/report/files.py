@@ -1,6 +1,6 @@
-"""Writing all files of an evaluation: numbers, figures and the report."""
+"""Writing all files of an evaluation: numbers, figures, tables and the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +8,34 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.report.charts import figures, gallery_figure
-from saliency_vae.evaluation.report.page import gallery_rows, save_figures, write_report
+from saliency_vae.evaluation.report.charts import figures
+from saliency_vae.evaluation.report.gallery import Caption, gallery_figure, gallery_rows
+from saliency_vae.evaluation.report.page import save_figures, write_report
+from saliency_vae.evaluation.report.paper_tables import latex_table, markdown_table, paper_metrics
+from saliency_vae.evaluation.report.rows import ranking_rows
 from saliency_vae.evaluation.results import Results
+from saliency_vae.runtime.atomic_file import write_whole
 
 
 def publish(
-    results: Results, maps: Mapping[str, Tensor], shown: Images, run: Path
+    results: Results,
+    maps: Mapping[str, Tensor],
+    shown: Images,
+    run: Path,
+    *,
+    captions: Sequence[Caption] = (),
 ) -> dict[str, Figure]:
-    """Write ``metrics.csv``, ``metrics.json``, ``curves.npz``, ``figures/`` and ``report.html``.
+    """Write numbers, figures, tables and the report.
+
+    These are ``metrics.csv``, ``metrics.json``, ``curves.npz``, ``figures/``, ``table.md``,
+    ``table.tex`` and ``report.html``.
 
     Args:
         results: Results of an evaluation.
         maps: Method to its maps of the first images, (N, H, W).
         shown: Images of the gallery, at most N; may be none.
         run: Directory to write into.
+        captions: Caption of each image of the gallery; may be none.
 
     Returns:
         The figures by name.
@@ -36,8 +49,17 @@ def publish(
         masks = batch["mask"].cpu() if "mask" in batch else None
         of_shown = {method: maps[method][: len(images)] for method in scores.ranking()}
         gallery = gallery_rows(images, of_shown, masks, roles=scores.roles)
-        drawn["gallery"] = gallery_figure(images, of_shown, masks, roles=scores.roles)
+        drawn["gallery"] = gallery_figure(
+            images, of_shown, masks, roles=scores.roles, captions=captions
+        )
     results.save(run)
     charts = save_figures(drawn, run / "figures")
-    write_report(results, charts, gallery, run / "report.html")
+    rows, metrics = ranking_rows(scores), paper_metrics(scores)
+    tables = {
+        "table.md": markdown_table(rows, metrics),
+        "table.tex": latex_table(rows, metrics),
+    }
+    for name, text in tables.items():
+        write_whole(run / name, text.encode(errors="replace"))
+    write_report(results, charts, gallery, run / "report.html", captions=captions)
     return drawn

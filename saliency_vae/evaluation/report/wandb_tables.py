@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import wandb
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
 from saliency_vae.evaluation.metric_info import metric_info
-from saliency_vae.evaluation.report.page import ranking_rows, uncertainty_rows
+from saliency_vae.evaluation.report.rows import Cell, ranking_rows, uncertainty_rows
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import three_digits
+from saliency_vae.evaluation.wording import three_digits, title
 
 
 def log_results(
@@ -34,27 +33,33 @@ def log_results(
         for method, interval in by_method.items():
             table.add_data(method, metric, *(float(value) for value in interval))
             means[f"{metric}/{method}"] = float(interval.mean)
-    seconds = {f"seconds/{method}": value for method, value in scores.seconds.items()}
+    costs = {
+        f"{cost}/{method}": value
+        for cost, by_method in (("passes", scores.passes), ("seconds", scores.seconds))
+        for method, value in by_method.items()
+    }
     pictures = {f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()}
     tables = {
         "evaluation": table,
         "ranking": _ranking(scores),
         "uncertainty": _uncertainty(results.uncertainty),
         "verdicts": _verdicts(results),
+        "rank_reversals": _reversals(results),
     }
     page = {"report": wandb.Html(report, inject=False)}
     logger.log_hyperparams(dict(results.run_metadata))
-    logger.experiment.log({**tables, **means, **seconds, **pictures, **page})
+    logger.experiment.log({**tables, **means, **costs, **pictures, **page})
     logger.experiment.finish()
 
 
 def _ranking(scores: Scores) -> wandb.Table:
-    """One row for each method, highest insertion AUC first."""
+    """One row for each method, highest insertion AUC first; empty where it has no score."""
     titles = [metric_info(metric).title for metric in scores.values]
-    table = wandb.Table(columns=["method", *titles, "ms"])
+    table = wandb.Table(columns=["method", *titles, "passes", "ms"])
     for row in ranking_rows(scores):
-        milliseconds, _ = row["costs"]
-        table.add_data(row["name"], *map(_text, row["cells"].values()), three_digits(milliseconds))
+        cells = [_text(row.cells.get(metric)) for metric in scores.values]
+        costs = [three_digits(row.costs[c]) if c in row.costs else "" for c in ("passes", "ms")]
+        table.add_data(row.name, *cells, *costs)
     return table
 
 
@@ -74,5 +79,14 @@ def _verdicts(results: Results) -> wandb.Table:
     return table
 
 
-def _text(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else f"{cell['mean']} {cell['interval']}"
+def _reversals(results: Results) -> wandb.Table:
+    """One row for each pair of methods whose order depends on the removal."""
+    better = ("first is better over", "second is better over")
+    table = wandb.Table(columns=["first", "second", *better, "text"])
+    for reversal in results.rank_reversals.reversals:
+        table.add_data(*map(title, reversal.methods), *reversal.removals, str(reversal))
+    return table
+
+
+def _text(cell: Cell | None) -> str:
+    return "" if cell is None else str(cell)

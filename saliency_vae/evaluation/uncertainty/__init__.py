@@ -6,10 +6,15 @@ Each part returns an :class:`UncertaintyReport`, in which every number stands be
 from saliency_vae.evaluation.uncertainty.corruption import assess_corruption
 from saliency_vae.evaluation.uncertainty.images import assess_images, gather_uncertainties
 from saliency_vae.evaluation.uncertainty.independent_runs import independent_runs
-from saliency_vae.evaluation.uncertainty.pixels import assess_pixels, gather_pixel_maps
+from saliency_vae.evaluation.uncertainty.pixels import (
+    PixelMaps,
+    assess_pixels,
+    gather_pixel_maps,
+)
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 
 __all__ = [
+    "PixelMaps",
     "UncertaintyReport",
     "assess_corruption",
     "assess_images",

@@ -4,14 +4,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from PIL import Image
 
-from saliency_vae.evaluation.report.charts import figures, gallery_figure, method_styles
+from saliency_vae.evaluation.report.charts import curves_figure, figures
+from saliency_vae.evaluation.report.cost_chart import cost_figure
+from saliency_vae.evaluation.report.line_styles import method_styles
 from saliency_vae.evaluation.report.page import save_figures
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.visualization.overlay import colour, limits
-from tests.helpers.constructed_results import constructed, results, several, uncertainty
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.metrics import mean_interval
+from tests.helpers.constructed_results import (
+    constructed,
+    results,
+    several,
+    uncertainty,
+    with_values,
+)
 
 
 def test_figures_are_saved_both_ways(tmp_path: Path) -> None:
@@ -36,19 +48,50 @@ def test_figures_are_saved_both_ways(tmp_path: Path) -> None:
     assert "<svg" in (tmp_path / "figures/speed.svg").read_text()
 
 
-def test_speed_shows_iou_where_it_is_known() -> None:
+def test_quality_is_iou_where_it_is_known() -> None:
     with_masks = constructed({"insertion": {"explainer": 0.5}, "iou": {"explainer": 0.4}})
-    assert figures(results(with_masks))["speed"].axes[0].get_ylabel() == "IoU"
+    assert figures(results(with_masks))["speed"].axes[-1].get_ylabel() == "IoU"
     without = constructed({"insertion": {"explainer": 0.5}})
-    assert figures(results(without))["speed"].axes[0].get_ylabel() == "Insertion AUC"
+    assert figures(results(without))["speed"].axes[-1].get_ylabel() == "Insertion AUC"
 
 
-def test_labels_of_near_points_do_not_overlap() -> None:
-    methods = {f"method_{index}": 0.5 + 0.001 * index for index in range(6)}
-    figure = figures(results(constructed({"insertion": methods})))["speed"]
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 6
+def crowd(number: int) -> Scores:
+    """Methods that are near each other in everything."""
+    scores = constructed({"insertion": {f"method_{i}": 0.5 + 0.001 * i for i in range(number)}})
+    return replace(scores, passes=dict.fromkeys(scores.methods, 0.0))
+
+
+def test_names_of_25_near_points_do_not_overlap() -> None:
+    figure = cost_figure(crowd(25), "insertion")
+    figure.draw_without_rendering()
+    _, names, _ = figure.axes
+    boxes = [text.get_window_extent() for text in names.texts]
+    assert len(boxes) == 25
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(figure.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
+    assert names.texts[0].get_text() == "method 24"  # the best first
+
+
+def test_costs_are_passes_and_milliseconds() -> None:
+    scores = constructed(
+        {"insertion": {"explainer": 0.5, "rise": 0.4, "random": 0.1}},
+        seconds={"explainer": 0.004, "rise": 2.0, "random": 1e-5},
+    )
+    scores = replace(scores, passes={"explainer": 2.0, "rise": 300.0, "random": 0.0})
+    figure = cost_figure(scores, "insertion")
+    passes, _, time = figure.axes
+    assert sorted(points(passes)) == [(0.0, 0.1), (2.0, 0.5), (300.0, 0.4)]
+    assert sorted(points(time)) == [(0.01, 0.1), (4.0, 0.5), (2000.0, 0.4)]
+    assert (passes.get_xscale(), time.get_xscale()) == ("symlog", "log")
+    assert len(figure.artists) == 2 * 3  # lines from the names to the points
+    uncounted = cost_figure(replace(scores, passes={}), "insertion")
+    assert [axes.get_xlabel() for axes in uncounted.axes] == ["", "milliseconds an explanation"]
+
+
+def points(axes: Axes) -> list[tuple[float, float]]:
+    lines = (container[0] for container in axes.containers)
+    pairs = ((line.get_xdata()[0], line.get_ydata()[0]) for line in lines)
+    return [(round(float(x), 6), round(float(y), 6)) for x, y in pairs]
 
 
 def test_roles_set_methods_and_uncertainties_apart() -> None:
@@ -87,23 +130,40 @@ def test_curves_of_every_baseline_image_have_a_row() -> None:
         "Deletion over zero",
     ]
     assert {len(panel.lines) for panel in axes} == {5}
+    named = replace(scores, removal="blur", seen=frozenset({"blur"}))
+    assert [panel.get_title() for panel in curves_figure(named).axes[1:3]] == [
+        "Deletion over blur, seen in training",
+        "Insertion over zero, unseen in training",
+    ]
 
 
-def test_gallery_has_a_row_for_each_method_and_a_column_for_each_image() -> None:
-    images, maps = torch.rand(3, 3, 24, 30), {"explainer": torch.rand(3, 24, 30)}
-    masks, roles = torch.rand(3, 24, 30) > 0.5, {"explainer": Role.EXPLAINER}
-    (axes,) = gallery_figure(images, maps, masks, roles=roles).axes
-    ticks = axes.get_yticklabels()
-    assert [tick.get_text() for tick in ticks] == ["image", "true mask", "this explainer"]
-    assert [tick.get_fontweight() for tick in ticks] == ["normal", "normal", "bold"]
-    shown = axes.images[0].get_array()
-    assert shown is not None
-    pixels = torch.as_tensor(np.asarray(shown))
-    assert pixels.shape == (3 * 25, 3 * 31, 3)
-    second = slice(31, 31 + 30)
-    assert torch.equal(pixels[:24, second], (255 * images[1]).round().byte().permute(1, 2, 0))
-    assert torch.equal(pixels[25:49, second, 0] > 127, masks[1])
-    expected = colour(maps["explainer"][1], "viridis", limits(maps["explainer"][1]))
-    assert torch.equal(pixels[50:74, second], torch.as_tensor(expected))
-    (axes,) = gallery_figure(images, maps, roles=roles).axes
-    assert len(axes.get_yticklabels()) == 2
+def test_explainers_and_the_best_rivals_have_the_interval_as_a_band() -> None:
+    means = {"explainer": 0.5, "slow": 0.9, "a": 0.3, "b": 0.2, "c": 0.1, "random": 0.0}
+    scores = with_values(constructed({"insertion": means}), "insertion", slow=torch.ones(12))
+    panel = curves_figure(scores).axes[0]
+    styles = method_styles(scores)
+    found = [to_hex(np.asarray(band.get_facecolor())[0]) for band in panel.collections]
+    assert found == [styles[method]["color"] for method in ("explainer", "a", "b")]
+    _, low, high = mean_interval(scores.curves["insertion"]["explainer"])
+    ys = np.asarray(panel.collections[0].get_paths()[0].vertices)[:, 1]
+    assert ys.min() == pytest.approx(float(low.min()))
+    assert ys.max() == pytest.approx(float(high.max()))
+
+
+def test_the_legend_stands_below_the_panels() -> None:
+    scores = crowd(25)
+    figure = curves_figure(scores)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    panels = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(panel is None or box.overlaps(panel) for panel in panels)
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert len(legend.get_texts()) == 25
+
+
+def test_a_method_without_a_curve_is_left_out_of_its_panel() -> None:
+    scores = several()
+    fewer = {m: curve for m, curve in scores.curves["deletion"].items() if m != "rise"}
+    scores = replace(scores, curves={**scores.curves, "deletion": fewer})
+    assert [len(panel.lines) for panel in curves_figure(scores).axes] == [5, 4]

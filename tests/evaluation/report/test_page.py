@@ -1,30 +1,23 @@
 """The report in a real browser, and the ranking on a terminal."""
 
-import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from matplotlib import colormaps
-from PIL import Image
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
 from saliency_vae.evaluation.report.charts import figures
-from saliency_vae.evaluation.report.page import (
-    gallery_rows,
-    ranking_rows,
-    save_figures,
-    write_report,
-)
+from saliency_vae.evaluation.report.gallery import Caption, gallery_rows
+from saliency_vae.evaluation.report.page import save_figures, write_report
+from saliency_vae.evaluation.report.paper_tables import latex_table, paper_metrics
+from saliency_vae.evaluation.report.rows import ranking_rows
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.scores import Values
+from saliency_vae.evaluation.scores import Scores, Values
 from saliency_vae.evaluation.verdicts import Comparison, Verdict
 from saliency_vae.visualization.html_page import content_policy
 from tests.helpers.browser import Visit, chromium, visit
@@ -83,13 +76,18 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def write(shown: Results, path: Path, images: int = 3) -> Path:
+CAPTIONS = (Caption("a.jpg", HOSTILE, 0.5), Caption("b.jpg", "cup", 1, target=HOSTILE_TEXT))
+
+
+def write(
+    shown: Results, path: Path, images: int = 3, captions: Sequence[Caption] = CAPTIONS
+) -> Path:
     scores = shown.scores
     maps = {method: noise(images, 24, 24) for method in scores.ranking()}
     masks = noise(images, 24, 24) > 0.5
     rows = gallery_rows(noise(images, 3, 24, 24), maps, masks, roles=scores.roles)
     charts = save_figures(figures(shown), path.with_suffix(""))
-    write_report(shown, charts, rows if images else [], path)
+    write_report(shown, charts, rows if images else [], path, captions=captions)
     return path
 
 
@@ -119,7 +117,7 @@ def fresh(browser: Browser, page_of_everything: Path) -> Iterator[Page]:
 
 def column(page: Page, index: int) -> list[str]:
     cells = page.locator(f"#ranking tbody td:nth-child({index + 1})").all_inner_texts()
-    return [text.splitlines()[0] for text in cells]
+    return [text.partition("\n")[0] for text in cells]
 
 
 def click(page: Page, heading: str) -> list[str]:
@@ -247,39 +245,123 @@ def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> No
     methods = dict.fromkeys(["explainer", "per_image", "integrated_gradients", "rise"], 0.5)
     metrics = (
         "insertion deletion agreement_5 agreement_10 agreement_20 pointing_game iou "
-        "relevance_mass relevance_rank sparsity own_mask insertion_mean deletion_mean "
-        "insertion_zero deletion_zero"
+        "relevance_mass relevance_rank sparsity own_mask srg two_objects_point two_objects_iou "
+        "two_objects_share grid_share grid_top grid_cell eval_x infidelity sensitivity "
+        "insertion_mean deletion_mean insertion_zero deletion_zero"
     )
     scores = constructed(dict.fromkeys(metrics.split(), methods), seconds={"rise": 1.2})
+    scores = replace(scores, passes={"rise": 4000.0})
     with visit(browser, write(results(scores), tmp_path / "report.html"), width=1280) as found:
-        shown, whole = found.page.locator(".scroll").first.evaluate(
-            "box => [box.clientWidth, box.scrollWidth]"
+        boxes = found.page.locator(".scroll").evaluate_all(
+            "boxes => boxes.map((box) => [box.clientWidth, box.scrollWidth])"
         )
-        assert whole <= shown
+        assert len(boxes) == 1 + 2 + 2  # ranking, removals, agreements and the rest
+        assert all(whole <= shown for shown, whole in boxes)
         assert found.page.locator("#ranking th", has_text="Insertion AUC").count() == 1
 
 
-def test_further_baseline_images_have_a_table_of_their_own(
-    browser: Browser, tmp_path: Path
-) -> None:
+def over_removals() -> Scores:
     means = {"explainer": 0.5, "rise": 0.6, "random": 0.1}
-    scores = constructed({"insertion": means, "insertion_zero": means, "deletion_zero": means})
-    with visit(browser, write(results(scores), tmp_path / "report.html"), width=1280) as found:
-        table = found.page.locator("#further-baseline-images")
-        assert table.locator("th").all_inner_texts() == [
-            "Method",
-            "Insertion AUC over zero\u00a0↑",
-            "Deletion AUC over zero\u00a0↓",
-        ]
-        rows = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
-        assert [(name, insertion.split()[0]) for name, insertion, _ in rows] == [
-            ("RISE", ".600"),
-            (EXPLAINER, ".500"),
-            ("random", ".100"),
-        ]
-        best = table.locator("td.best").all_inner_texts()
-        assert [text.splitlines()[0] for text in best] == [".600", ".100"]
-        assert found.page.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 2
+    scores = constructed(
+        {
+            "insertion": means | {"rise": 0.4},
+            "insertion_zero": means,
+            "deletion_zero": means,
+            "insertion_road": {"explainer": 0.3, "rise": 0.25},
+            "deletion_road": {"explainer": 0.3, "rise": 0.25},
+        }
+    )
+    values = {**scores.values["deletion_zero"], "random": torch.zeros(12)}
+    return replace(
+        scores,
+        values={**scores.values, "deletion_zero": values},
+        removal="blur",
+        seen=frozenset({"blur", "zero"}),
+        classifier_seen={"explainer": True, "rise": False},
+        passes={"explainer": 2.0, "rise": 300.0},
+    )
+
+
+@pytest.fixture(scope="module")
+def removals(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    path = tmp_path_factory.mktemp("removals") / "report.html"
+    with visit(browser, write(results(over_removals()), path), width=1280) as found:
+        yield found.page
+
+
+def test_further_removals_have_tables_of_their_own(removals: Page) -> None:
+    assert removals.locator("h2").first.inner_text() == "Ranking over blur, seen in training"
+    assert removals.locator(".tables h3").all_inner_texts() == [
+        "Over zero, seen in training",
+        "Over noisy linear imputation, unseen in training",
+    ]
+    table = removals.locator("#over-zero")
+    assert table.locator("th").all_inner_texts() == [
+        "Method",
+        "Insertion AUC\u00a0↑",
+        "Deletion AUC\u00a0↓",
+    ]
+    rows = [row.split("\t") for row in table.locator("tbody tr").all_inner_texts()]
+    assert [(name, insertion.split()[0]) for name, insertion, _ in rows] == [
+        ("RISE", ".600"),
+        (EXPLAINER, ".500"),
+        ("random", ".100"),
+    ]
+    best = table.locator("td.best").all_inner_texts()
+    assert [text.splitlines()[0] for text in best] == [".600", ".500"]
+    assert rows[2][2].splitlines() == [".000", "[.000, .242]", "12 images"]
+    assert removals.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 3
+
+
+def test_the_classifier_is_said_to_be_seen_or_not(removals: Page) -> None:
+    said = "Of this classifier: this explainer was trained with it; RISE never saw it."
+    assert said in removals.inner_text("header")
+
+
+def test_passes_are_a_cost_and_what_was_not_counted_is_last(removals: Page) -> None:
+    assert column(removals, 2) == ["2", "300", ""]
+    for _ in range(2):
+        removals.locator("#ranking").get_by_role("button", name="passes").click()
+        assert column(removals, 0)[-1] == "random"
+    assert column(removals, 0)[0] == "RISE"
+
+
+def test_reversals_and_correlations_of_the_orders_are_said(removals: Page) -> None:
+    text = removals.inner_text("body")
+    assert "1 of 1 pairs of methods have one order by Insertion AUC over one removal" in text
+    (line,) = removals.locator(".reversals li").all_inner_texts()
+    assert line.startswith("this explainer and RISE: over blur, this explainer is better by .100")
+    rows = [row.split("\t") for row in removals.locator("#tau tbody tr").all_inner_texts()]
+    assert rows == [
+        ["blur", "", "-1.00", "1.00"],
+        ["zero", "-1.00", "", "-1.00"],
+        ["noisy linear imputation", "1.00", "-1.00", ""],
+    ]
+
+
+def test_tables_for_a_paper_can_be_selected_with_a_click(removals: Page) -> None:
+    removals.locator(".paper summary", has_text="LaTeX").click()
+    removals.locator(".paper pre").nth(1).click()
+    selected = removals.evaluate("getSelection().toString()")
+    assert selected.strip() == latex_of(over_removals())
+
+
+def latex_of(scores: Scores) -> str:
+    return latex_table(ranking_rows(scores), paper_metrics(scores)).strip()
+
+
+def test_captions_stand_above_their_images(opened: Visit) -> None:
+    cells = opened.page.locator("#gallery td.caption")
+    assert cells.nth(0).locator("span").all_inner_texts() == ["a.jpg", f"50\u00a0% {HOSTILE}"]
+    assert cells.nth(1).locator("span").all_inner_texts()[2] == f"asked: {HOSTILE_TEXT}"
+    caption, photo = (
+        opened.page.locator(f"#gallery {part}").nth(1).bounding_box()
+        for part in ("td.caption", "thead img")
+    )
+    assert caption is not None
+    assert photo is not None
+    assert caption["x"] == pytest.approx(photo["x"], abs=4)
+    assert caption["y"] + caption["height"] <= photo["y"] + 1
 
 
 def test_a_report_without_gallery_uncertainty_or_explainer(
@@ -292,7 +374,8 @@ def test_a_report_without_gallery_uncertainty_or_explainer(
         assert headings == [
             "Ranking",
             "Insertion and deletion",
-            "Speed and quality",
+            "Cost and quality",
+            "Table for a paper",
             "How this was measured",
         ]
         assert found.page.locator(".verdicts").count() == 0
@@ -315,44 +398,3 @@ def test_policy_hashes_style_and_script() -> None:
     assert "script-src 'sha256-" in policy
     assert "unsafe" not in policy
     assert policy != content_policy("<style>a{}</style><script>c()</script>")
-
-
-# ---- its parts
-
-
-def picture(source: str) -> Image.Image:
-    return Image.open(BytesIO(base64.b64decode(source.partition(",")[2])))
-
-
-def test_gallery_pictures_are_the_maps_over_their_own_range() -> None:
-    values = torch.linspace(-3, 5, 24 * 24).view(1, 24, 24)
-    images, masks = noise(1, 3, 24, 24), noise(1, 24, 24) > 0.5
-    maps = {"explainer": values, "random": 0 * values}
-    rows = gallery_rows(images, maps, masks, roles=several().roles)
-    assert [(row["name"], row["role"]) for row in rows] == [
-        ("image", "given"),
-        ("true mask", "given"),
-        (EXPLAINER, Role.EXPLAINER),
-        ("random", Role.CONTROL),
-    ]
-    photo, mask, scaled, flat = (np.asarray(picture(r["pictures"][0]).convert("RGB")) for r in rows)
-    np.testing.assert_allclose(
-        photo / 255, images[0].permute(1, 2, 0).numpy(), atol=0.5 / 255 + 1e-6
-    )
-    assert np.array_equal(mask[..., 0] > 127, masks[0].numpy())
-    viridis = colormaps["viridis"]
-    assert scaled[0, 0].tolist() == list(viridis(0, bytes=True)[:3])
-    assert scaled[-1, -1].tolist() == list(viridis(255, bytes=True)[:3])
-    assert len(np.unique(flat.reshape(-1, 3), axis=0)) == 1
-
-
-def test_large_maps_are_shrunk() -> None:
-    maps = {"explainer": noise(1, 320, 480)}
-    rows = gallery_rows(noise(1, 3, 320, 480), maps, None, roles={"explainer": Role.EXPLAINER})
-    assert [picture(row["pictures"][0]).size for row in rows] == [(160, 107), (160, 107)]
-
-
-def test_ties_are_all_marked() -> None:
-    scores = constructed({"insertion": {"explainer": 0.5, "rise": 0.5, "random": 0.1}})
-    marked = {row["name"]: row["cells"]["insertion"]["best"] for row in ranking_rows(scores)}
-    assert marked == {EXPLAINER: True, "RISE": True, "random": False}

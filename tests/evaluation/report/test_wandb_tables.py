@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import wandb
 
 from saliency_vae.evaluation.report.charts import figures
 from saliency_vae.evaluation.report.wandb_tables import log_results
 from saliency_vae.evaluation.verdicts import Comparison, Verdict
 from saliency_vae.runtime.loggers import wandb_logger
-from tests.helpers.constructed_results import results, uncertainty
+from tests.helpers.constructed_results import results, several, uncertainty
 
 
 def test_numbers_table_and_figures_are_logged(
@@ -26,7 +27,14 @@ def test_numbers_table_and_figures_are_logged(
         log(run, data)
 
     monkeypatch.setattr(wandb.Run, "log", spy)
+    scores = several()
+    reverse = {method: -values for method, values in scores.values["insertion"].items()}
+    scores = replace(
+        scores.extended({"insertion_zero": reverse, "iou": {"rise": torch.ones(4)}}),
+        passes={"rise": 300.0},
+    )
     found = results(
+        scores,
         comparison=Comparison((Verdict("better", "It wins."),)),
         uncertainty=replace(uncertainty(), verdicts=(Verdict("level", "Unsure."),)),
     )
@@ -39,9 +47,10 @@ def test_numbers_table_and_figures_are_logged(
 
     assert logged["insertion/explainer"] == pytest.approx(0.8)
     assert logged["seconds/rise"] == 0.9
+    assert logged["passes/rise"] == 300
     table = logged["evaluation"]
     assert table.columns == ["method", "metric", "mean", "low", "high"]
-    assert len(table.data) == 5 * 4
+    assert len(table.data) == 5 * 5 + 1
     (row,) = (row for row in table.data if row[:2] == ["rise", "deletion"])
     assert row[2:] == pytest.approx([0.3, 0.29, 0.31], abs=0.005)
 
@@ -52,6 +61,9 @@ def test_numbers_table_and_figures_are_logged(
         "Deletion AUC",
         "Agreement 5 %",
         "Sparsity",
+        "Insertion AUC over zero",
+        "IoU",
+        "passes",
         "ms",
     ]
     assert [row[0] for row in ranking.data] == [
@@ -61,7 +73,8 @@ def test_numbers_table_and_figures_are_logged(
         "Grad-CAM",
         "random",
     ]
-    assert ranking.data[2][5] == "900"
+    assert ranking.data[2][-3:] == ["1.000 [.510, 1.000]", "300", "900"]
+    assert ranking.data[3][-3:] == ["", "", "1"]
     assert re.fullmatch(r"\.700 \[\.6\d\d, \.7\d\d\]", ranking.data[2][1])
     assert logged["uncertainty"].columns == ["uncertainty", "Spearman, top 10 %", "ECE"]
     assert logged["uncertainty"].data == [
@@ -70,9 +83,18 @@ def test_numbers_table_and_figures_are_logged(
     ]
     assert logged["verdicts"].data == [["better", "It wins."], ["level", "Unsure."]]
 
+    reversals = logged["rank_reversals"]
+    assert len(reversals.data) == 6  # of four methods without the oracle, each pair
+    assert reversals.data[0][:4] == [
+        "random",
+        "this explainer",
+        "zero",
+        "the first baseline image",
+    ]
+
     (run,) = tmp_path.glob("wandb/offline-run-*")
     kept = [path.name for path in run.rglob("*") if path.is_file()]
-    assert sum(name.endswith(".table.json") for name in kept) == 4
+    assert sum(name.endswith(".table.json") for name in kept) == 5
     (page,) = run.rglob("*.html")
     assert page.read_text() == report.read_text()
     assert any(name.startswith("speed") and name.endswith(".png") for name in kept)

@@ -1,0 +1,75 @@
+"""DeepLIFT (Shrikumar et al. 2017), by the rescale rule."""
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from saliency_vae.baselines.captum_method import attribute, captum_class
+from saliency_vae.baselines.fill import Fill, check_fill, filled
+from saliency_vae.baselines.target_score import TargetScore
+from saliency_vae.baselines.traced import one_module_per_call
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Batch
+
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.MaxPool2d)
+
+
+class DeepLIFT:
+    """Difference of the target's logit from that of a baseline image, shared among the pixels.
+
+    Each activation passes on the difference of its outputs over that of its inputs. By Captum, on a
+    copy in which every activation is a module of its own. The map is the sum of magnitudes over the
+    colour channels.
+
+    Args:
+        fill: Baseline image: ``blur``, a Gaussian blur by a sixth of the shorter side, or
+            ``black``.
+
+    Raises:
+        ValueError: If Captum is not installed or the fill is unknown.
+    """
+
+    def __init__(self, fill: Fill = "blur") -> None:
+        check_fill(fill)
+        self.fill = fill
+        self.attribution = captum_class("captum.attr.DeepLift")
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+
+        Raises:
+            ValueError: If the classifier does what the rule says nothing about, such as to
+                multiply feature maps.
+        """
+
+        def build(score: TargetScore) -> Any:
+            network = score.classifier.network
+            score.classifier.network = _rescalable(network)
+            return self.attribution(score)
+
+        baseline = filled(batch["image"], self.fill)
+        return attribute(build, batch, classifier, baselines=baseline).abs().sum(1)
+
+
+def _rescalable(network: nn.Module) -> fx.GraphModule:
+    """Copy a network into modules that Captum's rule knows."""
+    copied = one_module_per_call(network, (*_ACTIVATIONS, nn.ReLU6), method="DeepLIFT")
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, nn.ReLU6):
+            copied.set_submodule(name, _ClippedReLU(module.max_val))
+    return copied
+
+
+class _ClippedReLU(nn.Module):
+    """ReLU6 as the difference of two ReLUs, which Captum knows: the same slope of the outputs."""
+
+    def __init__(self, highest: float) -> None:
+        super().__init__()
+        self.highest = highest
+        self.above_zero, self.above_highest = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clip to [0, highest]."""
+        lower: Tensor = self.above_zero(x.clone())  # each of its own input
+        upper: Tensor = self.above_highest(x - self.highest)
+        return lower - upper

@@ -1,0 +1,65 @@
+"""KernelSHAP (Lundberg & Lee 2017) on segments of similar colour."""
+
+import torch
+from torch import Tensor
+
+from saliency_vae.baselines.captum_method import attribute, captum_class
+from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.segments import slic_segments
+from saliency_vae.baselines.target_score import each_image
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Batch
+from saliency_vae.perturbations import blurred
+
+
+class KernelSHAP:
+    """Shapley values of segments for the target's logit, by weighted linear regression.
+
+    A removed segment shows a Gaussian blur of the image by a sixth of its shorter side. Every image
+    is seen with the same draws of coalitions.
+
+    Args:
+        segments: Approximate number of SLIC segments of an image.
+        samples: Number of coalitions of segments, each of which costs a pass.
+        batch_size: Number of views classified at once.
+        seed: Seed of the coalitions.
+
+    Raises:
+        ValueError: If Captum or scikit-image is not installed, or a number is not positive.
+    """
+
+    def __init__(
+        self, segments: int = 50, samples: int = 500, batch_size: int = 64, seed: int = 0
+    ) -> None:
+        if min(segments, samples, batch_size) < 1:
+            raise ValueError(
+                "Expected segments, samples and batch_size >= 1. "
+                f"Found {segments}, {samples} and {batch_size}."
+            )
+        optional("skimage", extra="rivals")
+        self.attribution = captum_class("captum.attr.KernelShap")
+        self.segments = segments
+        self.samples = samples
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        return torch.cat([self._explain(one, classifier) for one in each_image(batch)])
+
+    def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        image = batch["image"]
+        segments = slic_segments(image, self.segments)
+        if segments.max() == 0:  # nothing to compare with
+            return torch.zeros_like(image[:, 0])
+        attribution = attribute(
+            self.attribution,
+            batch,
+            classifier,
+            seed=self.seed,
+            baselines=blurred(image),
+            feature_mask=segments[:, None],
+            n_samples=self.samples,
+            perturbations_per_eval=self.batch_size,
+        )
+        return attribution[:, 0]  # a segment has the value of all channels together

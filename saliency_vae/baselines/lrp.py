@@ -1,0 +1,90 @@
+"""Layer-wise relevance propagation (Bach et al. 2015; Montavon et al. 2019)."""
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.traced import Sum, one_module_per_call
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import recording_gradients
+
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.MaxPool2d)
+
+
+class LRP:
+    """Relevance of the pixels for the target's logit, by the gamma, epsilon and box rules.
+
+    The first convolution passes relevance on by the box rule, the others by the gamma rule, linear
+    layers by the epsilon rule, sums and mean poolings in proportion to their terms; by zennit.
+    Batch normalisation is merged into the convolution before it. The map is the signed sum over
+    the colour channels.
+
+    Args:
+        gamma: Added weight of positive weights, >= 0.
+        epsilon: Stabiliser of linear layers, > 0.
+
+    Raises:
+        ValueError: If zennit is not installed or a number is out of range.
+    """
+
+    def __init__(self, gamma: float = 0.25, epsilon: float = 1e-6) -> None:
+        if not (gamma >= 0 and epsilon > 0):
+            raise ValueError(f"Expected gamma >= 0 and epsilon > 0. Found {gamma} and {epsilon}.")
+        self.composites = optional("zennit.composites", extra="rivals")
+        self.rules = optional("zennit.rules", extra="rivals")
+        self.gamma = gamma
+        self.epsilon = epsilon
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+
+        Raises:
+            ValueError: If the classifier is not one of convolutions and ReLUs.
+        """
+        network = _without_batch_norm(
+            one_module_per_call(classifier.network, _ACTIVATIONS, method="LRP")
+        )
+        composite = self.composites.EpsilonGammaBox(
+            low=(0 - classifier.mean[None]) / classifier.std,
+            high=(1 - classifier.mean[None]) / classifier.std,
+            gamma=self.gamma,
+            epsilon=self.epsilon,
+            layer_map=[(Sum, self.rules.Norm())],
+        )
+        # Relevance is not passed through the normalisation: it belongs to its outputs.
+        canonical = FrozenClassifier(network, name=classifier.name, output=classifier.output)
+        with recording_gradients(), composite.context(network):
+            target = asked(batch, classifier)
+            images = batch["image"].detach().clone()
+            images = ((images - classifier.mean) / classifier.std).requires_grad_()
+            logits = canonical(images)
+            (relevance,) = torch.autograd.grad(logits, images, (logits * target).detach())
+        return relevance.sum(1)
+
+
+def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
+    """Merge each batch normalisation into the convolution before it, or make it a convolution."""
+    for node in list(network.graph.nodes):
+        norm = network.get_submodule(node.target) if node.op == "call_module" else None
+        if not isinstance(norm, nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        conv = network.get_submodule(before.target) if before.op == "call_module" else None
+        if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
+            network.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+            network.set_submodule(node.target, nn.Identity())
+        else:
+            network.set_submodule(node.target, _as_convolution(norm))
+    return network
+
+
+def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """Batch normalisation in eval mode as a convolution of each channel by one number."""
+    channels = norm.num_features
+    with torch.device("meta"):  # drawing no random weights
+        identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
+    identity.weight = nn.Parameter(torch.ones_like(identity.weight, device=norm.weight.device))
+    return fuse_conv_bn_eval(identity.eval(), norm)

@@ -1,0 +1,62 @@
+"""Score-CAM (Wang et al. 2020)."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saliency_vae.baselines.feature_maps import enlarged, feature_maps
+from saliency_vae.baselines.target_score import TargetScore, asked, each_image
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Batch
+from saliency_vae.perturbations import perturb
+
+
+class ScoreCAM:
+    """Sum of feature maps, each weighed by the target's logit for the image seen through it.
+
+    Each feature map, enlarged and scaled to [0, 1], is a mask; the weights are the softmax of the
+    logits over the feature maps (algorithm 1 of the paper). Hidden pixels take the classifier's own
+    mean colour, as in the paper, which masks normalised images. Each feature map costs a pass.
+
+    Args:
+        layer: Name of the module of the network that returns the feature maps; None for the one
+            that :func:`saliency_vae.baselines.feature_maps.last_feature_layer` finds.
+        batch_size: Number of masked images classified at once.
+
+    Raises:
+        ValueError: If batch_size is not positive.
+    """
+
+    def __init__(self, layer: str | None = None, batch_size: int = 64) -> None:
+        if batch_size < 1:
+            raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")
+        self.layer = layer
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+
+        Raises:
+            ValueError: If the network has no such layer.
+        """
+        return torch.cat([self._explain(one, classifier) for one in each_image(batch)])
+
+    def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        image, target = batch["image"], asked(batch, classifier)
+        maps = feature_maps(image, classifier, self.layer)[0].detach()[0]
+        masks = F.interpolate(maps[None], image.shape[-2:], mode="bilinear")[0]
+        low, high = (extreme[:, None, None] for extreme in masks.flatten(1).aminmax(dim=1))
+        varied = (high > low).flatten()  # a constant map hides nothing or all
+        masks = (masks - low) / (high - low).masked_fill(high == low, 1)
+        score = TargetScore(classifier)
+        scores = torch.cat(
+            [
+                score(perturb(image.expand(len(some), -1, -1, -1), some, classifier.mean), target)
+                for some in torch.split(masks, self.batch_size)
+            ]
+        )
+        weights = scores.masked_fill(~varied, -math.inf).softmax(0).nan_to_num()
+        return enlarged(torch.einsum("c,chw->hw", weights, maps).relu()[None], image)

@@ -1,0 +1,170 @@
+"""A copy of a network whose every operation is a module of its own, called once.
+
+Methods that change how each operation passes on what flows back need it: a module that is called
+twice, or a sum that is no module, would be treated wrongly without a word.
+"""
+
+import copy
+import operator
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+_LINEAR = (
+    nn.Conv2d,
+    nn.Linear,
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.ZeroPad2d,
+    nn.Dropout,
+    nn.Flatten,
+    nn.Identity,
+)  # in eval mode
+_SHAPES = (
+    "chunk",
+    "clone",
+    "contiguous",
+    "flatten",
+    "reshape",
+    "size",
+    "squeeze",
+    "transpose",
+    "view",
+)
+_MOVING = {torch.cat, torch.flatten, torch.transpose, operator.getitem, operator.floordiv, getattr}
+_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_RECTIFIERS = (F.relu, torch.relu, "relu", "relu_")
+_FACTORIES: dict[Any, Callable[..., nn.Module]] = {
+    **dict.fromkeys(_RECTIFIERS, lambda *_, **__: nn.ReLU()),
+    F.relu6: lambda *_, **__: nn.ReLU6(),
+    F.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
+    F.dropout: lambda *_, **__: nn.Identity(),
+}
+
+
+class Sum(nn.Module):
+    """Sum over the last dimension, in which terms are stacked: a residual connection."""
+
+    def forward(self, stacked: Tensor) -> Tensor:
+        """Add terms (..., n): (...)."""
+        return stacked.sum(-1)
+
+
+class GlobalAverage(nn.AdaptiveAvgPool2d):
+    """Mean over the pixels of feature maps.
+
+    Args:
+        keepdim: Whether the result is (B, C, 1, 1) and not (B, C).
+    """
+
+    def __init__(self, keepdim: bool) -> None:
+        super().__init__(1)
+        self.keepdim = keepdim
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Average feature maps (B, C, h, w)."""
+        mean = super().forward(maps)
+        return mean if self.keepdim else mean.flatten(1)
+
+
+class _Tracer(fx.Tracer):
+    """Takes convolutions of other packages, such as those with their own padding, as a whole."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
+
+
+def one_module_per_call(
+    network: nn.Module, allowed: tuple[type[nn.Module], ...], *, method: str
+) -> fx.GraphModule:
+    """Copy a network so that each call has a module of its own; the weights are shared.
+
+    Args:
+        network: Network in eval mode, of convolutions and other linear modules.
+        allowed: Further modules that are allowed, such as activations.
+        method: Name of the method, for the error.
+
+    Raises:
+        ValueError: If the network cannot be traced, or does anything else.
+    """
+    try:
+        graph = _Tracer().trace(network)
+    except Exception as error:  # the network is any code
+        raise ValueError(
+            f"Expected a classifier that torch.fx can trace for {method}. "
+            f"Found {' '.join(str(error).split())}"
+        ) from None
+    modules: dict[str, nn.Module] = {}
+    for node in list(graph.nodes):
+        if node.op in ("placeholder", "output") or node.target in _MOVING or _is_shape(node):
+            continue
+        name = f"call_{len(modules)}"
+        modules[name] = _module_of(node, network, allowed, method)
+        with graph.inserting_before(node):
+            taken = _input_of(node, graph)
+            called = graph.call_module(name, (taken,))
+        node.replace_all_uses_with(called)
+        graph.erase_node(node)
+    return fx.GraphModule(modules, graph).eval()
+
+
+def _is_shape(node: fx.Node) -> bool:
+    return node.op == "call_method" and node.target in _SHAPES
+
+
+def _input_of(node: fx.Node, graph: fx.Graph) -> fx.Node:
+    """Input of a call: the stacked terms of a sum, or a tensor that nothing else uses."""
+    first = node.args[0]
+    assert isinstance(first, fx.Node)
+    if node.target in _ADDITIONS:
+        return graph.call_function(torch.stack, (list(node.args), -1))
+    return graph.call_method("clone", (first,)) if len(first.users) > 1 else first
+
+
+def _module_of(
+    node: fx.Node, network: nn.Module, allowed: tuple[type[nn.Module], ...], method: str
+) -> nn.Module:
+    """Module that does what a call does."""
+    if node.op == "call_module":
+        module = network.get_submodule(str(node.target))
+        if isinstance(module, (*_LINEAR, *allowed)):
+            return _shared_copy(module)
+        found = type(module).__name__
+    elif node.target in _ADDITIONS and all(isinstance(term, fx.Node) for term in node.args):
+        return Sum()
+    elif node.target in _FACTORIES:
+        return _FACTORIES[node.target](*node.args[1:], **node.kwargs)
+    elif node.target in ("mean", torch.mean) and (keepdim := _keeps_dimensions(node)) is not None:
+        return GlobalAverage(keepdim)
+    else:
+        found = str(getattr(node.target, "__name__", node.target))
+    names = ", ".join(kind.__name__ for kind in (*_LINEAR, *allowed))
+    raise ValueError(
+        f"Expected a classifier of {names}, residual sums and concatenations for {method}. "
+        f"Found {found}."
+    )
+
+
+def _keeps_dimensions(node: fx.Node) -> bool | None:
+    """Whether a mean over the pixels keeps their dimensions; None if it is over others."""
+    given: dict[str, Any] = {
+        **dict(zip(("x", "dim", "keepdim"), node.args, strict=False)),
+        **node.kwargs,
+    }
+    dim = given.get("dim")
+    pixels = isinstance(dim, tuple | list) and {axis % 4 for axis in dim} == {2, 3}
+    return bool(given.get("keepdim", False)) if pixels else None
+
+
+def _shared_copy(module: nn.Module) -> nn.Module:
+    tensors = chain(module.parameters(), module.buffers())
+    copied: nn.Module = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    if hasattr(copied, "inplace"):
+        vars(copied)["inplace"] = False
+    return copied

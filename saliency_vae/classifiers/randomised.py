@@ -1,0 +1,40 @@
+"""A classifier that has learned nothing, for the sanity checks of Adebayo et al. (2018)."""
+
+import copy
+
+import torch
+
+from saliency_vae.classifiers.frozen import FrozenClassifier
+
+
+def randomised_classifier(classifier: FrozenClassifier, seed: int = 0) -> FrozenClassifier:
+    """Copy a classifier and shuffle the weights of each filter, or row of a matrix, of the copy.
+
+    Each filter keeps its sum and its norm, so that activations stay in the range that biases and
+    batch-norm statistics were made for; where in the image and in which channel it looks is random.
+
+    Args:
+        classifier: Classifier to copy; it stays as it is.
+        seed: Seed of the shuffling.
+
+    Returns:
+        Randomised copy, whose name and weights say so.
+
+    Example:
+        >>> from torch import nn
+        >>> classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), name="toy")
+        >>> randomised = randomised_classifier(classifier)
+        >>> before, after = classifier.network[1].weight, randomised.network[1].weight
+        >>> bool((before == after).all()), bool((before.sort().values == after.sort().values).all())
+        (False, True)
+    """
+    randomised = copy.deepcopy(classifier)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in randomised.network.parameters():
+        if parameter.ndim > 1:
+            filters = parameter.data.flatten(1)
+            order = torch.rand(filters.shape, generator=generator).argsort(1)
+            shuffled = filters.gather(1, order.to(filters.device))
+            parameter.data.copy_(shuffled.view_as(parameter))
+    randomised.name = f"randomised/{classifier.name}"
+    return randomised

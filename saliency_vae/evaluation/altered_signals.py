@@ -1,0 +1,100 @@
+"""Is it the classifier that is explained? An explainer without its classifier's signals.
+
+A classifier-conditioned explainer whose maps are as good with no signals, or with those of a
+classifier that has learned nothing, finds objects instead of explaining the classifier.
+"""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers.randomised import randomised_classifier
+from saliency_vae.data import Batch
+from saliency_vae.models import ClassifierSignals, Explainer
+from saliency_vae.runtime.autograd import recording_gradients
+
+
+class ZeroedSignals:
+    """The posterior mean of an explainer that sees the image, and zeros for all signals.
+
+    Args:
+        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
+    """
+
+    def __init__(self, explainer: Explainer) -> None:
+        self.explainer = _beside(explainer)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        _refuse_target(batch)
+        images = batch["image"]
+        explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
+        return explainer.encode(images, signals=_zeroed(explainer.signals(images))).mean
+
+
+class RandomisedSignals:
+    """The posterior mean of an explainer that asks a classifier with shuffled weights.
+
+    Args:
+        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
+        seed: Seed of the shuffling, see :func:`randomised_classifier`.
+    """
+
+    def __init__(self, explainer: Explainer, seed: int = 0) -> None:
+        self.explainer = _beside(explainer)
+        self.seed = seed
+        self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None  # of, what
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        _refuse_target(batch)
+        if self._shuffled is None or self._shuffled[0] is not classifier:
+            with recording_gradients():
+                self._shuffled = classifier, randomised_classifier(classifier, self.seed)
+        images, shuffled = batch["image"], self._shuffled[1]
+        explainer = self.explainer.to(images.device).attach_classifier(shuffled, force=True)
+        return explainer.encode(images).mean
+
+
+def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
+    """Make the controls of an explainer by name; none where the encoder sees the image alone.
+
+    Args:
+        explainer: Explainer to evaluate; it stays as it is.
+        seed: Seed of the randomised classifier.
+    """
+    if not explainer.is_conditional:
+        return {}
+    return {
+        "zeroed_signals": ZeroedSignals(explainer),
+        "randomised_signals": RandomisedSignals(explainer, seed),
+    }
+
+
+def _beside(explainer: Explainer) -> Explainer:
+    """Explainer with the same weights that can be given another classifier."""
+    return copy.copy(explainer)
+
+
+def _zeroed(signals: ClassifierSignals | None) -> ClassifierSignals:
+    if signals is None:
+        raise ValueError(
+            "Expected an explainer with a classifier-conditioned encoder, whose signals can be set "
+            "to zero. Found one whose encoder sees the image alone."
+        )
+    features = {name: torch.zeros_like(found) for name, found in signals.features.items()}
+    return replace(signals, gradients=torch.zeros_like(signals.gradients), features=features)
+
+
+def _refuse_target(batch: Batch) -> None:
+    if "target" in batch:
+        raise ValueError(
+            "Expected no target: this control is of an explainer of the decision alone. "
+            "Found a target."
+        )

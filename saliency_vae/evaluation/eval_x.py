@@ -1,0 +1,229 @@
+"""EVAL-X: kept views judged by a copy of the classifier that is used to masks of any shape.
+
+The classifier itself has never seen a masked image, so a mask may lead it to its decision by its
+shape alone. The copy is tuned to predict, from an image through a random mask, what the classifier
+predicts for the whole image. Random masks tell nothing about the class, so it learns from what is
+seen, not from where (Jethani et al. 2021, "Have we learned to explain?").
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import trange
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Preprocessing, collate
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.metrics.ranking import descending_rank
+from saliency_vae.metrics.views import BATCH_SIZE
+from saliency_vae.perturbations import Blur
+from saliency_vae.topk import num_kept
+
+# Views of images (n, 3, H, W) in which the pixels that a mask (n, H, W) does not keep are removed.
+Remove = Callable[[Tensor, Tensor], Tensor]
+
+_KEPT = (0.01, 0.99)  # range of the share of the pixels that a random mask keeps
+# Widths of the blobs of a mask, as shares of the shorter side; 0 for single pixels.
+_BLOBS = (0.0, 0.0, 1 / 32, 1 / 10)
+_DRAWS = 4  # random masks of each held-out image
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well a classifier predicts whole images from views through random masks.
+
+    Attributes:
+        divergence: Mean KL(y || y'), nats per image.
+        agreement: Share of the views that are decided as the whole image, in [0, 1].
+    """
+
+    divergence: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier tuned on random masks.
+
+    Attributes:
+        classifier: Tuned copy of the classifier.
+        before: Fit of the classifier itself on held-out images.
+        after: Fit of the tuned copy on the same views of them.
+    """
+
+    classifier: FrozenClassifier
+    before: Fit
+    after: Fit
+
+    def __str__(self) -> str:
+        return (
+            "on random masks of images that it was not tuned on, EVAL-X's classifier decides as "
+            f"for the whole image in {self.after.agreement:.1%} (before the tuning "
+            f"{self.before.agreement:.1%}), KL {self.after.divergence:.2f} nats "
+            f"({self.before.divergence:.2f})"
+        )
+
+
+def eval_x(
+    judge: FrozenClassifier,
+    maps: Mapping[str, Tensor],
+    images: Tensor,
+    decisions: Tensor,
+    remove: Remove,
+    *,
+    fraction: float,
+) -> dict[str, dict[str, Tensor]]:
+    """Ask a tuned classifier for the decision from the most salient pixels of each image.
+
+    Args:
+        judge: Classifier tuned by :func:`tune_on_random_masks`.
+        maps: Method to its maps of the images, (N, H, W).
+        images: Images in [0, 1], (N, 3, H, W).
+        decisions: Decisions of the classifier that is explained, weights of the logits,
+            (N, classes).
+        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that gives the views.
+        fraction: Share of the pixels to keep, in (0, 1].
+
+    Returns:
+        ``eval_x``, whether the tuned classifier decides like the explained one, and
+        ``eval_x_probability``, the probability that it gives to that decision: of each method the
+        values of the images, (N,), on the CPU.
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> judge = FrozenClassifier(network, name="linear")
+        >>> images, maps = torch.rand(1, 3, 2, 2), {"random": torch.rand(1, 2, 2)}
+        >>> show = lambda images, kept: images * kept[:, None]
+        >>> eval_x(judge, maps, images, judge.decide(judge(images)), show, fraction=1.0)["eval_x"]
+        {'random': tensor([1.])}
+    """
+    values: dict[str, dict[str, Tensor]] = {"eval_x": {}, "eval_x_probability": {}}
+    for name, saliency in maps.items():
+        rank = descending_rank(saliency.to(images.device))
+        kept = rank < num_kept(fraction, rank[0].numel())
+        logits = _predict(judge, remove(images, kept))
+        values["eval_x"][name] = judge.keeps_decision(logits, decisions).float().cpu()
+        values["eval_x_probability"][name] = judge.probability(logits, decisions).cpu()
+    return values
+
+
+def tune_on_random_masks(
+    classifier: FrozenClassifier,
+    batches: Iterator[Tensor],
+    remove: Remove,
+    held_out: Tensor,
+    *,
+    steps: int,
+    lr: float = 3e-4,
+    seed: int = 0,
+) -> Judge:
+    """Tune a copy of a classifier to predict whole images from views through random masks.
+
+    Its loss is ``KL(y || y')`` of the prediction ``y`` of the classifier for the whole image and
+    ``y'`` of the copy for the view; labels are not needed. Batch norms keep their statistics.
+
+    Args:
+        classifier: Classifier that is explained, which is left as it was.
+        batches: Endless batches of training images in [0, 1], (B, 3, H, W).
+        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that gives the views.
+        held_out: Images in [0, 1] that the fit is measured on, (N, 3, H, W).
+        steps: Number of steps of Adam, each on one batch.
+        lr: Learning rate of the first step; it falls to 0 along a cosine.
+        seed: Seed of the masks.
+
+    Raises:
+        ValueError: If steps or lr is not positive.
+    """
+    if steps < 1 or not lr > 0:
+        raise ValueError(f"Expected steps >= 1 and lr > 0. Found {steps} and {lr}.")
+    generator = torch.Generator().manual_seed(seed)
+    seen = held_out.repeat(_DRAWS, 1, 1, 1)
+    views = remove(seen, random_masks(seen, generator))
+    tuned = copy.deepcopy(classifier).to(memory_format=torch.channels_last)  # faster on CPUs
+    tuned.name = f"{classifier.name}, tuned on random masks"
+    optimizer = torch.optim.Adam(tuned.network.requires_grad_().parameters(), lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in trange(steps, desc="Tuning EVAL-X's classifier", unit="step"):
+        images = next(batches).contiguous(memory_format=torch.channels_last)
+        view = remove(images, random_masks(images, generator))
+        loss = classifier.divergence(_predict(classifier, images), tuned(view)).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+    tuned.network.requires_grad_(False)
+    before, after = (_fit(judge, classifier, seen, views) for judge in (classifier, tuned))
+    return Judge(tuned, before, after)
+
+
+def random_masks(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw masks that depend on nothing: half of single pixels, half of smooth blobs.
+
+    Args:
+        images: Images whose number, size and device the masks get, (n, 3, H, W).
+        generator: Source of the random numbers, on the CPU.
+
+    Returns:
+        Kept pixels, (n, H, W) bool; their share is uniform between 1 and 99 %.
+    """
+    number, _, height, width = images.shape
+    noise = torch.randn(number, 1, height, width, generator=generator)
+    blobs = torch.randint(len(_BLOBS), (number,), generator=generator)
+    for kind, share in enumerate(_BLOBS):
+        if share:
+            noise[blobs == kind] = Blur(share * min(height, width))(noise[blobs == kind])
+    low, high = _KEPT
+    fraction = low + (high - low) * torch.rand(number, 1, 1, generator=generator)
+    rank = descending_rank(noise[:, 0])
+    return (rank < fraction * height * width).to(images.device)
+
+
+def training_images(
+    data: SaliencyDataModule, preprocessing: Preprocessing, device: torch.device, *, seed: int = 0
+) -> Iterator[Tensor]:
+    """Yield training images of a data module without end, in random order.
+
+    Args:
+        data: Data module that is not set up yet.
+        preprocessing: Preprocessing that the classifier expects.
+        device: Device of the images.
+        seed: Seed of the order.
+
+    Yields:
+        Images in [0, 1], (B, 3, H, W).
+    """
+    data.preprocessing = preprocessing
+    data.setup("fit")
+    streamed = isinstance(data.train_set, IterableDataset)  # in an order of its own
+    loader = DataLoader(
+        data.train_set,
+        batch_size=data.batch_size,
+        shuffle=not streamed,
+        num_workers=data.num_workers,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    while True:
+        for batch in loader:
+            yield batch["image"].to(device).float() / 255
+
+
+@torch.no_grad()
+def _predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
+    """Logits (n, classes) of images (n, 3, H, W), a batch of bounded size at a time."""
+    return torch.cat([classifier(part) for part in torch.split(images, BATCH_SIZE)])
+
+
+def _fit(
+    judge: FrozenClassifier, classifier: FrozenClassifier, images: Tensor, views: Tensor
+) -> Fit:
+    """How well a judge predicts, from views (n, 3, H, W), a classifier's predictions of images."""
+    whole, seen = _predict(classifier, images), _predict(judge, views)
+    return Fit(
+        divergence=float(classifier.divergence(whole, seen).mean()),
+        agreement=float(classifier.agreement(whole, seen).float().mean()),
+    )

@@ -1,0 +1,34 @@
+"""The metrics that a short table shows: one or two for each question that a reader has."""
+
+from saliency_vae.evaluation.metric_info import removal_of
+from saliency_vae.evaluation.scores import Scores
+
+_BEFORE = ("insertion", "deletion", "srg")
+_AFTER = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
+
+
+def is_agreement(metric: str) -> bool:
+    """Whether a metric is the agreement at a share of the pixels, such as ``agreement_5``."""
+    return metric.startswith("agreement_")
+
+
+def fitting_agreement(scores: Scores) -> str | None:
+    """Agreement at the share of the pixels that fits the classifier; None if none was measured."""
+    return f"agreement_{scores.fraction}" if any(map(is_agreement, scores.values)) else None
+
+
+def main_metrics(scores: Scores) -> list[str]:
+    """Metrics of the ranking: over the first removal alone, and the agreement that fits."""
+    chosen = (*_BEFORE, fitting_agreement(scores), *_AFTER)
+    return [metric for metric in chosen if metric and metric in scores.values]
+
+
+def agreements(scores: Scores) -> list[str]:
+    """Agreements at all shares of the pixels that were measured."""
+    return [metric for metric in scores.values if is_agreement(metric)]
+
+
+def further_metrics(scores: Scores) -> list[str]:
+    """Metrics that are neither in the ranking, nor an agreement, nor over a further removal."""
+    elsewhere = {*main_metrics(scores), *agreements(scores)}
+    return [m for m in scores.values if m not in elsewhere and not removal_of(m)]

@@ -1,0 +1,215 @@
+"""The grid pointing game (Boehle et al. 2021; Rao et al. 2022).
+
+Four images of different classes make a 2x2 grid, in which a method is asked about each of the four
+classes in turn. It should look at the cell that shows the class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as F
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier, class_target
+from saliency_vae.data import Batch
+from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all
+from saliency_vae.evaluation.progress import Progress
+from saliency_vae.metrics import has_most, region_shares, top_shares
+from saliency_vae.runtime.memory import is_out_of_memory
+
+CELLS = 4
+CONFIDENT = 0.5  # probability of the class of a cell's image, at least
+
+
+def grid_pointing_game(
+    methods: Mapping[str, Method],
+    grids: Images,
+    classifier: FrozenClassifier,
+    *,
+    limits: Mapping[str, int] | None = None,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Answers:
+    """Score ``grid_share``, ``grid_top`` and ``grid_cell``, for each of which chance is 1/4.
+
+    Args:
+        methods: Methods by name.
+        grids: Grids that :func:`build_grids` returned.
+        classifier: Classifier to explain.
+        limits: Method to the number of grids that it is asked about; by default all.
+        keep: Number of grids whose maps are returned.
+        progress: What an earlier evaluation of the same settings has done already.
+    """
+    game = Game("grid_pointing", "Grid pointing game", score_cells)
+    return ask_all(game, methods, grids, classifier, limits=limits, keep=keep, progress=progress)
+
+
+def score_cells(
+    saliency: Tensor, attribution: Tensor, cells: Tensor, asked: int
+) -> dict[str, Tensor]:
+    """Score maps that were asked about one cell.
+
+    Args:
+        saliency: Maps, (B, H, W).
+        attribution: Their positive attribution, (B, H, W).
+        cells: Masks of the cells, (B, 4, H, W) bool.
+        asked: Place of the cell asked about.
+
+    Returns:
+        Share of the attribution in the cell, share of the 10 % most salient pixels there, and
+        whether no other cell has more attribution, each (B,).
+    """
+    shares = region_shares(attribution, cells)
+    return {
+        "grid_share": shares[:, asked],
+        "grid_top": top_shares(saliency, cells)[:, asked],
+        "grid_cell": has_most(shares)[:, asked],
+    }
+
+
+def build_grids(
+    images: Images, classifier: FrozenClassifier, *, questions: int = 200, seed: int = 0
+) -> Images:
+    """Put images that the classifier is confident about into grids, each about equally often.
+
+    The grids are of whole images, twice as high and wide as one. A classifier that cannot take
+    that size gets grids of halved images.
+
+    Args:
+        images: Images of any kind, all of one size; no masks are needed.
+        classifier: Classifier whose decisions are the classes.
+        questions: Number of questions, four a grid.
+        seed: Seed of the choice.
+
+    Returns:
+        The grids; their name tells what they are made of.
+
+    Raises:
+        ValueError: If the images are of fewer than four classes.
+    """
+    number = -(-questions // CELLS)
+    halved = not _takes(classifier, _tiled(images.first(1).as_batch()["image"]))
+    confidence, classes = _decisions(images, classifier, halved=halved)
+    least = max(CELLS, min(number, len(confidence)))  # so that none is used very often
+    confident = int((confidence >= CONFIDENT).sum())
+    pool = confidence.argsort(descending=True, stable=True)[: max(confident, least)]
+    distinct = len(set(classes[pool].tolist()))
+    if distinct < CELLS:
+        raise ValueError(
+            f"Expected confident images of at least {CELLS} classes for the grid pointing game. "
+            f"Found {len(pool)} images of {distinct}."
+        )
+    cells = pool[_draw(classes[pool], number, seed)]
+    used = sorted(set(cells.flatten().tolist()))
+    uses = cells.flatten().bincount()[used]
+    name = (
+        f"{number} grids of 2x2 {'halved ' if halved else ''}images: {len(used)} of the "
+        f"{images.name}, of {len(set(classes[used].tolist()))} classes, with a probability of at "
+        f"least {confidence[used].min():.2f}, in {int(uses.min())} to {int(uses.max())} grids each"
+    )
+    dataset = Grids(images.dataset, cells, classes[cells], halved=halved)
+    batch_size = max(1, images.batch_size // (1 if halved else CELLS))  # as many pixels
+    return replace(images, dataset=dataset, name=name, batch_size=batch_size, left_out=())
+
+
+class Grids(Dataset[Batch]):
+    """Grids of 2x2 images; each cell counts as an object.
+
+    Args:
+        images: Images of type uint8.
+        cells: Places of the images of each grid, in reading order, (N, 4) int64.
+        classes: Their classes, (N, 4) int64.
+        halved: Whether a grid has the size of an image, not twice its height and width.
+    """
+
+    def __init__(
+        self, images: Dataset[Batch], cells: Tensor, classes: Tensor, *, halved: bool
+    ) -> None:
+        self.images = images
+        self.cells = cells
+        self.classes = classes
+        self.halved = halved
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def __getitem__(self, index: int) -> Batch:
+        shown = [self.images[place]["image"] for place in self.cells[index].tolist()]
+        pictures = torch.stack(shown)
+        if self.halved:
+            pictures = _halved(pictures)
+        top, bottom = (torch.cat([*row], dim=-1) for row in (pictures[:2], pictures[2:]))
+        height, width = pictures.shape[-2:]
+        place = torch.arange(CELLS).view(2, 2)
+        which = place.repeat_interleave(height, 0).repeat_interleave(width, 1)
+        return {
+            "image": torch.cat([top, bottom], dim=-2),
+            "index": torch.tensor(index),
+            "object_masks": which == torch.arange(CELLS)[:, None, None],
+            "object_classes": self.classes[index],
+        }
+
+
+def _decisions(
+    images: Images, classifier: FrozenClassifier, *, halved: bool
+) -> tuple[Tensor, Tensor]:
+    """Most probable class of each image and the probability that it, and no other, is there.
+
+    Of halved images the classifier sees each one four times side by side.
+    """
+    confidence, classes = [], []
+    for batch in images:
+        seen = _tiled(_halved(batch["image"])) if halved else batch["image"]
+        with torch.no_grad():
+            logits = classifier(seen)
+        most = logits.argmax(1)
+        alone = class_target(most, logits)
+        if classifier.output == "sigmoid":
+            alone = 2 * alone - 1  # the other labels are absent
+        confidence.append(classifier.probability(logits, alone).cpu())
+        classes.append(most.cpu())
+    return torch.cat(confidence), torch.cat(classes)
+
+
+def _draw(classes: Tensor, number: int, seed: int) -> Tensor:
+    """Draw grids (number, 4) of images of four classes, of those used least so far."""
+    generator = torch.Generator().manual_seed(seed)
+    uses = torch.zeros(len(classes))
+    grids = []
+    for _ in range(number):
+        order = uses + torch.rand(len(classes), generator=generator)
+        chosen = torch.zeros(CELLS, dtype=torch.long)
+        for cell in torch.randperm(CELLS, generator=generator).tolist():
+            chosen[cell] = order.argmin()
+            order[classes == classes[chosen[cell]]] = torch.inf
+        uses[chosen] += 1
+        grids.append(chosen)
+    return torch.stack(grids)
+
+
+def _halved(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) of half the height and width, antialiased."""
+    size = [side // 2 for side in images.shape[-2:]]
+    halved: Tensor = F.resize(images, size, antialias=True)
+    return halved
+
+
+def _tiled(images: Tensor) -> Tensor:
+    """Each image four times in a grid, (B, 3, 2H, 2W)."""
+    return images.repeat(1, 1, 2, 2)
+
+
+@torch.no_grad()
+def _takes(classifier: FrozenClassifier, images: Tensor) -> bool:
+    """Whether a classifier can classify images of their size."""
+    try:
+        classifier(images)
+    except Exception as error:  # each network has its own way to refuse a size
+        if is_out_of_memory(error):
+            raise
+        return False
+    return True

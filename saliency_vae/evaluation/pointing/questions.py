@@ -1,0 +1,165 @@
+"""Asking methods about each object of an image in turn, and scoring whether they look there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier, class_target
+from saliency_vae.data import Batch
+from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.progress import Part, Progress
+from saliency_vae.evaluation.wording import title
+from saliency_vae.metrics import positive_attribution
+
+# Scores a question: maps (B, H, W), their positive attribution (B, H, W), the masks of all objects
+# (B, n, H, W) and the place of the object that was asked about give metric to score, (B,).
+Score = Callable[[Tensor, Tensor, Tensor, int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Game:
+    """A way to score what methods answer.
+
+    Attributes:
+        name: Directory of what is kept of it while an evaluation is under way.
+        title: Name for people.
+        score: Scores of a question.
+    """
+
+    name: str
+    title: str
+    score: Score
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What methods answered.
+
+    Attributes:
+        values: Metric, then method, to its mean over the questions about each image, (N,).
+            Questions about one image are no independent draws, so intervals go over the images.
+        maps: Method to its maps of the first images, one for each question, (keep, n, H, W).
+        left_out: Methods that cannot be asked and why, one sentence each.
+    """
+
+    values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def ask_all(
+    game: Game,
+    methods: Mapping[str, Method],
+    images: Images,
+    classifier: FrozenClassifier,
+    *,
+    limits: Mapping[str, int] | None = None,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Answers:
+    """Ask methods about each object of each image.
+
+    Args:
+        game: How the answers are scored.
+        methods: Methods by name.
+        images: Images with the masks and classes of n objects each.
+        classifier: Classifier to explain.
+        limits: Method to the number of images that it is asked about, the first ones; methods
+            without a limit are asked about all images.
+        keep: Number of images whose maps are returned.
+        progress: What an earlier evaluation of the same settings has done already.
+    """
+    progress, limits = progress or Progress(), limits or {}
+    parts: dict[str, list[Part]] = {name: [] for name in methods}
+    left_out: list[str] = []
+    seen = 0
+    for batch in tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch"):
+        for name in list(parts):
+            size = min(len(batch["image"]), limits.get(name, len(images)) - seen)
+            if size <= 0:
+                continue
+            asked = partial(_ask, game.score, methods[name], batch, classifier, size)
+            kept = partial(asked, keep=max(0, keep - seen))
+            try:
+                parts[name].append(progress.part(f"{game.name}/{name}/{seen}", kept))
+            except ValueError as error:
+                del parts[name]
+                left_out.append(f"{game.title}, {title(name)}: {' '.join(str(error).split())}")
+        seen += len(batch["image"])
+    return _joined({name: found for name, found in parts.items() if found}, tuple(left_out))
+
+
+def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:
+    """The same images once for each of their objects, whose class is asked about.
+
+    Args:
+        batch: Images with the masks and classes of n objects each.
+        classifier: Classifier that the classes belong to.
+
+    Returns:
+        Batches of the images, n in number, with the target and the mask of one object each.
+    """
+    with torch.no_grad():
+        logits = classifier(batch["image"][:1])
+    pairs = zip(batch["object_masks"].unbind(1), batch["object_classes"].unbind(1), strict=True)
+    return [
+        {"image": batch["image"], "mask": mask, "target": class_target(classes, logits)}
+        for mask, classes in pairs
+    ]
+
+
+def _ask(
+    score: Score,
+    method: Method,
+    batch: Batch,
+    classifier: FrozenClassifier,
+    size: int,
+    *,
+    keep: int,
+) -> Part:
+    """Ask a method about each object of the first images of a batch; all results on the CPU."""
+    masks = batch["object_masks"][:size]
+    cut: Batch = {
+        "image": batch["image"][:size],
+        "object_masks": masks,
+        "object_classes": batch["object_classes"][:size],
+    }
+    neutral = bool(getattr(method, "zero_is_neutral", False))
+    scores: list[dict[str, Tensor]] = []
+    maps: list[Tensor] = []
+    for place, question in enumerate(questions(cut, classifier)):
+        saliency = _checked(method(question, classifier), question["image"])
+        attribution = positive_attribution(saliency, zero_is_neutral=neutral)
+        scores.append(score(saliency, attribution, masks, place))
+        maps.append(saliency[:keep].cpu())
+    values = {
+        metric: torch.stack([of_question[metric].float() for of_question in scores]).mean(0).cpu()
+        for metric in scores[0]
+    }
+    return {"values": values, "maps": torch.stack(maps, dim=1)}
+
+
+def _checked(maps: Tensor, images: Tensor) -> Tensor:
+    """Refuse anything but finite maps (B, H, W) of images."""
+    expected = (len(images), *images.shape[-2:])
+    if tuple(maps.shape) != expected:
+        raise ValueError(f"Expected maps {expected}. Found {tuple(maps.shape)}.")
+    if not maps.isfinite().all():
+        raise ValueError("Expected finite maps. Found NaN or infinity.")
+    return maps.detach()
+
+
+def _joined(parts: Mapping[str, list[Part]], left_out: tuple[str, ...]) -> Answers:
+    """Join the batches of each method."""
+    values: dict[str, dict[str, Tensor]] = {}
+    for name, found in parts.items():
+        for metric in found[0]["values"]:
+            of_all = torch.cat([part["values"][metric] for part in found])
+            values.setdefault(metric, {})[name] = of_all
+    maps = {name: torch.cat([part["maps"] for part in found]) for name, found in parts.items()}
+    return Answers(values, maps, left_out)

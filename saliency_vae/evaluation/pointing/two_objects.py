@@ -1,0 +1,86 @@
+"""Images of two objects of different classes: does the map of a class lie on its object?"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data.cutouts import CutoutsData
+from saliency_vae.data.datamodule import Predict, SaliencyDataModule
+from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all
+from saliency_vae.evaluation.progress import Progress
+from saliency_vae.metrics import mask_iou, pointing_game, region_shares
+
+
+def ask_about_two_objects(
+    methods: Mapping[str, Method],
+    images: Images,
+    classifier: FrozenClassifier,
+    *,
+    limits: Mapping[str, int] | None = None,
+    keep: int = 0,
+    progress: Progress | None = None,
+) -> Answers:
+    """Score ``two_objects_point``, ``two_objects_iou`` and ``two_objects_share``.
+
+    A method that ignores what it is asked cannot exceed 1/2 at pointing, and its share is 1/2.
+
+    Args:
+        methods: Methods by name.
+        images: Images that :func:`two_object_images` returned.
+        classifier: Classifier to explain.
+        limits: Method to the number of images that it is asked about; by default all.
+        keep: Number of images whose maps are returned.
+        progress: What an earlier evaluation of the same settings has done already.
+    """
+    game = Game("two_objects", "Images of two objects", score_object)
+    return ask_all(game, methods, images, classifier, limits=limits, keep=keep, progress=progress)
+
+
+def score_object(
+    saliency: Tensor, attribution: Tensor, masks: Tensor, asked: int
+) -> dict[str, Tensor]:
+    """Score maps that were asked about one of two objects.
+
+    Args:
+        saliency: Maps, (B, H, W).
+        attribution: Their positive attribution, (B, H, W).
+        masks: Masks of the objects, (B, 2, H, W) bool.
+        asked: Place of the object asked about.
+
+    Returns:
+        Whether the most salient pixel lies on the object, intersection over union with its mask,
+        and its share of what is attributed to the two objects, each (B,).
+    """
+    return {
+        "two_objects_point": pointing_game(saliency, masks[:, asked]),
+        "two_objects_iou": mask_iou(saliency, masks[:, asked]),
+        "two_objects_share": region_shares(attribution, masks)[:, asked],
+    }
+
+
+def two_object_images(
+    data: SaliencyDataModule, images: Images, predict: Predict, number: int
+) -> Images:
+    """Images of two objects, each alone confidently of another class, see :mod:`data.cutouts`.
+
+    Args:
+        data: Data module of the evaluation, set up.
+        images: Its images, whose batches are of the right size and on the right device.
+        predict: Class probabilities of the classifier.
+        number: Number of images that are wanted; fewer if too few are found.
+
+    Raises:
+        ValueError: If the data are no cut-outs, or no such image is found.
+    """
+    if not isinstance(data, CutoutsData):
+        raise ValueError(
+            f"Expected data=cutouts for images of two objects. Found {type(data).__name__}."
+        )
+    scenes, chosen = data.two_object_scenes(predict, number)
+    if not len(scenes):
+        raise ValueError(f"Expected images of two objects. Found {chosen}.")
+    return replace(images, dataset=scenes, name=chosen, left_out=())

@@ -1,0 +1,168 @@
+"""Rank reversals: methods whose order depends on what takes the place of removed pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+
+import torch
+from torchmetrics.functional import kendall_rank_corrcoef
+
+from saliency_vae.evaluation.metric_info import over
+from saliency_vae.evaluation.removals import faithfulness, further_removals, removal_name
+from saliency_vae.evaluation.roles import EXPLAINER, Role
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.verdicts import LEAST_IMAGES, judge
+from saliency_vae.evaluation.wording import short, title
+from saliency_vae.metrics import Interval, difference_interval
+
+Pair = tuple[str, str]
+Bounds = tuple[float, float, float]  # mean, lower and upper bound of a difference
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """Two methods of which one is clearly better over one removal, the other over another.
+
+    Attributes:
+        methods: Names of the two methods.
+        removals: Removals for people: where the first method is better, and where the second is.
+        differences: First method's value minus the second's over these two removals, each as mean,
+            lower and upper bound of the paired 95 % interval.
+    """
+
+    methods: Pair
+    removals: Pair
+    differences: tuple[Bounds, Bounds]
+
+    def __str__(self) -> str:
+        first, second = map(title, self.methods)
+        better = (first, second)
+        parts = [
+            f"over {removal}, {name} is better by {_in_words(bounds)}"
+            for removal, name, bounds in zip(self.removals, better, self.differences, strict=True)
+        ]
+        return f"{first} and {second}: {'; '.join(parts)}."
+
+    @property
+    def size(self) -> float:
+        """Smaller of the two differences, without its sign."""
+        return min(abs(mean) for mean, _, _ in self.differences)
+
+
+@dataclass(frozen=True)
+class RankReversals:
+    """How far the order of the methods depends on the removal.
+
+    Attributes:
+        metric: Metric that orders the methods, ``srg`` or ``insertion``.
+        pairs: Number of pairs of methods that were compared.
+        reversals: One reversal for each pair of methods that has any, the clearest one; those of
+            the evaluated explainer first, then those of further explainers, the largest first.
+        tau: Two removals for people, to Kendall's tau-b between the orders of the methods over
+            them; 1 is the same order, -1 the reverse.
+    """
+
+    metric: str = "insertion"
+    pairs: int = 0
+    reversals: tuple[Reversal, ...] = ()
+    tau: Mapping[Pair, float] = field(default_factory=dict)
+
+
+def rank_reversals(scores: Scores) -> RankReversals:
+    """Compare the orders of the methods over all removals; oracles do not take part.
+
+    A pair of methods, not both controls, is compared on the images that both are scored on, at
+    least ten. The intervals are not corrected for the number of pairs.
+
+    Args:
+        scores: Scores over one removal or several; over one there is nothing to compare.
+    """
+    kind = faithfulness(scores)
+    removals = ["", *further_removals(scores)]
+    metrics = {removal: over(kind, removal) for removal in removals}
+    metrics = {removal: metric for removal, metric in metrics.items() if metric in scores.values}
+    methods = [
+        method
+        for method in scores.methods
+        if scores.roles[method] is not Role.ORACLE
+        and all(method in scores.values[metric] for metric in metrics.values())
+    ]
+    if len(metrics) < 2 or len(methods) < 2:
+        return RankReversals(kind)
+    named = {removal_name(scores, removal): metric for removal, metric in metrics.items()}
+    pairs = [
+        pair
+        for pair in combinations(methods, 2)
+        if any(scores.roles[method] is not Role.CONTROL for method in pair)
+    ]
+    differences = {name: _differences(scores, metric, pairs) for name, metric in named.items()}
+    compared = [pair for pair in pairs if all(pair in of for of in differences.values())]
+    found = (
+        _clearest(pair, {name: of[pair] for name, of in differences.items()}) for pair in compared
+    )
+    reversals = sorted(filter(None, found), key=lambda reversal: _priority(scores, reversal))
+    return RankReversals(kind, len(compared), tuple(reversals), _taus(scores, named, methods))
+
+
+def _differences(scores: Scores, metric: str, pairs: Sequence[Pair]) -> dict[Pair, Interval]:
+    """Paired differences of methods; pairs with as many images share their resamples."""
+    by_number: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        number = min(scores.number(metric, method) for method in pair)
+        by_number.setdefault(number, []).append(pair)
+    found: dict[Pair, Interval] = {}
+    for number, group in by_number.items():
+        if number >= LEAST_IMAGES:
+            values = [scores.paired(metric, *pair) for pair in group]
+            first, second = (torch.stack(side, dim=1) for side in zip(*values, strict=True))
+            groups = scores.groups_of(metric, number)
+            interval = difference_interval(first, second, groups=groups, seed=scores.seed)
+            columns = zip(*interval, strict=True)
+            found |= {pair: Interval(*column) for pair, column in zip(group, columns, strict=True)}
+    return found
+
+
+def _clearest(pair: Pair, differences: Mapping[str, Interval]) -> Reversal | None:
+    """Clearest reversal of a pair, given its differences by removal."""
+    judged = {name: judge(difference) for name, difference in differences.items()}
+    found = [
+        Reversal(pair, (one, other), (_bounds(differences[one]), _bounds(differences[other])))
+        for one, other in permutations(differences, 2)
+        if judged[one] == "better" and judged[other] == "worse"
+    ]
+    return max(found, key=lambda reversal: reversal.size, default=None)
+
+
+def _bounds(difference: Interval) -> Bounds:
+    mean, low, high = map(float, difference)
+    return mean, low, high
+
+
+def _priority(scores: Scores, reversal: Reversal) -> tuple[bool, bool, float]:
+    explainers = [scores.roles[method] is Role.EXPLAINER for method in reversal.methods]
+    return EXPLAINER not in reversal.methods, not any(explainers), -reversal.size
+
+
+def _taus(scores: Scores, metrics: Mapping[str, str], methods: Sequence[str]) -> dict[Pair, float]:
+    """Kendall's tau-b between each two removals, of the methods that are scored on all images."""
+    complete = [
+        method
+        for method in methods
+        if all(scores.is_complete(metric, method) for metric in metrics.values())
+    ]
+    means = {
+        name: torch.tensor([scores.mean(metric, method) for method in complete])
+        for name, metric in metrics.items()
+    }
+    # A ranking in which all methods are equal has no correlation with any other.
+    ordered = {name: values for name, values in means.items() if bool((values != values[:1]).any())}
+    return {
+        (one, other): float(torch.as_tensor(kendall_rank_corrcoef(ordered[one], ordered[other])))
+        for one, other in combinations(ordered, 2)
+    }
+
+
+def _in_words(bounds: Bounds) -> str:
+    mean, *ends = map(abs, bounds)
+    low, high = sorted(ends)
+    return f"{short(mean)} [{short(low)}, {short(high)}]"

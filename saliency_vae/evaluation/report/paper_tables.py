@@ -1,0 +1,159 @@
+"""The ranking as tables to paste into a paper: Markdown, and LaTeX with booktabs."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import wrap
+
+from saliency_vae.evaluation.main_metrics import main_metrics
+from saliency_vae.evaluation.metric_info import MetricInfo, over
+from saliency_vae.evaluation.removals import faithfulness, further_removals
+from saliency_vae.evaluation.report.rows import Cell, Row, described
+from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.wording import three_digits
+
+NOTE = (
+    "Means over the images ± half the width of their 95 % interval; passes of the classifier and "
+    "milliseconds are those of one image. The best of each column is bold; oracles, and methods "
+    "that were scored on fewer images, do not compete. Controls and oracles are in italics."
+)
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\u00a0": "~",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
+_COSTS = ("passes", "ms")
+_HEADING_WIDTH = 12  # characters of a line of a LaTeX heading
+
+
+def paper_metrics(scores: Scores) -> dict[str, MetricInfo]:
+    """Metrics of the tables: those of the ranking, then one for each further removal."""
+    further = [over(faithfulness(scores), removal) for removal in further_removals(scores)]
+    return described([*main_metrics(scores), *(m for m in further if m in scores.values)])
+
+
+def markdown_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> str:
+    """Write rows as a Markdown table, and below it what its numbers are.
+
+    Args:
+        rows: Rows from :func:`saliency_vae.evaluation.report.rows.ranking_rows`.
+        metrics: Metrics of the columns.
+    """
+    costs = _costs(rows)
+    head = [*(_markdown(_heading(info)) for info in metrics.values()), *costs]
+    lines = [
+        ["Method", *head],
+        ["---", *("---:" for _ in head)],
+        *_lines(rows, metrics, costs, _markdown_name, _markdown_cell),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{NOTE}\n"
+
+
+def latex_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> str:
+    """Write rows as a LaTeX table that needs the package booktabs.
+
+    Args:
+        rows: Rows from :func:`saliency_vae.evaluation.report.rows.ranking_rows`.
+        metrics: Metrics of the columns.
+    """
+    costs = _costs(rows)
+    head = [*(_latex_heading(_heading(info)) for info in metrics.values()), *costs]
+    body = _lines(rows, metrics, costs, _latex_name, _latex_cell)
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}.",
+            r"\begin{table}",
+            r"\centering",
+            r"\footnotesize",
+            rf"\caption{{{_latex(NOTE)}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(head)}}}",
+            r"\toprule",
+            rf"{' & '.join(['Method', *head])} \\",
+            r"\midrule",
+            *(rf"{' & '.join(line)} \\" for line in body),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _lines(
+    rows: Sequence[Row],
+    metrics: Mapping[str, MetricInfo],
+    costs: Sequence[str],
+    name: Callable[[Row, str], str],
+    cell: Callable[[Cell], str],
+) -> list[list[str]]:
+    """Texts of all cells; empty where a method has no score."""
+    return [
+        [
+            name(row, _name(row, metrics)),
+            *(cell(row.cells[metric]) if metric in row.cells else "" for metric in metrics),
+            *(three_digits(row.costs[cost]) if cost in row.costs else "" for cost in costs),
+        ]
+        for row in rows
+    ]
+
+
+def _costs(rows: Sequence[Row]) -> list[str]:
+    return [cost for cost in _COSTS if any(cost in row.costs for row in rows)]
+
+
+def _heading(info: MetricInfo) -> str:
+    """Write title and arrow; they, and per cents, are kept on one line."""
+    return f"{info.title}\u00a0{info.arrow}".strip().replace(" %", "\u00a0%")
+
+
+def _is_aside(row: Row) -> bool:
+    return row.role in (Role.CONTROL, Role.ORACLE)
+
+
+def _name(row: Row, metrics: Iterable[str]) -> str:
+    """Name of a method, and on how many images it was scored if others were on more."""
+    shown = (row.cells[metric].images for metric in metrics if metric in row.cells)
+    numbers = sorted({number for number in shown if number is not None})
+    return f"{row.name} ({' or '.join(map(str, numbers))} images)" if numbers else row.name
+
+
+def _markdown_name(row: Row, name: str) -> str:
+    return f"*{_markdown(name)}*" if _is_aside(row) else _markdown(name)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"{cell.mean} ± {cell.half_width}"
+    return f"**{text}**" if cell.best else text
+
+
+def _markdown(text: str) -> str:
+    """Escape a text so that Markdown shows it as it is, in one line."""
+    return re.sub(r"([\\`*_{}\[\]<>|~&])", r"\\\1", " ".join(text.splitlines()))
+
+
+def _latex_name(row: Row, name: str) -> str:
+    return rf"\emph{{{_latex(name)}}}" if _is_aside(row) else _latex(name)
+
+
+def _latex_cell(cell: Cell) -> str:
+    mean = rf"\mathbf{{{cell.mean}}}" if cell.best else cell.mean
+    return rf"${mean} \pm {cell.half_width}$"
+
+
+def _latex_heading(text: str) -> str:
+    """Break a heading into short lines."""
+    lines = wrap(text, _HEADING_WIDTH, break_long_words=False, break_on_hyphens=False)
+    stacked = r"\\".join(map(_latex, lines))
+    return rf"\shortstack{{{stacked}}}"
+
+
+def _latex(text: str) -> str:
+    """Escape a text so that LaTeX shows it as it is, in one line."""
+    return "".join(_LATEX.get(character, character) for character in " ".join(text.splitlines()))

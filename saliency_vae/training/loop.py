@@ -1,0 +1,74 @@
+"""What callbacks must know and change of Lightning's training loop, which keeps it private."""
+
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
+from lightning.pytorch import Trainer
+
+from saliency_vae.runtime.loggers import MetricsCSV
+
+
+def is_stopping(trainer: Trainer) -> bool:
+    """Whether the training ends after this batch: at ``max_steps``, ``max_time``, or early."""
+    return bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
+
+
+def was_last_epoch(trainer: Trainer) -> bool:
+    """Whether the epoch that ends is the last of ``max_epochs``."""
+    return trainer.fit_loop.epoch_progress.current.ready == trainer.max_epochs
+
+
+def is_epoch_over(trainer: Trainer) -> bool:
+    """Whether no batch of the epoch is left."""
+    return bool(trainer.fit_loop.epoch_loop._num_ready_batches_reached())
+
+
+def validates_within(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch for another reason than that the training ends."""
+    stops, trainer.should_stop = trainer.should_stop, False
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    validates = trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    trainer.should_stop = stops
+    return bool(validates)
+
+
+def validate(trainer: Trainer) -> None:
+    """Validate as within an epoch, and log it under the number of the last step."""
+    epoch_loop = trainer.fit_loop.epoch_loop
+    stepped, epoch_loop._batches_that_stepped = (
+        epoch_loop._batches_that_stepped,
+        trainer.global_step - 1,
+    )
+    epoch_loop.val_loop.restarting = False
+    trainer.validating = True
+    epoch_loop.val_loop.run()
+    trainer.training = True
+    epoch_loop._batches_that_stepped = stepped
+
+
+def number_logged_steps(trainer: Trainer) -> None:
+    """Log the coming step under its number, wherever the run was resumed."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
+def log_step(trainer: Trainer) -> None:
+    """Write what is logged of a step to ``metrics.csv`` before its checkpoint is written.
+
+    Lightning logs after it. A run that is killed in between, and resumed, would miss the row.
+    """
+    connector = trainer._logger_connector
+    measured = connector.metrics["log"]
+    if not (measured and connector.should_update_logs):
+        return
+    row = convert_tensors_to_scalars(measured) | {"epoch": trainer.current_epoch}
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV):
+            logger.log_metrics(row, trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def leave_unlogged_step(trainer: Trainer) -> None:
+    """Keep Lightning from logging an earlier step's measurements under the one it stops at."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
+    if trainer.global_step % every:
+        results = trainer._results
+        assert results is not None
+        results.reset()

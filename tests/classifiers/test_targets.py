@@ -1,0 +1,72 @@
+"""Targets against their definitions, label by label."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
+from saliency_vae.classifiers.targets import Output, decision, keeps_decision, log_odds, probability
+
+LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_a_softmax_asks_about_its_most_probable_class() -> None:
+    target = decision(LOGITS, "softmax")
+    assert torch.equal(target, class_target(LOGITS.argmax(1), LOGITS))
+    assert target.sum(1).eq(1).all()
+    expected = LOGITS.softmax(1).amax(1)
+    torch.testing.assert_close(probability(LOGITS, target, "softmax"), expected)
+    torch.testing.assert_close(log_odds(LOGITS, target, "softmax"), expected.logit())
+
+
+def test_independent_labels_are_asked_about_together() -> None:
+    target = decision(LOGITS, "sigmoid")
+    for row, asked, of_all, odds in zip(
+        LOGITS.tolist(),
+        target.tolist(),
+        probability(LOGITS, target, "sigmoid").tolist(),
+        log_odds(LOGITS, target, "sigmoid").tolist(),
+        strict=True,
+    ):
+        present = [1 / (1 + math.exp(-z)) for z in row]
+        decided = [p if p > 0.5 else 1 - p for p in present]
+        assert asked == [1 if p > 0.5 else -1 for p in present]
+        assert of_all == pytest.approx(math.prod(decided))
+        assert odds == pytest.approx(sum(math.log(p / (1 - p)) for p in decided))
+
+
+def test_one_label_is_asked_about_alone() -> None:
+    target = class_target(torch.full((40,), 3), LOGITS)
+    alone = probability(LOGITS, target, "sigmoid")
+    torch.testing.assert_close(alone, LOGITS[:, 3].sigmoid())
+    changed = LOGITS.clone()
+    changed[:, [0, 1, 2, 4]] += 7
+    torch.testing.assert_close(probability(changed, target, "sigmoid"), alone)
+    assert torch.equal(keeps_decision(changed, target, "sigmoid"), LOGITS[:, 3] > 0)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_a_prediction_keeps_its_own_decision_and_no_other(output: Output) -> None:
+    target = decision(LOGITS, output)
+    assert keeps_decision(LOGITS, target, output).all()
+    other = LOGITS.roll(1, 0)
+    expected = (decision(other, output) == target).all(1)
+    assert torch.equal(keeps_decision(other, target, output), expected)
+    assert not expected.all()
+
+
+def test_passes_are_the_images_that_any_copy_of_a_classifier_sees() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    first = FrozenClassifier(network, name="first")
+    second = FrozenClassifier(network, name="second")
+    images = torch.rand(5, 3, 2, 2)
+    first(images)
+    with counted_passes() as outer:
+        first(images)
+        with counted_passes() as inner:
+            second(images[:2])
+            first.forward_uncompiled(images)
+    second(images)
+    assert (outer.number, inner.number) == (12, 7)
