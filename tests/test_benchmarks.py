@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-ALONE = {"timing", "collect"}  # shared code, not a benchmark
+# Shared code, and the training of a method to compare: no benchmarks.
+ALONE = {"timing", "collect", "fastshap", "fastshap_method"}
 SUBJECTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in ALONE)
 
 

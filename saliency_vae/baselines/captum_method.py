@@ -3,13 +3,13 @@
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import torch
 from hydra.utils import get_object
 from torch import Tensor
 
+from saliency_vae.baselines.extras import optional
 from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -34,11 +34,7 @@ def captum_class(path: str) -> Any:
     Raises:
         ValueError: If Captum is not installed or there is no such class.
     """
-    if find_spec("captum") is None:
-        raise ValueError(
-            "Expected the optional extra captum for this method. Not found: "
-            "pip install 'saliency-vae[captum]'."
-        )
+    optional("captum", extra="captum")
     try:
         found = get_object(path)
     except Exception as error:
@@ -83,7 +79,7 @@ def attribute(
         torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
         attribution: Tensor = build(TargetScore(copy_to_modify(classifier))).attribute(
-            inputs, additional_forward_args=(asked(batch, classifier),), **arguments
+            inputs, additional_forward_args=asked(batch, classifier), **arguments
         )
         return attribution.detach()
 

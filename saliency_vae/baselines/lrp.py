@@ -44,6 +44,14 @@ class LRP:
         Raises:
             ValueError: If the classifier is not one of convolutions and ReLUs.
         """
+        with recording_gradients():
+            target = asked(batch, classifier)
+            images = (batch["image"].detach().clone() - classifier.mean) / classifier.std
+            relevance = self._relevance(images.requires_grad_(), target, classifier)
+        return relevance.sum(1)
+
+    def _relevance(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> Tensor:
+        """Relevance (B, 3, H, W) of normalised images: it is not passed through the division."""
         network = _without_batch_norm(
             one_module_per_call(classifier.network, _ACTIVATIONS, method="LRP")
         )
@@ -54,15 +62,11 @@ class LRP:
             epsilon=self.epsilon,
             layer_map=[(Sum, self.rules.Norm())],
         )
-        # Relevance is not passed through the normalisation: it belongs to its outputs.
-        canonical = FrozenClassifier(network, name=classifier.name, output=classifier.output)
-        with recording_gradients(), composite.context(network):
-            target = asked(batch, classifier)
-            images = batch["image"].detach().clone()
-            images = ((images - classifier.mean) / classifier.std).requires_grad_()
+        canonical = FrozenClassifier(network, name=classifier.name).to(images.device)
+        with composite.context(network):
             logits = canonical(images)
             (relevance,) = torch.autograd.grad(logits, images, (logits * target).detach())
-        return relevance.sum(1)
+        return relevance
 
 
 def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:

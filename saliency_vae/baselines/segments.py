@@ -25,10 +25,10 @@ def slic_segments(images: Tensor, number: int) -> Tensor:
         ValueError: If scikit-image is not installed.
 
     Example:
-        >>> half = torch.zeros(1, 3, 8, 8)
-        >>> half[..., 4:] = 1
-        >>> slic_segments(half, 2)[0, 0]
-        tensor([0, 0, 0, 0, 1, 1, 1, 1])
+        >>> half = torch.zeros(1, 3, 16, 16)
+        >>> half[..., 8:] = 1
+        >>> slic_segments(half, 4)[0, 0]
+        tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     """
     slic = partial(
         optional("skimage.segmentation", extra="rivals").slic,

@@ -26,17 +26,8 @@ _LINEAR = (
     nn.Flatten,
     nn.Identity,
 )  # in eval mode
-_SHAPES = (
-    "chunk",
-    "clone",
-    "contiguous",
-    "flatten",
-    "reshape",
-    "size",
-    "squeeze",
-    "transpose",
-    "view",
-)
+_SHAPES = {"chunk", "flatten", "reshape", "squeeze", "transpose", "view"}
+_SHAPES |= {"clone", "contiguous", "size"}
 _MOVING = {torch.cat, torch.flatten, torch.transpose, operator.getitem, operator.floordiv, getattr}
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _RECTIFIERS = (F.relu, torch.relu, "relu", "relu_")
@@ -120,8 +111,7 @@ def _is_shape(node: fx.Node) -> bool:
 
 def _input_of(node: fx.Node, graph: fx.Graph) -> fx.Node:
     """Input of a call: the stacked terms of a sum, or a tensor that nothing else uses."""
-    first = node.args[0]
-    assert isinstance(first, fx.Node)
+    first = node.all_input_nodes[0]
     if node.target in _ADDITIONS:
         return graph.call_function(torch.stack, (list(node.args), -1))
     return graph.call_method("clone", (first,)) if len(first.users) > 1 else first
@@ -136,7 +126,7 @@ def _module_of(
         if isinstance(module, (*_LINEAR, *allowed)):
             return _shared_copy(module)
         found = type(module).__name__
-    elif node.target in _ADDITIONS and all(isinstance(term, fx.Node) for term in node.args):
+    elif node.target in _ADDITIONS and _adds_tensors(node):
         return Sum()
     elif node.target in _FACTORIES:
         return _FACTORIES[node.target](*node.args[1:], **node.kwargs)
@@ -149,6 +139,11 @@ def _module_of(
         f"Expected a classifier of {names}, residual sums and concatenations for {method}. "
         f"Found {found}."
     )
+
+
+def _adds_tensors(node: fx.Node) -> bool:
+    """Whether a sum is one of two results, neither a number added nor a term with a factor."""
+    return all(isinstance(term, fx.Node) for term in node.args) and not node.kwargs
 
 
 def _keeps_dimensions(node: fx.Node) -> bool | None:

@@ -72,12 +72,13 @@ def run_evaluation(config: Node, run: Path) -> Results:
     scores, maps = score_methods(config, setup, progress)
     metadata = describe_run(config, setup.explainer, setup.classifier, setup.images)
     Results(scores, run_metadata=metadata).save(run)  # the following stages take long too
-    scores = add_checks(config, setup, scores, maps, progress)
+    scores, drawn = add_checks(config, setup, scores, maps, progress)
     comparison = compare(config, setup, scores, run)
     uncertainty = assess_uncertainty(config, setup, scores, progress)
     results = Results(scores, comparison, uncertainty, {**metadata, **scores.notes})
     shown = setup.images.first(config["gallery"])
-    figures = publish(results, maps, shown, run, captions=captions_of(shown, setup.classifier))
+    captions = captions_of(shown, setup.classifier)
+    figures = publish(results, maps, shown, run, captions=captions, further=drawn)
     if config["wandb"]:
         logger = wandb_logger(str(run), name="evaluation")
         log_results(logger, results, figures, run / "report.html")

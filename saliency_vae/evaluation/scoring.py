@@ -1,6 +1,6 @@
 """Scoring: every method explains the same images, and its maps are scored in the same way."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import cast
@@ -19,6 +19,8 @@ from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import (
+    CurveEnds,
+    curve_ends,
     gini_index,
     insertion_deletion,
     kept_agreement,
@@ -80,6 +82,14 @@ class Protocol:
         """What is seen of removed pixels of images (B, 3, H, W), by name."""
         return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
 
+    def removals(self, batch: Batch, classifier: FrozenClassifier) -> dict[str, "Removal"]:
+        """Removals by name, for a batch with the classifier's decision."""
+        images = batch["image"]
+        return {
+            name: Removal(baseline, curve_ends(classifier, images, baseline, batch["decision"]))
+            for name, baseline in self.make_baseline_images(images, classifier).items()
+        }
+
     def remove(self, classifier: FrozenClassifier, images: Tensor, kept: Tensor) -> Tensor:
         """Views of images (n, 3, H, W) over the first baseline, kept pixels (n, H, W) bool."""
         first = BASELINE_IMAGES[self.baseline_images[0]]
@@ -106,6 +116,27 @@ class Protocol:
             + f"slow_images={'N' if not limit else 'null scores it on all'}."
             for name, limit in limits.items()
             if limit < most
+        )
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is seen of removed pixels, the same for the maps of all methods.
+
+    Attributes:
+        baseline: Baseline images, (B, 3, H, W), or an imputation.
+        ends: Ends of all curves over it, (B,) each.
+    """
+
+    baseline: Baseline
+    ends: CurveEnds
+
+    def first(self, number: int) -> "Removal":
+        """The same for the first images."""
+        of = self.baseline
+        return Removal(
+            of[:number] if isinstance(of, Tensor) else of,
+            CurveEnds(self.ends.none[:number], self.ends.whole[:number]),
         )
 
 
@@ -139,15 +170,11 @@ def measure(
     keep: int,
     seed: int = 0,
 ) -> tuple[Scores, dict[str, Tensor]]:
-    """Explain and score all images by all methods, with a progress bar.
-
-    The classifier decides on each image once, for all methods. Slow methods are scored on the first
-    ``protocol.slow_images``.
+    """Explain and score all images by all methods; the classifier decides once for all of them.
 
     Args:
         images: Images to explain, with true masks where they are known.
-        methods: Methods after :func:`saliency_vae.evaluation.methods.warm_up`, since every call
-            is timed.
+        methods: Methods after they were warmed up, since every call is timed.
         classifier: Classifier to explain.
         protocol: How maps are scored.
         progress: What an earlier evaluation of the same settings has done already.
@@ -158,7 +185,7 @@ def measure(
         The scores, and of each method the maps of the first images, (keep, H, W), on the CPU.
 
     Raises:
-        ValueError: If a true mask is empty, or a method returns anything but finite maps (B, H, W).
+        ValueError: If a true mask is empty, or maps are not finite and (B, H, W).
     """
     limits = {name: protocol.limit(methods, name, len(images)) for name in methods.by_name}
     gathered = {name: _Gathered() for name, limit in limits.items() if limit}
@@ -167,32 +194,40 @@ def measure(
         for undecided in images:
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
-            make = cache(partial(protocol.make_baseline_images, batch["image"], classifier))
-            for name, gathering in gathered.items():
-                part = _first(batch, limits[name] - seen)
-                if not len(part["image"]):
-                    continue
+            removals = cache(partial(protocol.removals, batch, classifier))
+            for name, part in _parts(batch, limits, seen):
                 bar.set_postfix_str(name)
-                scored = partial(_score_method, part, name, methods, classifier, make, protocol)
-                first_maps = max(0, keep - seen)
-                found = progress.part(f"scores/{name}/{seen}", partial(scored, keep=first_maps))
-                gathering.add(found)
+                scored = partial(_score_method, part, name, methods, classifier, removals, protocol)
+                kept = partial(scored, keep=max(0, keep - seen))
+                gathered[name].add(progress.part(f"scores/{name}/{seen}", kept))
                 bar.update(len(part["image"]))
             seen += len(batch["image"])
             groups.append(batch.get("group"))
-    scores = Scores(
-        values=_by_metric({name: part.values for name, part in gathered.items()}),
-        curves=_by_metric({name: part.curves for name, part in gathered.items()}),
-        seconds={name: part.seconds / part.images for name, part in gathered.items()},
-        memory=methods.memory,
-        passes=methods.passes,
-        roles=methods.roles,
+    scores = replace(
+        _scores(gathered, methods),
         removal=protocol.baseline_images[0],
-        groups=None if None in groups else torch.cat([g.cpu() for g in groups if g is not None]),
+        groups=_joined(groups),
         left_out=protocol.left_out(methods, limits),
         seed=seed,
     )
     return scores, {name: torch.cat(part.maps) for name, part in gathered.items()}
+
+
+def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
+    """Groups of all images, on the CPU; None where one batch has none."""
+    known = [of_batch.cpu() for of_batch in groups if of_batch is not None]
+    return torch.cat(known) if len(known) == len(groups) else None
+
+
+def _scores(gathered: Mapping[str, _Gathered], methods: Methods) -> Scores:
+    return Scores(
+        values=_by_metric({name: part.values for name, part in gathered.items()}),
+        curves=_by_metric({name: part.curves for name, part in gathered.items()}),
+        seconds={name: part.seconds / part.images for name, part in gathered.items()},
+        memory={name: size for name, size in methods.memory.items() if name in gathered},
+        passes={name: number for name, number in methods.passes.items() if name in gathered},
+        roles=methods.roles,
+    )
 
 
 @torch.no_grad()
@@ -201,10 +236,12 @@ def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
     return {**batch, "decision": classifier.decide(classifier(batch["image"]))}
 
 
-def _first(batch: Batch, number: int) -> Batch:
-    """First images of a batch, or all if there are fewer."""
-    cut = {key: values[: max(0, number)] for key, values in batch.items()}  # type: ignore[index]
-    return cast("Batch", cut)
+def _parts(batch: Batch, limits: Mapping[str, int], seen: int) -> Iterator[tuple[str, Batch]]:
+    """Each method, and the images of a batch that it is scored on, where there are any."""
+    for name, limit in limits.items():
+        if limit > seen:
+            part = {key: values[: limit - seen] for key, values in batch.items()}  # type: ignore[index]
+            yield name, cast("Batch", part)
 
 
 def _score_method(
@@ -212,14 +249,15 @@ def _score_method(
     name: str,
     methods: Methods,
     classifier: FrozenClassifier,
-    make_baseline_images: Callable[[], Mapping[str, Baseline]],
+    removals: Callable[[], Mapping[str, Removal]],
     protocol: Protocol,
     *,
     keep: int,
 ) -> Part:
     """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU."""
     maps, seconds = _explain(batch, name, methods.by_name[name], classifier)
-    values, curves = score(batch, maps, classifier, make_baseline_images(), protocol)
+    own = {removal: found.first(len(maps)) for removal, found in removals().items()}
+    values, curves = score(batch, maps, classifier, own, protocol)
     return {
         "values": {metric: found.cpu() for metric, found in values.items()},
         "curves": {curve: found.cpu() for curve, found in curves.items()},
@@ -233,7 +271,7 @@ def score(
     batch: Batch,
     maps: Tensor,
     classifier: FrozenClassifier,
-    baselines: Mapping[str, Baseline],
+    removals: Mapping[str, Removal],
     protocol: Protocol,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Score the maps (B, H, W) of a batch.
@@ -242,8 +280,7 @@ def score(
         batch: Images with the classifier's decision, and with true masks where they are known.
         maps: Saliency maps, (B, H, W).
         classifier: Classifier to explain.
-        baselines: What is seen of removed pixels, by name: baseline images (B, 3, H, W), or an
-            imputation.
+        removals: What is seen of removed pixels, by name.
         protocol: How maps are scored.
 
     Returns:
@@ -254,26 +291,41 @@ def score(
     first = protocol.baseline_images[0]
     values: dict[str, Tensor] = {}
     curves: dict[str, Tensor] = {}
-    for name, baseline in baselines.items():
+    for name, removal in removals.items():
         suffix = "" if name == first else f"_{name}"
-        found = insertion_deletion(classifier, images, maps, baseline, step=step, target=decision)
+        found = insertion_deletion(
+            classifier,
+            images,
+            maps,
+            removal.baseline,
+            step=step,
+            target=decision,
+            ends=removal.ends,
+        )
         curves[f"insertion{suffix}"], curves[f"deletion{suffix}"] = found.insertion, found.deletion
         values[f"insertion{suffix}"] = found.insertion_auc
         values[f"deletion{suffix}"] = found.deletion_auc
         values[f"srg{suffix}"] = found.symmetric_relevance_gain
+    baseline = removals[first].baseline
     agreement = kept_agreement(
-        classifier, images, maps, baselines[first], fractions=FRACTIONS, target=decision
+        classifier, images, maps, baseline, fractions=FRACTIONS, target=decision
     )
     for fraction, agrees in zip(FRACTIONS, agreement.float().unbind(1), strict=True):
         values[f"agreement_{round(100 * fraction)}"] = agrees
     if "mask" in batch:
-        mask = batch["mask"]
-        values["pointing_game"] = pointing_game(maps, mask, protocol.tolerance).float()
-        values["iou"] = mask_iou(maps, mask)
-        values["relevance_mass"] = relevance_mass(maps, mask)
-        values["relevance_rank"] = relevance_rank(maps, mask)
+        values |= _localization(maps, batch["mask"], protocol.tolerance)
     values["sparsity"] = gini_index(maps)
     return values, curves
+
+
+def _localization(maps: Tensor, mask: Tensor, tolerance: float) -> dict[str, Tensor]:
+    """Scores of maps (B, H, W) against true masks (B, H, W), each (B,)."""
+    return {
+        "pointing_game": pointing_game(maps, mask, tolerance).float(),
+        "iou": mask_iou(maps, mask),
+        "relevance_mass": relevance_mass(maps, mask),
+        "relevance_rank": relevance_rank(maps, mask),
+    }
 
 
 def _check_masks(batch: Batch, before: int) -> None:

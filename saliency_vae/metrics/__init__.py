@@ -19,7 +19,9 @@ from saliency_vae.metrics.grid_pointing import (
 )
 from saliency_vae.metrics.imputation import Imputation, InPainting, NoisyLinearImputation
 from saliency_vae.metrics.insertion_deletion import (
+    CurveEnds,
     InsertionDeletion,
+    curve_ends,
     deletion_curve,
     insertion_curve,
     insertion_deletion,
@@ -50,6 +52,7 @@ from saliency_vae.metrics.views import masked_view
 __all__ = [
     "REJECTED",
     "SPARSIFIED",
+    "CurveEnds",
     "Imputation",
     "InPainting",
     "InsertionDeletion",
@@ -57,6 +60,7 @@ __all__ = [
     "NoisyLinearImputation",
     "ause",
     "calibration_error",
+    "curve_ends",
     "deletion_curve",
     "descending_rank",
     "difference_interval",

@@ -5,7 +5,8 @@ pixels alone. Imputations are for evaluation: training refuses them, so that eve
 judged over pixels that no training saw.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -97,8 +98,7 @@ def _push_pulled(colours: Tensor, kept: Tensor) -> Tensor:
 
 
 def _neighbour_means(colours: Tensor, kept: Tensor) -> Tensor:
-    removed = (1 - kept) * (kept.amax((0, 1)) > 0)  # none where no kept pixel says what to fill in
-    return fill_with_neighbour_means(_push_pulled(colours, kept), removed)
+    return fill_with_neighbour_means(_push_pulled(colours, kept), 1 - kept)
 
 
 def _part_by_part(
@@ -107,9 +107,21 @@ def _part_by_part(
     """Impute a few images at a time by a function of maps (H, W, 3n), see :mod:`.pyramid`."""
     size = _CACHED if images.device.type == "cpu" else max(1, len(images))
     views = []
-    for part, mask in zip(torch.split(images, size), torch.split(kept, size), strict=True):
-        channels, number = part.shape[1], len(part)
-        colours = part.permute(2, 3, 1, 0).flatten(2)
-        filled = impute(colours, mask.permute(1, 2, 0).repeat(1, 1, channels).to(part.dtype))
-        views.append(filled.view(*filled.shape[:2], channels, number).permute(3, 2, 0, 1))
+    with _one_thread():
+        for part, mask in zip(torch.split(images, size), torch.split(kept, size), strict=True):
+            channels, number = part.shape[1], len(part)
+            colours = part.permute(2, 3, 1, 0).flatten(2)
+            filled = impute(colours, mask.permute(1, 2, 0).repeat(1, 1, channels).to(part.dtype))
+            views.append(filled.view(*filled.shape[:2], channels, number).permute(3, 2, 0, 1))
     return torch.cat(views)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: on busy cores several wait for each other at thousands of steps."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

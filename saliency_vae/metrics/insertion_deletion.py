@@ -8,6 +8,7 @@ code does not define their order.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,9 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.metrics.views import BATCH_SIZE, masked_views
+from saliency_vae.metrics.views import BATCH_SIZE, masked_view, masked_views
+
+Keeps = Callable[[Tensor, Tensor], Tensor]
 
 
 class InsertionDeletion(NamedTuple):
@@ -47,6 +50,18 @@ class InsertionDeletion(NamedTuple):
         return self.insertion_auc - self.deletion_auc
 
 
+class CurveEnds(NamedTuple):
+    """Ends of the insertion and deletion curves, which are the same for all maps.
+
+    Attributes:
+        none: Probability of the target where no pixel is kept, (B,).
+        whole: Probability of the target for the whole image, (B,).
+    """
+
+    none: Tensor
+    whole: Tensor
+
+
 def insertion_deletion(
     classifier: FrozenClassifier,
     images: Tensor,
@@ -55,11 +70,13 @@ def insertion_deletion(
     *,
     step: int,
     target: Tensor | None = None,
+    ends: CurveEnds | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> InsertionDeletion:
     """Insertion and deletion of the pixels of images.
 
-    Arguments and errors are those of :func:`insertion_curve`.
+    Arguments and errors are those of :func:`insertion_curve`; the ends of the curves, which do not
+    depend on the maps, may be given where they are at hand.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
@@ -69,9 +86,13 @@ def insertion_deletion(
         >>> curves.insertion.shape, curves.insertion_auc.shape
         (torch.Size([1, 5]), torch.Size([1]))
     """
-    arguments = (classifier, images, saliency, baseline)
-    insertion = insertion_curve(*arguments, step=step, target=target, batch_size=batch_size)
-    deletion = deletion_curve(*arguments, step=step, target=target, batch_size=batch_size)
+    asked = _asked(classifier, images, target)
+    ends = ends or curve_ends(classifier, images, baseline, asked)
+    curves = _Curves(classifier, images, baseline, asked, step, batch_size)
+    insertion, deletion = (
+        torch.cat([start[:, None], curves.between(saliency, keeps), end[:, None]], dim=1)
+        for keeps, start, end in ((torch.lt, *ends), (torch.ge, *reversed(ends)))
+    )
     return InsertionDeletion(
         insertion, deletion, area_under_curve(insertion), area_under_curve(deletion)
     )
@@ -111,7 +132,8 @@ def insertion_curve(
         >>> insertion_curve(classifier, images, saliency, 0 * images, step=2).shape
         torch.Size([1, 3])
     """
-    return _curve(classifier, images, saliency, baseline, torch.lt, step, target, batch_size)
+    asked = _asked(classifier, images, target)
+    return _Curves(classifier, images, baseline, asked, step, batch_size).whole(saliency, torch.lt)
 
 
 def deletion_curve(
@@ -135,7 +157,8 @@ def deletion_curve(
         >>> deletion_curve(classifier, images, saliency, 0 * images, step=2).shape
         torch.Size([1, 3])
     """
-    return _curve(classifier, images, saliency, baseline, torch.ge, step, target, batch_size)
+    asked = _asked(classifier, images, target)
+    return _Curves(classifier, images, baseline, asked, step, batch_size).whole(saliency, torch.ge)
 
 
 def area_under_curve(curve: Tensor) -> Tensor:
@@ -156,30 +179,75 @@ def area_under_curve(curve: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _curve(
-    classifier: FrozenClassifier,
-    images: Tensor,
-    saliency: Tensor,
-    baseline: Tensor | Imputation,
-    keeps: Callable[[Tensor, Tensor], Tensor],
-    step: int,
-    target: Tensor | None,
-    batch_size: int,
-) -> Tensor:
-    """Curve of one kind: ``keeps`` compares the ranks of the pixels with the number changed."""
-    if step < 1:
-        raise ValueError(f"Expected step >= 1 pixel. Found {step}.")
-    rank = descending_rank(saliency)
-    points = math.ceil(rank[0].numel() / step) + 1
-    asked = classifier.decide(classifier(images)) if target is None else target
+def curve_ends(
+    classifier: FrozenClassifier, images: Tensor, baseline: Tensor | Imputation, target: Tensor
+) -> CurveEnds:
+    """Probabilities of a target where no pixel is kept, and where all are: the ends of all curves.
 
-    def kept(image: Tensor, point: Tensor) -> Tensor:
-        return keeps(rank[image], (step * point)[:, None, None])
+    Args:
+        classifier: Classifier that is explained.
+        images: Images in [0, 1], (B, 3, H, W).
+        baseline: What is seen of removed pixels: baseline images, (B, 3, H, W), or an imputation.
+        target: What is asked, weights of the logits, (B, classes).
 
-    probability = [
-        classifier.probability(classifier(views), asked[image])
-        for image, views in masked_views(
-            images, baseline, kept, columns=points, batch_size=batch_size
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1, bias=False))
+        >>> classifier = FrozenClassifier(network, name="linear", output="sigmoid")
+        >>> images, target = torch.rand(1, 3, 2, 2), torch.ones(1, 1)
+        >>> curve_ends(classifier, images, 0 * images, target).none
+        tensor([0.5000])
+    """
+    nothing = torch.zeros_like(images[:, 0], dtype=torch.bool)
+    empty = masked_view(images, nothing, baseline)
+    none, whole = (classifier.probability(classifier(seen), target) for seen in (empty, images))
+    return CurveEnds(none, whole)
+
+
+@torch.no_grad()
+def _asked(classifier: FrozenClassifier, images: Tensor, target: Tensor | None) -> Tensor:
+    return classifier.decide(classifier(images)) if target is None else target
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """What the curves of the same images have in common."""
+
+    classifier: FrozenClassifier
+    images: Tensor
+    baseline: Tensor | Imputation
+    target: Tensor
+    step: int
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.step < 1:
+            raise ValueError(f"Expected step >= 1 pixel. Found {self.step}.")
+
+    def whole(self, saliency: Tensor, keeps: Keeps) -> Tensor:
+        """Curve from no pixel changed to all, (B, points)."""
+        return self._points(saliency, keeps, 0, self._last(saliency) + 1)
+
+    def between(self, saliency: Tensor, keeps: Keeps) -> Tensor:
+        """Curve without its two ends, (B, points - 2)."""
+        return self._points(saliency, keeps, 1, self._last(saliency))
+
+    def _last(self, saliency: Tensor) -> int:
+        return math.ceil(saliency[0].numel() / self.step)
+
+    @torch.no_grad()
+    def _points(self, saliency: Tensor, keeps: Keeps, first: int, end: int) -> Tensor:
+        """Points of a curve: ``keeps`` compares the ranks of the pixels with the number changed."""
+        rank = descending_rank(saliency)
+
+        def kept(image: Tensor, column: Tensor) -> Tensor:
+            return keeps(rank[image], (self.step * (first + column))[:, None, None])
+
+        views = masked_views(
+            self.images, self.baseline, kept, columns=end - first, batch_size=self.batch_size
         )
-    ]
-    return torch.cat(probability).view(len(images), points)
+        probability = [
+            self.classifier.probability(self.classifier(seen), self.target[image])
+            for image, seen in views
+        ]
+        found = torch.cat([self.images.new_zeros(0), *probability])
+        return found.view(len(self.images), end - first)

@@ -49,8 +49,8 @@ def fill_with_neighbour_means(colours: Tensor, removed: Tensor) -> Tensor:
 
     Args:
         colours: Maps, (H, W, n), with a first guess at the removed pixels.
-        removed: Which pixels are removed, of the same shape: 1, or 0 where they are kept. Each map
-            keeps at least one, or is left as it is by removing none.
+        removed: Which pixels are removed, of the same shape: 1, or 0 where they are kept. If all
+            are, one colour is a solution, and stays as it is.
 
     Returns:
         Maps, (H, W, n), with the kept pixels as they are.

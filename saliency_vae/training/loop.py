@@ -34,10 +34,10 @@ def validates_within(trainer: Trainer) -> bool:
 def validate(trainer: Trainer) -> None:
     """Validate as within an epoch, and log it under the number of the last step."""
     epoch_loop = trainer.fit_loop.epoch_loop
-    stepped, epoch_loop._batches_that_stepped = (
-        epoch_loop._batches_that_stepped,
-        trainer.global_step - 1,
-    )
+    batches, stepped = epoch_loop.batch_progress, epoch_loop._batches_that_stepped
+    if batches.total.completed < batches.total.ready:  # loaded from within the last batch
+        batches.increment_completed()
+    epoch_loop._batches_that_stepped = trainer.global_step - 1
     epoch_loop.val_loop.restarting = False
     trainer.validating = True
     epoch_loop.val_loop.run()

@@ -31,7 +31,7 @@ from saliency_vae.baselines import (
     Rise,
 )
 from saliency_vae.baselines.feature_maps import last_feature_layer
-from saliency_vae.baselines.occlusion import Fill
+from saliency_vae.baselines.fill import Fill
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.baselines.target_score import TargetProbability, asked, copy_to_modify
 from saliency_vae.classifiers.builders import torchvision_classifier
@@ -629,7 +629,7 @@ def test_missing_captum_is_one_line(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "saliency_vae.baselines.captum_method.find_spec",
+        "saliency_vae.baselines.extras.find_spec",
         lambda name: None if name == "captum" else find(name),
     )
     with pytest.raises(ValueError, match=r"pip install 'saliency-vae\[captum\]'\.$") as caught:

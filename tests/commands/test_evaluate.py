@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -42,6 +42,10 @@ SMALL = [
     "reference_images=3",
     "reference_runs=2",
     "reference_steps=2",
+    "robustness_images=0",
+    "grid_questions=0",
+    "two_object_images=0",
+    "slow_images=null",
 ]
 CHEAP = "methods=[explainer,random,oracle]"
 ALL_CHEAP = [
@@ -51,11 +55,18 @@ ALL_CHEAP = [
     "baselines.occlusion.stride=0.125",
     "baselines.rise.masks=8",
     "baselines.per_image.steps=1",
-    "+baselines.per_image.samples=1",
+    "baselines.gradient_shap.samples=2",
+    "baselines.kernel_shap.samples=20",
+    "baselines.kernel_shap.segments=6",
+    "baselines.shap_bpt.evaluations=10",
+    "baselines.optimised_mask.steps=1",
+    "baselines.region_search.segments=4",
 ]
 NAMES = {
     *("explainer", "gradient", "input_x_gradient", "integrated_gradients", "smoothgrad", "vargrad"),
     *("guided_backprop", "grad_cam", "occlusion", "rise", "per_image", "random"),
+    *("gradient_shap", "deep_lift", "lrp", "layer_cam", "score_cam", "kernel_shap", "shap_bpt"),
+    *("optimised_mask", "region_search"),
     *("centre_prior", "edge_magnitude", "blurred_gradient", "oracle"),
 }
 
@@ -168,44 +179,45 @@ def test_every_method_into_one_report(
         *DIGITS,
         *ALL_CHEAP,
         "robustness_images=1",
-        "baseline_images=[blur,mean,zero,light_blur,classifier_mean]",
+        "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road]",
+        "eval_x_steps=2",
         f"randomised={directory / 'other'}",
         f"ensemble=[{directory / 'twin'}]",
         "+baselines.mine._target_=tests.commands.test_evaluate.Mine",
         "+baselines.mine.sign=-1",
-        "+baselines.second._target_=saliency_vae.evaluation.methods.ExplainerMethod",
-        f"+baselines.second.explainer={directory / 'twin'}",
+        f"explainer={directory / 'mine'},{directory / 'twin'}",
     )
     out = tmp_path / "run"
     assert lines[-1] == str(out / "report.html")
     assert max(map(len, lines[:20])) <= 100
-    assert not any(line.startswith("Left out") for line in lines)
+    left_out = [line for line in lines if line.startswith("Left out")]
+    assert all("grid_questions" in line or "two_object_images" in line for line in left_out)
 
     rows = metrics(out)
-    methods = NAMES | {"mine", "second"}
+    methods = NAMES | {"mine", "twin"}
     assert {method for method, _ in rows} == methods
     expected = {
         *("insertion", "deletion", "insertion_zero", "deletion_zero", "agreement_5", "iou"),
         *("insertion_mean", "deletion_mean", "insertion_light_blur", "deletion_classifier_mean"),
         *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
-        *("infidelity", "sensitivity", "seconds", "bytes"),
+        *("insertion_inpaint", "deletion_road", "srg", "srg_noise", "eval_x"),
+        *("infidelity", "sensitivity", "passes", "seconds", "bytes"),
     }
     assert expected <= {metric for _, metric in rows}
     for (_, metric), row in rows.items():
-        if metric not in ("seconds", "bytes"):
+        if metric not in ("passes", "seconds", "bytes"):
             low, mean, high = (float(row[name]) for name in ("low", "mean", "high"))
             assert low - 1e-6 <= mean <= high + 1e-6
-            number = {"own_mask": 4, "infidelity": 1, "sensitivity": 1}.get(metric, 8)
+            number = {"own_mask": 4, "eval_x": 4, "infidelity": 1, "sensitivity": 1}.get(metric, 8)
             assert int(row["images"]) == number
     assert float(rows["oracle", "iou"]["mean"]) == 1
 
     said = found(out)
-    assert said["left_out"] == []
     assert any(verdict["text"].startswith("Sanity check: ") for verdict in said["verdicts"])
     assert "3 independent runs" in said["run_metadata"]["protocol"]
     assert said["run_metadata"]["data"] == "test images of cluttered_digits"
     assert said["run_metadata"]["configuration"].startswith("tiny: UNet(channels=[4, 8])")
-    assert said["roles"]["second"] == said["roles"]["explainer"] == "explainer"
+    assert said["roles"]["twin"] == said["roles"]["explainer"] == "explainer"
     assert (said["roles"]["mine"], said["roles"]["oracle"]) == ("rival", "oracle")
     uncertainties = {(row["role"], row["uncertainty"]) for row in said["uncertainty"]["metrics"]}
     assert {
@@ -246,6 +258,122 @@ def test_it_repeats_and_limit_takes_the_first_images(run: Run, tmp_path: Path) -
             values.append(arrays["values/insertion/explainer"])
     assert tables[0] == tables[1]
     np.testing.assert_allclose(values[2], values[0][:5], rtol=1e-5)
+
+
+# ---- several explainers, slow methods, killed evaluations
+
+
+class Counting:
+    """A method that counts how many images it is asked about, and ends after some of them."""
+
+    asked: ClassVar[list[int]] = []
+    most: ClassVar[int] = 1000
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        if sum(self.asked) >= self.most:
+            raise KeyboardInterrupt
+        self.asked.append(len(batch["image"]))
+        return batch["image"].mean(1)
+
+
+class Slow:
+    """A method of 300 passes an image."""
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        for _ in range(300):
+            classifier(batch["image"])
+        return batch["image"].mean(1)
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_a_killed_evaluation_goes_on_where_it_was(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = (
+        "methods=[explainer,counting,random]",
+        "+baselines.counting._target_=tests.commands.test_evaluate.Counting",
+    )
+    monkeypatch.setattr(Counting, "asked", [])
+    run(*DIGITS, *counting, "hydra.run.dir=" + str(tmp_path / "whole"))
+    assert Counting.asked == [1, 1, 5, 3]  # warmed up twice, then two batches
+    assert not (tmp_path / "whole/progress").exists()
+
+    monkeypatch.setattr(Counting, "asked", [])
+    monkeypatch.setattr(Counting, "most", 7)  # it ends in the second batch
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(*DIGITS, *counting)
+    monkeypatch.setattr(Counting, "asked", [])
+    monkeypatch.setattr(Counting, "most", 1000)
+    lines = run(*DIGITS, *counting)
+    assert any("Going on with the evaluation" in line for line in lines)
+    assert Counting.asked == [1, 1, 3]  # the first batch is not explained again
+    unlike = ("seconds",)  # times are measured anew
+    once, twice = (metrics(tmp_path / name) for name in ("whole", "run"))
+    assert {k: v for k, v in once.items() if k[1] not in unlike} == {
+        k: v for k, v in twice.items() if k[1] not in unlike
+    }
+    assert not (tmp_path / "run/progress").exists()
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_a_killed_evaluation_does_not_go_on_with_other_settings(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("saliency_vae.evaluation.pipeline.assess_uncertainty", stop)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run(*DIGITS, CHEAP)
+    with pytest.raises(SystemExit, match=r"steps=6\. Found steps=5\. Another hydra\.run\.dir"):
+        run(*DIGITS, CHEAP, "steps=5")
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_slow_methods_are_scored_on_a_few_images(run: Run, tmp_path: Path) -> None:
+    slow = (
+        "methods=[explainer,slow,random]",
+        "+baselines.slow._target_=tests.commands.test_evaluate.Slow",
+    )
+    lines = run(*DIGITS, *slow, "slow_images=3")
+    rows = metrics(tmp_path / "run")
+    assert (rows["slow", "insertion"]["images"], rows["random", "insertion"]["images"]) == (
+        "3",
+        "8",
+    )
+    assert float(rows["slow", "passes"]["mean"]) == 300
+    assert any("slow: takes 300 passes" in line and "on 3 images" in line for line in lines)
+    lines = run(*DIGITS, *slow, "slow_images=0")
+    assert not any(method == "slow" for method, _ in metrics(tmp_path / "run"))
+    assert any("slow: takes 300 passes" in line and "slow_images=N" in line for line in lines)
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_a_quick_evaluation_lowers_settings_and_raises_none(run: Run, tmp_path: Path) -> None:
+    run(*DIGITS, CHEAP, "quick=true", "steps=3", "corruption_images=100", "reference_images=3")
+    assert "3 steps of insertion" in found(tmp_path / "run")["run_metadata"]["protocol"]
+    assert any("no independent runs" in line for line in found(tmp_path / "run")["left_out"])
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_some_baseline_is_always_unseen_in_training(run: Run, tmp_path: Path) -> None:
+    run(*DIGITS, CHEAP, "baseline_images=[mean]")  # all that the training used
+    assert ("random", "srg_inpaint") in metrics(tmp_path / "run")
+    run(*DIGITS, CHEAP, "baseline_images=[mean,zero]")
+    assert ("random", "srg_inpaint") not in metrics(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_an_image_only_explainer_is_a_control(run: Run, tmp_path: Path, directory: Path) -> None:
+    run(*DIGITS, "methods=[explainer,image_only]", f"image_only={directory / 'twin'}")
+    said = found(tmp_path / "run")
+    assert said["roles"]["image_only"] == "control"
+
+
+def test_a_randomised_classifier_needs_the_settings_of_a_run(error_of: Fail) -> None:
+    message = error_of(*DIGITS, CHEAP, "randomised=train")
+    assert "Expected randomised=train with an explainer inside the directory of the run" in message
 
 
 # ---- other data, other methods
@@ -326,19 +454,19 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def without(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "captum" else find_spec(name, package)
 
-    for module in ("evaluation.methods", "baselines.captum_method", "evaluation.robustness"):
+    for module in ("baselines.extras", "evaluation.robustness"):
         monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
     run(*DIGITS, *ALL_CHEAP, "robustness_images=2")
     used = {method for method, _ in metrics(tmp_path / "run")}
     assert "rise" in used
-    assert not used & {"gradient", "occlusion", "grad_cam", "vargrad", "blurred_gradient"}
+    assert not used & {"gradient", "occlusion", "deep_lift", "vargrad", "blurred_gradient"}
     left_out = found(tmp_path / "run")["left_out"]
     assert sum("saliency-vae[captum]" in line for line in left_out) == 2
 
 
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
-    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "baseline_images=[mean]")
+    off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "baseline_images=[blur]")
     lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
     said = found(tmp_path / "run")
     assert any("there are no independent runs" in line for line in said["left_out"])
@@ -347,8 +475,9 @@ def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
         "Own mask: measured with own_mask_images=N.",
         "Infidelity and max-sensitivity: measured with robustness_images=N.",
         "Confidence on corrupted images: measured with corruption_images=N.",
-        "Insertion and deletion over blur, zero, noise, light_blur, classifier_mean, inpaint, road: "
-        "measured with baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road].",
+        "Insertion and deletion over mean, zero, noise, light_blur, classifier_mean, inpaint, "
+        "road: measured with "
+        "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road].",
     ):
         assert line in said["left_out"]
         assert f"Left out: {line}" in lines
@@ -444,8 +573,8 @@ def test_other_normalisation_is_another_classifier(directory: Path) -> None:
         (["steps=0"], "Expected steps >= 1"),
         (
             ["baseline_images=[nose]"],
-            "Expected baseline_images among blur, mean, zero, noise, light_blur, classifier_mean, inpaint, road. "
-            "Found nose.",
+            "Expected baseline_images among blur, mean, zero, noise, light_blur, classifier_mean, "
+            "inpaint, road. Found nose.",
         ),
         (["limit=0"], "Expected limit >= 1 image. Found 0."),
         (["batch_size=0"], "Expected batch_size >= 1. Found 0."),

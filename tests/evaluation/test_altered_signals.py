@@ -36,6 +36,8 @@ def explainer(explained: FrozenClassifier) -> Explainer:
         encoder = ConditionalUNet(
             (8, 16, 16), features=feature_maps(explained, IMAGES), prior_mean_scale=0.3
         )
+        for parameter in encoder.parameters():  # at first no feature map reaches the result
+            torch.nn.init.normal_(parameter, std=0.3)
     made = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.5)).eval()
     return made.attach_classifier(explained)
 

@@ -57,7 +57,7 @@ def shape_sensitive() -> FrozenClassifier:
 def again(images: Tensor, batch_size: int = 20) -> Iterator[Tensor]:
     """Repeat images without end."""
     while True:
-        yield from images.split(batch_size)
+        yield from torch.split(images, batch_size)
 
 
 def tuned(steps: int, lr: float = 0.3) -> Judge:
@@ -171,11 +171,12 @@ def test_random_masks_depend_on_no_image() -> None:
 
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 def test_the_values_are_those_of_single_views(output: str) -> None:
-    network = nn.Sequential(nn.AvgPool2d(SIZE // 2), nn.Flatten(), nn.Linear(12, 3))
+    linear = nn.Linear(12, 3)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        nn.init.normal_(network[2].weight)
-        nn.init.zeros_(network[2].bias)
+        nn.init.normal_(linear.weight)
+        nn.init.normal_(linear.bias)
+    network = nn.Sequential(nn.AvgPool2d(SIZE // 2), nn.Flatten(), linear)
     judge = FrozenClassifier(network, name="toy", output=output)  # type: ignore[arg-type]  # a str
     images, classifier = blobs(6), blob_classifier()
     decisions = judge.decide(classifier(images)[:, :3])

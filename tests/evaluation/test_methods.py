@@ -39,6 +39,8 @@ DEFAULT = OmegaConf.to_container(
 WITHOUT_CAPTUM = {
     "explainer",
     "rise",
+    *("grad_cam", "layer_cam", "score_cam"),
+    *("gradient_shap", "lrp", "shap_bpt", "optimised_mask", "region_search"),
     "per_image",
     "guided_backprop",
     "random",
@@ -60,8 +62,7 @@ def no_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "captum" else find_spec(name, package)
 
-    for module in ("evaluation.methods", "baselines.captum_method"):
-        monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
+    monkeypatch.setattr("saliency_vae.baselines.extras.find_spec", without)
 
 
 def test_all_with_the_explainer_first() -> None:
@@ -133,7 +134,10 @@ def test_without_captum_its_methods_are_left_out(monkeypatch: pytest.MonkeyPatch
 def test_without_captum_a_named_method_of_its_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     no_captum(monkeypatch)
     with pytest.raises(InstantiationException, match="extra captum"):
-        chosen(["explainer", "grad_cam"])
+        chosen(
+            ["explainer", "occlusion"],
+            {"occlusion": {"_target_": "saliency_vae.baselines.Occlusion"}},
+        )
 
 
 def test_a_wrong_setting_is_an_error_even_without_captum(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +224,14 @@ def test_roles_follow_from_the_class_and_not_from_the_name() -> None:
     assert list(found.memory) == ["a", "b", "c", "control"]
 
 
+class RefusingExplainer(ExplainerMethod):
+    """An explainer that cannot explain this classifier."""
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return Refusing()(batch, classifier)
+
+
 def test_the_explainer_must_work() -> None:
-    methods = Methods({"explainer": Refusing()})
+    methods = Methods({"explainer": RefusingExplainer(trained_explainer(encoder=UNET))})
     with pytest.raises(ValueError, match="Expected a network"):
         warm_up(methods, {"image": blobs(1)}, blob_classifier(), strict=False)

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.baselines import Oracle
+from saliency_vae.baselines import Method, Oracle
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.methods import Methods
+from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.robustness import DRAWS, RADIUS, robustness, with_robustness
 from saliency_vae.evaluation.scores import Scores
 from tests.conftest import blob_classifier, blobs
@@ -43,17 +45,17 @@ def brightness(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 
 def test_the_weights_of_a_linear_classifier_are_faithful() -> None:
     batch: Batch = {"image": blobs(4)}
-    faithful, _ = robustness(weights, batch, SLOPE, seed=0)
-    other, _ = robustness(constant, batch, SLOPE, seed=0)
+    faithful = robustness(weights, batch, SLOPE, seed=0)["infidelity"]
+    other = robustness(constant, batch, SLOPE, seed=0)["infidelity"]
     assert faithful.shape == (4,)
     assert (faithful < 1e-3 * other).all()
 
 
 def test_sensitivity_is_the_largest_relative_change() -> None:
     batch: Batch = {"image": blobs(4)}
-    _, none = robustness(constant, batch, SLOPE, seed=0)
+    none = robustness(constant, batch, SLOPE, seed=0)["sensitivity"]
     assert torch.equal(none, torch.zeros(4))
-    _, some = robustness(brightness, batch, SLOPE, seed=0)
+    some = robustness(brightness, batch, SLOPE, seed=0)["sensitivity"]
     size = batch["image"].mean(1).flatten(1).norm(dim=1)
     bound = RADIUS * 16 / size  # no pixel moves by more
     assert (some > 0.2 * bound).all()
@@ -63,8 +65,8 @@ def test_sensitivity_is_the_largest_relative_change() -> None:
 def test_masks_stay_with_their_images() -> None:
     """The oracle's map does not change with the image, nor may the mask that it is given."""
     masks = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(1)) > 0.8
-    _, sensitive = robustness(Oracle(), {"image": blobs(3), "mask": masks}, SLOPE, seed=0)
-    assert torch.equal(sensitive, torch.zeros(3))
+    found = robustness(Oracle(), {"image": blobs(3), "mask": masks}, SLOPE, seed=0)
+    assert torch.equal(found["sensitivity"], torch.zeros(3))
 
 
 def test_random_numbers_stay_as_they_were() -> None:
@@ -74,8 +76,8 @@ def test_random_numbers_stay_as_they_were() -> None:
     first = robustness(brightness, {"image": blobs(2)}, SLOPE, seed=0)
     assert torch.equal(torch.rand(3), expected)
     second = robustness(brightness, {"image": blobs(2)}, SLOPE, seed=0)
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one, other)
+    for metric, values in first.items():
+        assert torch.equal(values, second[metric])
 
 
 def test_no_method_explains_batches_larger_than_the_one_given() -> None:
@@ -91,15 +93,17 @@ def test_no_method_explains_batches_larger_than_the_one_given() -> None:
 
 
 def test_scores_gain_two_metrics() -> None:
-    methods = {"constant": constant, "brightness": brightness}
+    by_name: dict[str, Method] = {"constant": constant, "brightness": brightness, "slow": constant}
+    methods = Methods(by_name, passes={"constant": 0, "brightness": 1, "slow": 1000})
     before = Scores(seed=3)
-    scores = with_robustness(before, methods, {"image": blobs(2)}, blob_classifier())
+    batch: Batch = {"image": blobs(2)}
+    scores = with_robustness(before, methods, batch, blob_classifier(), Progress())
     assert {metric: list(by) for metric, by in scores.values.items()} == {
         "infidelity": ["constant", "brightness"],
         "sensitivity": ["constant", "brightness"],
     }
     expected = robustness(brightness, {"image": blobs(2)}, blob_classifier(), seed=3)
-    for metric, values in zip(("infidelity", "sensitivity"), expected, strict=True):
+    for metric, values in expected.items():
         assert torch.equal(scores.values[metric]["brightness"], values)
     assert scores.left_out == ()
     assert before.values == {}
@@ -108,7 +112,9 @@ def test_scores_gain_two_metrics() -> None:
 def test_without_captum_they_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saliency_vae.evaluation.robustness.find_spec", lambda name: None)
     batch: Batch = {"image": blobs(2)}
-    scores = with_robustness(Scores(), {"constant": constant}, batch, blob_classifier())
+    scores = with_robustness(
+        Scores(), Methods({"constant": constant}), batch, blob_classifier(), Progress()
+    )
     assert scores.values == {}
     (line,) = scores.left_out
     assert "saliency-vae[captum]" in line

@@ -16,7 +16,7 @@ from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.scoring import Protocol, decided, measure, score
+from saliency_vae.evaluation.scoring import Protocol, measure, score, with_decision
 from saliency_vae.metrics.agreement import kept_agreement
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
 from saliency_vae.metrics.localization import pointing_game
@@ -199,8 +199,8 @@ def test_seconds_are_those_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             {"baseline_images": ()},
-            "Expected baseline_images among blur, mean, zero, noise, light_blur, classifier_mean, inpaint, road. "
-            "Found none.",
+            "Expected baseline_images among blur, mean, zero, noise, light_blur, classifier_mean, "
+            "inpaint, road. Found none.",
         ),
         ({"baseline_images": ["blur", "nose"]}, "Found blur, nose."),
         ({"steps": 0}, "Found 0 and 0.0."),
@@ -258,14 +258,14 @@ def test_gradients_of_a_method_do_not_stay() -> None:
 
 def test_score_of_one_batch() -> None:
     classifier = blob_classifier()
-    batch = next(decided(toys(batch_size=12), classifier))
+    batch = with_decision(toys().as_batch(), classifier)
     protocol = Protocol(steps=8)
     maps = truth(batch, classifier)
     scores, curves = score(
         batch,
         maps,
         classifier,
-        protocol.make_baseline_images(batch["image"], classifier),
+        protocol.removals(batch, classifier),
         protocol,
     )
     assert {tuple(values.shape) for values in scores.values()} == {(12,)}

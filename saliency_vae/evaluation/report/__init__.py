@@ -5,7 +5,8 @@ Nothing is measured here.
 
 from saliency_vae.evaluation.report.files import publish
 from saliency_vae.evaluation.report.gallery import Caption
+from saliency_vae.evaluation.report.grid_figure import questions_figure
 from saliency_vae.evaluation.report.terminal import print_results
 from saliency_vae.evaluation.report.wandb_tables import log_results
 
-__all__ = ["Caption", "log_results", "print_results", "publish"]
+__all__ = ["Caption", "log_results", "print_results", "publish", "questions_figure"]

@@ -24,6 +24,7 @@ def publish(
     run: Path,
     *,
     captions: Sequence[Caption] = (),
+    further: Mapping[str, Figure] | None = None,
 ) -> dict[str, Figure]:
     """Write numbers, figures, tables and the report.
 
@@ -36,12 +37,13 @@ def publish(
         shown: Images of the gallery, at most N; may be none.
         run: Directory to write into.
         captions: Caption of each image of the gallery; may be none.
+        further: Figures by name that are drawn already: ``grids`` and ``two_objects``.
 
     Returns:
         The figures by name.
     """
     scores = results.scores
-    drawn = figures(results)
+    drawn = figures(results) | dict(further or {})
     gallery: list[dict[str, Any]] = []
     if len(shown):
         batch = shown.as_batch()
