@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from saliency_vae.cli.arguments import check_arguments
+from saliency_vae.cli.arguments import check_arguments, quoted
 from saliency_vae.cli.renamed import check_override
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.validation import config_dir, resolve
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/RESULTS.md"])
 RESULTS = runpy.run_path(str(ROOT / "docs/make_results.py"))
 ROWS: dict[str, Any] = RESULTS["ROWS"]
+PATHS = ("explainer", "images", "output_dir")  # taken as they are typed
 COMMAND = re.compile(r"-m saliency_vae\.(\w+)(.*)")
 
 
@@ -49,6 +50,7 @@ def settings(arguments: str) -> list[str]:
 
 def compose_and_check(command: str, *overrides: str) -> None:
     """Do what a command does before its work; without settings, only compose."""
+    overrides = tuple(quoted(override, PATHS) for override in overrides)
     check_arguments(overrides)
     for override in overrides:
         check_override(override)
@@ -203,7 +205,7 @@ def test_rows_are_made_once(tmp_path: Path) -> None:
     assert "## digits\n\n`python -m saliency_vae.train experiment=cluttered_digits`" in page
     assert "| pointing_game | iou |" in page
     assert "| .987 | .987 |" in page
-    assert "| P(1-P) | ece | .500 | .400 | .600 |" in page
+    assert "| P(1-P) | explainer | ece | .500 | .400 | .600 |" in page
     assert "- better: It is." in page
     RESULTS["main"](arguments, run)
     assert len(run.calls) == 4

@@ -30,7 +30,7 @@ class GradientSHAP:
         self,
         samples: int = 25,
         stddev: float = 0.09,
-        fills: tuple[Fill, ...] = ("black", "blur"),
+        fills: tuple[Fill, ...] = ("blur",),
         seed: int = 0,
     ) -> None:
         if samples < 1 or not stddev >= 0 or not fills:

@@ -7,7 +7,7 @@ seen, not from where (Jethani et al. 2021, "Have we learned to explain?").
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +18,10 @@ from tqdm import trange
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Preprocessing, collate
 from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.metrics.ranking import descending_rank
+from saliency_vae.metrics import Imputation, descending_rank
 from saliency_vae.metrics.views import BATCH_SIZE
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import num_kept
-
-# Views of images (n, 3, H, W) in which the pixels that a mask (n, H, W) does not keep are removed.
-Remove = Callable[[Tensor, Tensor], Tensor]
 
 _KEPT = (0.01, 0.99)  # range of the share of the pixels that a random mask keeps
 # Widths of the blobs of a mask, as shares of the shorter side; 0 for single pixels.
@@ -73,7 +70,7 @@ def eval_x(
     maps: Mapping[str, Tensor],
     images: Tensor,
     decisions: Tensor,
-    remove: Remove,
+    remove: Imputation,
     *,
     fraction: float,
 ) -> dict[str, dict[str, Tensor]]:
@@ -114,7 +111,7 @@ def eval_x(
 def tune_on_random_masks(
     classifier: FrozenClassifier,
     batches: Iterator[Tensor],
-    remove: Remove,
+    remove: Imputation,
     held_out: Tensor,
     *,
     steps: int,

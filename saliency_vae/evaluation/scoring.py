@@ -204,8 +204,7 @@ def measure(
             seen += len(batch["image"])
             groups.append(batch.get("group"))
     scores = replace(
-        _scores(gathered, methods),
-        removal=protocol.baseline_images[0],
+        _scores(gathered, methods, protocol),
         groups=_joined(groups),
         left_out=protocol.left_out(methods, limits),
         seed=seed,
@@ -219,7 +218,7 @@ def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(known) if len(known) == len(groups) else None
 
 
-def _scores(gathered: Mapping[str, _Gathered], methods: Methods) -> Scores:
+def _scores(gathered: Mapping[str, _Gathered], methods: Methods, protocol: Protocol) -> Scores:
     return Scores(
         values=_by_metric({name: part.values for name, part in gathered.items()}),
         curves=_by_metric({name: part.curves for name, part in gathered.items()}),
@@ -227,6 +226,7 @@ def _scores(gathered: Mapping[str, _Gathered], methods: Methods) -> Scores:
         memory={name: size for name, size in methods.memory.items() if name in gathered},
         passes={name: number for name, number in methods.passes.items() if name in gathered},
         roles=methods.roles,
+        removal=protocol.baseline_images[0],
     )
 
 

@@ -89,10 +89,9 @@ def insertion_deletion(
     asked = _asked(classifier, images, target)
     ends = ends or curve_ends(classifier, images, baseline, asked)
     curves = _Curves(classifier, images, baseline, asked, step, batch_size)
-    insertion, deletion = (
-        torch.cat([start[:, None], curves.between(saliency, keeps), end[:, None]], dim=1)
-        for keeps, start, end in ((torch.lt, *ends), (torch.ge, *reversed(ends)))
-    )
+    none, whole = (probability[:, None] for probability in ends)
+    insertion = torch.cat([none, curves.between(saliency, torch.lt), whole], dim=1)
+    deletion = torch.cat([whole, curves.between(saliency, torch.ge), none], dim=1)
     return InsertionDeletion(
         insertion, deletion, area_under_curve(insertion), area_under_curve(deletion)
     )

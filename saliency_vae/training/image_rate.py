@@ -25,7 +25,7 @@ class ImageRate(Callback):
 
     def _log(self, module: LightningModule, name: str) -> None:
         rate = self._images * module.trainer.world_size / (time.perf_counter() - self._since)
-        module.log(name, rate)
+        module.log(name, rate, sync_dist=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock: a run that is resumed within an epoch does not start that epoch."""

@@ -182,9 +182,10 @@ class VariationalSaliency(LightningModule):
         scores = self.scores.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
         calibrate(self.explainer.confidence, scores, agreed)
-        self.log("val/confidence", self.explainer.confidence.calibrated(scores).mean())
+        confidence = self.explainer.confidence.calibrated(scores).mean()
+        self.log("val/confidence", confidence, sync_dist=True)
         auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # none failed, or all
-        self.log("val/confidence_auroc", auroc)
+        self.log("val/confidence_auroc", auroc, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""

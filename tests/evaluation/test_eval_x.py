@@ -49,7 +49,7 @@ def shape_sensitive() -> FrozenClassifier:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, 2))
     weights = (20 * SIGNAL + 10 * FIRST - 10 * LAST).flatten().repeat(3) / 3
     network.load_state_dict(
-        {"1.weight": torch.stack([0 * weights, weights]), "1.bias": torch.tensor([0.0, -9.9])}
+        {"1.weight": torch.stack([0 * weights, weights]), "1.bias": torch.tensor([0.0, -10.1])}
     )
     return FrozenClassifier(network, name="toy")
 

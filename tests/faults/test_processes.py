@@ -1,5 +1,6 @@
 """A run on two devices, of which one process fails: both end, and one line says why."""
 
+import os
 import re
 import signal
 import socket
@@ -53,27 +54,24 @@ def settings(directory: Path, *further: str) -> list[str]:
     ]
 
 
-def waiting(device: int, step: int = 3) -> list[str]:
-    """Settings of a run whose other process waits in its communication."""
-    return [
-        "+callbacks.wait._target_=tests.faults.two_processes.Wait",
-        f"+callbacks.wait.device={device}",
-        f"+callbacks.wait.step={step}",
-    ]
-
-
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_process_ends_the_other(killed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("killed", "waiting"),
+    [
+        (1, [1]),  # the other one is told by its communication
+        (0, [0, 1]),  # it is not, as on GPUs
+        (1, [0, 1]),
+    ],
+)
+def test_a_killed_process_ends_the_other(killed: int, waiting: list[int], tmp_path: Path) -> None:
     log = tmp_path / "log"
-    command = settings(tmp_path, *waiting(killed))
+    wait = "+callbacks.wait={_target_: tests.faults.two_processes.Wait, step: 3, devices: "
+    command = settings(tmp_path, f"{wait}{waiting}}}")
     process = start(run_on_two, tmp_path, free_port(), *command, output=log)
-    while not (tmp_path / "waits").exists():
+    while not all((tmp_path / f"waits_{device}").exists() for device in waiting):
         assert process.is_alive(), log.read_text()
         time.sleep(0.02)
     pids = [int((tmp_path / f"pid_{device}").read_text()) for device in (0, 1)]
-    time.sleep(0.5)  # until the other one waits for it
-    import os
-
+    time.sleep(0.5)  # until the other one waits, too
     os.kill(pids[killed], signal.SIGKILL)
     wait_until_gone(pids[1 - killed])
     assert finish(process) == (-signal.SIGKILL if killed == 0 else 1), log.read_text()
@@ -94,24 +92,18 @@ def test_a_loss_that_breaks_on_one_device_ends_both(tmp_path: Path) -> None:
         "+callbacks.broken.device=1",
         "+callbacks.broken.step=3",
     ]
-    process = start(
-        run_on_two, tmp_path, free_port(), *settings(tmp_path, *broken), output=log
-    )
+    process = start(run_on_two, tmp_path, free_port(), *settings(tmp_path, *broken), output=log)
     assert finish(process) == 1, log.read_text()
     wait_until_gone(int((tmp_path / "pid_1").read_text()))
     (line,) = errors(log.read_text())
-    assert "Found a loss of inf in step 3 (epoch 0, batch 2), from image " in line
+    assert "Found a loss of inf in step 3 (epoch 0, batch 2), from train digit " in line
     assert re.search(r"Last good checkpoint: .*last\.ckpt \(step 2\)", line)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_one_process_saves_and_ends_both(number: int, tmp_path: Path) -> None:
-    import os
-
     log = tmp_path / "log"
-    process = start(
-        run_on_two, tmp_path, free_port(), *settings(tmp_path), output=log
-    )
+    process = start(run_on_two, tmp_path, free_port(), *settings(tmp_path), output=log)
     while not (tmp_path / "run/checkpoints/last.ckpt").exists():
         assert process.is_alive(), log.read_text()
         time.sleep(0.02)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from saliency_vae.runtime.loggers import MetricsCSV, wandb_logger
+from tests.runtime import fake_wandb
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -173,6 +175,7 @@ def test_the_mode(
     assert (tmp_path / "run").is_dir()
     assert logger._wandb_init["project"] == "mine"
     assert logger._wandb_init["name"] == "this"
+    assert logger._wandb_init["resume"] == "allow"
     again = wandb_logger(str(tmp_path / "run"), offline=offline)
     assert again._wandb_init["id"] == logger._wandb_init["id"]  # a resumed run goes on
 
@@ -238,3 +241,43 @@ def test_without_a_key_it_is_offline_and_never_asks(tmp_path: Path) -> None:
     assert "no key found" in said  # it says so
     assert f"wandb sync {run}" in said  # and how to upload
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
+
+
+PART = """
+import os, signal, sys
+from saliency_vae.runtime.loggers import wandb_logger
+directory, first, last, ending = sys.argv[1:]
+logger = wandb_logger(directory, offline=True)
+for step in range(int(first), int(last)):
+    logger.log_metrics({"loss": float(step)}, step)
+if ending == "killed":
+    import time
+    time.sleep(2)  # W&B's own process writes
+    os.kill(os.getpid(), signal.SIGKILL)
+logger.experiment.finish()
+"""
+
+
+def test_parts_of_an_offline_run_are_uploaded_as_one(tmp_path: Path) -> None:
+    """By the real ``wandb sync``, to a server on this machine."""
+    environment = {key: value for key, value in os.environ.items() if "WANDB" not in key}
+    environment |= {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
+    for part in (("0", "3", "killed"), ("2", "5", "finished")):  # step 2 is repeated
+        command = [sys.executable, "-c", PART, str(tmp_path), *part]
+        ended = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert ended.returncode == (-signal.SIGKILL if part[2] == "killed" else 0), ended.stderr
+    parts = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2
+    with fake_wandb.server() as (address, runs):
+        environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
+        command = [sys.executable, "-m", "wandb", "sync", *map(str, parts)]
+        synced = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
+    assert synced.returncode == 0, synced.stderr
+    assert list(runs) == [(tmp_path / "wandb/run_id").read_text()]
+    (history,) = runs.values()
+    logged = [
+        (history[line]["trainer/global_step"], history[line]["loss"]) for line in sorted(history)
+    ]
+    assert logged == [(0, 0.0), (1, 1.0), (2, 2.0), (2, 2.0), (3, 3.0), (4, 4.0)]
