@@ -11,7 +11,7 @@ from saliency_vae.cli.command import command
 from saliency_vae.cli.validation import Node
 
 
-@command("evaluate", paths=("explainer", "annotations", "randomised"))
+@command("evaluate", paths=("explainer", "annotations", "image_only", "randomised"))
 def evaluate(config: Node, run: Path) -> None:
     """Evaluate as configured; write metrics, figures and report into the run's directory.
 

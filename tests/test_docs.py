@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks/RESULTS.md"])
 RESULTS = runpy.run_path(str(ROOT / "docs/make_results.py"))
 ROWS: dict[str, Any] = RESULTS["ROWS"]
-PATHS = ("explainer", "images", "output_dir")  # taken as they are typed
+PATHS = ("explainer", "image_only", "images", "output_dir")  # taken as they are typed
 COMMAND = re.compile(r"-m saliency_vae\.(\w+)(.*)")
 
 

@@ -12,7 +12,7 @@ from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
-_SHARPNESS = 20.0  # of the smooth maximum, as in the paper
+_SHARPNESS = 20.0  # of the smooth maximum
 _RADIUS = 0.71  # of a bump's flat top, in cells: half of a cell's diagonal
 _REACH = 2  # cells on each side that the smooth maximum looks at
 
@@ -29,7 +29,8 @@ class OptimisedMask:
         steps: Number of Adam steps; each costs a pass for each area.
         grid: Number of cells along the shorter side.
         lr: Learning rate of Adam.
-        penalty: Weight of the area penalty, doubled halfway and at three quarters, > 0.
+        penalty: Weight of the area penalty at the end, > 0; it grows from 0 step by step, so that
+            the log-odds decide which pixels it spares.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -41,7 +42,7 @@ class OptimisedMask:
         steps: int = 100,
         grid: int = 18,
         lr: float = 0.05,
-        penalty: float = 100.0,
+        penalty: float = 600.0,
     ) -> None:
         if not areas or not all(0 < area < 1 for area in areas):
             raise ValueError(f"Expected at least one area, each in (0, 1). Found {list(areas)}.")
@@ -75,8 +76,7 @@ class OptimisedMask:
         for step in range(self.steps):
             masks = smoothly_enlarged(cells, height, width)
             logits = classifier(perturb(images, masks, baseline))
-            doublings = (2 * step >= self.steps) + (4 * step >= 3 * self.steps)
-            penalty = self.penalty * 2**doublings * area_penalty(masks, areas)
+            penalty = self.penalty * step / self.steps * area_penalty(masks, areas)
             optimizer.zero_grad()
             (penalty - classifier.log_odds(logits, target)).sum().backward()
             optimizer.step()
@@ -108,7 +108,7 @@ def area_penalty(masks: Tensor, areas: Tensor) -> Tensor:
 
 
 def smoothly_enlarged(cells: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge masks by a smooth maximum over Gaussian bumps, one for each cell (equation 7).
+    """Enlarge masks by a smooth maximum over Gaussian bumps, one for each cell.
 
     A bump is flat within its cell's radius and falls off outside it.
 

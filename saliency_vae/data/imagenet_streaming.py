@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from saliency_vae.data.batch import Batch, collate
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.resumable_loader import leave_ctrl_c
 from saliency_vae.data.shards import open_split, require_litdata
 
 
@@ -92,6 +93,7 @@ class ImageNetStreamingData(SaliencyDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=trainer.strategy.root_device.type == "cuda",
             drop_last=shuffle or trainer.world_size > 1,  # as many batches on each device
+            worker_init_fn=leave_ctrl_c,
         )
         if not len(loader):
             raise ValueError(

@@ -129,7 +129,7 @@ def tune_on_random_masks(
         remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that gives the views.
         held_out: Images in [0, 1] that the fit is measured on, (N, 3, H, W).
         steps: Number of steps of Adam, each on one batch.
-        lr: Learning rate of the first step; it falls to 0 along a cosine.
+        lr: Learning rate, at most: it rises in the first tenth of the steps and falls to 0.
         seed: Seed of the masks.
 
     Raises:
@@ -143,7 +143,9 @@ def tune_on_random_masks(
     tuned = copy.deepcopy(classifier).to(memory_format=torch.channels_last)  # faster on CPUs
     tuned.name = f"{classifier.name}, tuned on random masks"
     optimizer = torch.optim.Adam(tuned.network.requires_grad_().parameters(), lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    # Up in the first tenth, because Adam's first steps are large, then down to 0.
+    rate = [min(10 * (step + 1), steps - step) / steps for step in range(steps + 1)]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate.__getitem__)
     for _ in trange(steps, desc="Tuning EVAL-X's classifier", unit="step"):
         images = next(batches).contiguous(memory_format=torch.channels_last)
         view = remove(images, random_masks(images, generator))

@@ -14,6 +14,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 
+_FLUSH = "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"  # seconds that a kill loses; W&B's own are 15
+
 
 class MetricsCSV(Logger):
     """Writes one row for each logged step; a resumed run goes on in the same file.
@@ -108,6 +110,9 @@ def wandb_logger(
 ) -> WandbLogger:
     """Make a logger for W&B: online if a key is found, else offline; it never asks for input.
 
+    A resumed run goes on as the same run of W&B. Offline it has a directory for each part, which
+    ``wandb sync`` uploads as one run. Steps that are repeated after a kill are there twice.
+
     Args:
         save_dir: Directory of the files of W&B.
         project: Name of the W&B project.
@@ -124,6 +129,7 @@ def wandb_logger(
             f"Expected logger.wandb.save_dir={save_dir} to be a directory that can be written to. "
             f"Found: {error.strerror}. Name another one, or leave W&B out with logger=csv."
         ) from None
+    os.environ.setdefault(_FLUSH, "1")
     mode = os.environ.get("WANDB_MODE")
     if offline is not None:
         mode = "offline" if offline else "online"

@@ -26,7 +26,7 @@ class ProgressLines(Callback):
 
     def __init__(self, every_n_seconds: float = 30.0) -> None:
         self.every_n_seconds = every_n_seconds
-        self.is_shown = not sys.stderr.isatty()
+        self.is_shown = not sys.stdout.isatty()  # where the bar would be
         self._started = self._said = 0.0
         self._first_step = self._images = 0
 

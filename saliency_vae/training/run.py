@@ -57,7 +57,10 @@ def _train(config: Node, run: Path) -> float:
     ckpt_path = checkpoint_path(config["ckpt_path"], run)
     if ckpt_path is not None:
         read_checkpoint(ckpt_path)
-    trainer, module, data = prepare(config)
+    try:
+        trainer, module, data = prepare(config)
+    except KeyboardInterrupt:  # there is nothing to save yet
+        raise SystemExit(128 + SIGINT) from None
     for logger in trainer.loggers:
         logger.log_hyperparams(config)
     with _saying_how_to_resume(trainer, run), ending_with_children(trainer, run):

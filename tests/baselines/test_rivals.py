@@ -63,7 +63,7 @@ RIVALS: dict[str, Callable[[], Method]] = {
     "lrp": LRP,
     "kernel_shap": lambda: KernelSHAP(segments=30, samples=100),
     "shap_bpt": lambda: ShapBPT(evaluations=40),
-    "optimised_mask": lambda: OptimisedMask(areas=(0.1, 0.3), steps=15, grid=8, lr=0.1),
+    "optimised_mask": lambda: OptimisedMask(areas=(0.1, 0.3), steps=40, grid=8, lr=0.1),
     "region_search": lambda: RegionSearch(segments=30),
     "per_image": lambda: PerImageOptimisation(steps=25, grid=10),
 }

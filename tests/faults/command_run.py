@@ -8,6 +8,7 @@ from pathlib import Path
 import saliency_vae.training.finite_check
 import saliency_vae.training.image_rate
 import saliency_vae.training.panels
+import saliency_vae.training.progress
 import saliency_vae.training.run  # noqa: F401
 from saliency_vae.cli.resumed_overrides import with_overrides_of_run
 from saliency_vae.train import train
@@ -18,3 +19,9 @@ def run_train(directory: Path, *arguments: str) -> None:
     os.chdir(directory)
     sys.argv = ["train.py", *with_overrides_of_run(list(arguments))]
     train()
+
+
+def run_train_on_terminal(directory: Path, *arguments: str) -> None:
+    """Run the command in a process group of its own, which a terminal sends Ctrl-C to."""
+    os.setsid()
+    run_train(directory, *arguments)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.commands.test_train import TINY
-from tests.faults.command_run import run_train
+from tests.faults.command_run import run_train, run_train_on_terminal
 from tests.faults.small_run import (
     SendSignal,
     Settings,
@@ -161,24 +161,48 @@ def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) ->
     assert resumed.read_bytes() == uninterrupted.read_bytes()
 
 
-def test_ctrl_c_ends_the_command_with_how_to_go_on(tmp_path: Path) -> None:
+def ctrl_c(process: BaseProcess) -> None:
+    """Send what a terminal sends: to the process and to those of its loaders."""
+    assert process.pid is not None
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_saves_and_ends_the_command_with_how_to_go_on(workers: int, tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "log"
     settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
-    settings += ["data.train_size=640", "checkpoint_every_n_steps=2", f"hydra.run.dir={run}"]
-    process = start(run_train, tmp_path, *settings, output=output)
-    wait_for(run / "checkpoints/last.ckpt", process)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGINT)
+    settings += ["data.train_size=640", f"data.num_workers={workers}", f"hydra.run.dir={run}"]
+    process = start(run_train_on_terminal, tmp_path, *settings, output=output)
+    wait_for(run / "metrics.csv", process)  # there is no checkpoint yet
+    ctrl_c(process)
     assert finish(process) == 128 + signal.SIGINT, output.read_text()
     said = output.read_text()
     step = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert re.fullmatch(
-        rf"Stopped by Ctrl-C at step \d+\. Last checkpoint: {run}/checkpoints/last\.ckpt "
+        rf"Stopped by Ctrl-C at step {step}\. Last checkpoint: {run}/checkpoints/last\.ckpt "
         rf"\(step {step}\)\. To go on, from the same directory: "
         rf"python -m saliency_vae\.train ckpt_path=last hydra\.run\.dir={run}",
         said.splitlines()[-1],
     )
     assert "Traceback" not in said
+
+
+def test_a_second_ctrl_c_ends_a_process_that_waits(tmp_path: Path) -> None:
+    run, output = tmp_path / "run", tmp_path / "log"
+    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings += [
+        "+callbacks.wait={_target_: tests.faults.two_processes.Wait, step: 1, devices: [0]}",
+        f"hydra.run.dir={run}",
+    ]
+    process = start(run_train_on_terminal, tmp_path, *settings, output=output)
+    wait_for(tmp_path / "waits_0", process)
+    ctrl_c(process)
+    while "A second Ctrl-C stops the run at once." not in output.read_text():
+        assert process.is_alive()
+        time.sleep(0.01)
+    ctrl_c(process)
+    assert finish(process) == -signal.SIGINT
+    assert "Traceback" not in output.read_text()
 
 
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
 
 from saliency_vae.training import processes
 from tests.faults.command_run import run_train
@@ -78,9 +77,7 @@ class BreakLoss(Callback):
     def __init__(self, device: int, step: int) -> None:
         self.device, self.step = device, step
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: Any, outputs: dict[str, Tensor], *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, *_: Any) -> None:
         if (trainer.global_rank, trainer.global_step) == (self.device, self.step):
             outputs["losses"][1] = torch.inf
 

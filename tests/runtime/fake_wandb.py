@@ -1,15 +1,31 @@
-"""As much of a W&B server as ``wandb sync`` needs: it keeps the lines of each run."""
+"""As much of a W&B server as ``wandb sync`` needs, and runs to upload to it."""
 
 import gzip
 import json
+import os
+import signal
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from saliency_vae.runtime.loggers import wandb_logger
+
 Runs = dict[str, dict[int, dict[str, Any]]]  # history of each run, line by line
+
+
+def log_offline(directory: str, steps: Iterable[int], is_killed: bool) -> None:
+    """Log some steps as one part of an offline run, which ends by itself or is killed."""
+    logger = wandb_logger(directory, offline=True)
+    for step in steps:
+        logger.log_metrics({"loss": float(step)}, step)
+    if is_killed:
+        time.sleep(3)  # W&B's own process writes each second
+        os.kill(os.getpid(), signal.SIGKILL)
+    logger.experiment.finish()
 
 
 def _bucket(name: str, history: dict[int, dict[str, Any]]) -> dict[str, Any]:

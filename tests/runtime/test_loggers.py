@@ -17,7 +17,8 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from saliency_vae.runtime.loggers import MetricsCSV, wandb_logger
-from tests.runtime import fake_wandb
+from tests.faults.small_run import run_alone
+from tests.runtime.fake_wandb import log_offline, server
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -243,36 +244,21 @@ def test_without_a_key_it_is_offline_and_never_asks(tmp_path: Path) -> None:
     assert list((run / "wandb").glob("offline-run-*/*.wandb"))
 
 
-PART = """
-import os, signal, sys
-from saliency_vae.runtime.loggers import wandb_logger
-directory, first, last, ending = sys.argv[1:]
-logger = wandb_logger(directory, offline=True)
-for step in range(int(first), int(last)):
-    logger.log_metrics({"loss": float(step)}, step)
-if ending == "killed":
-    import time
-    time.sleep(2)  # W&B's own process writes
-    os.kill(os.getpid(), signal.SIGKILL)
-logger.experiment.finish()
-"""
-
-
 def test_parts_of_an_offline_run_are_uploaded_as_one(tmp_path: Path) -> None:
     """By the real ``wandb sync``, to a server on this machine."""
-    environment = {key: value for key, value in os.environ.items() if "WANDB" not in key}
-    environment |= {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
-    for part in (("0", "3", "killed"), ("2", "5", "finished")):  # step 2 is repeated
-        command = [sys.executable, "-c", PART, str(tmp_path), *part]
-        ended = subprocess.run(command, env=environment, capture_output=True, check=False)
-        assert ended.returncode == (-signal.SIGKILL if part[2] == "killed" else 0), ended.stderr
+    log = tmp_path / "log"
+    for steps, is_killed in ((range(3), True), (range(2, 5), False)):  # step 2 is repeated
+        ended = run_alone(log_offline, str(tmp_path), steps, is_killed, output=log)
+        assert ended == (-signal.SIGKILL if is_killed else 0), log.read_text()
     parts = sorted((tmp_path / "wandb").glob("offline-run-*"))
     assert len(parts) == 2
-    with fake_wandb.server() as (address, runs):
+    environment = {key: value for key, value in os.environ.items() if "WANDB" not in key}
+    environment |= {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
+    with server() as (address, runs):
         environment |= {"WANDB_BASE_URL": address, "WANDB_API_KEY": "0" * 40}
         command = [sys.executable, "-m", "wandb", "sync", *map(str, parts)]
         synced = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=100, check=False
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
         )
     assert synced.returncode == 0, synced.stderr
     assert list(runs) == [(tmp_path / "wandb/run_id").read_text()]

@@ -18,9 +18,11 @@ from saliency_vae.topk import SoftTopK
 from saliency_vae.training.checkpoints import RunCheckpoints, last_step, planned_steps
 from saliency_vae.training.finite_check import StopAtNonFinite
 from saliency_vae.training.module import VariationalSaliency
+from tests.commands.test_train import TINY, error_of, run_here
 from tests.conftest import BlobsData, MakeModule, make_trainer
 from tests.faults.small_run import contents, differences
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 4  # of an epoch
 
 
@@ -203,3 +205,37 @@ def test_overfitting_repeats_the_first_batches(module: Any, tmp_path: Path) -> N
     watch = fit(tmp_path, module(), overfit_batches=2, max_epochs=2)
     first, second = list(range(8)), list(range(8, 16))
     assert [images for _, images in watch.trained] == [first, second] * 2
+
+
+def test_the_command_trains_in_parts_and_always_leaves_an_explainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+
+    def train(name: str, *further: str) -> Path:
+        run_here(monkeypatch, *further, f"hydra.run.dir={tmp_path}/{name}")
+        return tmp_path / name
+
+    def explainer(run: Path) -> bytes:
+        return (run / "explainer/model.safetensors").read_bytes()
+
+    parts = train("parts", *settings, "+trainer.max_steps=2")  # of 4 in an epoch
+    first = explainer(parts)
+    train("parts", "ckpt_path=last", "trainer.max_steps=6")
+    whole = train("whole", *settings, "+trainer.max_steps=6")
+    assert explainer(parts) == explainer(whole) != first
+    ends = [contents(run / "checkpoints")["last.ckpt"] for run in (parts, whole)]
+    assert set(differences(*ends)) == {"/overrides", "/metrics/val/images_per_second"}
+    assert steps(parts, "val/loss") == [1, 3, 5]
+    assert steps(whole, "val/loss") == [3, 5]
+
+    # In another directory, and with nothing left to train, there is still something to validate.
+    of_parts = [f"ckpt_path={parts}/checkpoints/last.ckpt", "+trainer.max_steps=6"]
+    assert explainer(train("elsewhere", *settings, *of_parts)) == explainer(whole)
+
+
+def test_a_run_without_checkpoints_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = [*TINY, "logger=csv", "callbacks.checkpoints=null", f"hydra.run.dir={tmp_path}"]
+    assert "Expected callbacks.checkpoints" in error_of(monkeypatch, *refused)
