@@ -34,8 +34,8 @@ COMMAND = re.compile(r"-m saliency_vae\.(\w+)(.*)")
 def commands(text: str) -> Iterator[tuple[str, ...]]:
     """Commands of a page with their settings, from blocks, tables and sentences."""
     for line in text.replace("\\\n", " ").splitlines():
-        for quoted in re.findall(r"`[^`]*`", line) or [line]:
-            for found in COMMAND.finditer(quoted.strip("`")):
+        for code in re.findall(r"`[^`]*`", line) or [line]:
+            for found in COMMAND.finditer(code.strip("`")):
                 yield found[1], *settings(found[2])
 
 

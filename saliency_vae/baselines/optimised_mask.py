@@ -78,7 +78,8 @@ class OptimisedMask:
             logits = classifier(perturb(images, masks, baseline))
             penalty = self.penalty * step / self.steps * area_penalty(masks, areas)
             optimizer.zero_grad()
-            (penalty - classifier.log_odds(logits, target)).sum().backward()
+            loss = penalty - classifier.log_odds(logits, target)
+            torch.autograd.backward(loss.sum())
             optimizer.step()
             with torch.no_grad():
                 cells.clamp_(0, 1)

@@ -50,18 +50,22 @@ class Judge:
         classifier: Tuned copy of the classifier.
         before: Fit of the classifier itself on held-out images.
         after: Fit of the tuned copy on the same views of them.
+        whole: Fit of the tuned copy on the whole held-out images. A low agreement means that the
+            tuning did harm: a lower learning rate, or more steps, then makes a better judge.
     """
 
     classifier: FrozenClassifier
     before: Fit
     after: Fit
+    whole: Fit
 
     def __str__(self) -> str:
         return (
             "on random masks of images that it was not tuned on, EVAL-X's classifier decides as "
             f"for the whole image in {self.after.agreement:.1%} (before the tuning "
             f"{self.before.agreement:.1%}), KL {self.after.divergence:.2f} nats "
-            f"({self.before.divergence:.2f})"
+            f"({self.before.divergence:.2f}); of the whole images themselves it decides "
+            f"{self.whole.agreement:.1%} alike"
         )
 
 
@@ -142,21 +146,21 @@ def tune_on_random_masks(
     views = remove(seen, random_masks(seen, generator))
     tuned = copy.deepcopy(classifier).to(memory_format=torch.channels_last)  # faster on CPUs
     tuned.name = f"{classifier.name}, tuned on random masks"
-    optimizer = torch.optim.Adam(tuned.network.requires_grad_().parameters(), lr)
+    tuned.network.requires_grad_()
+    optimizer = torch.optim.Adam(tuned.network.parameters(), lr)
     # Up in the first tenth, because Adam's first steps are large, then down to 0.
     rate = [min(10 * (step + 1), steps - step) / steps for step in range(steps + 1)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate.__getitem__)
     for _ in trange(steps, desc="Tuning EVAL-X's classifier", unit="step"):
         images = next(batches).contiguous(memory_format=torch.channels_last)
-        view = remove(images, random_masks(images, generator))
-        loss = classifier.divergence(_predict(classifier, images), tuned(view)).mean()
+        loss = _loss(tuned, classifier, images, remove(images, random_masks(images, generator)))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
     tuned.network.requires_grad_(False)
     before, after = (_fit(judge, classifier, seen, views) for judge in (classifier, tuned))
-    return Judge(tuned, before, after)
+    return Judge(tuned, before, after, whole=_fit(tuned, classifier, held_out, held_out))
 
 
 def random_masks(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -215,6 +219,13 @@ def training_images(
 def _predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
     """Logits (n, classes) of images (n, 3, H, W), a batch of bounded size at a time."""
     return torch.cat([classifier(part) for part in torch.split(images, BATCH_SIZE)])
+
+
+def _loss(
+    tuned: FrozenClassifier, classifier: FrozenClassifier, images: Tensor, views: Tensor
+) -> Tensor:
+    """Mean KL(y || y') of predictions of whole images and of their views (n, 3, H, W)."""
+    return classifier.divergence(_predict(classifier, images), tuned(views)).mean()
 
 
 def _fit(

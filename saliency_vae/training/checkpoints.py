@@ -142,8 +142,9 @@ class RunCheckpoints(Checkpoint):
         self._signals.listen()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals."""
+        """Listen for signals; log the test in a row below those of the steps."""
         self._signals.listen()
+        loop.number_logged_steps(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen for signals, in a validation that no training surrounds."""

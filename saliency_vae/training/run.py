@@ -103,8 +103,8 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     trainer: Trainer = settings.build(
         config,
         "trainer",
-        logger=[_build(logger) for logger in config["logger"].values()],
-        callbacks=[_build(callback) for callback in config["callbacks"].values()],
+        logger=[_build(logger) for logger in config["logger"].values() if logger],
+        callbacks=[_build(callback) for callback in config["callbacks"].values() if callback],
     )
     per_device_batch_size(
         data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches

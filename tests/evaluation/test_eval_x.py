@@ -102,6 +102,22 @@ def test_the_tuning_predicts_held_out_masks_better(judge: Judge) -> None:
     )
 
 
+def test_a_tuning_that_does_harm_is_seen_on_the_whole_images(judge: Judge) -> None:
+    assert judge.whole.agreement == 1
+    assert judge.whole.divergence < 0.01
+    images = two_classes(40)[0]
+    blind = tune_on_random_masks(
+        shape_sensitive(),
+        again(images),
+        lambda images, kept: 0 * images,
+        images[:10],
+        steps=60,
+        lr=1,
+    )
+    assert blind.whole.agreement < 1
+    assert f"decides {blind.whole.agreement:.1%} alike" in str(blind)
+
+
 def test_the_fit_is_measured_on_random_views_of_the_held_out_images() -> None:
     judge, classifier = tuned(steps=3), shape_sensitive()
     held_out = two_classes(40)[0][:10].repeat(4, 1, 1, 1)

@@ -172,7 +172,7 @@ class SendSignal(Callback):
 
     Args:
         number: Number of the signal.
-        stage: ``train`` or ``validation``.
+        stage: ``train``, ``validation`` or ``test``.
         step: Optimizer steps that come before.
     """
 
@@ -185,6 +185,10 @@ class SendSignal(Callback):
 
     def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
         if (self.stage, self.step) == ("validation", trainer.global_step):
+            os.kill(os.getpid(), self.number)
+
+    def on_test_start(self, trainer: Trainer, *_: Any) -> None:
+        if (self.stage, self.step) == ("test", trainer.global_step):
             os.kill(os.getpid(), self.number)
 
 

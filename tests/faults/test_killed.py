@@ -205,6 +205,26 @@ def test_a_second_ctrl_c_ends_a_process_that_waits(tmp_path: Path) -> None:
     assert "Traceback" not in output.read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_training_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    run, output = tmp_path / "run", tmp_path / "log"
+    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    send = f"{{_target_: tests.faults.small_run.SendSignal, number: {int(number)}, stage: test, step: 2}}"
+    settings += ["+trainer.max_steps=2", f"hydra.run.dir={run}"]
+    sent = [*settings, f"+callbacks.send={send}"]
+    assert run_alone(run_train, tmp_path, *sent, output=output) == 128 + number
+    name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    said = output.read_text()
+    assert said.splitlines()[-1].startswith(
+        f"Stopped by {name} at step 2. Last checkpoint: {run}/checkpoints/last.ckpt (step 2)."
+    )
+    assert "Traceback" not in said
+    resume = ["ckpt_path=last", f"hydra.run.dir={run}", "+callbacks.send=null"]
+    assert run_alone(run_train, tmp_path, *resume, output=output) == 0, output.read_text()
+    assert (run / "explainer/model.safetensors").is_file()
+    assert [row.split(",")[0] for row in curves(run)[1:]] == ["1", "2"]  # 2: of the test images
+
+
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     runs = []
     for workers in (0, 1, 2):

@@ -54,7 +54,8 @@ def rise(
     def of_decision(found: NDArray[np.float32]) -> float:
         if model.output == "softmax":
             return float(found[decided.argmax()])
-        return math.prod(p if d > 0.5 else 1 - p for p, d in zip(found, decided, strict=True))
+        kept = (p if d > 0.5 else 1 - p for p, d in zip(found, decided, strict=True))
+        return float(math.prod(kept))
 
     x, b = image.numpy().reshape(3, -1).copy(), baseline.numpy().reshape(3, -1).copy()
     start, finish = (b, x) if mode == "insertion" else (x, b)
