@@ -5,6 +5,7 @@ In a file a part of an explainer is its name and its arguments, ``{"type": "unet
 names to import paths; another from the import paths in files written before version 0.1.0.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,7 +135,8 @@ def to_node(part: str, value: Any, where: str) -> Any:
         return [to_node(part, item, where) for item in value]
     if not isinstance(value, Mapping):
         return value
-    reserved = [key for key in value if key.startswith("_")]
+    # A classifier's modules, which an encoder may name, may begin with an underscore too.
+    reserved = [key for key in value if re.fullmatch(r"_[a-z]+_", key)]
     if reserved:
         raise ValueError(f"Expected {where} without a key of Hydra's. Found {reserved[0]}.")
     arguments = {key: to_node(part, item, where) for key, item in value.items() if key != "type"}

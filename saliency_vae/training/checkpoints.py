@@ -157,7 +157,7 @@ class RunCheckpoints(Checkpoint):
 
     def _is_stopped(self, trainer: Trainer) -> bool:
         """Whether any process of the run has received a signal; all processes must call this."""
-        received = self._signals.received is not None
+        received = self._signals.received is not None or trainer.received_sigterm
         return trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -209,9 +209,9 @@ def test_a_second_ctrl_c_ends_a_process_that_waits(tmp_path: Path) -> None:
 def test_a_signal_after_the_training_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "log"
     settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
-    send = f"{{_target_: tests.faults.small_run.SendSignal, number: {int(number)}, stage: test, step: 2}}"
+    send = "{_target_: tests.faults.small_run.SendSignal, stage: test, step: 2, number: "
     settings += ["+trainer.max_steps=2", f"hydra.run.dir={run}"]
-    sent = [*settings, f"+callbacks.send={send}"]
+    sent = [*settings, f"+callbacks.send={send}{int(number)}}}"]
     assert run_alone(run_train, tmp_path, *sent, output=output) == 128 + number
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
     said = output.read_text()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from saliency_vae.models.conditional_encoder import ConditionalUNet
+from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.signals import ClassifierSignals
 
 FEATURES = {"a": {"channels": 5, "stride": 2}, "b": {"channels": 7, "stride": 32}}
@@ -84,3 +85,12 @@ def test_the_prior_is_about_the_mean_of_the_gradients() -> None:
 def test_wrong_channels() -> None:
     with pytest.raises(ValueError, match=r"encoder\.channels"):
         ConditionalUNet((4, 0))
+
+
+def test_feature_maps_of_modules_that_begin_with_an_underscore_can_be_saved() -> None:
+    encoder = {
+        "_target_": "saliency_vae.models.conditional_encoder.ConditionalUNet",
+        "channels": [4, 8],
+        "features": {"_blocks.1._bn0": {"channels": 5, "stride": 2}},
+    }
+    assert to_node("encoder", to_named("encoder", encoder), "file") == encoder
