@@ -19,7 +19,12 @@ from saliency_vae.baselines.region_search import RegionSearch
 from saliency_vae.baselines.rise import Rise
 from saliency_vae.baselines.score_cam import ScoreCAM
 from saliency_vae.baselines.shap_bpt import ShapBPT
-from saliency_vae.baselines.target_score import TargetProbability, TargetScore, asked
+from saliency_vae.baselines.target_score import (
+    TargetProbability,
+    TargetScore,
+    asked,
+    refuse_target,
+)
 
 __all__ = [
     "LRP",
@@ -47,4 +52,5 @@ __all__ = [
     "TargetProbability",
     "TargetScore",
     "asked",
+    "refuse_target",
 ]

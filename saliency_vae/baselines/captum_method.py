@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor
 
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -34,7 +34,7 @@ def captum_class(path: str) -> Any:
     Raises:
         ValueError: If Captum is not installed or there is no such class.
     """
-    optional("captum", extra="captum")
+    require("captum", extra="captum")
     try:
         found = get_object(path)
     except Exception as error:
@@ -128,6 +128,7 @@ class CaptumMethod:
         of_class = inspect.signature(self.attribution).parameters.keys() & arguments.keys()
         self.settings = {name: arguments.pop(name) for name in of_class}
         self.arguments = arguments
+        self.zero_is_neutral = reduce == "sum"  # signed
         _check_names(self.attribution, self.arguments)
         _check_names(captum_class("captum.attr.NoiseTunnel"), self.noise_tunnel)
 

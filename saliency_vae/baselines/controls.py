@@ -79,6 +79,7 @@ class Blurred:
             raise ValueError(f"Expected sigma > 0 of the shorter side. Found {sigma}.")
         self.method = method
         self.sigma = sigma
+        self.zero_is_neutral = getattr(method, "zero_is_neutral", False)
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""

@@ -1,23 +1,20 @@
-"""Optional packages, imported when a method asks for them."""
+"""Optional packages, which a method asks for when it is built and imports when it runs."""
 
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 
-def optional(module: str, *, extra: str) -> Any:
-    """Import a module of an optional package.
+def require(package: str, *, extra: str) -> None:
+    """Refuse to go on without an optional package.
 
     Args:
-        module: Import path, such as ``skimage.segmentation``.
+        package: Name that the package is imported by.
         extra: Name of the extra of this package that installs it.
 
     Raises:
         ValueError: If the package is not installed.
     """
-    if find_spec(module.partition(".")[0]) is None:
+    if find_spec(package) is None:
         raise ValueError(
             f"Expected the optional extra {extra} for this method. Not found: "
             f"pip install 'saliency-vae[{extra}]'."
         )
-    return import_module(module)

@@ -21,6 +21,8 @@ class _GradientCAM(ABC):
             :func:`saliency_vae.baselines.feature_maps.last_feature_layer` finds.
     """
 
+    zero_is_neutral = True
+
     def __init__(self, layer: str | None = None) -> None:
         self.layer = layer
 

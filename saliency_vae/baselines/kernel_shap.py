@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import TargetScore, asked, each_image
 from saliency_vae.classifiers import FrozenClassifier
@@ -30,6 +30,8 @@ class KernelSHAP:
         ValueError: If Captum or scikit-image is not installed, or a number is not positive.
     """
 
+    zero_is_neutral = True
+
     def __init__(
         self, segments: int = 50, samples: int = 500, batch_size: int = 64, seed: int = 0
     ) -> None:
@@ -38,7 +40,7 @@ class KernelSHAP:
                 "Expected segments, samples and batch_size >= 1. "
                 f"Found {segments}, {samples} and {batch_size}."
             )
-        optional("skimage", extra="rivals")
+        require("skimage", extra="rivals")
         self.attribution = captum_class("captum.attr.KernelShap")
         self.segments = segments
         self.samples = samples

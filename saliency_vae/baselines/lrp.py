@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import asked
 from saliency_vae.baselines.traced import Sum, one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
@@ -30,11 +30,12 @@ class LRP:
         ValueError: If zennit is not installed or a number is out of range.
     """
 
+    zero_is_neutral = True
+
     def __init__(self, gamma: float = 0.25, epsilon: float = 1e-6) -> None:
         if not (gamma >= 0 and epsilon > 0):
             raise ValueError(f"Expected gamma >= 0 and epsilon > 0. Found {gamma} and {epsilon}.")
-        self.composites = optional("zennit.composites", extra="rivals")
-        self.rules = optional("zennit.rules", extra="rivals")
+        require("zennit", extra="rivals")
         self.gamma = gamma
         self.epsilon = epsilon
 
@@ -52,15 +53,18 @@ class LRP:
 
     def _relevance(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> Tensor:
         """Relevance (B, 3, H, W) of normalised images: it is not passed through the division."""
+        from zennit.composites import EpsilonGammaBox
+        from zennit.rules import Norm
+
         network = _without_batch_norm(
             one_module_per_call(classifier.network, _ACTIVATIONS, method="LRP")
         )
-        composite = self.composites.EpsilonGammaBox(
+        composite = EpsilonGammaBox(
             low=(0 - classifier.mean[None]) / classifier.std,
             high=(1 - classifier.mean[None]) / classifier.std,
             gamma=self.gamma,
             epsilon=self.epsilon,
-            layer_map=[(Sum, self.rules.Norm())],
+            layer_map=[(Sum, Norm())],
         )
         canonical = FrozenClassifier(network, name=classifier.name).to(images.device)
         with composite.context(network):

@@ -9,7 +9,11 @@ from saliency_vae.data import Batch
 
 
 class Method(Protocol):
-    """A way to explain images."""
+    """A way to explain images.
+
+    A method whose maps are zero where a pixel does not matter has an attribute ``zero_is_neutral``
+    that is true; of others a map's median is taken for that.
+    """
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain the target of each image; where none is given, the classifier's own decision.

@@ -22,6 +22,8 @@ class Occlusion:
         ValueError: If Captum is not installed or an argument is out of range.
     """
 
+    zero_is_neutral = True
+
     def __init__(
         self,
         window: float = 1 / 8,

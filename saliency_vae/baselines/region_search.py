@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import asked, each_image
 from saliency_vae.classifiers import FrozenClassifier
@@ -33,7 +33,7 @@ class RegionSearch:
             raise ValueError(
                 f"Expected segments and batch_size >= 1. Found {segments} and {batch_size}."
             )
-        optional("skimage", extra="rivals")
+        require("skimage", extra="rivals")
         self.segments = segments
         self.batch_size = batch_size
 

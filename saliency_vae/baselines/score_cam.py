@@ -29,6 +29,8 @@ class ScoreCAM:
         ValueError: If batch_size is not positive.
     """
 
+    zero_is_neutral = True
+
     def __init__(self, layer: str | None = None, batch_size: int = 64) -> None:
         if batch_size < 1:
             raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 
 _COMPACTNESS = 10.0  # scikit-image's own; lower ones follow edges more closely
 _SMOOTHING = 1.0  # pixels, against speckled segments
@@ -30,12 +30,15 @@ def slic_segments(images: Tensor, number: int) -> Tensor:
         >>> slic_segments(half, 4)[0, 0]
         tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     """
-    slic = partial(
-        optional("skimage.segmentation", extra="rivals").slic,
+    require("skimage", extra="rivals")
+    from skimage.segmentation import slic
+
+    divide = partial(
+        slic,
         n_segments=number,
         compactness=_COMPACTNESS,
         sigma=_SMOOTHING,
         start_label=0,
     )
-    divided = [torch.from_numpy(slic(image.permute(1, 2, 0).cpu().numpy())) for image in images]
+    divided = [torch.from_numpy(divide(image.permute(1, 2, 0).cpu().numpy())) for image in images]
     return torch.stack(divided).long().to(images.device)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_vae.baselines.extras import optional
+from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import TargetScore, asked, each_image
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -29,12 +29,14 @@ class ShapBPT:
         ValueError: If the package is not installed or a number is not positive.
     """
 
+    zero_is_neutral = True
+
     def __init__(self, evaluations: int = 500, batch_size: int = 64) -> None:
         if min(evaluations, batch_size) < 1:
             raise ValueError(
                 f"Expected evaluations and batch_size >= 1. Found {evaluations} and {batch_size}."
             )
-        self.package = optional("shap_bpt", extra="shap-bpt")
+        require("shap_bpt", extra="shap-bpt")
         self.evaluations = evaluations
         self.batch_size = batch_size
 
@@ -44,6 +46,8 @@ class ShapBPT:
         return torch.stack([self._explain(one, classifier) for one in each_image(batch)])
 
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        from shap_bpt import Explainer
+
         image, target, score = batch["image"], asked(batch, classifier), TargetScore(classifier)
         baseline = blurred(image)
 
@@ -54,7 +58,7 @@ class ShapBPT:
             return array
 
         pixels = (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
-        explainer: Any = self.package.Explainer(scores, pixels, num_explained_classes=1)
+        explainer: Any = Explainer(scores, pixels, num_explained_classes=1)
         values = explainer.explain_instance(
             self.evaluations, method="BPT", batch_size=self.batch_size
         )

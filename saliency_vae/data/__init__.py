@@ -6,6 +6,7 @@ Configurations name the data modules by import path; other packages import the n
 from saliency_vae.data.batch import Batch, collate
 from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 from saliency_vae.data.image_finder import find_images, list_images
+from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing
 
@@ -16,6 +17,7 @@ __all__ = [
     "Preprocessing",
     "collate",
     "find_images",
+    "image_name",
     "list_images",
     "load_rgb",
     "too_many_broken",

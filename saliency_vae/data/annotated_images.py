@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Subset
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.boxes import Boxes, boxes_mask, read_boxes
 from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.preprocessing import Preprocessing
 
@@ -79,9 +80,7 @@ class AnnotatedImages(Dataset[Batch]):
 
     def name(self, index: int) -> str:
         """Path of the file of an image."""
-        files = self.images.dataset if isinstance(self.images, Subset) else self.images
-        assert isinstance(files, ImageFiles)
-        return files.name(self._seen[index][0])
+        return image_name(self.images, self._seen[index][0])
 
     def _mask(self, annotation: Path) -> Tensor:
         return boxes_mask(read_boxes(annotation), self.preprocessing)

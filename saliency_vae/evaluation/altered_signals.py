@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines import Method
+from saliency_vae.baselines import Method, refuse_target
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data import Batch
@@ -26,12 +26,12 @@ class ZeroedSignals:
     """
 
     def __init__(self, explainer: Explainer) -> None:
-        self.explainer = _beside(explainer)
+        self.explainer = copy.copy(explainer)  # its weights, with another classifier
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        _refuse_target(batch)
+        refuse_target(batch, "this control")
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         return explainer.encode(images, signals=_zeroed(explainer.signals(images))).mean
@@ -46,14 +46,14 @@ class RandomisedSignals:
     """
 
     def __init__(self, explainer: Explainer, seed: int = 0) -> None:
-        self.explainer = _beside(explainer)
+        self.explainer = copy.copy(explainer)  # its weights, with another classifier
         self.seed = seed
         self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None  # of, what
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        _refuse_target(batch)
+        refuse_target(batch, "this control")
         if self._shuffled is None or self._shuffled[0] is not classifier:
             with recording_gradients():
                 self._shuffled = classifier, randomised_classifier(classifier, self.seed)
@@ -77,11 +77,6 @@ def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
     }
 
 
-def _beside(explainer: Explainer) -> Explainer:
-    """Explainer with the same weights that can be given another classifier."""
-    return copy.copy(explainer)
-
-
 def _zeroed(signals: ClassifierSignals | None) -> ClassifierSignals:
     if signals is None:
         raise ValueError(
@@ -90,11 +85,3 @@ def _zeroed(signals: ClassifierSignals | None) -> ClassifierSignals:
         )
     features = {name: torch.zeros_like(found) for name, found in signals.features.items()}
     return replace(signals, gradients=torch.zeros_like(signals.gradients), features=features)
-
-
-def _refuse_target(batch: Batch) -> None:
-    if "target" in batch:
-        raise ValueError(
-            "Expected no target: this control is of an explainer of the decision alone. "
-            "Found a target."
-        )

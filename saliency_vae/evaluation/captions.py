@@ -1,10 +1,9 @@
 """What the gallery says about each image: where it is from and what the classifier decides."""
 
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data import Batch
+from saliency_vae.data import image_name
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.report import Caption
 from saliency_vae.evaluation.scoring import with_decision
@@ -23,7 +22,7 @@ def captions_of(images: Images, classifier: FrozenClassifier) -> list[Caption]:
     logits = classifier(batch["image"])
     probability = classifier.probability(logits, batch["decision"]).tolist()
     return [
-        Caption(name_of(images.dataset, index), decision, certain)
+        Caption(image_name(images.dataset, index), decision, certain)
         for index, (decision, certain) in enumerate(
             zip(decisions(classifier, batch["decision"]), probability, strict=True)
         )
@@ -37,11 +36,3 @@ def decisions(classifier: FrozenClassifier, targets: Tensor) -> list[str]:
         present = (target > 0).nonzero().flatten().tolist()
         names.append(", ".join(map(classifier.category, present)) or "none of the labels")
     return names
-
-
-def name_of(dataset: Dataset[Batch], index: int) -> str:
-    """File or scene of an image; its number where the data set does not name its images."""
-    if isinstance(dataset, Subset):
-        return name_of(dataset.dataset, dataset.indices[index])
-    name = getattr(dataset, "name", None)
-    return str(name(index)) if callable(name) else f"image {index + 1}"

@@ -1,9 +1,8 @@
 """Checks beside the scores of all images, each on a few images and switched off by a setting."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from hydra.utils import instantiate
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -11,10 +10,11 @@ from saliency_vae.cli.validation import Node
 from saliency_vae.evaluation.eval_x import eval_x, training_images, tune_on_random_masks
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.pointing import (
-    Answers,
-    ask_about_two_objects,
+    GRID_POINTING,
+    TWO_OBJECTS,
+    Game,
+    ask_all,
     build_grids,
-    grid_pointing_game,
     two_object_images,
 )
 from saliency_vae.evaluation.preparation import Setup, predict
@@ -34,9 +34,9 @@ _MEASURED_WITH = {
     "two_object_images": "Images of two objects",
     "eval_x_steps": "EVAL-X",
 }
-_GRID_PASSES = 30  # passes an image up to which a method is asked about all grids
-_LEAST_GRIDS = 5
-_DRAWN_GRIDS, _DRAWN_PAIRS = 2, 4
+_PASSES = 120  # passes of each question's usual image up to which a method is asked about all
+_LEAST = 5  # images; a method that could be asked about fewer is not asked
+_DRAWN = 3  # images whose maps are drawn
 _EVAL_X_HELD_OUT = 64  # most images that the fit of EVAL-X's classifier is measured on
 
 
@@ -79,102 +79,82 @@ def add_checks(
         )
         scores = with_robustness(scores, setup.methods, batch, setup.classifier, progress)
     if config["grid_questions"]:
-        scores, drawn = with_grid_game(config, setup, scores, progress)
+        scores, drawn = play(GRID_POINTING, make_grids, config, setup, scores, progress)
         figures |= drawn
     if config["two_object_images"]:
-        scores, drawn = with_two_objects(config, setup, scores, progress)
+        scores, drawn = play(TWO_OBJECTS, make_pairs, config, setup, scores, progress)
         figures |= drawn
     if config["eval_x_steps"]:
         scores = with_eval_x(config, setup, scores, maps)
     return scores, figures
 
 
-def with_grid_game(
-    config: Node, setup: Setup, scores: Scores, progress: Progress
-) -> tuple[Scores, dict[str, Figure]]:
-    """Add the grid pointing game of the images, or why there is none; and draw some grids."""
-    try:
-        grids = build_grids(
-            setup.images,
-            setup.classifier,
-            questions=config["grid_questions"],
-            seed=config["seed"],
-        )
-    except ValueError as error:
-        return scores.extended(left_out=[f"Grid pointing game: {error}"]), {}
-    answers = grid_pointing_game(
-        setup.methods.by_name,
-        grids,
-        setup.classifier,
-        limits=_grid_limits(setup, len(grids)),
-        keep=_DRAWN_GRIDS,
-        progress=progress,
-    )
-    notes = {"grid pointing game": grids.name}
-    scores = scores.extended(answers.values, left_out=answers.left_out, notes=notes)
-    return scores, _draw("grids", grids.first(_DRAWN_GRIDS), answers, setup, scores)
+def make_grids(config: Node, setup: Setup) -> Images:
+    """Grids of the evaluated images, see :func:`build_grids`."""
+    questions, seed = config["grid_questions"], config["seed"]
+    return build_grids(setup.images, setup.classifier, questions=questions, seed=seed)
 
 
-def with_two_objects(
-    config: Node, setup: Setup, scores: Scores, progress: Progress
+def make_pairs(config: Node, setup: Setup) -> Images:
+    """Images of two objects, see :func:`two_object_images`."""
+    number = config["two_object_images"]
+    predictor = partial(predict, setup.classifier)
+    return two_object_images(setup.data, setup.images, predictor, number)
+
+
+def play(
+    game: Game,
+    make_images: Callable[[Node, Setup], Images],
+    config: Node,
+    setup: Setup,
+    scores: Scores,
+    progress: Progress,
 ) -> tuple[Scores, dict[str, Figure]]:
-    """Add what images of two objects show, or why there are none; and draw some of them."""
+    """Add what methods answer about each of several classes, or why they are not asked.
+
+    Returns:
+        The scores, and by name a figure of the maps of the first images.
+    """
     try:
-        images = two_object_images(
-            setup.data,
-            setup.images,
-            partial(predict, setup.classifier),
-            config["two_object_images"],
-        )
+        images = make_images(config, setup)
     except ValueError as error:
-        return scores.extended(left_out=[f"Images of two objects: {error}"]), {}
-    answers = ask_about_two_objects(
+        return scores.extended(left_out=[f"{game.title}: {error}"]), {}
+    answers = ask_all(
+        game,
         setup.methods.by_name,
         images,
         setup.classifier,
-        limits=_slow_limits(setup, config["slow_images"]),
-        keep=_DRAWN_PAIRS,
+        limits=_limits(setup, images),
+        keep=_DRAWN,
         progress=progress,
     )
-    notes = {"images of two objects": images.name}
+    notes = {game.title: images.name}
     scores = scores.extended(answers.values, left_out=answers.left_out, notes=notes)
-    return scores, _draw("two_objects", images.first(_DRAWN_PAIRS), answers, setup, scores)
-
-
-def _draw(
-    name: str, images: Images, answers: Answers, setup: Setup, scores: Scores
-) -> dict[str, Figure]:
-    """Draw the maps of a few images, one for each question; no figure if no method could answer."""
     if not answers.maps:
-        return {}
-    batch = images.as_batch()
+        return scores, {}
+    batch = images.first(_DRAWN).as_batch()
     names = [
         [setup.classifier.category(index) for index in of_image]
         for of_image in batch["object_classes"].tolist()
     ]
     pictures, masks = batch["image"].cpu(), batch["object_masks"].cpu()
     figure = questions_figure(pictures, masks, names, answers.maps, roles=scores.roles)
-    return {name: figure}
+    return scores, {game.name: figure}
 
 
-def _grid_limits(setup: Setup, number: int) -> dict[str, int]:
-    """Number of grids for each method of many passes, each of which is of four images' pixels.
+def _limits(setup: Setup, images: Images) -> dict[str, int]:
+    """Number of images for each method that would take too many passes for all of them.
 
-    All others are asked about all grids. Methods that would be asked about too few are left out.
+    A pass of an image that is a grid counts as often as it has the size of an evaluated image.
     """
+    size, usual = (of.dataset[0]["image"].numel() for of in (images, setup.images))
+    affordable = _PASSES * len(images) * usual / size
     limits = {
-        name: round(number * _GRID_PASSES / passes)
+        name: round(affordable / passes)
         for name, passes in setup.methods.passes.items()
-        if passes > _GRID_PASSES
+        if passes * len(images) > affordable
     }
-    return {name: limit if limit >= _LEAST_GRIDS else 0 for name, limit in limits.items()}
-
-
-def _slow_limits(setup: Setup, number: int | None) -> dict[str, int]:
-    """Number of images for each slow method; none where it is not limited."""
-    if number is None:
-        return {}
-    return {name: number for name in setup.methods.by_name if setup.methods.is_slow(name)}
+    return {name: limit if limit >= _LEAST else 0 for name, limit in limits.items()}
 
 
 def with_eval_x(
@@ -188,7 +168,7 @@ def with_eval_x(
     batch = with_decision(setup.images.first(number).as_batch(), setup.classifier)
     remove = partial(setup.protocol.remove, setup.classifier)
     batches = training_images(
-        instantiate(config["data"], _convert_="all"),
+        setup.data,
         setup.classifier.preprocessing,
         setup.classifier.mean.device,
         seed=config["seed"],
@@ -209,4 +189,4 @@ def with_eval_x(
         remove,
         fraction=scores.fraction / 100,
     )
-    return scores.extended({"eval_x": values["eval_x"]}, notes={"EVAL-X": str(judge)})
+    return scores.extended({"eval_x": values}, notes={"EVAL-X": str(judge)})

@@ -77,7 +77,7 @@ def eval_x(
     remove: Imputation,
     *,
     fraction: float,
-) -> dict[str, dict[str, Tensor]]:
+) -> dict[str, Tensor]:
     """Ask a tuned classifier for the decision from the most salient pixels of each image.
 
     Args:
@@ -90,25 +90,23 @@ def eval_x(
         fraction: Share of the pixels to keep, in (0, 1].
 
     Returns:
-        ``eval_x``, whether the tuned classifier decides like the explained one, and
-        ``eval_x_probability``, the probability that it gives to that decision: of each method the
-        values of the images, (N,), on the CPU.
+        Of each method, whether the tuned classifier decides like the explained one, (N,) of 0 and
+        1, on the CPU.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
         >>> judge = FrozenClassifier(network, name="linear")
         >>> images, maps = torch.rand(1, 3, 2, 2), {"random": torch.rand(1, 2, 2)}
         >>> show = lambda images, kept: images * kept[:, None]
-        >>> eval_x(judge, maps, images, judge.decide(judge(images)), show, fraction=1.0)["eval_x"]
+        >>> eval_x(judge, maps, images, judge.decide(judge(images)), show, fraction=1.0)
         {'random': tensor([1.])}
     """
-    values: dict[str, dict[str, Tensor]] = {"eval_x": {}, "eval_x_probability": {}}
+    values: dict[str, Tensor] = {}
     for name, saliency in maps.items():
         rank = descending_rank(saliency.to(images.device))
         kept = rank < num_kept(fraction, rank[0].numel())
         logits = _predict(judge, remove(images, kept))
-        values["eval_x"][name] = judge.keeps_decision(logits, decisions).float().cpu()
-        values["eval_x_probability"][name] = judge.probability(logits, decisions).cpu()
+        values[name] = judge.keeps_decision(logits, decisions).float().cpu()
     return values
 
 

@@ -1,15 +1,10 @@
 """The metrics that a short table shows: one or two for each question that a reader has."""
 
-from saliency_vae.evaluation.metric_info import removal_of
+from saliency_vae.evaluation.metric_info import is_agreement, removal_of
 from saliency_vae.evaluation.scores import Scores
 
 _BEFORE = ("insertion", "deletion", "srg")
 _AFTER = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
-
-
-def is_agreement(metric: str) -> bool:
-    """Whether a metric is the agreement at a share of the pixels, such as ``agreement_5``."""
-    return metric.startswith("agreement_")
 
 
 def fitting_agreement(scores: Scores) -> str | None:

@@ -10,7 +10,15 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor
 
-from saliency_vae.baselines import Blurred, CentrePrior, EdgeMagnitude, Method, Oracle, RandomMap
+from saliency_vae.baselines import (
+    Blurred,
+    CentrePrior,
+    EdgeMagnitude,
+    Method,
+    Oracle,
+    RandomMap,
+    refuse_target,
+)
 from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.altered_signals import RandomisedSignals, ZeroedSignals
@@ -46,11 +54,7 @@ class ExplainerMethod:
         Raises:
             ValueError: If a target is given: the decision alone is explained.
         """
-        if "target" in batch:
-            raise ValueError(
-                "Expected no target: this explainer was trained to explain the decision alone. "
-                "Found a target."
-            )
+        refuse_target(batch, "this explainer")
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         return explainer.encode(images).mean  # unchecked: robustness is measured by added noise

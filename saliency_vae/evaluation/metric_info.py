@@ -249,3 +249,8 @@ def over(kind: str, removal: str) -> str:
         ('srg_zero', 'srg')
     """
     return f"{kind}_{removal}" if removal else kind
+
+
+def is_agreement(metric: str) -> bool:
+    """Whether a metric is the agreement at a share of the pixels, such as ``agreement_5``."""
+    return metric.startswith("agreement_")

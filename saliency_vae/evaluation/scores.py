@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from saliency_vae.evaluation.metric_info import metric_info
+from saliency_vae.evaluation.metric_info import is_agreement, metric_info
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.metrics import Interval, difference_interval, mean_interval
 
@@ -151,7 +151,7 @@ class Scores:
         Most methods are at least half of the explainers and rivals. Where no share that was
         measured does, it is the largest.
         """
-        shares = sorted(int(m.removeprefix(_AGREEMENT)) for m in self.values if _AGREEMENT in m)
+        shares = sorted(int(m.removeprefix(_AGREEMENT)) for m in self.values if is_agreement(m))
         judged = (Role.EXPLAINER, Role.RIVAL)
         methods = [m for m in self.methods if self.roles[m] in judged] or self.methods
         for share in shares:

@@ -42,6 +42,7 @@ _PATHS: dict[str, dict[str, str]] = {
         "custom": "classifiers.builders.custom_classifier",
         "cluttered_digits": "classifiers.digits.cluttered_digits_classifier",
         "efficientnet_lite": "classifiers.efficientnet_lite.efficientnet_lite_classifier",
+        "randomised": "classifiers.randomised.randomised_classifier",
     },
     "data": {
         "cluttered_digits": "data.cluttered_digits.ClutteredDigitsData",

@@ -1,7 +1,7 @@
 """Stops a run at a loss or gradient that is not finite, and names the images that caused it."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,18 +9,10 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from saliency_vae.data import Batch
+from saliency_vae.data import Batch, image_name
 from saliency_vae.training.checkpoints import last_checkpoint
 
 _NAMED = 8  # images in the error message
-
-
-@runtime_checkable
-class Named(Protocol):
-    """A data set that names its images."""
-
-    def name(self, index: int) -> str:
-        """Name of the image at an index, such as its file."""
 
 
 @dataclass(frozen=True, order=True)
@@ -157,9 +149,6 @@ def _names(trainer: Trainer, seen: _Seen, index: Tensor | None) -> str:
         return "images without an index"
     loader = trainer.val_dataloaders if "validation" in seen.place else trainer.train_dataloader
     dataset = getattr(loader, "dataset", None)
-    names = [
-        dataset.name(i) if isinstance(dataset, Named) else f"image {i} of the data set"
-        for i in index[:_NAMED].tolist()
-    ]
+    names = [image_name(dataset, i) for i in index[:_NAMED].tolist()]
     more = len(index) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")

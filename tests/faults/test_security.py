@@ -175,7 +175,7 @@ def test_names_in_files_do_not_become_markup(
     images.mkdir()
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).save(images / f"{HOSTILE}.png")
-    monkeypatch.setattr(FrozenClassifier, "_category", lambda *_: HOSTILE_SCRIPT)
+    monkeypatch.setattr(FrozenClassifier, "category", lambda *_: HOSTILE_SCRIPT)
 
     def page(directory: Path) -> str:
         out = tmp_path / f"out {directory.name}"

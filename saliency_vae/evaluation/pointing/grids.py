@@ -4,7 +4,6 @@ Four images of different classes make a 2x2 grid, in which a method is asked abo
 classes in turn. It should look at the cell that shows the class.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -12,40 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
-from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, class_target
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all
-from saliency_vae.evaluation.progress import Progress
+from saliency_vae.evaluation.pointing.questions import Game
 from saliency_vae.metrics import has_most, region_shares, top_shares
 from saliency_vae.runtime.memory import is_out_of_memory
 
 CELLS = 4
 CONFIDENT = 0.5  # probability of the class of a cell's image, at least
-
-
-def grid_pointing_game(
-    methods: Mapping[str, Method],
-    grids: Images,
-    classifier: FrozenClassifier,
-    *,
-    limits: Mapping[str, int] | None = None,
-    keep: int = 0,
-    progress: Progress | None = None,
-) -> Answers:
-    """Score ``grid_share``, ``grid_top`` and ``grid_cell``, for each of which chance is 1/4.
-
-    Args:
-        methods: Methods by name.
-        grids: Grids that :func:`build_grids` returned.
-        classifier: Classifier to explain.
-        limits: Method to the number of grids that it is asked about; by default all.
-        keep: Number of grids whose maps are returned.
-        progress: What an earlier evaluation of the same settings has done already.
-    """
-    game = Game("grid_pointing", "Grid pointing game", score_cells)
-    return ask_all(game, methods, grids, classifier, limits=limits, keep=keep, progress=progress)
 
 
 def score_cells(
@@ -69,6 +43,10 @@ def score_cells(
         "grid_top": top_shares(saliency, cells)[:, asked],
         "grid_cell": has_most(shares)[:, asked],
     }
+
+
+# Scores grid_share, grid_top and grid_cell, for each of which chance is 1/4.
+GRID_POINTING = Game("grid_pointing", "Grid pointing game", score_cells)
 
 
 def build_grids(

@@ -76,7 +76,11 @@ def ask_all(
     """
     progress, limits = progress or Progress(), limits or {}
     parts: dict[str, list[Part]] = {name: [] for name in methods}
-    left_out: list[str] = []
+    left_out = [
+        f"{game.title}, {title(name)}: asked about {limit} of {len(images)}, it takes many passes."
+        for name, limit in limits.items()
+        if limit < len(images)
+    ]
     seen = 0
     for batch in tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch"):
         for name in list(parts):

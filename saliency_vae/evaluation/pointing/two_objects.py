@@ -1,43 +1,14 @@
 """Images of two objects of different classes: does the map of a class lie on its object?"""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
 
-from saliency_vae.baselines import Method
-from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.cutouts import CutoutsData
 from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all
-from saliency_vae.evaluation.progress import Progress
+from saliency_vae.evaluation.pointing.questions import Game
 from saliency_vae.metrics import mask_iou, pointing_game, region_shares
-
-
-def ask_about_two_objects(
-    methods: Mapping[str, Method],
-    images: Images,
-    classifier: FrozenClassifier,
-    *,
-    limits: Mapping[str, int] | None = None,
-    keep: int = 0,
-    progress: Progress | None = None,
-) -> Answers:
-    """Score ``two_objects_point``, ``two_objects_iou`` and ``two_objects_share``.
-
-    A method that ignores what it is asked cannot exceed 1/2 at pointing, and its share is 1/2.
-
-    Args:
-        methods: Methods by name.
-        images: Images that :func:`two_object_images` returned.
-        classifier: Classifier to explain.
-        limits: Method to the number of images that it is asked about; by default all.
-        keep: Number of images whose maps are returned.
-        progress: What an earlier evaluation of the same settings has done already.
-    """
-    game = Game("two_objects", "Images of two objects", score_object)
-    return ask_all(game, methods, images, classifier, limits=limits, keep=keep, progress=progress)
 
 
 def score_object(
@@ -60,6 +31,10 @@ def score_object(
         "two_objects_iou": mask_iou(saliency, masks[:, asked]),
         "two_objects_share": region_shares(attribution, masks)[:, asked],
     }
+
+
+# A method that ignores what it is asked points at most at every other object, and its share is 1/2.
+TWO_OBJECTS = Game("two_objects", "Images of two objects", score_object)
 
 
 def two_object_images(

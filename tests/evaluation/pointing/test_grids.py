@@ -13,7 +13,8 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch, Preprocessing
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.evaluation.images import Images, evaluation_images
-from saliency_vae.evaluation.pointing.grids import Grids, build_grids, grid_pointing_game
+from saliency_vae.evaluation.pointing.grids import GRID_POINTING, Grids, build_grids
+from saliency_vae.evaluation.pointing.questions import ask_all
 from tests.evaluation.pointing.colours import (
     COLOURS,
     CPU,
@@ -118,7 +119,7 @@ def test_a_classifier_of_one_size_gets_halved_images() -> None:
         middle = item["image"][:, mask].view(3, SIZE // 2, SIZE // 2)[:, 2, 2]
         colour = COLOURS[int(item["object_classes"][cell])]
         assert torch.equal(middle.float() / 255, colour)
-    answers = grid_pointing_game({"where": where}, grids, colour_classifier(size=SIZE))
+    answers = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(size=SIZE))
     assert answers.values["grid_cell"]["where"].tolist() == [1, 1, 1]
 
 
@@ -157,7 +158,7 @@ def test_an_image_folder_will_do(tmp_path: Path) -> None:
     files, _ = evaluation_images(data, Preprocessing(), None)
     found = Images(files, name="files", batch_size=4, num_workers=0, device=CPU)
     grids = build_grids(found, colour_classifier(), questions=20)
-    answers = grid_pointing_game({"where": where}, grids, colour_classifier())
+    answers = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier())
     assert answers.values["grid_cell"]["where"].tolist() == [1] * 5
 
 
@@ -188,7 +189,7 @@ def test_the_truth_wins_and_controls_are_at_chance() -> None:
         "centre": CentrePrior(),
         "edges": EdgeMagnitude(),
     }
-    answers = grid_pointing_game(methods, grids, colour_classifier())
+    answers = ask_all(GRID_POINTING, methods, grids, colour_classifier())
     assert answers.left_out == ()
     for metric in METRICS:
         values = answers.values[metric]
@@ -214,7 +215,7 @@ def test_scores_equal_a_loop_over_questions() -> None:
             [torch.rand(shape, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()]
         )
 
-    answers = grid_pointing_game({"noise": noise}, grids, colour_classifier())
+    answers = ask_all(GRID_POINTING, {"noise": noise}, grids, colour_classifier())
     for index in range(3):
         image = cells[index]["image"][None].float() / 255
         sums = dict.fromkeys(METRICS, 0.0)

@@ -12,8 +12,8 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.pointing.grids import build_grids, grid_pointing_game
-from saliency_vae.evaluation.pointing.questions import questions
+from saliency_vae.evaluation.pointing.grids import GRID_POINTING, build_grids
+from saliency_vae.evaluation.pointing.questions import ask_all, questions
 from saliency_vae.evaluation.progress import Progress
 from tests.evaluation.pointing.colours import colour_classifier, where, whole
 
@@ -74,13 +74,13 @@ def of_another_size(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 )
 def test_a_method_that_cannot_answer_is_left_out(grids: Images, method: Method, line: str) -> None:
     methods: dict[str, Method] = {"some_method": method, "where": where}
-    answers = grid_pointing_game(methods, grids, colour_classifier())
+    answers = ask_all(GRID_POINTING, methods, grids, colour_classifier())
     assert answers.left_out == (f"Grid pointing game, some method: {line}",)
     assert {name for by in answers.values.values() for name in by} == {"where"}
 
 
 def test_without_an_able_method_there_are_no_values(grids: Images) -> None:
-    answers = grid_pointing_game({"refusing": refusing}, grids, colour_classifier())
+    answers = ask_all(GRID_POINTING, {"refusing": refusing}, grids, colour_classifier())
     assert answers.values == {}
     assert len(answers.left_out) == 1
 
@@ -91,8 +91,8 @@ def test_a_slow_method_is_asked_about_the_first_images(
 ) -> None:
     slow, fast = Recorded(), Recorded()
     methods: dict[str, Method] = {"slow": slow, "fast": fast}
-    answers = grid_pointing_game(
-        methods, grids, colour_classifier(), limits={"slow": limit}, keep=2
+    answers = ask_all(
+        GRID_POINTING, methods, grids, colour_classifier(), limits={"slow": limit}, keep=2
     )
     assert (slow.images, fast.images) == (4 * asked, 20)
     values = answers.values["grid_share"]
@@ -104,7 +104,7 @@ def test_a_slow_method_is_asked_about_the_first_images(
 
 @pytest.mark.parametrize("keep", [0, 1, 3])
 def test_maps_of_the_first_images_are_returned(grids: Images, keep: int) -> None:
-    answers = grid_pointing_game({"where": where}, grids, colour_classifier(), keep=keep)
+    answers = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(), keep=keep)
     assert answers.maps["where"].shape == (keep, 4, 16, 16)
     masks = torch.cat([batch["object_masks"] for batch in grids])[:keep]
     assert ((answers.maps["where"] > 0) <= masks).all()
@@ -112,8 +112,8 @@ def test_maps_of_the_first_images_are_returned(grids: Images, keep: int) -> None
 
 def test_batches_do_not_matter(grids: Images) -> None:
     def ask(size: int) -> Tensor:
-        found = grid_pointing_game(
-            {"x": where}, replace(grids, batch_size=size), colour_classifier()
+        found = ask_all(
+            GRID_POINTING, {"x": where}, replace(grids, batch_size=size), colour_classifier()
         )
         return found.values["grid_top"]["x"]
 
@@ -122,10 +122,15 @@ def test_batches_do_not_matter(grids: Images) -> None:
 
 def test_a_killed_evaluation_goes_on(grids: Images, tmp_path: Path) -> None:
     progress = Progress(tmp_path)
-    whole_run = grid_pointing_game({"where": where}, grids, colour_classifier(), keep=3)
+    whole_run = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(), keep=3)
     killed, rest = Recorded(stop_after=12), Recorded()
     ask = partial(
-        grid_pointing_game, grids=grids, classifier=colour_classifier(), keep=3, progress=progress
+        ask_all,
+        GRID_POINTING,
+        images=grids,
+        classifier=colour_classifier(),
+        keep=3,
+        progress=progress,
     )
     with pytest.raises(KeyboardInterrupt):
         ask({"where": killed})
@@ -147,7 +152,7 @@ def test_a_zero_of_its_own_is_read_from_the_method(grids: Images) -> None:
             return shifted(batch, classifier)
 
     methods: dict[str, Method] = {"median": shifted, "neutral": Neutral()}
-    share = grid_pointing_game(methods, grids, colour_classifier()).values["grid_share"]
+    share = ask_all(GRID_POINTING, methods, grids, colour_classifier()).values["grid_share"]
     assert (share["median"] == 1).all()
     expected = torch.full((5,), 2 / (2 + 3 * 1))  # each cell has the value 1, the asked one 2
     assert torch.allclose(share["neutral"], expected, atol=0.01)

@@ -14,7 +14,8 @@ from saliency_vae.data import Batch
 from saliency_vae.data.cluttered_digits import ClutteredDigitsData
 from saliency_vae.data.cutouts import CutoutsData
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.pointing.two_objects import ask_about_two_objects, two_object_images
+from saliency_vae.evaluation.pointing.questions import ask_all
+from saliency_vae.evaluation.pointing.two_objects import TWO_OBJECTS, two_object_images
 from tests.evaluation.pointing.colours import COLOURS, CPU, colour_classifier, where
 from tests.helpers.made_cutouts import write_all
 
@@ -60,7 +61,7 @@ def test_the_truth_wins_and_controls_are_at_chance() -> None:
         "random": RandomMap(),
         "centre": CentrePrior(),
     }
-    answers = ask_about_two_objects(methods, PAIRS, colour_classifier())
+    answers = ask_all(TWO_OBJECTS, methods, PAIRS, colour_classifier())
     assert set(answers.values) == set(METRICS)
     assert answers.left_out == ()
     for metric in METRICS:
@@ -85,7 +86,7 @@ def test_scores_by_hand() -> None:
         return maps
 
     first = PAIRS.first(2)
-    values = ask_about_two_objects({"half": half}, first, colour_classifier()).values
+    values = ask_all(TWO_OBJECTS, {"half": half}, first, colour_classifier()).values
     assert values["two_objects_point"]["half"].tolist() == [0.5, 0.5]
     assert values["two_objects_share"]["half"].tolist() == [0.5, 0.5]
     kept = half(first.as_batch(), colour_classifier())

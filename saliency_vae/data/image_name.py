@@ -1,0 +1,25 @@
+"""The name of an image of a data set, such as its file, for people."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch.utils.data import Subset
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A data set that names its images."""
+
+    def name(self, index: int) -> str:
+        """Name of the image at an index, such as its file."""
+
+
+def image_name(dataset: Any, index: int) -> str:
+    """Name an image; where the data set does not name its images, by its number.
+
+    Example:
+        >>> image_name([0.5, 0.25], 1)
+        'image 1 of the data set'
+    """
+    if isinstance(dataset, Subset):
+        return image_name(dataset.dataset, dataset.indices[index])
+    return dataset.name(index) if isinstance(dataset, Named) else f"image {index} of the data set"
