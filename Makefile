@@ -1,4 +1,4 @@
-.PHONY: demo test test-minimum check bench results lock clean
+.PHONY: demo test test-minimum check bench results gpu-bundle gpu lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -34,6 +34,14 @@ bench: .venv/installed
 # Repeats the tables of docs/results.md, all or ROWS="digits comparison"; ROWS=--list prints the rows.
 results: .venv/installed
 	$(BIN)/python docs/make_results.py $(ROWS)
+
+# What a machine with a GPU and no network needs beside the repository, into .gpu.
+gpu-bundle: .venv/installed
+	$(BIN)/python scripts/gpu_bundle.py $(if $(PHOTOGRAPHS),--photographs "$(PHOTOGRAPHS)")
+
+# There: the tests that need a GPU, and the training rate; results go to $$OUT, or to outputs/gpu.
+gpu:
+	$(PYTHON) scripts/gpu.py
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

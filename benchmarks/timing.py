@@ -27,13 +27,18 @@ _SHORTEST = 0.02  # seconds of one measurement: a short function is called sever
 Seconds = list[float]  # seconds of a call, one value for each round
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of the options that every benchmark has."""
+    options = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    options.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    options.add_argument("--output", type=Path, default=RESULTS, help="directory of the JSON")
+    return options
+
+
 def arguments(description: str | None) -> argparse.Namespace:
-    """Read the command line that every benchmark has."""
-    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="directory of the JSON")
-    parsed = parser.parse_args()
+    """Read the command line of a benchmark without further options."""
+    parsed = parser(description).parse_args()
     parsed.device = pick_device(parsed.device)
     return parsed
 

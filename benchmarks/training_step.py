@@ -169,15 +169,26 @@ def step_times(
     precision: Any,
 ) -> dict[str, Seconds]:
     """Times of a step and of its parts."""
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-    warnings.filterwarnings("ignore", ".*validation_step.*")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warm_up = 0 if quick else 2
+    parts = Parts(device, warm_up)
+    fit(
+        papers_module(quick=quick, size=size, compiled=compiled),
+        DataLoader(Pictures((warm_up + rounds) * batch, size), batch_size=batch),
+        [parts],
+        device,
+        precision=precision,
+        log_every_n_steps=1_000_000,  # logging is timed by itself
+    )
+    return parts.times
+
+
+def papers_module(*, quick: bool, size: int, compiled: bool) -> VariationalSaliency:
+    """The paper's recipe with random weights, channels last."""
     torch.manual_seed(0)
     encoder = PaperEncoder([4, 2]) if quick else PaperEncoder()
     nn.init.normal_(encoder.head.weight, std=0.1)
     name = "resnet18" if quick else "resnet50"
-    module = VariationalSaliency(
+    return VariationalSaliency(
         Explainer(
             encoder,
             prior=partial(KroneckerNormal, correlation=0.9),
@@ -188,28 +199,33 @@ def step_times(
         partial(torch.optim.Adam, lr=1e-4, weight_decay=5e-4),
         execution=Execution(channels_last=True, compile=compiled),
     )
-    warm_up = 0 if quick else 2
-    parts = Parts(device, warm_up)
-    steps = warm_up + rounds
+
+
+def fit(
+    module: VariationalSaliency,
+    batches: DataLoader[Batch],
+    callbacks: list[Callback],
+    device: torch.device,
+    **settings: Any,
+) -> None:
+    """Train for one epoch on a device, quietly; settings are those of Lightning's Trainer."""
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+    warnings.filterwarnings("ignore", ".*validation_step.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as directory:
         Trainer(
             accelerator=device.type,
             devices=[device.index or 0] if device.type == "cuda" else 1,
-            precision=precision,
             max_epochs=1,
-            log_every_n_steps=1_000_000,  # logging is timed by itself
-            callbacks=[parts],
+            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=directory,
-        ).fit(
-            module,
-            DataLoader(Pictures(steps * batch, size), batch_size=batch),
-            weights_only=True,
-        )
-    return parts.times
+            **settings,
+        ).fit(module, batches, weights_only=True)
 
 
 def training_rate(device: torch.device, *, quick: bool) -> float:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
+from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers.divergences import bernoulli_kl
 from saliency_vae.distributions import SaliencyPosterior, SaliencyPrior
 from saliency_vae.perturbations import perturb
 from saliency_vae.topk import SoftTopK
@@ -27,6 +29,8 @@ class MaskedViews:
         perturbed: Perturbed images x' = m x + (1 - m) baseline, (B, 3, H, W).
         original: Logits of y = M(x), (B, classes).
         prediction: Logits of y' = M(x'), (B, classes).
+        target: What is asked about, weights of the logits (B, classes); None for the whole
+            prediction, as in the paper.
     """
 
     images: Tensor
@@ -35,6 +39,7 @@ class MaskedViews:
     perturbed: Tensor
     original: Tensor
     prediction: Tensor
+    target: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class LossTerms:
 
     Attributes:
         loss: Weighted sum of the terms below.
-        reconstruction: KL(y || y'), nats per image.
+        reconstruction: KL(y || y'), or -log p'(target) where there is a target, nats per image.
         kl: KL(q || p), nats per pixel.
         complement: KL divergence of the prediction for the left-out pixels from that for the
             baseline image, nats per image; 0 where its weight is 0.
@@ -108,8 +113,7 @@ class Objective:
             prior: p(s).
             classifier: M, frozen; gradients flow through it into the mask.
         """
-        sharpened = self.sharpness * views.original  # logits
-        reconstruction = classifier.divergence(sharpened, views.prediction)
+        reconstruction = self._reconstruction(views, classifier)
         with torch.autocast(views.images.device.type, enabled=False):
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
         loss = reconstruction + self.beta * kl
@@ -122,10 +126,23 @@ class Objective:
             loss = loss + self.mean_penalty * mean_penalty
         return LossTerms(loss, reconstruction, kl, complement, mean_penalty)
 
+    def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
+        """KL(sharpened y || y'), or -log p'(target), its limit for the decision of a softmax."""
+        if views.target is not None:
+            return F.softplus(-classifier.log_odds(views.prediction, views.target))
+        sharpened = self.sharpness * views.original  # logits
+        return classifier.divergence(sharpened, views.prediction)
+
 
 def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
-    """KL(M(baseline) || M(left-out view)), (B,): what the pixels left out still tell."""
+    """KL(M(baseline) || M(left-out view)), (B,): what the pixels left out still tell.
+
+    Where there is a target, of the probabilities of the target alone.
+    """
     with torch.no_grad():
         uninformed = classifier(views.baseline)
     left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
-    return classifier.divergence(uninformed, left_out)
+    if views.target is None:
+        return classifier.divergence(uninformed, left_out)
+    log_odds = [classifier.log_odds(logits, views.target) for logits in (uninformed, left_out)]
+    return bernoulli_kl(*(odds[:, None] for odds in log_odds))

@@ -64,22 +64,25 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
 
         Args:
             inputs: Images (B, 3, H, W).
-            target: Accepted and ignored: the whole prediction is explained, not one class.
+            target: What a universal explainer is asked about; None for the decision.
             additional_forward_args: Accepted and ignored.
 
         Returns:
             Attributions of the inputs' shape, type and device.
+
+        Raises:
+            ValueError: If a target is given that the explainer cannot be asked about.
         """
         if isinstance(inputs, tuple):
-            return tuple(self._attribution(images) for images in inputs)
-        return self._attribution(inputs)
+            return tuple(self._attribution(images, target) for images in inputs)
+        return self._attribution(inputs, target)
 
-    def _attribution(self, images: Tensor) -> Tensor:
-        saliency = self._map(images).to(images)
+    def _attribution(self, images: Tensor, target: object) -> Tensor:
+        saliency = self._map(images, target).to(images)
         return saliency.unsqueeze(1).expand_as(images).contiguous()
 
-    def _map(self, images: Tensor) -> Tensor:
-        posterior = self._posterior(images)
+    def _map(self, images: Tensor, target: object) -> Tensor:
+        posterior = self._posterior(images, target)
         if self.quantity == "inclusion_probability":
             return posterior.inclusion_probability(INCLUSION_FRACTION)
         return posterior.mean if self.quantity == "mean" else posterior.stddev

@@ -1,15 +1,23 @@
 """An explainer in place of a CAM of pytorch-grad-cam; that package need not be installed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_vae.adapters.normalised import NormalisedExplainer
 from saliency_vae.metrics import min_max
 from saliency_vae.models import Explainer
+
+
+def _score(targets: Sequence[Callable[[Tensor], Tensor]], logits: Tensor) -> Tensor:
+    """Score of each row of logits (n B, classes) by the target of its image: (n B,)."""
+    return torch.stack([target(row) for target, row in zip(cycle(targets), logits, strict=False)])
 
 
 class VariationalCAM:
@@ -38,12 +46,18 @@ class VariationalCAM:
 
         Args:
             input_tensor: Images (B, 3, H, W).
-            targets: Accepted and ignored: the whole prediction is explained, not one class.
+            targets: What a universal explainer is asked about: pytorch-grad-cam's target of each
+                image, a function of its logits; None for the decision.
 
         Returns:
             Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
+
+        Raises:
+            ValueError: If there are targets that the explainer cannot be asked about.
         """
-        array: NDArray[np.float32] = min_max(self._posterior(input_tensor).mean).cpu().numpy()
+        asked = None if targets is None else partial(_score, list(targets))
+        posterior = self._posterior(input_tensor, asked)
+        array: NDArray[np.float32] = min_max(posterior.mean).cpu().numpy()
         return array
 
     def __enter__(self) -> Self:

@@ -36,24 +36,27 @@ class NormalisedExplainer:
         self._std = torch.tensor(std)[:, None, None]
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor) -> SaliencyPosterior:
+    def __call__(self, inputs: Tensor, target: object = None) -> SaliencyPosterior:
         """Explain normalised images.
 
         Args:
             inputs: Images (B, 3, H, W), H, W >= 16, of any device and precision.
+            target: What a universal explainer is asked about; None for the decision.
 
         Returns:
             Posterior q(s|x), on the explainer's device.
 
         Raises:
-            ValueError: If the inputs are not (B, 3, H, W).
+            ValueError: If the inputs are not (B, 3, H, W), or the explainer cannot be asked about
+                the target.
         """
         if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would be broadcast
             raise ValueError(f"Expected inputs (B, 3, H, W). Found {tuple(inputs.shape)}.")
         inputs = inputs.to(next(self.explainer.parameters()))
         with _evaluating(self.explainer):
             # Without the check of the range: measures of robustness add noise.
-            return self.explainer.encode(inputs * self._std.to(inputs) + self._mean.to(inputs))
+            images = inputs * self._std.to(inputs) + self._mean.to(inputs)
+            return self.explainer.encode(images, target=self.explainer.target(target))
 
 
 @contextmanager

@@ -25,9 +25,10 @@ def explain_func(
     value of each image is 0, because Quantus refuses maps that are negative everywhere. The shift
     keeps the order of the pixels and their differences, but not their sum and sign.
 
-    The function ignores the model and the targets that Quantus passes: the explainer explains the
-    whole prediction of the classifier that it was trained for. Metrics that randomise the model's
-    weights or change its target (MPRT, RandomLogit) therefore do not measure the explainer.
+    A universal explainer is asked about the targets that Quantus passes. Any other one, which
+    explains the decision of the classifier that it was trained for, ignores them: metrics that
+    change the target (RandomLogit) do not measure it. The model that Quantus passes is ignored, so
+    metrics that randomise its weights (MPRT) measure neither.
 
     Args:
         explainer: Explainer of images in [0, 1].
@@ -42,7 +43,8 @@ def explain_func(
     def explain(
         model: Any, inputs: NDArray[Any], targets: Any, **settings: Any
     ) -> NDArray[np.float32]:
-        scores = posterior(torch.from_numpy(np.array(inputs))).mean[:, None]
+        asked = torch.as_tensor(np.array(targets)) if explainer.is_universal else None
+        scores = posterior(torch.from_numpy(np.array(inputs)), asked).mean[:, None]
         shifted: NDArray[np.float32] = (scores - scores.amin((-2, -1), keepdim=True)).cpu().numpy()
         return shifted
 

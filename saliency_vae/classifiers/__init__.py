@@ -13,15 +13,18 @@ from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import Passes, counted_passes
-from saliency_vae.classifiers.recorded import build_recorded
-from saliency_vae.classifiers.targets import Output, class_target
+from saliency_vae.classifiers.recorded import build_classifier, build_recorded
+from saliency_vae.classifiers.targets import Output, Target, as_target, class_target
 
 __all__ = [
     "ClassifierIdentity",
     "FrozenClassifier",
     "Output",
     "Passes",
+    "Target",
+    "as_target",
     "bernoulli_kl",
+    "build_classifier",
     "build_recorded",
     "categorical_kl",
     "check_classifier",

@@ -16,8 +16,9 @@ def check_frozen(classifier: object) -> None:
     """
     if not isinstance(classifier, FrozenClassifier):
         raise ValueError(
-            "Expected a saliency_vae.classifiers.FrozenClassifier, which wraps a network and its "
-            f"normalisation. Found {type(classifier).__name__}."
+            f"Expected a FrozenClassifier. Found {type(classifier).__name__}: "
+            "FrozenClassifier(network, name=NAME, mean=MEAN, std=STD) wraps a network that takes "
+            "images normalised by mean and std."
         )
 
 

@@ -1,7 +1,8 @@
-"""The built-in classifier: a small network, trained on cluttered digits when first needed."""
+"""The built-in classifiers: small networks, trained on cluttered digits when first needed."""
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import torch
 from filelock import FileLock
@@ -11,36 +12,17 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from torchvision.ops import Conv2dNormActivation
 from tqdm import tqdm
 
+from saliency_vae.classifiers.digit_networks import Architecture, digit_network
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data import Preprocessing
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.runtime.atomic_file import write_whole
 
 _BATCH_SIZE = 64
+_LEARNING_RATES = {"convolutional": 6e-3, "residual": 6e-3, "transformer": 1.5e-3}
 _USE_ANOTHER_PATH = "Name another place with classifier.path=FILE."
-
-
-class DigitNet(nn.Sequential):
-    """Six convolutional blocks at a half, a quarter and an eighth of the resolution."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            Conv2dNormActivation(3, 16, stride=2),
-            Conv2dNormActivation(16, 24),
-            nn.MaxPool2d(2),
-            Conv2dNormActivation(24, 48),
-            Conv2dNormActivation(48, 48),
-            nn.MaxPool2d(2),
-            Conv2dNormActivation(48, 64),
-            Conv2dNormActivation(64, 64),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Dropout(0.4),
-            nn.Linear(64, NUM_CLASSES),
-        )
 
 
 def cluttered_digits_classifier(
@@ -49,6 +31,7 @@ def cluttered_digits_classifier(
     train_size: int = 16_000,
     epochs: int = 5,
     seed: int = 0,
+    architecture: Architecture = "convolutional",
 ) -> FrozenClassifier:
     """Load the classifier of cluttered digits, or train it if its file does not exist yet.
 
@@ -58,29 +41,43 @@ def cluttered_digits_classifier(
         train_size: Number of training images.
         epochs: Number of passes over the training images.
         seed: Seed of the images, the initial weights and the order.
+        architecture: Network: ``convolutional``, with batch norm; ``residual``, with group norm; or
+            ``transformer``.
 
     Raises:
-        ValueError: If a setting is out of range, or the file was not written by this function with
-            these settings.
+        ValueError: If a setting is out of range or unknown, or the file was not written by this
+            function with these settings.
     """
     least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
     for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
         if found < least[name]:
             raise ValueError(f"Expected classifier.{name} >= {least[name]}. Found {found}.")
+    if architecture not in get_args(Architecture):
+        raise ValueError(
+            f"Expected classifier.architecture among {', '.join(get_args(Architecture))}. "
+            f"Found {architecture!r}."
+        )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"image_size": image_size, "train_size": train_size, "epochs": epochs, "seed": seed}
+    settings: dict[str, int | str] = {
+        "image_size": image_size,
+        "train_size": train_size,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    if architecture != "convolutional":  # as files before version 0.2.0 hold no architecture
+        settings["architecture"] = architecture
     # One process trains while the others wait; the caller's random state is restored.
     with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = DigitNet()
+        network = digit_network(architecture, image_size)
         if path.exists():
             _check_settings(path, settings)
         else:
             data = ClutteredDigits(
                 "train", train_size, seed=seed, image_size=image_size, progress=True
             )
-            _train(network, data, epochs)
+            _train(network, data, epochs, _LEARNING_RATES[architecture])
             test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
             print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
             metadata = {"settings": json.dumps(settings)}
@@ -88,14 +85,14 @@ def cluttered_digits_classifier(
     network.load_state_dict(load_file(path))
     return FrozenClassifier(
         network,
-        name="cluttered_digits",
+        name="_".join(["cluttered_digits", architecture][: 1 + ("architecture" in settings)]),
         weights=path.name,
         preprocessing=Preprocessing(image_size, (image_size, image_size)),
         categories=[str(digit) for digit in range(NUM_CLASSES)],
     )
 
 
-def _check_settings(path: Path, settings: dict[str, int]) -> None:
+def _check_settings(path: Path, settings: dict[str, int | str]) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             found = json.loads((file.metadata() or {})["settings"])
@@ -111,12 +108,12 @@ def _check_settings(path: Path, settings: dict[str, int]) -> None:
         )
 
 
-def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
+def _train(network: nn.Module, data: ClutteredDigits, epochs: int, rate: float) -> None:
     network.train().to(memory_format=torch.channels_last)
     loader = DataLoader(data, batch_size=_BATCH_SIZE, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=6e-3, total_steps=epochs * len(loader)
+        optimizer, max_lr=rate, total_steps=epochs * len(loader)
     )
     with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
         for _ in range(epochs):

@@ -48,13 +48,19 @@ def build_recorded(
         ValueError: If it is another classifier or preprocesses images differently, or if the
             record does not hold how to build it.
     """
-    try:
-        classifier: FrozenClassifier = instantiate(node or _node(expected), _convert_="all")
-    except InstantiationException as error:
-        raise (error.__cause__ or error) from None  # the builder's error without Hydra's
+    classifier = build_classifier(node or _node(expected))
     if not force:
         classifier.identity().check(expected)
         _check_preprocessing(classifier.preprocessing, preprocessing)
+    return classifier
+
+
+def build_classifier(node: dict[str, Any]) -> FrozenClassifier:
+    """Build the classifier of a Hydra node."""
+    try:
+        classifier: FrozenClassifier = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise (error.__cause__ or error) from None  # the builder's error without Hydra's
     return classifier
 
 

@@ -6,13 +6,19 @@ of independent labels each one, present or absent.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from saliency_vae.runtime.text import did_you_mean
+
 Output = Literal["softmax", "sigmoid"]  # one class of many, or independent labels
+# Weights of the logits (B, classes), or a function of the logits (N, classes) that gives these
+# weights, (N, classes), or the score that is asked about, (N,).
+Target = Tensor | Callable[[Tensor], Tensor]
 
 
 def decision(logits: Tensor, output: Output) -> Tensor:
@@ -118,3 +124,88 @@ def keeps_decision(logits: Tensor, target: Tensor, output: Output) -> Tensor:
     if output == "softmax":
         return logits.argmax(-1) == target.argmax(-1)
     return (((logits > 0) == (target > 0)) | (target == 0)).all(-1)
+
+
+def as_target(asked: object, categories: Sequence[str] | None = None) -> Target | None:
+    """Bring what a person asks about into the form of a target.
+
+    Args:
+        asked: Index or name of a class; the class of each image, (B,) int; weights of the logits,
+            (B, classes); a function of the logits (N, classes) to a score (N,), such as the
+            difference of two logits; None for the decision.
+        categories: Names of the classes.
+
+    Returns:
+        Target; None for the decision.
+
+    Raises:
+        ValueError: If it is none of these, or a name that no class has. The target raises it where
+            there is no class of an index, or not one index for each image.
+
+    Example:
+        >>> target = as_target("cat", ["dog", "cat"])
+        >>> target(torch.zeros(2, 2))
+        tensor([[0., 1.],
+                [0., 1.]])
+    """
+    if asked is None or callable(asked):
+        return asked
+    if isinstance(asked, str):
+        asked = class_index(asked, categories)
+    try:
+        asked = torch.as_tensor(asked)
+    except (TypeError, ValueError, RuntimeError):
+        raise _not_a_target(asked) from None
+    if asked.is_floating_point() and asked.ndim == 2:
+        return asked
+    if asked.is_floating_point() or asked.dtype == torch.bool or asked.ndim > 1:
+        raise _not_a_target(tuple(asked.shape))
+    classes = asked.reshape(-1).long()
+
+    def choose(logits: Tensor) -> Tensor:
+        if not (int(classes.min()) >= 0 and int(classes.max()) < logits.shape[-1]):
+            raise ValueError(
+                f"Expected target in 0 to {logits.shape[-1] - 1}. Found {asked.tolist()}."
+            )
+        if len(classes) not in (1, len(logits)):
+            raise ValueError(f"Expected {len(logits)} targets, or one. Found {len(classes)}.")
+        return class_target(classes.to(logits.device).expand(len(logits)), logits)
+
+    return choose
+
+
+def class_index(name: str, categories: Sequence[str] | None) -> int:
+    """Find the index of a class by its name, or by one of its names between commas.
+
+    Args:
+        name: Name, in upper or lower case, or the index itself.
+        categories: Names of the classes.
+
+    Raises:
+        ValueError: If no class, or more than one, has the name.
+
+    Example:
+        >>> class_index("tiger cat", ["tabby, tabby cat", "tiger cat"])
+        1
+    """
+    if name.strip().isdecimal():
+        return int(name)
+    wanted = name.strip().lower()
+    names = [category.lower() for category in categories or ()]
+    found = [index for index, category in enumerate(names) if category == wanted] or [
+        index for index, category in enumerate(names) if wanted in category.split(", ")
+    ]
+    if len(found) != 1:
+        said = f"{len(found)} classes" if found else "no class"
+        raise ValueError(
+            f"Expected target to be the name or the number of a class. Found {said} called "
+            f"{name!r}.{did_you_mean(wanted, names)}"
+        )
+    return found[0]
+
+
+def _not_a_target(found: object) -> ValueError:
+    return ValueError(
+        "Expected target to be a class, the classes of all images, weights of the logits (B, "
+        f"classes) or a function of the logits. Found {found}."
+    )

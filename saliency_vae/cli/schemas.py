@@ -27,7 +27,11 @@ class TrainConfig:
         name: Name of the experiment, for the directory and the W&B run.
         data: Data module.
         classifier: Builder of the classifier to explain.
+        tasks: Classifiers to train for together, by name, instead of the one above: each with its
+            ``classifier``, its ``data`` and its ``weight``, the share of the steps.
         encoder: Network of the explainer.
+        init: Explainer whose encoder to start from: ``universal``, a directory, or ``owner/name``
+            on the Hugging Face Hub; null to start anew.
         prior: Distribution over saliency maps.
         posterior: ``mean_field`` or ``correlated``.
         topk: Differentiable top-k.
@@ -57,7 +61,9 @@ class TrainConfig:
     name: str = MISSING
     data: Node = field(default_factory=dict)
     classifier: Node = field(default_factory=dict)
+    tasks: Node = field(default_factory=dict)
     encoder: Node = field(default_factory=dict)
+    init: str | None = None
     prior: Node = field(default_factory=dict)
     posterior: str = "mean_field"
     topk: Node = field(default_factory=dict)
@@ -66,7 +72,7 @@ class TrainConfig:
     complement: float = 0.0
     sharpness: float = 1.0
     mean_penalty: float = 0.0
-    confidence_width: int = 16
+    confidence_width: int | None = 16
     randomise_classifier: bool = False
     optimizer: Node = field(default_factory=dict)
     scheduler: Node | None = None
@@ -96,10 +102,11 @@ class TrainerBounds(TypedDict, total=False):
 class ExplainConfig:
     """Settings of ``saliency_vae.explain``, which ``conf/explain.yaml`` explains."""
 
-    explainer: str = MISSING
+    explainer: str = "universal"
     images: str = MISSING
     output_dir: str = MISSING
     classifier: Node | None = None
+    target: str | None = None
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
     refine_steps: Annotated[int, _AT_LEAST_0] = 0
     samples: Annotated[int, _AT_LEAST_0] = 0

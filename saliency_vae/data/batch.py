@@ -18,6 +18,7 @@ class Batch(TypedDict):
         object_classes: Class of each object by the classifier, (n,) int64; -1 where there is none.
         group: Number of the group that the image belongs to, such as photographs of one thing.
         label: Class of the image.
+        task: Number of the task that the whole batch belongs to, where there are several.
         decision: The classifier's decision, where it is at hand: weights of the logits, (classes,).
         target: What is asked about instead of the decision: weights of the logits, (classes,).
     """
@@ -30,6 +31,7 @@ class Batch(TypedDict):
     object_classes: NotRequired[Tensor]
     group: NotRequired[Tensor]
     label: NotRequired[Tensor]
+    task: NotRequired[int]
     decision: NotRequired[Tensor]
     target: NotRequired[Tensor]
 
@@ -50,4 +52,6 @@ def collate(images: list[Batch]) -> Batch:
             f"classifier.crop_size. Found {sorted(sizes)}."
         )
     batch: Batch = default_collate(images)
+    if "task" in batch:  # a number, which no device has to be asked for
+        batch["task"] = images[0]["task"]
     return batch

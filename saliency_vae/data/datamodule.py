@@ -111,18 +111,23 @@ class SaliencyDataModule(LightningDataModule):
             )
         # Lightning calls set_epoch, so a resumed run sees the same order as an uninterrupted one.
         shuffles = shuffle and not getattr(self.trainer, "overfit_batches", 0)
-        order = (EpochOrder if shuffles else FixedOrder)(
-            dataset, devices, rank, shuffle=shuffles, seed=self.seed, drop_last=False
+        batch_size = per_device_batch_size(
+            self.batch_size, devices=devices, accumulate=self.trainer.accumulate_grad_batches
+        )
+        order = self._order(
+            dataset,
+            batch_size,
+            num_replicas=devices,
+            rank=rank,
+            shuffle=shuffles,
+            seed=self.seed,
+            drop_last=False,
         )
         return ResumableLoader(
             dataset,
             order,
             self._batches_done if shuffle else None,
-            batch_size=per_device_batch_size(
-                self.batch_size,
-                devices=devices,
-                accumulate=self.trainer.accumulate_grad_batches,
-            ),
+            batch_size=batch_size,
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -130,6 +135,10 @@ class SaliencyDataModule(LightningDataModule):
             drop_last=shuffle,
             worker_init_fn=leave_ctrl_c,
         )
+
+    def _order(self, dataset: Dataset[Batch], batch_size: int, **settings: Any) -> EpochOrder:
+        """Order of the images of a data set, given the arguments of a DistributedSampler."""
+        return (EpochOrder if settings["shuffle"] else FixedOrder)(dataset, **settings)
 
     def _batches_done(self) -> int:
         assert self.trainer is not None

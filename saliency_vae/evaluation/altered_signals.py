@@ -5,16 +5,16 @@ classifier that has learned nothing, finds objects instead of explaining the cla
 """
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines import Method, refuse_target
+from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data import Batch
-from saliency_vae.models import ClassifierSignals, Explainer
+from saliency_vae.models import Explainer
+from saliency_vae.models.conditional_encoder import Signals
 from saliency_vae.runtime.autograd import recording_gradients
 
 
@@ -31,10 +31,10 @@ class ZeroedSignals:
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        refuse_target(batch, "this control")
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        return explainer.encode(images, signals=_zeroed(explainer.signals(images))).mean
+        signals = explainer.signals(images, batch.get("target"))
+        return explainer.encode(images, signals=_zeroed(signals)).mean
 
 
 class RandomisedSignals:
@@ -53,13 +53,12 @@ class RandomisedSignals:
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        refuse_target(batch, "this control")
         if self._shuffled is None or self._shuffled[0] is not classifier:
             with recording_gradients():
                 self._shuffled = classifier, randomised_classifier(classifier, self.seed)
         images, shuffled = batch["image"], self._shuffled[1]
         explainer = self.explainer.to(images.device).attach_classifier(shuffled, force=True)
-        return explainer.encode(images).mean
+        return explainer.encode(images, target=batch.get("target")).mean
 
 
 def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
@@ -77,11 +76,10 @@ def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
     }
 
 
-def _zeroed(signals: ClassifierSignals | None) -> ClassifierSignals:
+def _zeroed(signals: Signals | None) -> Signals:
     if signals is None:
         raise ValueError(
             "Expected an explainer with a classifier-conditioned encoder, whose signals can be set "
             "to zero. Found one whose encoder sees the image alone."
         )
-    features = {name: torch.zeros_like(found) for name, found in signals.features.items()}
-    return replace(signals, gradients=torch.zeros_like(signals.gradients), features=features)
+    return signals.zeroed()

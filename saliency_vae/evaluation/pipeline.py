@@ -18,7 +18,7 @@ from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.preparation import Setup, prepare
 from saliency_vae.evaluation.progress import Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, train_randomised
-from saliency_vae.evaluation.report import log_results, publish
+from saliency_vae.evaluation.report import publish
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.run_metadata import describe_run
@@ -80,6 +80,8 @@ def run_evaluation(config: Node, run: Path) -> Results:
     captions = captions_of(shown, setup.classifier)
     figures = publish(results, maps, shown, run, captions=captions, further=drawn)
     if config["wandb"]:
+        from saliency_vae.evaluation.report.wandb_tables import log_results  # loads W&B
+
         logger = wandb_logger(str(run), name="evaluation")
         log_results(logger, results, figures, run / "report.html")
     progress.remove()
@@ -121,8 +123,7 @@ def score_methods(
     seen = frozenset(seen_in_training(setup.explainer.config.perturbation))
     identity = setup.classifier.identity()
     classifier_seen = {
-        name: not explainer.classifier_identity.differences(identity)
-        for name, explainer in setup.explainers.items()
+        name: explainer.was_trained_for(identity) for name, explainer in setup.explainers.items()
     }
     known = replace(scores, seen=seen, classifier_seen=classifier_seen)
     return known.extended(left_out=left_out), maps
@@ -163,6 +164,9 @@ def assess_uncertainty(
     else:
         how = "there are no independent runs, see reference_images, reference_runs and ensemble."
         report = UncertaintyReport(left_out=(f"Uncertainty of pixels: {how}",))
+    if explainer.confidence is None:
+        how = "this explainer has no confidence network: it asks the classifier itself."
+        return report + UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
     failed = scores.values["agreement_5"][EXPLAINER] == 0
     insertion = scores.values["insertion"][EXPLAINER]
     gather_all = partial(gather_uncertainties, setup.images, explainer, classifier, vargrad)

@@ -124,8 +124,8 @@ def check_same_classifier(
     Raises:
         ValueError: If it was, and this is not forced.
     """
-    differences = explainer.classifier_identity.differences(classifier.identity())
-    if differences and not force:
+    known = explainer.is_universal or explainer.was_trained_for(classifier.identity())
+    if not known and not force:
         raise ValueError(
             f"Expected all explainers to be trained for {classifier.identity()}. Found {name}, "
             f"trained for {explainer.classifier_identity}. force=true compares them all the same."

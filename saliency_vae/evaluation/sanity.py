@@ -101,7 +101,7 @@ def same_classifier(first: Explainer, second: Explainer) -> bool:
 
 def note_other_classifier(explainer: Explainer, classifier: FrozenClassifier) -> list[Verdict]:
     """Note that a classifier is not the one that an explainer was trained for, if that is so."""
-    expected = explainer.classifier_identity
-    if not expected.differences(classifier.identity()):
+    if explainer.is_universal or explainer.was_trained_for(classifier.identity()):
         return []
+    expected = explainer.classifier_identity
     return [Verdict("note", f"Forced: the explainer was trained for {expected}.")]

@@ -18,6 +18,7 @@ from saliency_vae.inference.image_files import BrokenImage, InputImages, name_of
 from saliency_vae.inference.outputs import Outputs, is_panel
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.device import pick_device
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, write_gallery
@@ -83,6 +84,7 @@ def explain_images(config: ExplainConfig) -> Summary:
         refine_steps=config.refine_steps,
         samples=config.samples,
         seed=config.seed,
+        target=config.target,
     )
     depends_on = {
         "images": str(root.resolve()),
@@ -90,11 +92,13 @@ def explain_images(config: ExplainConfig) -> Summary:
         **asdict(settings),
     }
     title = f"Explanations of {classifier.identity()}"
+    if config.target is not None:
+        explainer.attach_classifier(classifier, force=True).target(config.target)
     device = pick_device(config.device)
     explain = BatchExplainer(
         explainer.to(device).attach_classifier(classifier.to(device), force=True),
         classifier,
-        explainer.objective().perturbation.to(device),
+        Blur() if explainer.is_universal else explainer.objective().perturbation.to(device),
         settings,
     )
     outputs = Outputs(Path(config.output_dir))

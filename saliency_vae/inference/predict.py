@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
-from saliency_vae.models import Explainer
-from saliency_vae.perturbations import perturb
+from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
+from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
 from saliency_vae.visualization import ClassifiedView, Explanation, InputImage, Sample
@@ -25,12 +25,14 @@ class ExplainSettings:
         refine_steps: Gradient steps on each explanation by itself, >= 0.
         samples: Number of maps drawn from each posterior, >= 0.
         seed: Seed of the samples and of the refinement's noise.
+        target: Name or number of the class that is asked about; None for the decision.
     """
 
     fraction: float
     refine_steps: int = 0
     samples: int = 0
     seed: int = 0
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class BatchExplainer:
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
             gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-            confidence = self.explainer.estimate_confidence(images, posterior).tolist()
+            confidence = self._confidence(images, logits, posterior).tolist()
             samples = self._samples(images, posterior, baseline)
             baseline = baseline.cpu()
         return [
@@ -111,11 +113,24 @@ class BatchExplainer:
         steps = self.settings.refine_steps
         if not steps:
             with torch.inference_mode():
-                return self.explainer(images), None
+                return self.explainer(images, self.settings.target), None
         refined = self.explainer.refine(
-            images, self.classifier, steps=steps, seed=self.settings.seed
+            images,
+            self.classifier,
+            target=self.settings.target,
+            steps=steps,
+            seed=self.settings.seed,
         )
         return refined.posterior, torch.stack([refined.before, refined.after], dim=1).cpu()
+
+    def _confidence(self, images: Tensor, logits: Tensor, posterior: SaliencyPosterior) -> Tensor:
+        """Confidence in each explanation, (B,); without a network for it, what it estimates."""
+        if self.explainer.confidence is not None:
+            return self.explainer.estimate_confidence(images, posterior)
+        target = self.explainer.target(self.settings.target) or self.classifier.decide
+        asked = target(logits) if callable(target) else target
+        views = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
+        return self.classifier.probability(self.classifier(views), asked)
 
     def _classified(self, views: Tensor, logits: Tensor) -> list[ClassifiedView]:
         probabilities = self.classifier.probabilities(logits).cpu()

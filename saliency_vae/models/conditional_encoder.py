@@ -1,18 +1,58 @@
-"""A classifier-conditioned encoder: it sees the image and the classifier's signals for it."""
+"""Classifier-conditioned encoders: they see the image and the classifier's signals for it."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.encoders import UNet, check_channels
-from saliency_vae.models.signals import ClassifierSignals
+from saliency_vae.models.signals import ClassifierSignals, extract_signals
 
 
-class ConditionalUNet(nn.Module):
+class Signals(Protocol):
+    """What an encoder sees of a classifier.
+
+    Attributes:
+        logits: Logits of the whole image, (B, classes).
+        target: What is asked about, weights of the logits (B, classes); None for the decision, or
+            for another score.
+    """
+
+    @property
+    def logits(self) -> Tensor: ...  # noqa: D102
+    @property
+    def target(self) -> Tensor | None: ...  # noqa: D102
+    def zeroed(self) -> Self:
+        """Signals of zeros, as a control."""
+
+
+class ConditionalEncoder(nn.Module, ABC):
+    """An encoder that sees the image and the signals of a classifier for it.
+
+    Attributes:
+        answers_targets: Whether it can be asked about any class; otherwise about the decision only.
+    """
+
+    answers_targets = False
+
+    @abstractmethod
+    def signals(
+        self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
+    ) -> Any:
+        """Extract the :class:`Signals` of a classifier for images (B, 3, H, W) in [0, 1]."""
+
+    def prior_mean(self, signals: Any) -> Tensor | None:
+        """Prior mean of the maps of images with these signals, (B, H, W); None for zero."""
+        return None
+
+
+class ConditionalUNet(ConditionalEncoder):
     """U-Net that sees the image and the :class:`ClassifierSignals` for it.
 
     The gradients join the image; each feature map joins the scale of its own resolution. The prior
@@ -43,9 +83,7 @@ class ConditionalUNet(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
-        rising = all(below < level for below, level in pairwise((0.0, *levels)))
-        if not levels or levels[-1] != 1 or not rising:
-            raise ValueError(f"Expected encoder.levels in (0, 1], rising to 1. Found {levels}.")
+        check_levels(levels)
         if not prior_mean_scale >= 0:
             raise ValueError(f"Expected encoder.prior_mean_scale >= 0. Found {prior_mean_scale}.")
         self.levels = list(levels)
@@ -65,6 +103,13 @@ class ConditionalUNet(nn.Module):
             joined[scale] += width
         self.unet = UNet(channels, joined)
 
+    def signals(
+        self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
+    ) -> ClassifierSignals:
+        """Extract gradients and feature maps, see :func:`extract_signals`; of the decision only."""
+        found: ClassifierSignals = extract_signals(images, classifier, self.levels, self.scales)
+        return found
+
     def prior_mean(self, signals: ClassifierSignals) -> Tensor:
         """Prior mean of the maps of images with these signals, (B, H, W)."""
         return self.prior_mean_scale * signals.gradients.mean(1)
@@ -80,3 +125,10 @@ class ConditionalUNet(nn.Module):
             joined[scale].append(lateral(signals.features[name].to(images.dtype)))
         offset, log_variance = self.unet(images, joined).float().unbind(1)
         return torch.stack((self.prior_mean(signals) + offset, log_variance), 1)
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Raise ValueError if the levels do not rise to 1."""
+    rising = all(below < level for below, level in pairwise((0.0, *levels)))
+    if not levels or levels[-1] != 1 or not rising:
+        raise ValueError(f"Expected encoder.levels in (0, 1], rising to 1. Found {levels}.")

@@ -35,6 +35,7 @@ class ExplainerConfig:
         optimizer: Optimizer of the training.
         data: Data module of the training.
         classifier: Identity of the classifier that is explained.
+        classifiers: Identities of the classifiers of the training of a universal explainer.
         preprocessing: Preprocessing of the images of the training.
         image_size: Height and width of these images.
         name: Name of the run.
@@ -58,6 +59,7 @@ class ExplainerConfig:
     optimizer: Node | None = None
     data: Node | None = None
     classifier: ClassifierIdentity | None = None
+    classifiers: tuple[ClassifierIdentity, ...] | None = None
     preprocessing: Preprocessing | None = None
     image_size: tuple[int, int] | None = None
     name: str = "unnamed"

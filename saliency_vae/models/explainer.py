@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import (
     ClassifierIdentity,
     FrozenClassifier,
+    Target,
+    as_target,
+    build_classifier,
     build_recorded,
     check_frozen,
 )
@@ -24,12 +27,16 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     make_posterior,
 )
-from saliency_vae.models.conditional_encoder import ConditionalUNet
+from saliency_vae.models.conditional_encoder import (
+    ConditionalEncoder,
+    ConditionalUNet,
+    Signals,
+)
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
-from saliency_vae.models.signals import ClassifierSignals, extract_signals, feature_maps
+from saliency_vae.models.signals import feature_maps
 from saliency_vae.objective import Objective
 from saliency_vae.runtime.autograd import recording_gradients
 
@@ -44,7 +51,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     Args:
         encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
-            :class:`ClassifierSignals`, to mean and log-variance (B, 2, H, W).
+            :class:`Signals`, to mean and log-variance (B, 2, H, W).
         prior: Makes the prior over maps, called with ``(height, width, device=...)``.
         posterior: Family of the posterior: ``mean_field``, independent pixels (the paper), or
             ``correlated`` as the prior.
@@ -119,7 +126,12 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     @property
     def is_conditional(self) -> bool:
         """Whether the encoder is conditioned on what the classifier makes of each image."""
-        return isinstance(self.encoder, ConditionalUNet)
+        return isinstance(self.encoder, ConditionalEncoder)
+
+    @property
+    def is_universal(self) -> bool:
+        """Whether it explains any class of any classifier; otherwise the decision of its own."""
+        return isinstance(self.encoder, ConditionalEncoder) and self.encoder.answers_targets
 
     def attach_classifier(self, classifier: FrozenClassifier, *, force: bool = False) -> Self:
         """Give a classifier-conditioned encoder the classifier that it is conditioned on.
@@ -136,7 +148,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         check_frozen(classifier)
         expected = None if self.recorded is None else self.recorded.classifier
-        if expected is not None and not force:
+        if expected is not None and not force and not self.is_universal:
             classifier.identity().check(expected)
         self._attached = (classifier,)
         return self
@@ -167,6 +179,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             )
         return self.recorded.classifier
 
+    def was_trained_for(self, identity: ClassifierIdentity) -> bool:
+        """Whether a classifier, or the only one, of the training has an identity."""
+        trained = [*(self.config.classifiers or ())]
+        if self.config.classifier is not None or not trained:
+            trained.append(self.classifier_identity)
+        return any(not known.differences(identity) for known in trained)
+
     def build_classifier(
         self, node: dict[str, Any] | None = None, *, force: bool = False
     ) -> FrozenClassifier:
@@ -179,6 +198,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: If it is another one, or the record does not say how to build it.
         """
+        if self.is_universal and (node is not None or self.config.classifier is None):
+            if node is None:
+                raise ValueError(
+                    "Expected classifier=..., or explainer.attach_classifier(classifier) in "
+                    "Python: a universal explainer explains any classifier, and comes with none."
+                )
+            return build_classifier(node)
         expected = self.classifier_identity
         return build_recorded(expected, self.config.preprocessing, node, force=force)
 
@@ -190,27 +216,40 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             images: A few images in [0, 1], (B, 3, H, W).
         """
         node = None if self.recorded is None else self.recorded.encoder
-        if not self.is_conditional or node is None or "features" in node:
+        conditional = isinstance(self.encoder, ConditionalUNet)
+        if not conditional or node is None or "features" in node:
             return
         node = {**node, "features": feature_maps(classifier, images)}
         self.encoder = instantiate(node, _convert_="all")
         self.record(encoder=node)
 
-    def signals(self, images: Tensor) -> ClassifierSignals | None:
+    def signals(
+        self,
+        images: Tensor,
+        target: Target | None = None,
+        *,
+        classifier: FrozenClassifier | None = None,
+    ) -> Signals | None:
         """Extract the classifier's signals for images (B, 3, H, W).
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+            target: What is asked about; None for the decision.
+            classifier: Classifier on the images' device; by default :attr:`classifier`.
 
         Returns:
             Signals; None if the encoder sees the image alone.
 
         Raises:
-            ValueError: If there is no classifier to extract them from, see :attr:`classifier`.
+            ValueError: If there is no classifier to extract them from, see :attr:`classifier`, or a
+                target is given that this explainer cannot be asked about.
         """
-        if not isinstance(self.encoder, ConditionalUNet):
+        if target is not None:
+            self._refuse_target()
+        if not isinstance(self.encoder, ConditionalEncoder):
             return None
-        classifier = _beside(self.classifier, images)
-        signals: ClassifierSignals = extract_signals(
-            images, classifier, self.encoder.levels, self.encoder.scales
-        )
+        classifier = _beside(self.classifier, images) if classifier is None else classifier
+        signals: Signals = self.encoder.signals(images, classifier, target)
         return signals
 
     @property
@@ -218,15 +257,16 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Correlation of the prior as learned so far, (1,) or (2,); None if it is fixed."""
         return self.make_prior.learned if isinstance(self.make_prior, ExponentialPrior) else None
 
-    def prior(self, images: Tensor, signals: ClassifierSignals | None = None) -> SaliencyPrior:
+    def prior(self, images: Tensor, signals: Signals | None = None) -> SaliencyPrior:
         """Prior p(s) over the maps of images (B, 3, H, W), shared by all images of one size.
 
         Where the encoder is conditional and signals are given, its mean is set for each image.
         """
         prior = self._shared_prior(images)
-        if signals is None or not isinstance(self.encoder, ConditionalUNet):
+        if signals is None or not isinstance(self.encoder, ConditionalEncoder):
             return prior
-        return prior.around(self.encoder.prior_mean(signals))
+        mean = self.encoder.prior_mean(signals)
+        return prior if mean is None else prior.around(mean)
 
     def _shared_prior(self, images: Tensor) -> SaliencyPrior:
         """One object for each size and device; made anew while its correlation is learned."""
@@ -241,27 +281,50 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 self._fixed_priors = dict([*recent, (key, prior)])
         return prior
 
-    def forward(self, images: Tensor) -> SaliencyPosterior:
+    def forward(self, images: Tensor, target: object = None) -> SaliencyPosterior:
         """Explain images.
 
         Args:
             images: Images in [0, 1], (B, 3, H, W), H, W >= 16.
+            target: What a universal explainer is asked about, see :func:`as_target`: a class by its
+                index or name, one for each image (B,), or a function of the logits to a score; None
+                for the classifier's decision.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
 
         Raises:
-            ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1].
+            ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], or this
+                explainer cannot be asked about the target.
         """
         if not torch.compiler.is_compiling():
             _check(images)
-        return self.encode(images)
+        return self.encode(images, target=self.target(target))
+
+    def target(self, asked: object) -> Target | None:
+        """Bring what a person asks about into the form of a target, see :func:`as_target`.
+
+        Raises:
+            ValueError: If this explainer explains the decision of its classifier alone.
+        """
+        if asked is None:
+            return None
+        self._refuse_target()
+        return as_target(asked, self.classifier.categories)
+
+    def _refuse_target(self) -> None:
+        if not self.is_universal:
+            raise ValueError(
+                "Expected target=None: this explainer explains the decision of its classifier "
+                "alone. Found a target, which a universal explainer can be asked about."
+            )
 
     def encode(
         self,
         images: Tensor,
         prior: SaliencyPrior | None = None,
-        signals: ClassifierSignals | None = None,
+        signals: Signals | None = None,
+        target: Target | None = None,
     ) -> SaliencyPosterior:
         """Encode images to their posterior q(s|x), without the check of their range.
 
@@ -272,8 +335,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             images: Images, (B, 3, H, W), H, W >= 16.
             prior: Prior of these images and signals, where it is at hand.
             signals: Classifier signals of these images, where they are at hand.
+            target: What is asked about, where the signals are not at hand; None for the decision.
         """
-        signals = self.signals(images) if signals is None else signals
+        signals = self.signals(images, target) if signals is None else signals
         prior = self.prior(images, signals) if prior is None else prior
         mean, log_variance = self.mean_and_log_variance(images, signals)
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
@@ -282,7 +346,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         return posterior
 
     def mean_and_log_variance(
-        self, images: Tensor, signals: ClassifierSignals | None
+        self, images: Tensor, signals: Signals | None
     ) -> tuple[Tensor, Tensor]:
         """Encode images to the mean mu and log-variance eta of their maps, (B, H, W), float32."""
         encoded = self.encoder(images) if signals is None else self.encoder(images, signals)
@@ -332,6 +396,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         images: Tensor,
         classifier: FrozenClassifier,
         *,
+        target: object = None,
         objective: Objective | None = None,
         **settings: Any,
     ) -> Refinement:
@@ -340,6 +405,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         Args:
             images: Images in [0, 1], (B, 3, H, W).
             classifier: Classifier that this explainer explains; it follows the images' device.
+            target: What a universal explainer is asked about, as in a call.
             objective: Objective to lower; that of the training by default.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``.
         """
@@ -348,9 +414,14 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if self.is_conditional and self._attached is None:
             self.attach_classifier(classifier)
         with torch.no_grad():
-            signals = self.signals(images)
+            signals = self.signals(images, self.target(target))
             prior = self.prior(images, signals)
             posterior = self.encode(images, prior, signals)
+        if signals is not None and signals.target is None and target is not None:
+            raise ValueError(
+                "Expected a class, or weights of the logits, as target of a refinement. "
+                "Found a score."
+            )
         refinement = refine(
             posterior,
             images,
@@ -358,6 +429,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             objective=objective or self.objective(),
             prior=prior,
             settings=RefinementSettings(**settings),
+            target=None if signals is None else signals.target,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         return refinement
@@ -370,14 +442,17 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             inputs: Images in [0, 1], (B, 3, H, W); tensor in, tensor out, tuple in, tuple out.
-            target: Accepted and ignored: the whole prediction is explained, not one class.
+            target: What is asked about, as in a call; None for the decision.
+
+        Raises:
+            ValueError: If a target is given that this explainer cannot be asked about.
         """
         if isinstance(inputs, tuple):
-            return tuple(self._attribution(images) for images in inputs)
-        return self._attribution(inputs)
+            return tuple(self._attribution(images, target) for images in inputs)
+        return self._attribution(inputs, target)
 
-    def _attribution(self, images: Tensor) -> Tensor:
-        mean: Tensor = self(images).mean
+    def _attribution(self, images: Tensor, target: object) -> Tensor:
+        mean: Tensor = self(images, target).mean
         return mean.to(images.dtype).unsqueeze(1).expand_as(images).contiguous()
 
     @classmethod

@@ -21,6 +21,7 @@ _PATHS: dict[str, dict[str, str]] = {
         "paper": "models.encoders.PaperEncoder",
         "unet": "models.encoders.UNet",
         "conditional_unet": "models.conditional_encoder.ConditionalUNet",
+        "universal_unet": "models.universal_encoder.UniversalUNet",
     },
     "prior": {
         "exponential": "distributions.learned_prior.ExponentialPrior",

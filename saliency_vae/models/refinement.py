@@ -79,6 +79,7 @@ class _Problem:
     classifier: FrozenClassifier
     objective: Objective
     prior: SaliencyPrior
+    target: Tensor | None = None
 
     def expected_loss(
         self,
@@ -109,7 +110,9 @@ class _Problem:
             baseline = objective.perturbation(images)
             perturbed = perturb(images, mask, baseline)
         prediction = self.classifier(perturbed)
-        views = MaskedViews(images, mask, baseline, perturbed, self.original, prediction)
+        views = MaskedViews(
+            images, mask, baseline, perturbed, self.original, prediction, self.target
+        )
         return objective(views, posterior, self.prior, self.classifier).loss
 
 
@@ -121,6 +124,7 @@ def refine(
     objective: Objective,
     prior: SaliencyPrior,
     settings: RefinementSettings,
+    target: Tensor | None = None,
 ) -> Refinement:
     """Lower the objective of each image by gradient steps on its own mean and log-variance.
 
@@ -134,6 +138,8 @@ def refine(
         objective: Objective to lower.
         prior: p(s), which the posterior was made with.
         settings: Steps, learning rate, samples, noise.
+        target: What is asked about, weights of the logits (B, classes); None for the whole
+            prediction.
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -144,7 +150,7 @@ def refine(
         images = images.detach().clone()
         with torch.no_grad():
             original = classifier(images)
-        problem = _Problem(images, original, classifier, objective, prior)
+        problem = _Problem(images, original, classifier, objective, prior, target)
         return _optimise(posterior, problem, settings)
 
 

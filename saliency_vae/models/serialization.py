@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.encoders import fold_batch_norm
 from saliency_vae.models.explainer import Explainer
@@ -26,6 +27,8 @@ from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.text import described
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+UNIVERSAL = "universal"  # name of the explainer that comes with the package
+_SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def save_explainer(explainer: Explainer, directory: Path) -> None:
@@ -47,16 +50,33 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
     write_directory(directory, config, _networks(explainer).state_dict(), explainer.figure)
 
 
-def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
+def load_explainer(
+    path_or_hub_id: str | Path, classifier: FrozenClassifier | None = None, **download: Any
+) -> Explainer:
     """Load an explainer, ready for use on the CPU: in eval mode, its batch norms folded.
 
     Args:
-        path_or_hub_id: Directory that training wrote as ``explainer/``, or ``owner/name`` on the
+        path_or_hub_id: ``universal`` for the explainer of any classifier that comes with the
+            package; a directory that training wrote as ``explainer/``; or ``owner/name`` on the
             Hugging Face Hub, looked up where there is no such directory.
+        classifier: Classifier to explain; needed by the universal explainer, and by one that
+            records a classifier of your own.
         download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``.
 
     Raises:
-        ValueError: If there is no intact explainer.
+        ValueError: If there is no intact explainer, or it explains another classifier.
+
+    Example:
+        >>> from torch import nn
+        >>> from saliency_vae import FrozenClassifier
+        >>> network = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(),
+        ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+        ... )
+        >>> classifier = FrozenClassifier(network, name="small", categories=["cat", "dog"])
+        >>> explainer = load_explainer("universal", classifier)
+        >>> explainer(torch.rand(1, 3, 32, 32), target="dog").mean.shape
+        torch.Size([1, 32, 32])
     """
     directory = find_directory(path_or_hub_id, download)
     config = read_config(directory)
@@ -80,6 +100,8 @@ def load_explainer(path_or_hub_id: str | Path, **download: Any) -> Explainer:
     explainer.figure = figure if figure.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
+    if classifier is not None:
+        explainer.attach_classifier(classifier)
     return explainer.eval().requires_grad_(False)
 
 
@@ -148,6 +170,8 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
         ValueError: If it is neither.
     """
     path = Path(path_or_hub_id)
+    if path_or_hub_id == UNIVERSAL and not path.is_dir():
+        return _SHIPPED / UNIVERSAL
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
         return path
     files = [CONFIG, WEIGHTS, FIGURE]

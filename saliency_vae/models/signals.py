@@ -6,10 +6,10 @@ be explained, as in iterative amortised inference (Marino, Yue and Mandt 2018).
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import get_ident
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,12 @@ class ClassifierSignals:
     logits: Tensor
     gradients: Tensor
     features: dict[str, Tensor]
+    target: Tensor | None = None  # the decision
+
+    def zeroed(self) -> Self:
+        """Signals of zeros, as a control."""
+        features = {key: torch.zeros_like(found) for key, found in self.features.items()}
+        return replace(self, gradients=torch.zeros_like(self.gradients), features=features)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # hooks and gradients are not compiled
@@ -70,7 +76,7 @@ def extract_signals(
         whole = logits[-number:].detach()
         score = classifier.log_odds(logits, classifier.decide(whole).repeat(len(levels), 1))
         (gradient,) = torch.autograd.grad(score.sum(), mask)
-        gradients = _smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
+        gradients = smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
     spread = gradients.std((-2, -1), keepdim=True).clamp_min(_SMALLEST / (height * width))
     return ClassifierSignals(
         whole,
@@ -79,7 +85,7 @@ def extract_signals(
     )
 
 
-def _smoothed(gradients: Tensor) -> Tensor:
+def smoothed(gradients: Tensor) -> Tensor:
     """Weigh each pixel and its neighbours by 1, 2, 1 along both axes.
 
     This removes what changes sign from pixel to pixel: the grid that a stride of 2 leaves in a

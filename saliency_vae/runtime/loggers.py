@@ -4,10 +4,11 @@ import csv
 import os
 import secrets
 from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
@@ -120,8 +121,9 @@ def wandb_logger(
         offline: Whether to stay offline; None searches for a key.
 
     Raises:
-        ValueError: If nothing can be written to save_dir.
+        ValueError: If nothing can be written to save_dir, or W&B is not installed.
     """
+    wandb = _wandb()
     try:
         run_id = _wandb_id(Path(save_dir) / "wandb" / "run_id")
     except OSError as error:
@@ -147,6 +149,17 @@ def wandb_logger(
         id=run_id,
         resume="allow",  # offline, too: wandb sync then adds a resumed part to the run
     )
+
+
+def _wandb() -> ModuleType:
+    """Load W&B, which only a run that logs to it needs."""
+    try:
+        return import_module("wandb")
+    except ModuleNotFoundError:
+        raise ValueError(
+            "Expected the package wandb for logger=wandb. Not found: pip install wandb, or leave "
+            "W&B out with logger=csv."
+        ) from None
 
 
 def _wandb_id(path: Path) -> str | None:

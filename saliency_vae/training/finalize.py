@@ -67,11 +67,14 @@ def _record(
 ) -> None:
     """Record in the explainer how it was trained, and for which classifier."""
     height, width = shown[0]["image"].shape[-2:]
+    several = bool(config["tasks"])
+    identity = replace(module.classifier.identity(), builder=config["classifier"])
     module.explainer.record(
-        classifier=replace(module.classifier.identity(), builder=config["classifier"]),
-        data=config["data"],
-        preprocessing=module.classifier.preprocessing,
-        image_size=(height, width),
+        classifier=None if several else identity,
+        classifiers=tuple(c.identity() for c in module.classifiers) if several else None,
+        data=None if several else config["data"],
+        preprocessing=None if several else module.classifier.preprocessing,
+        image_size=None if several else (height, width),
         command=" ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
         version=__version__,
         metrics=metrics,

@@ -1,7 +1,7 @@
 """The LightningModule: Figure 1 of the paper in one readable step."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -38,6 +38,7 @@ from saliency_vae.training.measuring import (
     measured_terms,
 )
 from saliency_vae.training.resume import check_resumable
+from saliency_vae.training.targets import draw_target
 
 ANNEALED = 0.5  # share of the steps in which the temperature falls to its final value
 
@@ -75,7 +76,8 @@ class VariationalSaliency(LightningModule):
 
     Args:
         explainer: Explainer whose encoder is trained.
-        classifier: Classifier to explain; never trained, never saved.
+        classifier: Classifier to explain; never trained, never saved. Several ones, if the batches
+            say which of them they are for.
         objective: Loss of a posterior.
         optimizer: Makes the optimizer of the encoder's parameters.
         scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
@@ -88,7 +90,7 @@ class VariationalSaliency(LightningModule):
     def __init__(
         self,
         explainer: Explainer,
-        classifier: FrozenClassifier,
+        classifier: FrozenClassifier | Sequence[FrozenClassifier],
         objective: Objective,
         optimizer: Callable[..., Optimizer],
         *,
@@ -101,7 +103,9 @@ class VariationalSaliency(LightningModule):
         self.explainer = explainer
         # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
         # SyncBatchNorm conversion. _apply moves it along.
-        self._frozen = (classifier,)
+        if isinstance(classifier, FrozenClassifier):
+            classifier = [classifier]
+        self._frozen = tuple(classifier)
         self.objective = objective
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
@@ -111,24 +115,28 @@ class VariationalSaliency(LightningModule):
         self.seed = seed
         self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
-        explainer.attach_classifier(classifier)
-        if self.execution.channels_last:
-            classifier.to(memory_format=torch.channels_last)
-        if self.execution.compile:  # in place: the names in the state dict stay
-            classifier.network.compile()
+        explainer.attach_classifier(self.classifiers[0])
+        for frozen in self._frozen:
+            if self.execution.channels_last:
+                frozen.to(memory_format=torch.channels_last)
+            if self.execution.compile:  # in place: the names in the state dict stay
+                frozen.network.compile()
         self._prepare_explainer()
 
-    def step(self, images: Tensor, temperature: float | None = None) -> Step:
+    def step(self, images: Tensor, temperature: float | None = None, task: int = 0) -> Step:
         """Go through Figure 1 of the paper, from left to right.
 
         Args:
             images: Images x in [0, 1], (B, 3, H, W).
             temperature: Temperature of the top-k; by default the final one.
+            task: Number of the classifier M, where there are several.
         """
-        explainer, classifier, objective = self.explainer, self.classifier, self.objective
+        explainer, classifier, objective = self.explainer, self.classifiers[task], self.objective
         if self.execution.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        signals = explainer.signals(images)  # beyond the paper: None for an encoder of x alone
+        # Beyond the paper: what the classifier makes of x; None for an encoder of x alone.
+        target = draw_target if self.training and explainer.is_universal else None
+        signals = explainer.signals(images, target, classifier=classifier)
         prior = explainer.prior(images, signals)  # p(s)
         posterior = explainer.encode(images, prior, signals)  # q(s|x) = N(mu, diag(exp(eta)))
         with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
@@ -139,13 +147,14 @@ class VariationalSaliency(LightningModule):
         with torch.no_grad():
             original = classifier(images) if signals is None else signals.logits  # y = M(x)
         prediction = classifier(perturbed)  # y' = M(x'), whose gradient reaches the mask
-        views = MaskedViews(images, mask, baseline, perturbed, original, prediction)
+        asked = None if signals is None else signals.target  # None: the whole prediction
+        views = MaskedViews(images, mask, baseline, perturbed, original, prediction, asked)
         return Step(posterior, views, objective(views, posterior, prior, classifier))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Make one step of training: the mean loss, and the loss of each image."""
         self._seed("train", self.current_epoch, batch_idx)
-        step = self.step(batch["image"], self._temperature())
+        step = self.step(batch["image"], self._temperature(), batch.get("task", 0))
         loss = step.terms.loss.mean()
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
         if (self.global_step + 1) % every == 0:
@@ -165,7 +174,7 @@ class VariationalSaliency(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Measure a validation batch, with the same noise every epoch; return its losses."""
         self._seed("val", batch_idx)
-        step = self.step(batch["image"])
+        step = self.step(batch["image"], task=batch.get("task", 0))
         measured = self.measure("val", batch, step)
         self.log_dict(measured, batch_size=len(batch["image"]), sync_dist=True)
         network = self.explainer.confidence
@@ -190,7 +199,7 @@ class VariationalSaliency(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Measure a test batch, against the true masks where they are known."""
         self._seed("test", batch_idx)
-        step = self.step(batch["image"])
+        step = self.step(batch["image"], task=batch.get("task", 0))
         measured = self.measure("test", batch, step)
         if self.explainer.confidence is not None:
             measured["test/confidence"] = step.posterior.confidence.mean()
@@ -202,15 +211,21 @@ class VariationalSaliency(LightningModule):
         measured = measured_terms(self.objective, step.views, step.terms)
         measured |= measured_posterior(self.explainer, step.posterior, step.views, step.terms)
         fractions = AGREEMENT_FRACTIONS[stage]
-        measured |= measured_agreement(self.classifier, step.posterior, step.views, fractions)
+        classifier = self.classifiers[batch.get("task", 0)]
+        measured |= measured_agreement(classifier, step.posterior, step.views, fractions)
         if "mask" in batch:
             measured |= measured_localization(step.posterior, batch["mask"])
         return {f"{stage}/{name}": value.detach() for name, value in measured.items()}
 
     @property
+    def classifiers(self) -> tuple[FrozenClassifier, ...]:
+        """The frozen classifiers, in the order of the tasks."""
+        return self._frozen
+
+    @property
     def classifier(self) -> FrozenClassifier:
-        """The frozen classifier M."""
-        return self._frozen[0]
+        """The frozen classifier M; of several ones the first."""
+        return self.classifiers[0]
 
     @cached_property
     def _identity(self) -> ClassifierIdentity:
@@ -218,7 +233,8 @@ class VariationalSaliency(LightningModule):
         return self.classifier.identity()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self.classifier._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        for frozen in self._frozen:
+            frozen._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         return self
 
@@ -234,8 +250,10 @@ class VariationalSaliency(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
-        images = _first_images(data.train_set)
-        classes = check_classifier(self.classifier, images)
+        sets = [task.data.train_set for task in getattr(data, "tasks", ())] or [data.train_set]
+        for classifier, train_set in zip(self._frozen, sets, strict=True):
+            images = _first_images(train_set)
+            classes = check_classifier(classifier, images)
         self.explainer.find_features(self.classifier, images)
         if self.confidence_width is not None and self.explainer.confidence is None:
             self.explainer.add_confidence(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import ConcatDataset, Dataset, default_collate
 
 from saliency_vae.data import Batch
 from saliency_vae.training.module import VariationalSaliency
@@ -60,17 +60,20 @@ def draw_explanations(
 ) -> Any:
     """Explain images from all over a data set in one figure, with their true masks if known.
 
-    The first images would be of one class where each directory is a class.
+    The first images would be of one class where each directory is a class. Of several tasks, whose
+    images differ in size, the last one is shown.
     """
+    dataset = dataset.datasets[-1] if isinstance(dataset, ConcatDataset) else dataset
     size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length
     number = min(number, size)
     batch = default_collate([dataset[i * size // number] for i in range(number)])
     images = batch["image"].to(module.device).float() / 255
     training = module.training
     module.eval()
+    signals = module.explainer.signals(images, classifier=module.classifiers[-1])
     figure = explanation_figure(
         images,
-        module.explainer(images),
+        module.explainer.encode(images, signals=signals),
         module.objective.perturbation(images),
         fraction=fraction,
         masks=batch.get("mask"),

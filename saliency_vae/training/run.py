@@ -15,11 +15,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.cli.validation import Node
 from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.mixed import Task
 from saliency_vae.models import Explainer, ExplainerConfig
 from saliency_vae.objective import Objective
 from saliency_vae.training import settings
 from saliency_vae.training.checkpoints import last_checkpoint, run_checkpoints
 from saliency_vae.training.finalize import finish
+from saliency_vae.training.initial_weights import start_from
 from saliency_vae.training.module import Execution, VariationalSaliency
 from saliency_vae.training.processes import ending_with_children, ending_with_parent
 from saliency_vae.training.resume import checkpoint_path, how_to_resume, read_checkpoint
@@ -94,8 +96,14 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     Raises:
         ValueError: If a setting is wrong.
     """
-    data: SaliencyDataModule = _build(config["data"])
+    tasks = [
+        Task(name, _build(node["data"]), node.get("weight", 1.0))
+        for name, node in config["tasks"].items()
+    ]
+    data: SaliencyDataModule = _build(config["data"], **({"tasks": tasks} if tasks else {}))
     explainer = Explainer.from_config(ExplainerConfig(**{name: config[name] for name in _RECIPE}))
+    if config["init"] is not None:
+        start_from(explainer, config["init"])
     objective = explainer.objective()
     optimizer = _build(config["optimizer"])
     scheduler = config["scheduler"] and _build(config["scheduler"])
@@ -109,11 +117,13 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     per_device_batch_size(
         data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches
     )
-    classifier = _build(config["classifier"])
-    data.preprocessing = classifier.preprocessing
+    nodes = [node["classifier"] for node in config["tasks"].values()] or [config["classifier"]]
+    classifiers = [_build(node) for node in nodes]
+    for images, classifier in zip([t.data for t in tasks] or [data], classifiers, strict=True):
+        images.preprocessing = classifier.preprocessing
     module = VariationalSaliency(
         explainer,
-        classifier,
+        classifiers,
         objective,
         optimizer,
         scheduler=scheduler,
@@ -167,6 +177,6 @@ def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
         )
 
 
-def _build(node: Node) -> Any:
+def _build(node: Node, **further: Any) -> Any:
     """Build what a configuration node names."""
-    return instantiate(node, _convert_="all")
+    return instantiate(node, **further, _convert_="all")

@@ -31,6 +31,8 @@ def check(config: Node) -> None:
             the trainer or the data is out of range.
     """
     for part in _PARTS:
+        if part == "classifier" and config["tasks"]:  # each task has its own
+            continue
         if "_target_" not in config[part]:
             raise ValueError(f"Expected {part}=OPTION or {part}._target_. Found {config[part]}.")
     _check_perturbation(config["perturbation"])

@@ -86,7 +86,8 @@ class Explanation:
         gallery_inclusion: Inclusion probability at the gallery's fraction, 10 %, (h, w).
         fraction: Share of the pixels kept, in (0, 1].
         confidence: Estimated probability that the classifier's decision stays when only the most
-            salient 5 % of the pixels are kept over a blur.
+            salient 5 % of the pixels are kept over a blur; of an explainer without a confidence
+            network, the probability of the target on this view, as measured.
         samples: Maps drawn from the posterior; empty by default.
         objective: Objective before and after refinement, (2,), nats; None without refinement.
     """

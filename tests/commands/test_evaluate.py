@@ -531,7 +531,8 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     logged: list[tuple[Any, ...]] = []
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(
-        "saliency_vae.evaluation.pipeline.log_results", lambda *given: logged.append(given)
+        "saliency_vae.evaluation.report.wandb_tables.log_results",
+        lambda *given: logged.append(given),
     )
     assert run(*DIGITS, CHEAP, "limit=3")[-1] == str(tmp_path / "run/report.html")
     assert logged == []

@@ -22,6 +22,7 @@ from saliency_vae.models.config import BEFORE_NAMES, FORMAT, ExplainerConfig
 from saliency_vae.models.distillation import calibrate
 from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
+from saliency_vae.models.signals import ClassifierSignals
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views
 
@@ -117,7 +118,7 @@ def test_the_prior_expects_what_the_gradients_say(family: Family) -> None:
     explainer.attach_classifier(blob_classifier())
     images = blobs(4)
     signals = explainer.signals(images)
-    assert signals is not None
+    assert isinstance(signals, ClassifierSignals)
     prior = explainer.prior(images, signals)
     torch.testing.assert_close(prior.mean, 0.5 * signals.gradients.mean(1))
     assert prior.mean.std() > 0.1

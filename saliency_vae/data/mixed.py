@@ -1,0 +1,169 @@
+"""Several data modules as one: each batch is of one of them, for the classifier beside it."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import ConcatDataset, Dataset, SequentialSampler
+
+from saliency_vae.data.batch import Batch
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.resumable_loader import EpochOrder
+
+
+class Task(NamedTuple):
+    """A classifier's part of a training over several ones.
+
+    Attributes:
+        name: Name of the task.
+        data: Its images, which no other task shares.
+        weight: Share of the batches that are from it, up to a common scale, > 0.
+    """
+
+    name: str
+    data: SaliencyDataModule
+    weight: float
+
+
+class TaskImages(Dataset[Batch]):
+    """Images of a task, each with the number of the task.
+
+    Args:
+        images: Images.
+        task: Number of the task.
+    """
+
+    def __init__(self, images: Dataset[Batch], task: int) -> None:
+        self.images = images
+        self.task = task
+
+    def __len__(self) -> int:
+        size: int = len(self.images)  # type: ignore[arg-type]  # Dataset promises no length
+        return size
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.images[index]
+        kept: Batch = {"image": image["image"], "task": self.task}
+        return kept | {"mask": image["mask"]} if "mask" in image else kept
+
+
+class TaskOrder(EpochOrder):
+    """Order of the images of several tasks in which each batch holds images of one task alone.
+
+    The task of each batch, the same on all devices, is drawn by the weights of the tasks; a task
+    whose images are used up starts anew, in another order.
+
+    Args:
+        dataset: The images of all tasks, one after the other.
+        devices: Number of devices.
+        rank: Number of this device.
+        settings: Arguments of the DistributedSampler.
+
+    Attributes:
+        batch_size: Images of a batch on one device.
+        weights: Weight of each task.
+    """
+
+    batch_size: int
+    weights: Sequence[float]
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the indices from ``start`` on."""
+        return iter(self._indices()[self.start :])
+
+    def __len__(self) -> int:
+        """Number of images of an epoch on this device, in whole batches."""
+        return sum(_sizes(self.dataset)) // self._step * self.batch_size
+
+    @property
+    def _step(self) -> int:
+        """Images of a batch over all devices."""
+        return self.batch_size * self.num_replicas
+
+    def _indices(self) -> list[int]:
+        sizes, step = _sizes(self.dataset), self._step
+        firsts = [0, *accumulate(sizes)]
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        left: list[list[int]] = [[] for _ in sizes]
+        order: list[int] = []
+        for task in self._tasks(sum(sizes) // step, generator):
+            while len(left[task]) < step:
+                left[task] += (torch.randperm(sizes[task], generator=generator)).tolist()
+            batch, left[task] = left[task][:step], left[task][step:]
+            order += [firsts[task] + index for index in batch[self.rank :: self.num_replicas]]
+        return order
+
+    def _tasks(self, batches: int, generator: torch.Generator) -> list[int]:
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        drawn = torch.multinomial(weights, batches, replacement=True, generator=generator)
+        tasks: list[int] = drawn.tolist()
+        return tasks
+
+
+class FixedTaskOrder(TaskOrder, SequentialSampler):
+    """The same images in each epoch: whole batches of each task, one task after the other."""
+
+    def __len__(self) -> int:
+        """Number of images on this device, in whole batches of each task."""
+        return sum(size // self._step for size in _sizes(self.dataset)) * self.batch_size
+
+    def _indices(self) -> list[int]:
+        sizes, step = _sizes(self.dataset), self._step
+        order: list[int] = []
+        for first, size in zip([0, *accumulate(sizes)], sizes, strict=False):
+            indices = range(first, first + size // step * step)
+            order += indices[self.rank :: self.num_replicas]
+        return order
+
+
+def _sizes(dataset: Dataset[Any]) -> list[int]:
+    """Number of images of each task."""
+    assert isinstance(dataset, ConcatDataset)
+    return [len(part) for part in dataset.datasets]  # type: ignore[arg-type]  # no length promised
+
+
+class MixedData(SaliencyDataModule):
+    """Images of several tasks; each batch is of one task.
+
+    Args:
+        tasks: Tasks, in the order of the numbers that their batches hold.
+        batch_size: Images of a step over all devices and accumulated batches.
+        num_workers: Loader processes of each device.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: If there is no task, or a weight is not positive.
+    """
+
+    train_set: ConcatDataset[Batch]
+    val_set: ConcatDataset[Batch]
+
+    def __init__(
+        self, tasks: Sequence[Task] = (), batch_size: int = 32, num_workers: int = 2, seed: int = 0
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        for task in tasks:
+            if not task.weight > 0:
+                raise ValueError(f"Expected tasks.{task.name}.weight > 0. Found {task.weight}.")
+        self.tasks = tasks
+
+    def prepare_data(self) -> None:
+        """Prepare the data of each task."""
+        for task in self.tasks:
+            task.data.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        """Set up the data of each task."""
+        for task in self.tasks:
+            task.data.setup(stage)
+        for split in ("train_set", "val_set"):
+            if stage == "fit" or split == "val_set":
+                images = [getattr(task.data, split) for task in self.tasks]
+                numbered = [TaskImages(part, number) for number, part in enumerate(images)]
+                setattr(self, split, ConcatDataset(numbered))
+
+    def _order(self, dataset: Dataset[Any], batch_size: int, **settings: Any) -> TaskOrder:
+        order = (TaskOrder if settings["shuffle"] else FixedTaskOrder)(dataset, **settings)
+        order.batch_size, order.weights = batch_size, [task.weight for task in self.tasks]
+        return order

@@ -1,0 +1,114 @@
+"""Find the feature maps of any classifier while it runs, without knowing its architecture."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+from torch import Tensor, nn
+
+STRIDES = (2, 4, 8, 16, 32)
+_MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
+
+
+@dataclass(frozen=True)
+class Features:
+    """Output of a module of a classifier, and how it becomes maps (B, C, h, w).
+
+    Attributes:
+        output: Output of the module, part of the graph of the logits.
+        grid: Height and width of the maps.
+        extra_tokens: Number of tokens before those of the grid; None if it is a map already.
+        channels_last: Whether the channels of a map come last.
+    """
+
+    output: Tensor
+    grid: tuple[int, int]
+    extra_tokens: int | None = None
+    channels_last: bool = False
+
+    def as_map(self, values: Tensor) -> Tensor:
+        """Bring the output, or its gradient, into the form (B, C, h, w)."""
+        if self.extra_tokens is not None:
+            tokens = values[:, self.extra_tokens :].mT
+            return tokens.reshape(*tokens.shape[:2], *self.grid)
+        return values.movedim(-1, 1) if self.channels_last else values
+
+
+@contextmanager
+def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, list[Features]]]:
+    """Collect the feature maps of each stride while a network runs, in the order of the calls.
+
+    Of maps the last one of each stride is kept; of tokens those after each normalisation, because
+    what follows the last attention depends on the class token alone. Not collected are calls in
+    other threads, and windows of a map, of which there are more than images.
+
+    Args:
+        network: Network of the classifier.
+        images: The images that it is going to classify, (B, 3, H, W).
+    """
+    found: dict[int, list[Features]] = {}
+    thread, number, size = get_ident(), len(images), (images.shape[-2], images.shape[-1])
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        if get_ident() != thread or not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        features = as_features(output, size)
+        if features is None or len(output) != number:
+            return
+        stride = _stride(features.grid, size)
+        if stride not in STRIDES:
+            return
+        if features.extra_tokens is None:
+            found[stride] = [features]
+        elif "norm" in type(module).__name__.lower():
+            found.setdefault(stride, []).append(features)
+
+    # The output of a padding is larger than the map that it pads.
+    modules = (m for m in network.modules() if type(m).__module__ != "torch.nn.modules.padding")
+    hooks = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:
+    """Recognise a map of either order of its channels, or the tokens of a grid of patches.
+
+    Args:
+        output: Output of a module.
+        size: Height and width of the images.
+
+    Returns:
+        The features; None if the output is neither.
+    """
+    if output.ndim == 4:
+        for channels_last in (False, True):
+            height, width = output.shape[1:3] if channels_last else output.shape[2:]
+            if _is_grid((height, width), size):
+                return Features(output, (height, width), channels_last=channels_last)
+    if output.ndim == 3:
+        for extra in range(_MOST_EXTRA_TOKENS + 1):
+            tokens = output.shape[1] - extra
+            height = round(math.sqrt(max(tokens, 1) * size[0] / size[1]))
+            grid = height, tokens // max(height, 1)
+            if height and grid[0] * grid[1] == tokens and _is_grid(grid, size):
+                return Features(output, grid, extra_tokens=extra)
+    return None
+
+
+def _is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid of more than one cell along each side divides an image into squares."""
+    if min(grid) < 2:
+        return False
+    down, across = size[0] / grid[0], size[1] / grid[1]
+    return down > 1 and round(down) == round(across)
+
+
+def _stride(grid: tuple[int, int], size: tuple[int, int]) -> int:
+    """Power of two nearest to the number of pixels of a cell's side."""
+    return int(2 ** round(math.log2(size[0] / grid[0])))

@@ -1,0 +1,92 @@
+"""The universal encoder: it reads the image and the signals of any classifier for any class."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saliency_vae.classifiers import FrozenClassifier, Target
+from saliency_vae.models.conditional_encoder import ConditionalEncoder, check_levels
+from saliency_vae.models.encoders import UNet, check_channels
+from saliency_vae.models.feature_taps import STRIDES
+from saliency_vae.models.universal_signals import (
+    KINDS,
+    NOISE,
+    UniversalSignals,
+    extract_universal_signals,
+)
+
+
+class UniversalUNet(ConditionalEncoder):
+    """U-Net over the image and the :class:`UniversalSignals` for it.
+
+    No layer depends on the classifier's channels or classes. Scale i of the U-Net, of stride 2^i,
+    sees the signals of that stride; zeros stand for a stride that the classifier lacks.
+
+    Args:
+        channels: Channels at each scale, finest first; each scale halves the resolution.
+        levels: Degrees to which the image is kept where signals are taken, in (0, 1], rising to 1.
+        copies: Noisy copies that signals are averaged over. In training, every other step has one.
+        output_stride: Pixels of the image to one of the map's grid, along each side; the map is
+            enlarged to the image's size.
+
+    Raises:
+        ValueError: If a channel count is not positive, copies or output_stride are less than one or
+            the levels do not rise to 1.
+    """
+
+    answers_targets = True
+
+    def __init__(
+        self,
+        channels: Sequence[int] = (16, 24, 32, 48, 64, 64),
+        levels: Sequence[float] = (0.5, 1.0),
+        copies: int = 4,
+        output_stride: int = 1,
+    ) -> None:
+        super().__init__()
+        check_channels(channels, "encoder.channels")
+        check_levels(levels)
+        for name, found in (("copies", copies), ("output_stride", output_stride)):
+            if found < 1:
+                raise ValueError(f"Expected encoder.{name} >= 1. Found {found}.")
+        self.levels = list(levels)
+        self.copies = copies
+        self.output_stride = output_stride
+        self.of_stride = 2 * KINDS * len(levels)
+        self.unet = UNet(channels, [2 * len(levels), *[self.of_stride] * (len(channels) - 1)])
+
+    def signals(
+        self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
+    ) -> UniversalSignals:
+        """Extract the signals of any classifier for any target, of several copies in one batch."""
+        found: UniversalSignals = extract_universal_signals(
+            images, classifier, target=target, levels=self.levels, noise=self._noise(images)
+        )
+        return found
+
+    def _noise(self, images: Tensor) -> Tensor:
+        """Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+
+        Fresh for each image in training. Otherwise the same for every image, so that an explanation
+        does not depend on its batch.
+        """
+        if self.training:
+            copies = self.copies if torch.rand(()) < 0.5 else 1
+            return NOISE * torch.randn(copies - 1, *images.shape, device=images.device)
+        generator = torch.Generator().manual_seed(0)
+        shape = self.copies - 1, 1, *images.shape[1:]
+        return NOISE * torch.randn(shape, generator=generator).to(images)
+
+    def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
+        """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
+        joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
+        for stride in STRIDES[: len(self.unet.down) - 1]:
+            missing = images.new_zeros(len(images), self.of_stride, 2, 2)
+            joined.append([signals.maps.get(stride, missing).to(images.dtype)])
+        encoded: Tensor = self.unet(images, joined).float()
+        if self.output_stride == 1:
+            return encoded
+        coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
+        return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,194 @@
+"""What a prediction of any classifier rests on, in a form that is the same for every classifier.
+
+Gradient times activation of the last feature maps of each stride, without channels of their own, so
+that an encoder which has learned to read them reads those of a classifier it has never seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from saliency_vae.classifiers import FrozenClassifier, Target
+from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
+from saliency_vae.models.signals import smoothed
+from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.runtime.autograd import recording_gradients
+
+KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, strength
+NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
+_LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
+_SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
+
+
+@dataclass(frozen=True)
+class UniversalSignals:
+    """Signals of a classifier for images and targets, of the same form for every classifier.
+
+    Attributes:
+        logits: Logits of the whole image, (B, classes).
+        target: What is asked about, weights of the logits, (B, classes); None for another score.
+        gradients: Gradient of the target's log-odds with respect to the mask at each level, mean
+            over the copies of the image and their spread, (B, 2 x levels, H, W).
+        maps: Stride in pixels to the maps of gradient times activation at that stride: positive
+            part, negative part, Grad-CAM and strength at each level, mean over the copies and their
+            spread, (B, 8 x levels, h, w). A stride that the classifier lacks is missing.
+    """
+
+    logits: Tensor
+    target: Tensor | None
+    gradients: Tensor
+    maps: dict[int, Tensor]
+
+    def zeroed(self) -> Self:
+        """Signals of zeros, as a control."""
+        maps = {key: torch.zeros_like(found) for key, found in self.maps.items()}
+        return replace(self, gradients=torch.zeros_like(self.gradients), maps=maps)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # hooks and gradients are not compiled
+def extract_universal_signals(
+    images: Tensor,
+    classifier: FrozenClassifier,
+    *,
+    target: Target | None = None,
+    levels: Sequence[float] = (0.5, 1.0),
+    noise: Tensor,
+) -> UniversalSignals:
+    """Extract a classifier's signals in one pass forward and back, of levels x copies images each.
+
+    At each level the image is blended with its blur, as if every pixel were kept to that degree.
+    The first copy is the image itself, the others have noise added.
+
+    Args:
+        images: Images in [0, 1], (B, 3, H, W).
+        classifier: Any frozen classifier.
+        target: What is asked about; None for the decision.
+        levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
+        noise: Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+    """
+    with torch.autocast(images.device.type, enabled=False), recording_gradients():
+        images = images.detach().to(classifier.mean.dtype, copy=True)
+        copies, baseline = torch.cat([images[None], images + noise.to(images)]), blurred(images)
+        # One copy after the other takes a fraction of the memory, and less time on a CPU.
+        asked, parts = target, list[_CopySignals]()
+        for some in copies[:, None] if images.device.type == "cpu" else copies[None]:
+            part, asked = _signals_of_copies(some, baseline, classifier, asked, levels)
+            parts.append(part)
+    joined = partial(_over_copies, copies=len(copies), levels=len(levels))
+    strides = [stride for stride in STRIDES if all(stride in part.maps for part in parts)]
+    return UniversalSignals(
+        parts[0].logits,
+        asked if isinstance(asked, Tensor) else None,
+        joined(torch.cat([part.gradients for part in parts])),
+        {s: joined(torch.cat([part.maps[s] for part in parts])).log1p() for s in strides},
+    )
+
+
+class _CopySignals(NamedTuple):
+    """Signals of some copies; the first dimension of maps is copies x levels x images."""
+
+    logits: Tensor
+    gradients: Tensor
+    maps: dict[int, Tensor]
+
+
+def _signals_of_copies(
+    copies: Tensor,
+    baseline: Tensor,
+    classifier: FrozenClassifier,
+    target: Target | None,
+    levels: Sequence[float],
+) -> tuple[_CopySignals, Target]:
+    """Signals of copies of images (n, B, 3, H, W), and the target as it is for further copies."""
+    views, mask = _blended(copies, baseline, levels)
+    with tapped_features(classifier.network, views) as found:
+        logits = classifier.forward_uncompiled(views).float()
+    whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
+    asked, score = _asked(target, whole, logits, classifier)
+    features = [candidate for candidates in found.values() for candidate in candidates]
+    of_mask, *of_features = torch.autograd.grad(
+        score.sum(), [mask, *(f.output for f in features)], allow_unused=True
+    )
+    gradients = dict(zip(map(id, features), of_features, strict=True))
+    maps = {
+        stride: contributions
+        for stride, candidates in found.items()
+        if (contributions := _last_contributions(candidates, gradients)) is not None
+    }
+    return _CopySignals(whole, _scaled(of_mask), maps), asked
+
+
+def _scaled(gradients: Tensor) -> Tensor:
+    """Smooth gradients (N, H, W) and scale them to unit standard deviation, (N, 1, H, W)."""
+    smooth = smoothed(gradients)
+    smallest = _SMALLEST / gradients[0].numel()
+    spread = smooth.std((-2, -1), keepdim=True).clamp_min(smallest)
+    return (smooth / spread).clamp(-_LARGEST, _LARGEST)[:, None]
+
+
+def _asked(
+    target: Target | None, whole: Tensor, logits: Tensor, classifier: FrozenClassifier
+) -> tuple[Target, Tensor]:
+    """Weights of the logits that are asked about, (B, classes), and the score of each view, (N,).
+
+    There are no weights where the target gives the score itself: it stays as it is.
+    """
+    asked = classifier.decide(whole) if target is None else target
+    if callable(asked):
+        asked = asked(whole)
+        if asked.ndim == 1:
+            assert callable(target)
+            return target, target(logits)
+    weights = asked.to(whole)
+    return weights, classifier.log_odds(logits, weights.repeat(len(logits) // len(whole), 1))
+
+
+def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Copies (n, B, 3, H, W) at all levels, (n x levels x B, 3, H, W), and the mask of each."""
+    views = copies[:, None].expand(-1, len(levels), -1, -1, -1, -1).flatten(0, 2)
+    level = copies.new_tensor(levels).repeat_interleave(copies.shape[1]).repeat(len(copies))
+    mask = level[:, None, None].expand(-1, *copies.shape[-2:]).clone().requires_grad_()
+    repeated = baseline.repeat(len(copies) * len(levels), 1, 1, 1)
+    return perturb(views, mask, repeated), mask
+
+
+def _last_contributions(
+    candidates: Sequence[Features], gradients: Mapping[int, Tensor | None]
+) -> Tensor | None:
+    """Contributions of the last features that the score depends on; None if it depends on none."""
+    for features in reversed(candidates):
+        of_output = gradients[id(features)]
+        if of_output is None:
+            continue
+        gradient = features.as_map(of_output)  # without that of a class token
+        if len(candidates) > 1 and not bool(gradient.any()):
+            continue
+        activation = features.as_map(features.output.detach())
+        return _contributions(activation.float(), gradient.float())
+    return None
+
+
+def _contributions(activation: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient times activation without channels, (N, 4, h, w), each map over its own mean.
+
+    The positive and the negative part of their sum over the channels; Grad-CAM, in which the
+    gradient is averaged over space first (Selvaraju et al. 2017); and the norm of the activation.
+    """
+    product = (gradient * activation).sum(1)
+    cam = (gradient.mean((-2, -1), keepdim=True) * activation).sum(1)
+    strength = torch.linalg.vector_norm(activation, dim=1)
+    maps = torch.stack([product.relu(), (-product).relu(), cam.relu(), strength], dim=1)
+    mean = maps.mean((-2, -1), keepdim=True)
+    return torch.where(mean > 0, maps / mean, 0.0)
+
+
+def _over_copies(maps: Tensor, *, copies: int, levels: int) -> Tensor:
+    """Mean over copies, and spread, of maps (copies x levels x B, C, h, w): (B, 2LC, h, w)."""
+    by_copy = maps.view(copies, levels, -1, *maps.shape[1:])
+    mean = by_copy.mean(0)
+    spread = by_copy.std(0) if copies > 1 else torch.zeros_like(mean)
+    return torch.stack([mean, spread]).permute(2, 0, 1, 3, 4, 5).flatten(1, 3)

@@ -1,0 +1,111 @@
+"""Tests and training rate on a machine with a GPU: make gpu, or python3 scripts/gpu.py.
+
+It takes the machine's own Python and torch, and what make gpu-bundle collected in .gpu, and needs
+no network. The results go to $OUT, or to outputs/gpu: summary.md, a log of each part, and
+training_rate.json. A part that fails, or takes too long, does not keep the next from running.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BUNDLE = ROOT / ".gpu"
+CLASSIFIERS = ROOT / "outputs/classifiers"
+MACHINE = """
+import platform, torch
+print("Python", platform.python_version(), "torch", torch.__version__, "CUDA", torch.version.cuda)
+for index in range(torch.cuda.device_count()):
+    card = torch.cuda.get_device_properties(index)
+    print(f"{card.name}, {card.total_memory / 2**30:.0f} GiB, capability {card.major}.{card.minor}")
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command, and the seconds that it may take."""
+
+    name: str
+    command: list[str]
+    seconds: float
+
+
+def parts(output: Path) -> list[Part]:
+    """What is run, in this order."""
+    python = sys.executable
+    tests = ["-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-ra", "-p", "no:cacheprovider"]
+    tests += ["--tb=short", "--show-capture=stderr"]
+    tests += ["-W", "default"]  # another machine's packages warn of other things
+    tests += ["--timeout=60"] if find_spec("pytest_timeout") else []
+    tests += ["--numprocesses=4", "--dist=worksteal"] if find_spec("xdist") else []
+    rate = ["benchmarks/training_rate.py", "--device", "cuda", "--output", str(output)]
+    return [
+        Part("machine", [python, "-c", MACHINE], 60),
+        Part("tests", [python, *tests], 110),
+        Part("training_rate", [python, *rate, "--profile", "--seconds", "60"], 150),
+    ]
+
+
+def run(part: Part, log: Path, environment: dict[str, str]) -> str:
+    """Run a part, with its output on the terminal and in a file; say how it ended."""
+    start = time.monotonic()
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            part.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(part.seconds)
+            ended = "passed" if status == 0 else f"failed, status {status}"
+        except subprocess.TimeoutExpired:
+            ended = f"stopped after {part.seconds:.0f} s"
+        finally:
+            stop(process)
+    print(f"\n== {part.name}\n{log.read_text(errors='replace')}", flush=True)
+    return f"| {part.name} | {time.monotonic() - start:.0f} | {ended} |"
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children, if any are left."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    finally:
+        process.wait()
+
+
+def main() -> None:
+    """Run all parts."""
+    output = Path(os.environ.get("OUT") or ROOT / "outputs/gpu").resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    CLASSIFIERS.mkdir(parents=True, exist_ok=True)
+    for path in (BUNDLE / "classifiers").glob("*.safetensors"):
+        shutil.copy(path, CLASSIFIERS)
+    search = [str(BUNDLE / "site"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, search)),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "4"),
+    }
+    lines = ["| part | seconds | result |", "| ---- | ------- | ------ |"]
+    for part in parts(output):
+        lines.append(run(part, output / f"{part.name}.log", environment))
+        (output / "summary.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(["", *lines, "", str(output)]))
+    if not all(line.endswith("passed |") for line in lines[2:]):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

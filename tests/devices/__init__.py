@@ -1,0 +1,1 @@
+"""Whether each tensor is on the device of what it meets, on a pretended accelerator."""

@@ -1,0 +1,109 @@
+"""The commands on the accelerator, tiny."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from saliency_vae.evaluate import evaluate
+from saliency_vae.explain import explain
+from saliency_vae.train import train
+from tests.commands.test_evaluate import (
+    ALL_CHEAP,
+    DIGITS,
+    NAMES,
+    Run,
+    directory,
+    metrics,
+    plain_figures,
+    run,
+)
+from tests.commands.test_photographs import SMALL as CUTOUTS
+from tests.conftest import one_thread
+from tests.devices import accelerator
+from tests.helpers.made_cutouts import photograph, write_all
+from tests.helpers.red_classifier import RedClassifier
+
+__all__ = ["directory", "one_thread", "plain_figures", "run"]
+
+ON = f"device={accelerator.NAME}"
+
+
+@pytest.mark.usefixtures("plain_figures")
+def test_evaluate_digits(
+    run: Run, tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saliency_vae.evaluation.robustness.DRAWS", 2)
+    run(
+        *DIGITS,
+        *ALL_CHEAP,
+        ON,
+        "data.test_size=4",
+        "data.val_size=2",
+        "data.train_size=8",
+        "data.batch_size=4",
+        "batch_size=3",
+        "steps=2",
+        "gallery=2",
+        "own_mask_images=2",
+        "reference_images=1",
+        "robustness_images=1",
+        "grid_questions=4",
+        "corruption_images=2",
+        "baseline_images=[blur]",
+        "eval_x_steps=1",
+        f"randomised={directory / 'other'}",
+        f"ensemble=[{directory / 'twin'}]",
+        f"explainer={directory / 'mine'},{directory / 'twin'}",
+    )
+    assert {method for method, _ in metrics(tmp_path / "run")} == NAMES | {"twin"}
+
+
+class RedWithFeatures(RedClassifier):
+    """A classifier of red whose feature maps an encoder can see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.features(images)
+        return super().forward(images)
+
+
+def test_evaluate_cutouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier-conditioned explainer, and all baseline images."""
+    weights = tmp_path / "red.safetensors"
+    save_file(RedWithFeatures().state_dict(), weights)
+    data = (*write_all(tmp_path / "photographs"), *CUTOUTS)
+    classifier = (
+        "classifier=custom",
+        "classifier.module=tests.devices.commands.RedWithFeatures",
+        f"classifier.weights={weights}",
+        "classifier.mean=[0,0,0]",
+        "classifier.std=[1,1,1]",
+    )
+    trained = ("experiment=photographs", *data, *classifier, "encoder.channels=[4,8]")
+    trainer = ("trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=csv")
+    monkeypatch.setattr(sys, "argv", ["-", *trained, *trainer, f"hydra.run.dir={tmp_path}/run"])
+    train()
+    given = (f"explainer={tmp_path}/run/explainer", "data=cutouts", *data, *classifier, ON)
+    methods = "methods=[explainer,zeroed_signals,randomised_signals,gradient,oracle]"
+    every = "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road]"
+    few = ("limit=4", "steps=2", "gallery=1", "reference_images=1", "reference_steps=1")
+    run = f"hydra.run.dir={tmp_path}/evaluation"
+    monkeypatch.setattr(sys, "argv", ["-", *given, methods, every, *few, "eval_x_steps=1", run])
+    evaluate()
+    assert ("gradient", "insertion_road") in metrics(tmp_path / "evaluation")
+
+
+def test_explain(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(2):
+        photograph(index, (32, 32)).save(tmp_path / f"{index}.png")
+    given = (f"explainer={directory / 'mine'}", f"images={tmp_path}", ON)
+    settings = ("refine_steps=1", "samples=2", f"output_dir={tmp_path}/explained", "num_workers=0")
+    monkeypatch.setattr(sys, "argv", ["-", *given, *settings])
+    explain()
+    assert (tmp_path / "explained/1.png.npz").is_file()

@@ -1,0 +1,178 @@
+"""Training on the accelerator, and what runs on it with no command."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+
+from saliency_vae.baselines import Method, Oracle, RandomMap, Rise
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.distributions import (
+    ExponentialPrior,
+    Family,
+    KroneckerNormal,
+    SaliencyPrior,
+    SoftTVNormal,
+)
+from saliency_vae.evaluation.pointing.questions import ask_all
+from saliency_vae.evaluation.pointing.two_objects import TWO_OBJECTS
+from saliency_vae.models import Explainer
+from saliency_vae.models.conditional_encoder import ConditionalUNet
+from saliency_vae.models.encoders import PaperEncoder
+from saliency_vae.models.refinement import explain_without_training
+from saliency_vae.models.universal_encoder import UniversalUNet
+from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise
+from saliency_vae.training.checkpoints import RunCheckpoints
+from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.image_rate import ImageRate
+from saliency_vae.training.panels import SaliencyPanels
+from tests.conftest import (
+    BlobsData,
+    MakeModule,
+    blob_classifier,
+    blobs,
+    make_module,
+    make_trainer,
+    objective,
+)
+from tests.devices.accelerator import NAME
+from tests.evaluation.pointing.test_two_objects import PAIRS
+
+__all__ = ["make_module"]
+
+DEVICE = torch.device(NAME, 0)
+MIXTURE = Mixture([Blur(), Mean(), Noise(), Constant((0.5, 0.5, 0.5))])
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "paper": lambda: PaperEncoder((8, 8)),
+    "conditional": lambda: ConditionalUNet((4, 8)),
+    "universal": lambda: UniversalUNet((4, 8)),
+}
+PRIORS: dict[str, Callable[..., SaliencyPrior]] = {
+    "exponential": KroneckerNormal,
+    "rbf": partial(KroneckerNormal, kernel="rbf", correlation=0.5),
+    "matern32": partial(KroneckerNormal, kernel="matern32", correlation=0.5),
+    "soft_tv": SoftTVNormal,
+}
+
+
+class _Accelerator(Accelerator):
+    """What Lightning asks about a device."""
+
+    def setup_device(self, device: torch.device) -> None: ...
+
+    def teardown(self) -> None: ...
+
+    @staticmethod
+    def parse_devices(devices: Any) -> Any:
+        return devices
+
+    @staticmethod
+    def get_parallel_devices(devices: Any) -> list[torch.device]:
+        return [DEVICE]
+
+    @staticmethod
+    def auto_device_count() -> int:
+        return 1
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def name() -> str:
+        return NAME
+
+    def get_device_stats(self, device: Any) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_train(make_module: MakeModule, tmp_path: Path, encoder: str) -> None:
+    conditional = encoder != "paper"
+    explainer = Explainer(
+        ENCODERS[encoder](),
+        prior=ExponentialPrior(0.9) if conditional else partial(KroneckerNormal, correlation=0.9),
+    )
+    module = make_module(
+        explainer=explainer,
+        objective=objective(perturbation=MIXTURE),
+        confidence_width=None if conditional else 4,
+    )
+    devices: list[torch.device] = []
+    callbacks = [
+        LambdaCallback(on_train_end=lambda trainer, module: devices.append(module.device)),
+        RunCheckpoints(str(tmp_path), every_n_steps=2),
+        StopAtNonFinite(2),
+        ImageRate(2),
+        SaliencyPanels(str(tmp_path), 2),
+    ]
+    trainer = make_trainer(
+        tmp_path,
+        callbacks,
+        accelerator="auto",
+        strategy=SingleDeviceStrategy(DEVICE, _Accelerator()),
+        max_epochs=1,
+    )
+    data = BlobsData()
+    trainer.fit(module, datamodule=data)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(module, datamodule=data, ckpt_path=str(tmp_path / "last.ckpt"))
+    assert devices == [DEVICE, DEVICE]
+
+
+@pytest.mark.parametrize(
+    ("prior", "family"),
+    [*((prior, "mean_field") for prior in PRIORS), ("exponential", "correlated")],
+)
+def test_explain_and_refine(prior: str, family: Family) -> None:
+    classifier = blob_classifier()
+    explainer = Explainer(PaperEncoder((8, 8)), prior=PRIORS[prior], posterior=family)
+    explainer.add_confidence(
+        {
+            "_target_": "saliency_vae.models.confidence.ConfidenceNetwork",
+            "classes": 4,
+            "output": "softmax",
+            "width": 4,
+        }
+    )
+    explainer.to(DEVICE)
+    images = blobs(2).to(DEVICE)
+    refined = explainer.refine(images, classifier, steps=1, objective=objective())
+    assert classifier.mean.device == images.device
+    assert refined.posterior.mean.device == refined.after.device == images.device
+    for name in ("mean", "stddev", "confidence"):
+        assert getattr(refined.posterior, name).device == images.device
+    assert refined.posterior.inclusion_probability(0.1).device == images.device
+    assert refined.posterior.map_agreement(0.1).device == images.device
+
+
+@pytest.mark.parametrize("prior", [None, SoftTVNormal(16, 16, device=DEVICE)])
+def test_explain_without_training(prior: SaliencyPrior | None) -> None:
+    classifier = blob_classifier().to(DEVICE)
+    images = blobs(2).to(DEVICE)
+    found = explain_without_training(images, classifier, prior=prior, steps=1)
+    assert found.posterior.mean.device == images.device
+
+
+@pytest.mark.parametrize("perturbation", [Blur(), Blur(2.0), Mean(), Noise(), Constant(), MIXTURE])
+def test_baseline_images_of_training(perturbation: nn.Module) -> None:
+    made: Tensor = perturbation(blobs(4).to(DEVICE))  # itself still on the CPU
+    assert made.device == DEVICE
+
+
+def test_two_objects() -> None:
+    images = replace(PAIRS, device=DEVICE)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(images.dataset[0]["image"].numel(), 5))
+    classifier = FrozenClassifier(network, name="linear").to(DEVICE)
+    methods: dict[str, Method] = {"oracle": Oracle(), "rise": Rise(masks=4), "random": RandomMap()}
+    answers = ask_all(TWO_OBJECTS, methods, images, classifier, keep=1)
+    assert not answers.left_out
+    assert answers.values["two_objects_point"].keys() == methods.keys()
