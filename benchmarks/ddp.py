@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models import ConditionalUNet, Explainer, feature_maps
 from saliency_vae.objective import Objective

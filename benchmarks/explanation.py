@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saliency_vae.baselines import CaptumMethod, GradCAM, Rise
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.data import Batch
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models import (

@@ -7,7 +7,7 @@ import torch
 from timing import Report, arguments, interleaved, milliseconds, ratio
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.metrics import insertion_deletion
 from saliency_vae.perturbations import Blur
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
-from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.divergences import bernoulli_kl
@@ -129,7 +128,7 @@ class Objective:
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
         """KL(sharpened y || y'), or -log p'(target), its limit for the decision of a softmax."""
         if views.target is not None:
-            return F.softplus(-classifier.log_odds(views.prediction, views.target))
+            return -classifier.log_probability(views.prediction, views.target)
         sharpened = self.sharpness * views.original  # logits
         return classifier.divergence(sharpened, views.prediction)
 
@@ -144,5 +143,5 @@ def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
     left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
     if views.target is None:
         return classifier.divergence(uninformed, left_out)
-    log_odds = [classifier.log_odds(logits, views.target) for logits in (uninformed, left_out)]
-    return bernoulli_kl(*(odds[:, None] for odds in log_odds))
+    odds = [classifier.each_log_odds(logits, views.target) for logits in (uninformed, left_out)]
+    return bernoulli_kl(*odds)

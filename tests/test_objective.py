@@ -1,14 +1,20 @@
 """The objective against its equations, term by term."""
 
+import math
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from saliency_vae.classifiers import FrozenClassifier, Output
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
 from saliency_vae.perturbations import Mean, perturb
 from saliency_vae.topk import SoftTopK
-from tests.conftest import SIZE, blob_classifier, blobs
+from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views
 
 
@@ -83,3 +89,73 @@ def test_the_mean_penalty_keeps_the_mean_at_the_priors() -> None:
 def test_wrong_settings(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(**settings)
+
+
+# ---- where there is a target
+
+
+def asked_views(output: Output, target: list[float]) -> tuple[FrozenClassifier, MaskedViews]:
+    """Views of one image for a target, and the classifier of four classes or labels."""
+    classifier, images = blob_classifier(), blobs(4)
+    classifier.output = output
+    torch.manual_seed(0)
+    posterior = DiagonalNormal(torch.randn(4, SIZE, SIZE), torch.full((4, SIZE, SIZE), -2.0))
+    views = masked_views(objective(), images, posterior, classifier)
+    return classifier, replace(views, target=torch.tensor([target] * 4))
+
+
+def terms_of(classifier: FrozenClassifier, views: MaskedViews, **settings: Any) -> LossTerms:
+    mean = torch.zeros(4, SIZE, SIZE)
+    made = replace(objective(), **settings)
+    return made(views, DiagonalNormal(mean, mean), KroneckerNormal(SIZE, SIZE), classifier)
+
+
+@pytest.mark.parametrize("asked", range(4))
+def test_a_class_that_is_asked_about_is_reconstructed_alone(asked: int) -> None:
+    one_hot = [float(label == asked) for label in range(4)]
+    classifier, views = asked_views("softmax", one_hot)
+    found = terms_of(classifier, views).reconstruction
+    torch.testing.assert_close(found, -views.prediction.softmax(1)[:, asked].log())
+    as_kl = F.kl_div(views.prediction.log_softmax(1), torch.tensor([one_hot] * 4), reduction="none")
+    torch.testing.assert_close(found, as_kl.sum(1))
+    # Sharpened without end, the decision of the paper's objective is this one.
+    decided = replace(views, target=classifier.decide(views.original))
+    torch.testing.assert_close(
+        terms_of(classifier, decided).reconstruction,
+        terms_of(classifier, replace(views, target=None), sharpness=1e3).reconstruction,
+    )
+
+
+@pytest.mark.parametrize(("label", "weight"), [(0, 1.0), (2, 1.0), (2, -1.0)])
+def test_a_label_that_is_asked_about_is_reconstructed_alone(label: int, weight: float) -> None:
+    classifier, views = asked_views("sigmoid", [weight * (i == label) for i in range(4)])
+    present = views.prediction[:, label].double().sigmoid()
+    expected = -(present if weight > 0 else 1 - present).log()
+    torch.testing.assert_close(terms_of(classifier, views).reconstruction, expected.float())
+
+
+def test_a_sure_answer_costs_nothing_and_a_sure_denial_stays_finite() -> None:
+    classifier, views = asked_views("softmax", [0.0, 1.0, 0.0, 0.0])
+    sure = torch.tensor([[0.0, 300.0, 0.0, 0.0]] * 4)
+    torch.testing.assert_close(
+        terms_of(classifier, replace(views, prediction=sure)).reconstruction, torch.zeros(4)
+    )
+    denied = terms_of(classifier, replace(views, prediction=-sure)).reconstruction
+    torch.testing.assert_close(denied, torch.full((4,), 300 + math.log(3)))
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_of_a_target_the_left_out_view_tells_no_more_than_the_baseline_image(
+    output: Output,
+) -> None:
+    classifier, views = asked_views(output, [0.0, 0.0, 1.0, 0.0])
+    found = terms_of(classifier, views, complement=0.7)
+    left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
+    logits = classifier(views.baseline), left_out
+    p, q = (classifier.probabilities(each.double())[:, 2] for each in logits)
+    expected = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    expected = expected.float()
+    torch.testing.assert_close(found.complement, expected, rtol=1e-4, atol=1e-6)
+    assert (expected > 1e-3).any()
+    without = terms_of(classifier, views)
+    torch.testing.assert_close(found.loss, without.loss + 0.7 * expected)

@@ -14,11 +14,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from saliency_vae.classifiers.digit_networks import Architecture, digit_network
+from saliency_vae.classifiers.digit_networks import Architecture, DigitNet, digit_network
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data import Preprocessing
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.runtime.atomic_file import write_whole
+
+__all__ = ["DigitNet", "accuracy", "cluttered_digits_classifier"]  # DigitNet: its former home
 
 _BATCH_SIZE = 64
 _LEARNING_RATES = {"convolutional": 6e-3, "residual": 6e-3, "transformer": 1.5e-3}

@@ -12,8 +12,10 @@ from saliency_vae.classifiers.passes import count_passes
 from saliency_vae.classifiers.targets import (
     Output,
     decision,
+    each_log_odds,
     keeps_decision,
     log_odds,
+    log_probability,
     probability,
 )
 from saliency_vae.data import Preprocessing
@@ -117,6 +119,14 @@ class FrozenClassifier(nn.Module):
     def log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
         """Log-odds that logits (B, classes) give to a target (B, classes): (B,), nats."""
         return log_odds(logits, target, self.output)
+
+    def each_log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Log-odds of the class, (B, 1), or of each label, (B, labels), that is asked about."""
+        return each_log_odds(logits, target, self.output)
+
+    def log_probability(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Log of the probability that logits (B, classes) give to a target: (B,), nats."""
+        return log_probability(logits, target, self.output)
 
     def probability(self, logits: Tensor, target: Tensor) -> Tensor:
         """Probability that logits (B, classes) give to a target (B, classes): (B,), in [0, 1]."""

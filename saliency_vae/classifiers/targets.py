@@ -81,6 +81,34 @@ def log_odds(logits: Tensor, target: Tensor, output: Output) -> Tensor:
     return logits.gather(-1, asked).squeeze(-1) - others
 
 
+def each_log_odds(logits: Tensor, target: Tensor, output: Output) -> Tensor:
+    """Log-odds of everything that a target asks about: of a class, or of each label by itself.
+
+    Args:
+        logits: Logits of the prediction, (B, classes).
+        target: Target, (B, classes).
+        output: Kind of output.
+
+    Returns:
+        Log-odds, nats: (B, 1) for a class, (B, labels) for labels; 0 for labels not asked about.
+    """
+    if output == "sigmoid":
+        return logits * target
+    return log_odds(logits, target, output)[:, None]
+
+
+def log_probability(logits: Tensor, target: Tensor, output: Output) -> Tensor:
+    """Logarithm of :func:`probability`, (B,), nats.
+
+    Example:
+        >>> logits = torch.zeros(1, 2)
+        >>> log_probability(logits, torch.tensor([[1.0, -1.0]]), "sigmoid").exp()
+        tensor([0.2500])
+    """
+    asked = target.abs() if output == "sigmoid" else 1.0
+    return (F.logsigmoid(each_log_odds(logits, target, output)) * asked).sum(-1)
+
+
 def probability(logits: Tensor, target: Tensor, output: Output) -> Tensor:
     """Probability that a prediction gives to a target; of several labels, that of all together.
 
@@ -98,7 +126,7 @@ def probability(logits: Tensor, target: Tensor, output: Output) -> Tensor:
         tensor([0.2500])
     """
     if output == "sigmoid":
-        return (F.logsigmoid(logits * target) * target.abs()).sum(-1).exp()
+        return log_probability(logits, target, output).exp()
     return logits.softmax(-1).gather(-1, target.argmax(-1, keepdim=True)).squeeze(-1)
 
 

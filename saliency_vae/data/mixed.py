@@ -164,6 +164,16 @@ class MixedData(SaliencyDataModule):
                 setattr(self, split, ConcatDataset(numbered))
 
     def _order(self, dataset: Dataset[Any], batch_size: int, **settings: Any) -> TaskOrder:
+        if not settings["shuffle"]:
+            self._check_whole_batches(dataset, batch_size * settings["num_replicas"])
         order = (TaskOrder if settings["shuffle"] else FixedTaskOrder)(dataset, **settings)
         order.batch_size, order.weights = batch_size, [task.weight for task in self.tasks]
         return order
+
+    def _check_whole_batches(self, dataset: Dataset[Any], least: int) -> None:
+        for task, size in zip(self.tasks, _sizes(dataset), strict=True):
+            if size < least:
+                raise ValueError(
+                    f"Expected tasks.{task.name}.data with at least data.batch_size={least} images "
+                    f"of each kind. Found {size}."
+                )

@@ -35,13 +35,15 @@ class ExplainerGraph(nn.Module):
         Raises:
             ValueError: If the explainer has no confidence network.
         """
-        encoded = self.explainer.mean_and_log_variance(images, self.explainer.signals(images))
+        explainer = self.explainer
+        signals = explainer.signals(images)
+        encoded = explainer.mean_and_log_variance(images, signals)
         posterior = DiagonalNormal(*encoded)  # mean and stddev are those of any family
-        return (
-            posterior.mean,
-            posterior.stddev,
-            self.explainer.estimate_confidence(images, posterior),
-        )
+        if explainer.is_universal and signals is not None:  # it measures, instead of estimating
+            confidence = explainer.sufficiency(images, posterior, target=signals.target)
+        else:
+            confidence = explainer.estimate_confidence(images, posterior)
+        return posterior.mean, posterior.stddev, confidence
 
 
 class TracedGraph(nn.Module):

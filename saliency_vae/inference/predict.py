@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
-from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
-from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.models import Explainer
+from saliency_vae.perturbations import perturb
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
 from saliency_vae.visualization import ClassifiedView, Explanation, InputImage, Sample
@@ -89,7 +89,7 @@ class BatchExplainer:
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
             gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-            confidence = self._confidence(images, logits, posterior).tolist()
+            confidence = posterior.confidence.tolist()
             samples = self._samples(images, posterior, baseline)
             baseline = baseline.cpu()
         return [
@@ -122,15 +122,6 @@ class BatchExplainer:
             seed=self.settings.seed,
         )
         return refined.posterior, torch.stack([refined.before, refined.after], dim=1).cpu()
-
-    def _confidence(self, images: Tensor, logits: Tensor, posterior: SaliencyPosterior) -> Tensor:
-        """Confidence in each explanation, (B,); without a network for it, what it estimates."""
-        if self.explainer.confidence is not None:
-            return self.explainer.estimate_confidence(images, posterior)
-        target = self.explainer.target(self.settings.target) or self.classifier.decide
-        asked = target(logits) if callable(target) else target
-        views = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
-        return self.classifier.probability(self.classifier(views), asked)
 
     def _classified(self, views: Tensor, logits: Tensor) -> list[ClassifiedView]:
         probabilities = self.classifier.probabilities(logits).cpu()

@@ -38,6 +38,7 @@ from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
 from saliency_vae.objective import Objective
+from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
 _MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
@@ -343,6 +344,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
         if self.confidence is not None:
             posterior.estimate_confidence = partial(self.estimate_confidence, images)
+        elif self.is_universal and signals is not None:
+            posterior.estimate_confidence = partial(self.sufficiency, images, target=signals.target)
         return posterior
 
     def mean_and_log_variance(
@@ -372,6 +375,27 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             raise ValueError("Expected an explainer with a confidence network. Found none.")
         confidence: Tensor = self.confidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
         return confidence
+
+    def sufficiency(
+        self, images: Tensor, posterior: SaliencyPosterior, *, target: Tensor | None = None
+    ) -> Tensor:
+        """Measure the probability of the target when only the most salient pixels are kept.
+
+        The kept view shows 5 % of the pixels over a blur. This takes one pass of the classifier,
+        two without a target.
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+            posterior: Posterior of these images, by this explainer or refined.
+            target: What is asked about, weights of the logits (B, classes); None for the decision.
+
+        Returns:
+            Probability, (B,).
+        """
+        classifier = _beside(self.classifier, images)
+        target = classifier.decide(classifier(images)) if target is None else target
+        kept = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
+        return classifier.probability(classifier(kept), target)
 
     def objective(self) -> Objective:
         """Objective that this explainer was trained with.

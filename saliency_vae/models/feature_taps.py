@@ -50,13 +50,13 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
         images: The images that it is going to classify, (B, 3, H, W).
     """
     found: dict[int, list[Features]] = {}
-    thread, number, size = get_ident(), len(images), (images.shape[-2], images.shape[-1])
+    thread, number, size = get_ident(), images.shape[0], (images.shape[-2], images.shape[-1])
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if get_ident() != thread or not isinstance(output, Tensor) or not output.requires_grad:
             return
         features = as_features(output, size)
-        if features is None or len(output) != number:
+        if features is None or output.shape[0] != number:
             return
         stride = _stride(features.grid, size)
         if stride not in STRIDES:

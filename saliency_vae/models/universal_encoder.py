@@ -1,6 +1,7 @@
 """The universal encoder: it reads the image and the signals of any classifier for any class."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from saliency_vae.models.universal_signals import (
     UniversalSignals,
     extract_universal_signals,
 )
+from saliency_vae.runtime.autograd import recording_gradients
 
 
 class UniversalUNet(ConditionalEncoder):
@@ -75,18 +77,23 @@ class UniversalUNet(ConditionalEncoder):
         if self.training:
             copies = self.copies if torch.rand(()) < 0.5 else 1
             return NOISE * torch.randn(copies - 1, *images.shape, device=images.device)
-        generator = torch.Generator().manual_seed(0)
-        shape = self.copies - 1, 1, *images.shape[1:]
-        return NOISE * torch.randn(shape, generator=generator).to(images)
+        return _fixed_noise(self.copies - 1, 1, *images.shape[1:]).to(images)
 
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
         for stride in STRIDES[: len(self.unet.down) - 1]:
-            missing = images.new_zeros(len(images), self.of_stride, 2, 2)
+            missing = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
             joined.append([signals.maps.get(stride, missing).to(images.dtype)])
         encoded: Tensor = self.unet(images, joined).float()
         if self.output_stride == 1:
             return encoded
         coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
         return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers
+def _fixed_noise(*shape: int) -> Tensor:
+    """Noise that is a function of its shape alone."""
+    with recording_gradients():
+        return NOISE * torch.randn(shape, generator=torch.Generator().manual_seed(0))

@@ -108,7 +108,7 @@ def _signals_of_copies(
     with tapped_features(classifier.network, views) as found:
         logits = classifier.forward_uncompiled(views).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
-    asked, score = _asked(target, whole, logits, classifier)
+    asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
     features = [candidate for candidates in found.values() for candidate in candidates]
     of_mask, *of_features = torch.autograd.grad(
         score.sum(), [mask, *(f.output for f in features)], allow_unused=True
@@ -131,9 +131,13 @@ def _scaled(gradients: Tensor) -> Tensor:
 
 
 def _asked(
-    target: Target | None, whole: Tensor, logits: Tensor, classifier: FrozenClassifier
+    target: Target | None,
+    whole: Tensor,
+    logits: Tensor,
+    classifier: FrozenClassifier,
+    views: int,
 ) -> tuple[Target, Tensor]:
-    """Weights of the logits that are asked about, (B, classes), and the score of each view, (N,).
+    """Weights of the logits that are asked about, (B, classes), and the score of all views, (N,).
 
     There are no weights where the target gives the score itself: it stays as it is.
     """
@@ -144,7 +148,7 @@ def _asked(
             assert callable(target)
             return target, target(logits)
     weights = asked.to(whole)
-    return weights, classifier.log_odds(logits, weights.repeat(len(logits) // len(whole), 1))
+    return weights, classifier.log_odds(logits, weights.repeat(views, 1))
 
 
 def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -320,9 +320,13 @@ class VariationalSaliency(LightningModule):
         self._annealed_steps = checkpoint.get("annealed_steps")
 
     def _settings(self) -> dict[str, Any]:
-        """Settings of the explainer as plain values; none of one that was put together by hand."""
+        """Settings of the explainer as plain values; none of one that was put together by hand.
+
+        Where there are several tasks, also who is explained after the first.
+        """
         recorded = self.explainer.recorded
-        return {} if recorded is None else recorded.to_plain()
+        others = {f"task {i}": asdict(c.identity()) for i, c in enumerate(self.classifiers) if i}
+        return others | ({} if recorded is None else recorded.to_plain())
 
     def _temperature(self) -> float:
         """Temperature of the top-k in the current training step."""

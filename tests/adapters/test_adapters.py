@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from saliency_vae.adapters.captum import Quantity, VariationalSaliencyAttribution
 from saliency_vae.adapters.grad_cam import VariationalCAM
 from saliency_vae.adapters.quantus import explain_func
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models.encoders import PaperEncoder

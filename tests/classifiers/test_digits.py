@@ -1,14 +1,17 @@
 """The built-in classifier is trained once and then loaded."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from saliency_vae.classifiers import digits as digit_classifier
-from saliency_vae.classifiers.digits import DigitNet, accuracy, cluttered_digits_classifier
+from saliency_vae.classifiers.digit_networks import DigitNet
+from saliency_vae.classifiers.digits import accuracy, cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 
@@ -77,12 +80,70 @@ def test_anothers_file_is_refused_and_left_as_it_is(
     assert path.read_bytes() == before
 
 
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written without training."""
+    monkeypatch.setattr(digit_classifier, "_train", lambda network, *_: network.eval())
+    monkeypatch.setattr(digit_classifier, "ClutteredDigits", lambda *_, **__: None)
+    monkeypatch.setattr(digit_classifier, "accuracy", lambda *_: 0.5)
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["settings"])
+    return found
+
+
+@pytest.mark.usefixtures("untrained")
+def test_only_other_architectures_than_the_first_are_named_in_the_file(tmp_path: Path) -> None:
+    names = {}
+    for architecture in ("convolutional", "residual", "transformer"):
+        path = tmp_path / f"{architecture}.safetensors"
+        built = build(path, architecture=architecture)
+        names[built.name] = settings_of(path).get("architecture")
+        assert build(path, architecture=architecture).identity() == built.identity()
+    assert names == {
+        "cluttered_digits": None,
+        "cluttered_digits_residual": "residual",
+        "cluttered_digits_transformer": "transformer",
+    }
+    assert settings_of(tmp_path / "convolutional.safetensors") == {
+        "image_size": 32,
+        "train_size": 128,
+        "epochs": 1,
+        "seed": 0,
+    }
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [("convolutional", "residual"), ("residual", "transformer"), ("residual", "convolutional")],
+)
+def test_a_file_of_another_architecture_is_refused(
+    written: str, asked: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "digits.safetensors"
+    build(path, architecture=written)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"to be trained with .*Found .*classifier\.path=FILE"):
+        build(path, architecture=asked)
+    assert path.read_bytes() == before
+
+
+def test_an_unknown_architecture_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    expected = r"architecture among convolutional, residual, transformer\. Found 'resnet'\."
+    with pytest.raises(ValueError, match=expected):
+        build(tmp_path / "deep/digits.safetensors", architecture="resnet")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_training_learns() -> None:
     data = ClutteredDigits("train", 256, image_size=32)
     torch.manual_seed(0)
     network = DigitNet()
     before = accuracy(network.eval(), data)
-    digit_classifier._train(network, data, 12)
+    digit_classifier._train(network, data, 12, 6e-3)
     assert not network.training
     assert accuracy(network, data) > max(0.4, before)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.export import export
 from saliency_vae.exporting import formats

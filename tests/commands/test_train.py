@@ -269,7 +269,7 @@ def test_an_encoder_that_asks_the_classifier(
     save_file(others.network.state_dict(), tmp_path / "custom.safetensors")
     custom = (
         "custom",
-        "module=saliency_vae.classifiers.digits.DigitNet",
+        "module=saliency_vae.classifiers.digit_networks.DigitNet",
         f"weights={tmp_path}/custom.safetensors",
     )
     without = [setting for setting in settings if not setting.startswith("classifier.")]

@@ -94,7 +94,7 @@ def task_of(index: int, sizes: Sequence[int] = SIZES) -> int:
 
 def task_sequence(found: Sequence[int], size: int = BATCH) -> list[int]:
     """Task of each batch, which all of its images must share."""
-    sequence = []
+    sequence: list[int] = []
     for batch in batches(found, size):
         of_images = {task_of(index) for index in batch}
         assert len(of_images) == 1, batch

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data.batch import Batch
-from saliency_vae.distributions import DiagonalNormal, KroneckerNormal, SaliencyPrior
+from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
 from saliency_vae.evaluation.sanity import (
     check_randomised,
     compare_with_randomised,
@@ -17,7 +17,6 @@ from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.verdicts import Verdict
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
-from saliency_vae.models.signals import ClassifierSignals
 from tests.conftest import blob_classifier, blobs
 
 
@@ -45,12 +44,7 @@ class Fixed(Explainer):
         self.recorded = ExplainerConfig(encoder={}, prior={}, classifier=identity)
         self.seed = seed
 
-    def forward(
-        self,
-        images: Tensor,
-        prior: SaliencyPrior | None = None,
-        signals: ClassifierSignals | None = None,
-    ) -> DiagonalNormal:
+    def forward(self, images: Tensor, target: object = None) -> DiagonalNormal:
         mean = images.mean(1)
         if self.seed is not None:
             mean = torch.rand(mean.shape, generator=torch.Generator().manual_seed(self.seed))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet18
 
-from saliency_vae.classifiers.digits import DigitNet
+from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.models.signals import extract_signals, feature_maps

@@ -23,7 +23,8 @@ SMALL = (4, 5, 6, 7)
 def encoder_of(**settings: Any) -> UniversalUNet:
     """An encoder with a head that lets something through, in eval mode."""
     torch.manual_seed(0)
-    encoder = UniversalUNet(**({"channels": SMALL, "copies": 2} | settings))
+    defaults: dict[str, Any] = {"channels": SMALL, "copies": 2}
+    encoder = UniversalUNet(**(defaults | settings))
     nn.init.normal_(encoder.unet.head.weight)
     return encoder.eval()
 

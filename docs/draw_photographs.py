@@ -1,0 +1,107 @@
+"""Draw docs/photographs.png: the universal explainer beside other methods on four photographs.
+
+python docs/draw_photographs.py [--explainer universal] [--beside DIR]
+
+The photographs are those that scikit-image ships (public domain or CC0). Needs the extras
+``efficientnet-lite`` and ``rivals``.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+from saliency_vae import FrozenClassifier, load_explainer
+from saliency_vae.baselines import CaptumMethod, GradCAM
+from saliency_vae.classifiers import class_target
+from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
+from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.topk import hard_topk, num_kept
+
+PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket")
+KEPT = 0.25  # share of the pixels in the kept view
+ROOT = Path(__file__).parent
+
+
+def read(name: str, size: int) -> Tensor:
+    """Central square of a photograph of scikit-image, (3, size, size) in [0, 1]."""
+    pixels: NDArray[np.uint8] = getattr(data, name)()
+    photograph = Image.fromarray(pixels)
+    side = min(photograph.size)
+    left, top = ((length - side) // 2 for length in photograph.size)
+    square = photograph.resize((size, size), box=(left, top, left + side, top + side))
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def rank(saliency: Tensor) -> NDArray[np.float32]:
+    """Share of the pixels of a map (H, W) that are less salient, at each pixel."""
+    order = saliency.flatten().argsort().argsort().float() / (saliency.numel() - 1)
+    ranks: NDArray[np.float32] = order.view_as(saliency).numpy()
+    return ranks
+
+
+def maps(
+    image: Tensor, target: Tensor, classifier: FrozenClassifier, beside: str | None
+) -> dict[str, Tensor]:
+    """Maps of an image (1, 3, H, W) for a target (1, classes), by the name of the method."""
+    tunnel = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15}
+    smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=tunnel)
+    universal = load_explainer("universal", classifier)
+    found = {"universal": universal(image, target).mean[0]}
+    if beside is not None:
+        earlier = load_explainer(beside).attach_classifier(classifier, force=True)
+        found["trained for this classifier"] = earlier(image).mean[0]
+    batch = {"image": image, "target": target}
+    found["SmoothGrad"] = smoothgrad(batch, classifier)[0]  # type: ignore[arg-type]
+    found["Grad-CAM"] = GradCAM()(batch, classifier)[0]  # type: ignore[arg-type]
+    return {name: saliency.detach() for name, saliency in found.items()}
+
+
+def main() -> None:
+    """Draw a row for each photograph."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--beside", help="directory of another explainer of EfficientNet-Lite0")
+    beside: str | None = parser.parse_args().beside
+    classifier = efficientnet_lite_classifier("lite0")
+    size = classifier.preprocessing.crop_size or 224
+    side = size if isinstance(size, int) else size[0]
+    rows = []
+    for name in PHOTOGRAPHS:
+        image = read(name, side)[None]
+        with torch.no_grad():
+            logits = classifier(image)
+        decision = int(logits.argmax())
+        found = maps(image, class_target(torch.tensor([decision]), logits), classifier, beside)
+        rows.append((image, classifier.top(logits)[0][0], found))
+    columns = ["image", *rows[0][2], f"top {KEPT:.0%} kept"]
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(2.2 * len(columns), 2.35 * len(rows)), squeeze=False
+    )
+    for line, (image, (category, probability), found) in zip(axes, rows, strict=True):
+        shown = image[0].permute(1, 2, 0).numpy()
+        line[0].imshow(shown)
+        line[0].set_xlabel(f"{category} {probability:.0%}", fontsize=9)
+        for axis, saliency in zip(line[1:], found.values(), strict=False):
+            axis.imshow(shown.mean(-1), cmap="gray", alpha=0.6)
+            axis.imshow(rank(saliency), cmap="magma", alpha=0.65, vmin=0.3)
+        scores = found["universal"].flatten()[None]
+        mask = hard_topk(scores, num_kept(KEPT, scores.shape[1])).view(1, side, side)
+        line[-1].imshow(perturb(image, mask, blurred(image))[0].permute(1, 2, 0).numpy())
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=10)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.tight_layout()
+    figure.savefig(ROOT / "photographs.png", dpi=80)
+    print(ROOT / "photographs.png")
+
+
+if __name__ == "__main__":
+    main()
