@@ -50,25 +50,9 @@ def cluttered_digits_classifier(
         ValueError: If a setting is out of range or unknown, or the file was not written by this
             function with these settings.
     """
-    least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
-    for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
-        if found < least[name]:
-            raise ValueError(f"Expected classifier.{name} >= {least[name]}. Found {found}.")
-    if architecture not in get_args(Architecture):
-        raise ValueError(
-            f"Expected classifier.architecture among {', '.join(get_args(Architecture))}. "
-            f"Found {architecture!r}."
-        )
+    settings = _checked(image_size, train_size, epochs, seed, architecture)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, int | str] = {
-        "image_size": image_size,
-        "train_size": train_size,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    if architecture != "convolutional":  # as files before version 0.2.0 hold no architecture
-        settings["architecture"] = architecture
     # One process trains while the others wait; the caller's random state is restored.
     with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -92,6 +76,30 @@ def cluttered_digits_classifier(
         preprocessing=Preprocessing(image_size, (image_size, image_size)),
         categories=[str(digit) for digit in range(NUM_CLASSES)],
     )
+
+
+def _checked(
+    image_size: int, train_size: int, epochs: int, seed: int, architecture: Architecture
+) -> dict[str, int | str]:
+    """Settings as the file records them, once they are found to be in range."""
+    least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
+    for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
+        if found < least[name]:
+            raise ValueError(f"Expected classifier.{name} >= {least[name]}. Found {found}.")
+    if architecture not in get_args(Architecture):
+        raise ValueError(
+            f"Expected classifier.architecture among {', '.join(get_args(Architecture))}. "
+            f"Found {architecture!r}."
+        )
+    settings: dict[str, int | str] = {
+        "image_size": image_size,
+        "train_size": train_size,
+        "epochs": epochs,
+        "seed": seed,
+    }
+    if architecture != "convolutional":  # as files before version 0.2.0 hold no architecture
+        settings["architecture"] = architecture
+    return settings
 
 
 def _check_settings(path: Path, settings: dict[str, int | str]) -> None:

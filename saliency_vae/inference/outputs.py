@@ -140,6 +140,8 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         "top_classes": [label for label, _ in original.prediction],
         "kept_top_classes": [label for label, _ in kept.prediction],
     }
+    if explanation.target is not None:
+        result["target"] = explanation.target
     if explanation.samples:
         scores = torch.stack([sample.scores for sample in explanation.samples])
         result["samples"] = explanation.source.restore(scores).numpy()

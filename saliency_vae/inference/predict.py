@@ -104,6 +104,7 @@ class BatchExplainer:
                 confidence=confidence[i],
                 samples=samples[i],
                 objective=None if objective is None else objective[i],
+                target=self.settings.target,
             )
             for i, source in enumerate(inputs)
         ]

@@ -67,12 +67,7 @@ def load_explainer(
         ValueError: If there is no intact explainer, or it explains another classifier.
 
     Example:
-        >>> from torch import nn
-        >>> from saliency_vae import FrozenClassifier
-        >>> network = nn.Sequential(
-        ...     nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(),
-        ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
-        ... )
+        >>> network = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(32, 2))
         >>> classifier = FrozenClassifier(network, name="small", categories=["cat", "dog"])
         >>> explainer = load_explainer("universal", classifier)
         >>> explainer(torch.rand(1, 3, 32, 32), target="dog").mean.shape

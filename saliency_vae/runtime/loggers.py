@@ -4,7 +4,6 @@ import csv
 import os
 import secrets
 from argparse import Namespace
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,7 +153,9 @@ def wandb_logger(
 def _wandb() -> ModuleType:
     """Load W&B, which only a run that logs to it needs."""
     try:
-        return import_module("wandb")
+        import wandb  # slow, and not everywhere
+
+        return wandb
     except ModuleNotFoundError:
         raise ValueError(
             "Expected the package wandb for logger=wandb. Not found: pip install wandb, or leave "

@@ -67,7 +67,7 @@ def _record(
 ) -> None:
     """Record in the explainer how it was trained, and for which classifier."""
     height, width = shown[0]["image"].shape[-2:]
-    several = bool(config["tasks"])
+    several = len(module.classifiers) > 1
     identity = replace(module.classifier.identity(), builder=config["classifier"])
     module.explainer.record(
         classifier=None if several else identity,

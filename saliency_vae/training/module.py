@@ -232,6 +232,11 @@ class VariationalSaliency(LightningModule):
         """Identity of the classifier, whose parameters are hashed once: they never change."""
         return self.classifier.identity()
 
+    @cached_property
+    def _further(self) -> list[str]:
+        """Names and hashes of the classifiers of further tasks."""
+        return [str(classifier.identity()) for classifier in self.classifiers[1:]]
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         for frozen in self._frozen:
             frozen._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
@@ -301,6 +306,7 @@ class VariationalSaliency(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record what is trained, for which classifier, and the latest validation metrics."""
         checkpoint["classifier"] = asdict(self._identity)
+        checkpoint["further_classifiers"] = self._further
         checkpoint["explainer"] = self._settings()
         checkpoint["annealed_steps"] = self._annealed_steps
         checkpoint["metrics"] = self._earlier_metrics | {
@@ -315,18 +321,14 @@ class VariationalSaliency(LightningModule):
         Raises:
             ValueError: If the classifier or a setting of the explainer differs; names both.
         """
-        check_resumable(checkpoint, self._identity, self._settings())
+        check_resumable(checkpoint, self._identity, self._settings(), self._further)
         self._earlier_metrics = checkpoint["metrics"]
         self._annealed_steps = checkpoint.get("annealed_steps")
 
     def _settings(self) -> dict[str, Any]:
-        """Settings of the explainer as plain values; none of one that was put together by hand.
-
-        Where there are several tasks, also who is explained after the first.
-        """
+        """Settings of the explainer as plain values; none of one that was put together by hand."""
         recorded = self.explainer.recorded
-        others = {f"task {i}": asdict(c.identity()) for i, c in enumerate(self.classifiers) if i}
-        return others | ({} if recorded is None else recorded.to_plain())
+        return {} if recorded is None else recorded.to_plain()
 
     def _temperature(self) -> float:
         """Temperature of the top-k in the current training step."""

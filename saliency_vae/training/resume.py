@@ -1,7 +1,7 @@
 """The checkpoint that a run is resumed from: found, read, and compared with the run."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,10 @@ def how_to_resume(run: Path) -> str:
 
 
 def check_resumable(
-    checkpoint: Mapping[str, Any], found: ClassifierIdentity, settings: Mapping[str, Any]
+    checkpoint: Mapping[str, Any],
+    found: ClassifierIdentity,
+    settings: Mapping[str, Any],
+    further: Sequence[str] = (),
 ) -> None:
     """Refuse a checkpoint made for another classifier, or with other settings of the explainer.
 
@@ -68,6 +71,7 @@ def check_resumable(
         checkpoint: Checkpoint of this version or an earlier one.
         found: Identity of the run's classifier.
         settings: Settings of the run's explainer, as plain values.
+        further: Classifiers of the run's further tasks.
 
     Raises:
         ValueError: If the classifier or a setting differs; names both.
@@ -78,6 +82,12 @@ def check_resumable(
         raise ValueError(
             "Expected ckpt_path to be a checkpoint for this run's classifier "
             f"{found}. Found one for {expected}, another {', '.join(differing)}."
+        )
+    earlier = checkpoint.get("further_classifiers", [])
+    if list(further) != earlier:
+        raise ValueError(
+            f"Expected a run that goes on with its tasks, whose further classifiers are {earlier}. "
+            f"Found {list(further)}."
         )
     changed = dict(_changes(_settings_in(checkpoint), settings))
     if changed:

@@ -90,6 +90,7 @@ class Explanation:
             network, the probability of the target on this view, as measured.
         samples: Maps drawn from the posterior; empty by default.
         objective: Objective before and after refinement, (2,), nats; None without refinement.
+        target: Class that was asked about; None for the decision.
     """
 
     source: InputImage
@@ -102,6 +103,7 @@ class Explanation:
     confidence: float
     samples: Sequence[Sample] = ()
     objective: Tensor | None = None
+    target: str | None = None
 
     def is_finite(self) -> bool:
         """Whether no number of its maps, probabilities and confidence is NaN or infinite."""

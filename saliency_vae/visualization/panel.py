@@ -31,7 +31,8 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     mean, stddev, inclusion = source.restore(explanation.maps, (height, width))
     rows = 1 + math.ceil(len(explanation.samples) / _COLUMNS)
     sheet = _Sheet(height=height, width=width, rows=rows)
-    sheet.title(source.name, f"confidence {explanation.confidence:.2f}")
+    asked = "" if explanation.target is None else f", asked about: {explanation.target}"
+    sheet.title(f"{source.name}{asked}", f"confidence {explanation.confidence:.2f}")
     sheet.tile(0, "image", as_rgb(shown))
     sheet.predictions(0, explanation.original.prediction)
     _, most = limits(stddev)

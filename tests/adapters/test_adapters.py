@@ -21,9 +21,11 @@ from saliency_vae.adapters.quantus import explain_func
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.metrics import min_max
+from saliency_vae.models import load_explainer
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.explainer import Explainer
-from tests.conftest import blobs
+from tests.conftest import blob_classifier, blobs
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = (0.5, -2.0, 1.0)
@@ -185,7 +187,7 @@ def test_attributes_as_the_explainer_itself_does() -> None:
     explainer, images = random_explainer(2, 3, 20, 33)
     method = VariationalSaliencyAttribution(explainer)
     expected = explainer.attribute(images)
-    found = method.attribute(images, target=torch.tensor([3, 1]), additional_forward_args=(1, "a"))
+    found = method.attribute(images, additional_forward_args=(1, "a"))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     pair = method.attribute((images, images[:, :, :16]))
     assert isinstance(pair, tuple)
@@ -224,7 +226,7 @@ def test_noise_tunnel_gives_the_moments_of_a_linear_map() -> None:
         ("vargrad", torch.full_like(scores, variance), 0.4 * variance),
     ):
         found = tunnel.attribute(
-            images, nt_type=kind, nt_samples=400, nt_samples_batch_size=150, stdevs=stdev, target=1
+            images, nt_type=kind, nt_samples=400, nt_samples_batch_size=150, stdevs=stdev
         )
         assert found.shape == images.shape
         torch.testing.assert_close(found[:, 2], expected, atol=tolerance, rtol=0)
@@ -285,7 +287,7 @@ def test_sensitivity_of_a_linear_map_is_known() -> None:
     noise = Noise(0.05)
     method = VariationalSaliencyAttribution(linear_explainer(*WEIGHTS))
     found = sensitivity_max(
-        method.attribute, images, perturb_func=lambda x: noise(x)[1], n_perturb_samples=7, target=2
+        method.attribute, images, perturb_func=lambda x: noise(x)[1], n_perturb_samples=7
     )
     moved = torch.einsum("c,nchw->nhw", weights, torch.cat(noise.drawn)).flatten(1).norm(dim=1)
     size = torch.einsum("c,bchw->bhw", weights, images).flatten(1).norm(dim=1)
@@ -296,11 +298,11 @@ def test_captum_measures_an_explainer_of_the_built_in_classifier() -> None:
     explainer, images = random_explainer(2, 3, 32, 40)
     method = VariationalSaliencyAttribution(explainer, digit_classifier())
     target = torch.tensor([3, 7])
-    attributions = method.attribute(images, target=target)
+    attributions = method.attribute(images)
     for found in (
         infidelity(method.forward_func, Noise(0.1), images, attributions, target=target),
-        sensitivity_max(method.attribute, images, target=target),
-        sensitivity_max(method.attribute, images, target=target, max_examples_per_batch=4),
+        sensitivity_max(method.attribute, images),
+        sensitivity_max(method.attribute, images, max_examples_per_batch=4),
     ):
         assert found.shape == (2,)
         assert found.isfinite().all()
@@ -477,6 +479,38 @@ def test_cam_in_a_with_statement() -> None:
     explainer, images = random_explainer(1, 3, 16, 16)
     expected = VariationalCAM(explainer)(images)
     with VariationalCAM(explainer) as cam:
-        np.testing.assert_array_equal(cam(input_tensor=images, targets=[3]), expected)
+        np.testing.assert_array_equal(cam(input_tensor=images), expected)
     with pytest.raises(KeyError), VariationalCAM(explainer):
         raise KeyError
+
+
+def test_an_explainer_of_the_decision_refuses_a_target() -> None:
+    explainer, images = random_explainer(1, 3, 16, 16)
+    attribution = VariationalSaliencyAttribution(explainer)
+    for ask in (
+        lambda: attribution.attribute(images, target=1),
+        lambda: explainer.attribute(images, target=1),
+        lambda: VariationalCAM(explainer)(images, targets=[lambda logits: logits[1]]),
+    ):
+        with pytest.raises(ValueError, match="Expected target=None"):
+            ask()
+
+
+def test_a_universal_explainer_is_asked_about_targets() -> None:
+    explainer = load_explainer("universal", blob_classifier()).eval()
+    images = blobs(2)
+    expected = explainer(images, target=torch.tensor([0, 1])).mean
+    assert not torch.allclose(expected, explainer(images, target=torch.tensor([1, 0])).mean)
+    attributed = VariationalSaliencyAttribution(explainer).attribute(
+        images, target=torch.tensor([0, 1])
+    )
+    assert isinstance(attributed, Tensor)
+    torch.testing.assert_close(attributed[:, 0], expected)
+    targets = [lambda logits: logits[0], lambda logits: logits[1]]
+
+    def score(logits: Tensor) -> Tensor:
+        return logits[range(len(logits)), [0, 1] * (len(logits) // 2)]
+
+    asked = explainer(images, target=score)
+    maps = VariationalCAM(explainer)(images, targets=targets)
+    torch.testing.assert_close(torch.from_numpy(maps), min_max(asked.mean))

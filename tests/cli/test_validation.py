@@ -30,8 +30,7 @@ from saliency_vae.cli.targets import check_targets
 from saliency_vae.cli.validation import check_bounds, config_dir, resolve
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.distributions import SaliencyPrior
-from saliency_vae.models.conditional_encoder import ConditionalUNet
-from saliency_vae.models.signals import extract_signals
+from saliency_vae.models.conditional_encoder import ConditionalEncoder
 from saliency_vae.topk import SoftTopK
 from tests.conftest import blob_classifier
 
@@ -98,10 +97,10 @@ def is_prior(built: Any) -> bool:
 def maps_images_to_two_channels(built: Any) -> bool:
     images = torch.rand(1, 3, 16, 17)
     signals = []
-    if isinstance(built, ConditionalUNet):
-        signals.append(extract_signals(images, blob_classifier(), built.levels, built.scales))
+    if isinstance(built, ConditionalEncoder):
+        signals.append(built.signals(images, blob_classifier()))
     with torch.no_grad():
-        return tuple(built(images, *signals).shape) == (1, 2, 16, 17)
+        return tuple(built.eval()(images, *signals).shape) == (1, 2, 16, 17)
 
 
 def keeps_the_shape(built: Any) -> bool:
@@ -185,7 +184,11 @@ def test_every_baseline_builds() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_resolves(experiment: str) -> None:
-    extra = ["data.cutouts=x", "data.backgrounds=y"] if experiment == "photographs" else []
+    extra = {
+        "photographs": ["data.cutouts=x", "data.backgrounds=y"],
+        "universal": ["tasks.lite0.data.cutouts=x", "tasks.lite0.data.backgrounds=y"],
+        "fine_tune": ["data.root=x"],
+    }.get(experiment, [])
     config = resolve(composed(f"experiment={experiment}", *extra))
     assert config["name"] not in ("", "imagenet")
     assert config["trainer"]["max_epochs"] >= 1
@@ -351,7 +354,8 @@ def test_a_default_stands_in_the_schema_alone(command: str) -> None:
     written = OmegaConf.load(CONF / f"{command}.yaml")
     assert set(written) - {"defaults", "hydra"} == ({"name"} if command == "train" else set())
     schema = OmegaConf.structured(SCHEMAS[command])
-    assert OmegaConf.is_missing(schema, "name" if command == "train" else next(iter(schema)))
+    required = {"train": "name", "explain": "images"}.get(command, next(iter(schema)))
+    assert OmegaConf.is_missing(schema, required)
 
 
 @pytest.mark.parametrize(

@@ -500,7 +500,7 @@ def test_a_wrong_setting_is_one_clear_error(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["explainer", "images", "output_dir"])
+@pytest.mark.parametrize("name", ["images", "output_dir"])
 def test_a_missing_setting_is_named(
     name: str, own: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

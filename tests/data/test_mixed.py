@@ -242,7 +242,7 @@ def test_batches_hold_their_task_as_a_number(data: MixedData, split: str) -> Non
     assert {batch["task"] for batch in found} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("sizes", [(9, 7), (10, 11), (13, 2)])
+@pytest.mark.parametrize("sizes", [(9, 7), (10, 11), (13, 4)])
 def test_the_length_of_a_loader_is_its_number_of_batches(
     sizes: tuple[int, int], tmp_path: Path
 ) -> None:

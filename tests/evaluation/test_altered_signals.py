@@ -111,5 +111,5 @@ def test_an_explainer_that_sees_the_image_alone_has_no_signals() -> None:
 
 @pytest.mark.parametrize("control", signal_controls(explainer(classifier())).values())
 def test_targets_are_refused(control: ZeroedSignals | RandomisedSignals) -> None:
-    with pytest.raises(ValueError, match="Expected no target"):
+    with pytest.raises(ValueError, match="Expected target=None"):
         control({"image": IMAGES, "target": torch.eye(10)[:4]}, classifier())
