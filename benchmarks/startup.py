@@ -8,7 +8,7 @@ import subprocess
 import sys
 from functools import partial
 
-from timing import Report, Target, arguments, interleaved, ratio
+from timing import Report, Target, arguments, interleaved, ratio, seconds
 
 COMMANDS = ("train", "explain", "evaluate", "export", "shard")
 TORCH = "import torch"
@@ -23,11 +23,14 @@ def run(*given: str) -> None:
 def main() -> None:
     """Measure."""
     options = arguments(__doc__)
-    commands, rounds = (COMMANDS[-1:], 1) if options.quick else (COMMANDS, 7)
+    commands = COMMANDS[-1:] if options.quick else COMMANDS
     functions = {TORCH: partial(run, "-c", TORCH)}
     for command in commands:
         functions[f"{command} --help"] = partial(run, "-m", f"saliency_vae.{command}", "--help")
-    times = interleaved(functions, options.device, rounds=rounds)
+    if options.quick:
+        times = {name: [seconds(functions[name], options.device)] for name in functions}
+    else:
+        times = interleaved(functions, options.device, rounds=7)
     report = Report("startup", "Start-up of the commands", options.device, options.quick)
     report.tables["Each in a process of its own"] = [
         {

@@ -58,10 +58,11 @@ def main() -> None:
     """Measure."""
     options = arguments(__doc__)
     steps = 20 if options.quick else 2_000
+    digits, shown = (64, 1) if options.quick else (640, 8)  # drawing takes most of a quick run
     with tempfile.TemporaryDirectory() as name:
         run, memory = Path(name), Memory(steps)
         classifier = cluttered_digits_classifier(
-            run / "classifier.safetensors", image_size=32, train_size=640, epochs=1
+            run / "classifier.safetensors", image_size=32, train_size=digits, epochs=1
         )
         module = VariationalSaliency(
             Explainer(UNet([4, 8, 16]), prior=partial(KroneckerNormal, correlation=0.9)),
@@ -80,7 +81,7 @@ def main() -> None:
             callbacks=[
                 RunCheckpoints(str(run), 200),
                 StopAtNonFinite(),
-                SaliencyPanels(str(run / "panels")),
+                SaliencyPanels(str(run / "panels"), shown),
                 ImageRate(),
                 memory,
             ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -86,6 +87,25 @@ def root_logger_as_before() -> Iterator[None]:
         added.close()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all of the time would go into drawing the figures of an evaluation."""
+    drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
+    monkeypatch.setattr("saliency_vae.evaluation.report.files.figures", lambda results: dict(drawn))
+    monkeypatch.setattr(
+        "saliency_vae.evaluation.report.files.gallery_figure",
+        lambda *shown, **roles: Figure((1, 1)),
+    )
+
+
+@pytest.fixture
+def plain_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time of a small training would go into drawing explanations."""
+    monkeypatch.setattr(
+        "saliency_vae.training.panels.explanation_figure", lambda *_, **__: Figure((1, 1))
+    )
 
 
 MakeModule = Callable[..., VariationalSaliency]

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
@@ -33,7 +32,11 @@ from tests.helpers.browser import chromium, visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DIGITS = ["data=cluttered_digits", "data.image_size=32", "data.test_size=8"]
+DIGITS = [
+    "data=cluttered_digits",
+    "data.image_size=32",
+    *("data.train_size=16", "data.val_size=4", "data.test_size=8", "data.batch_size=8"),
+]
 SMALL = [
     "batch_size=5",
     "steps=6",
@@ -104,17 +107,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Pat
     return root
 
 
-@pytest.fixture
-def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly all of the time would go into drawing them."""
-    drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
-    monkeypatch.setattr("saliency_vae.evaluation.report.files.figures", lambda results: dict(drawn))
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.files.gallery_figure",
-        lambda *shown, **roles: Figure((1, 1)),
-    )
-
-
 Run = Callable[..., list[str]]
 
 
@@ -178,6 +170,11 @@ def test_every_method_into_one_report(
     lines = run(
         *DIGITS,
         *ALL_CHEAP,
+        "data.test_size=4",
+        "batch_size=3",
+        "steps=3",
+        "own_mask_images=2",
+        "reference_images=2",
         "robustness_images=1",
         "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road]",
         "eval_x_steps=2",
@@ -208,7 +205,7 @@ def test_every_method_into_one_report(
         if metric not in ("passes", "seconds", "bytes"):
             low, mean, high = (float(row[name]) for name in ("low", "mean", "high"))
             assert low - 1e-6 <= mean <= high + 1e-6
-            number = {"own_mask": 4, "eval_x": 4, "infidelity": 1, "sensitivity": 1}.get(metric, 8)
+            number = {"own_mask": 2, "eval_x": 3, "infidelity": 1, "sensitivity": 1}.get(metric, 4)
             assert int(row["images"]) == number
     assert float(rows["oracle", "iou"]["mean"]) == 1
 
@@ -227,7 +224,7 @@ def test_every_method_into_one_report(
     } <= uncertainties
 
     with np.load(out / "curves.npz") as arrays:
-        assert arrays["insertion_zero/mine"].shape == (8, 7)
+        assert arrays["insertion_zero/mine"].shape == (4, 4)
 
 
 def test_the_report_in_a_browser(run: Run, tmp_path: Path) -> None:

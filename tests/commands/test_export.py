@@ -16,7 +16,7 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.export import export
 from saliency_vae.exporting import formats
 from saliency_vae.exporting.checked_export import write_export
-from saliency_vae.exporting.formats import FORMATS
+from saliency_vae.exporting.formats import FORMATS, Run
 from saliency_vae.models import Explainer, load_explainer, save_explainer
 from tests.models.test_explainer import (
     CONDITIONAL,
@@ -37,18 +37,31 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "explainer"
 
 
-def exported(tmp_path: Path, name: str, **parts: Any) -> tuple[Explainer, Path, float]:
-    """A loaded explainer, its export, and the difference that the export found."""
+def write(explainer: Explainer, output: Path, name: str) -> tuple[Run, float]:
+    """Export an explainer: what was loaded to compare it, and the difference that was found."""
+    loaded: list[Run] = []  # to load it once more takes seconds
+
+    def load(path: Path) -> Run:
+        loaded.append(FORMATS[name].load(path))
+        return loaded[-1]
+
+    form = replace(FORMATS[name], load=load)
+    difference = write_export(explainer, output, form, height=HEIGHT, width=WIDTH)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    (run,) = loaded
+    return run, difference
+
+
+def exported(tmp_path: Path, name: str, **parts: Any) -> Path:
+    """Save, load, export and check an explainer; returns the file."""
     save_explainer(trained_explainer(**parts), tmp_path / "explainer")
     explainer = load_explainer(tmp_path / "explainer")
     output = tmp_path / "new" / f"exported{FORMATS[name].suffix}"
-    difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
-    assert [path.name for path in output.parent.iterdir()] == [output.name]
-    return explainer, output, difference
+    check(explainer, *write(explainer, output, name))
+    return output
 
 
-def check(explainer: Explainer, output: Path, name: str, difference: float) -> None:
-    run = FORMATS[name].load(output)
+def check(explainer: Explainer, run: Run, difference: float) -> None:
     assert difference < 1e-4
     for size in (1, 2, 5):
         images = random_images(size, 3, HEIGHT, WIDTH)
@@ -65,8 +78,7 @@ def check(explainer: Explainer, output: Path, name: str, difference: float) -> N
 def test_onnx_answers_as_the_explainer_at_any_batch(
     tmp_path: Path, encoder: dict[str, Any], posterior: str
 ) -> None:
-    explainer, output, difference = exported(tmp_path, "onnx", encoder=encoder, posterior=posterior)
-    check(explainer, output, "onnx", difference)
+    output = exported(tmp_path, "onnx", encoder=encoder, posterior=posterior)
     model = onnx.load(output, load_external_data=False)
     onnx.checker.check_model(model, full_check=True)
     (images,) = model.graph.input
@@ -88,10 +100,7 @@ def test_onnx_answers_as_the_explainer_at_any_batch(
 def test_torch_export_answers_as_the_explainer_at_any_batch(
     tmp_path: Path, encoder: dict[str, Any], posterior: str
 ) -> None:
-    explainer, output, difference = exported(
-        tmp_path, "torch_export", encoder=encoder, posterior=posterior
-    )
-    check(explainer, output, "torch_export", difference)
+    exported(tmp_path, "torch_export", encoder=encoder, posterior=posterior)
 
 
 @pytest.mark.parametrize("wrong", ["values", "shapes", "not a number"])
@@ -230,23 +239,15 @@ def conditional_explainer(network: nn.Module, **parts: Any) -> Explainer:
 @pytest.mark.parametrize(
     ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
 )
-def test_a_conditional_explainer_is_exported_with_its_classifier(
+def test_a_conditional_explainer_is_exported_with_its_classifier_and_stays_channels_last(
     tmp_path: Path, name: str, posterior: str
 ) -> None:
     torch.manual_seed(0)
     explainer = conditional_explainer(DigitNet(), posterior=posterior)
-    output = tmp_path / f"exported{FORMATS[name].suffix}"
-    difference = write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
-    check(explainer, output, name, difference)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_channels_last_explainer_is_exported_and_stays_so(tmp_path: Path, name: str) -> None:
-    torch.manual_seed(0)
-    explainer = conditional_explainer(DigitNet()).to(memory_format=torch.channels_last)
+    explainer.to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
-    write_export(explainer, output, FORMATS[name], height=HEIGHT, width=WIDTH)
+    check(explainer, *write(explainer, output, name))
     for weights in (*explainer.parameters(), *explainer.classifier.parameters()):
         if weights.ndim == 4:
             assert weights.is_contiguous(memory_format=torch.channels_last)

@@ -22,6 +22,7 @@ SMALL = (
 )
 
 
+@pytest.mark.usefixtures("plain_panels", "plain_figures")
 def test_train_and_evaluate_on_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "red.safetensors"
     save_file(RedClassifier().state_dict(), weights)

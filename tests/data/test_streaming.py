@@ -21,6 +21,7 @@ from saliency_vae.data.shards import open_split, write_split
 from saliency_vae.shard import shard
 from saliency_vae.training.checkpoints import RunCheckpoints
 from tests.conftest import make_trainer
+from tests.faults import small_run  # noqa: F401  # what the fork server imports once for all
 from tests.helpers.numbered_images import SQUARE, Recorder, numbers, write_images
 
 pytest.importorskip("litdata")
@@ -153,7 +154,7 @@ def test_two_processes_fit_with_validation_images_that_do_not_divide(
         tmp_path,
         [RunCheckpoints(str(tmp_path), every_n_steps=100)],
         devices=2,
-        strategy=DDPStrategy(start_method="spawn", process_group_backend="gloo", timeout=soon),
+        strategy=DDPStrategy(start_method="forkserver", process_group_backend="gloo", timeout=soon),
         max_epochs=2,
     ).fit(Validated(tmp_path), datamodule=data)
     first, second = (torch.load(tmp_path / f"validated.{rank}") for rank in (0, 1))

@@ -17,7 +17,6 @@ from tests.commands.test_evaluate import (
     Run,
     directory,
     metrics,
-    plain_figures,
     run,
 )
 from tests.commands.test_photographs import SMALL as CUTOUTS
@@ -26,7 +25,7 @@ from tests.devices import accelerator
 from tests.helpers.made_cutouts import photograph, write_all
 from tests.helpers.red_classifier import RedClassifier
 
-__all__ = ["directory", "one_thread", "plain_figures", "run"]
+__all__ = ["directory", "one_thread", "run"]
 
 ON = f"device={accelerator.NAME}"
 
@@ -40,17 +39,17 @@ def test_evaluate_digits(
         *DIGITS,
         *ALL_CHEAP,
         ON,
-        "data.test_size=4",
+        "data.test_size=2",
         "data.val_size=2",
         "data.train_size=8",
         "data.batch_size=4",
-        "batch_size=3",
+        "batch_size=2",
         "steps=2",
-        "gallery=2",
-        "own_mask_images=2",
+        "gallery=1",
+        "own_mask_images=1",
         "reference_images=1",
         "robustness_images=1",
-        "grid_questions=4",
+        "grid_questions=1",
         "corruption_images=2",
         "baseline_images=[blur]",
         "eval_x_steps=1",
@@ -73,6 +72,7 @@ class RedWithFeatures(RedClassifier):
         return super().forward(images)
 
 
+@pytest.mark.usefixtures("plain_panels", "plain_figures")
 def test_evaluate_cutouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A classifier-conditioned explainer, and all baseline images."""
     weights = tmp_path / "red.safetensors"
@@ -92,7 +92,7 @@ def test_evaluate_cutouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     given = (f"explainer={tmp_path}/run/explainer", "data=cutouts", *data, *classifier, ON)
     methods = "methods=[explainer,zeroed_signals,randomised_signals,gradient,oracle]"
     every = "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road]"
-    few = ("limit=4", "steps=2", "gallery=1", "reference_images=1", "reference_steps=1")
+    few = ("limit=2", "steps=2", "gallery=1", "reference_images=1", "reference_steps=1")
     run = f"hydra.run.dir={tmp_path}/evaluation"
     monkeypatch.setattr(sys, "argv", ["-", *given, methods, every, *few, "eval_x_steps=1", run])
     evaluate()

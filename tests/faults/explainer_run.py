@@ -33,8 +33,8 @@ def explainer(seed: int) -> Explainer:
     return made
 
 
-def save(directory: Path, seed: int, kill_at: int | None = None) -> None:
-    """Save an explainer; kill the process at a function call."""
+def save(directory: Path, seed: int, kill_at: int = 0) -> None:
+    """Save an explainer; kill the process at a function call, or at none."""
     made = explainer(seed)
     with one_line_errors("train"), CallCounter(kill_at) as calls:
         save_explainer(made, directory)

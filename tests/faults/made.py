@@ -45,7 +45,11 @@ TRAIN = (
     "++trainer.enable_progress_bar=false",
     "++trainer.enable_model_summary=false",
 )
-DIGITS = ("data=cluttered_digits", "data.image_size=32", "data.test_size=8")
+DIGITS = (
+    "data=cluttered_digits",
+    "data.image_size=32",
+    *("data.train_size=64", "data.val_size=16", "data.test_size=8"),
+)
 
 
 def make_explainer(directory: Path) -> Path:

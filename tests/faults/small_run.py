@@ -74,7 +74,7 @@ def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None)
         run: Directory of the run.
         settings: Settings of the run.
         kill_at: Number of the function call, within Python or into C, at which the process kills
-            itself.
+            itself; 0 only counts them, None does not, which is faster.
     """
     settings = settings or Settings()
     torch.manual_seed(0)
@@ -114,7 +114,7 @@ class CallCounter:
     """Counts every function call, and kills the process at one of them.
 
     Args:
-        kill_at: Number of the call that kills the process; None only counts.
+        kill_at: Number of the call that kills the process; 0 only counts, None does not.
     """
 
     def __init__(self, kill_at: int | None) -> None:
@@ -122,6 +122,8 @@ class CallCounter:
         self.number = 0
 
     def __enter__(self) -> "CallCounter":
+        if self.kill_at is None:
+            return self
         os.register_at_fork(after_in_child=partial(sys.setprofile, None))  # not a loader's worker
         sys.setprofile(self._count)
         return self

@@ -40,7 +40,7 @@ class Whole:
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.directory, self.settings = directory, settings
         run = directory / "whole"
-        assert run_alone(fit, run, settings, output=directory / "whole.log") == 0
+        assert run_alone(fit, run, settings, 0, output=directory / "whole.log") == 0
         self.contents, self.curves = contents(run), curves(run)
         self.calls = int((run / "calls").read_text())
 
@@ -135,6 +135,7 @@ def wait_for(path: Path, process: BaseProcess) -> None:
 def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) -> None:
     settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
     settings += ["data.train_size=640", "trainer.max_epochs=1", "checkpoint_every_n_steps=2"]
+    settings += ["callbacks.panels=null", "data.test_size=1"]
     whole, run, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     command = [*settings, f"hydra.run.dir={whole}"]
     assert run_alone(run_train, tmp_path, *command, output=log) == 0, log.read_text()

@@ -228,7 +228,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", look_up)
 
 
-@pytest.mark.usefixtures("no_network")
+@pytest.mark.usefixtures("no_network", "plain_panels", "plain_figures")
 def test_the_network_is_not_used_unasked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,9 +250,13 @@ def test_the_network_is_not_used_unasked(
                 *DIGITS,
                 "data.test_size=2",
                 "methods=[explainer,random]",
+                "steps=2",
                 "reference_images=0",
-                "reference_runs=0",
-                "own_mask_images=0",
+                "reference_runs=1",
+                "own_mask_images=1",
+                "robustness_images=1",
+                "grid_questions=1",
+                "corruption_images=1",
                 "gallery=1",
                 f"hydra.run.dir={tmp_path}/evaluation",
             ],

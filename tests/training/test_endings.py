@@ -207,6 +207,7 @@ def test_overfitting_repeats_the_first_batches(module: Any, tmp_path: Path) -> N
     assert [images for _, images in watch.trained] == [first, second] * 2
 
 
+@pytest.mark.usefixtures("plain_panels")
 def test_the_command_trains_in_parts_and_always_leaves_an_explainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
