@@ -35,10 +35,10 @@ BATCH = 16
 
 
 class Memory(Callback):
-    """Records resident memory and live tensors after each tenth of the steps."""
+    """Records resident memory and live tensors after every so many steps."""
 
-    def __init__(self, steps: int) -> None:
-        self.every = steps // 10
+    def __init__(self, every: int) -> None:
+        self.every = every
         self.rows: list[dict[str, Any]] = []
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -57,10 +57,10 @@ class Memory(Callback):
 def main() -> None:
     """Measure."""
     options = arguments(__doc__)
-    steps = 20 if options.quick else 2_000
-    digits, shown = (64, 1) if options.quick else (640, 8)  # drawing takes most of a quick run
+    # Validation, pictures and counting tensors, once an epoch, take most of a quick run.
+    steps, epochs, digits, shown = (8, 2, 64, 1) if options.quick else (2_000, 10, 640, 8)
     with tempfile.TemporaryDirectory() as name:
-        run, memory = Path(name), Memory(steps)
+        run, memory = Path(name), Memory(steps // epochs)
         classifier = cluttered_digits_classifier(
             run / "classifier.safetensors", image_size=32, train_size=digits, epochs=1
         )
@@ -72,11 +72,11 @@ def main() -> None:
             confidence_width=4,
         )
         data = ClutteredDigitsData(
-            32, train_size=BATCH * steps // 10, val_size=64, batch_size=BATCH
+            32, train_size=BATCH * steps // epochs, val_size=64, batch_size=BATCH
         )
         trainer = Trainer(
             accelerator="cpu",
-            max_epochs=10,
+            max_epochs=epochs,
             logger=MetricsCSV(str(run / "metrics.csv")),
             callbacks=[
                 RunCheckpoints(str(run), 200),

@@ -138,6 +138,11 @@ def _compute(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Call an operator with what the tensors hold, once all devices are checked."""
     if func.overloadpacket in _MOVING:
         return func.decompose(*args, **kwargs)
+    if (
+        func.overloadpacket is _aten._has_compatible_shallow_copy_type
+        and len({isinstance(leaf, PretendTensor) for leaf in _tensors(args)}) > 1
+    ):
+        return False  # asked by a module that moves to another device
     if func.overloadpacket not in _CROSSING:
         _check(func, args, kwargs)
     asked = kwargs.get("device")
