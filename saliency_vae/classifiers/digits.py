@@ -23,7 +23,6 @@ from saliency_vae.runtime.atomic_file import write_whole
 __all__ = ["DigitNet", "accuracy", "cluttered_digits_classifier"]  # DigitNet: its former home
 
 _BATCH_SIZE = 64
-_LEARNING_RATES = {"convolutional": 6e-3, "residual": 6e-3, "transformer": 1.5e-3}
 _USE_ANOTHER_PATH = "Name another place with classifier.path=FILE."
 
 
@@ -43,8 +42,7 @@ def cluttered_digits_classifier(
         train_size: Number of training images.
         epochs: Number of passes over the training images.
         seed: Seed of the images, the initial weights and the order.
-        architecture: Network: ``convolutional``, with batch norm; ``residual``, with group norm; or
-            ``transformer``.
+        architecture: Network: ``convolutional``, with batch norm, or ``residual``, with group norm.
 
     Raises:
         ValueError: If a setting is out of range or unknown, or the file was not written by this
@@ -56,14 +54,14 @@ def cluttered_digits_classifier(
     # One process trains while the others wait; the caller's random state is restored.
     with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = digit_network(architecture, image_size)
+        network = digit_network(architecture)
         if path.exists():
             _check_settings(path, settings)
         else:
             data = ClutteredDigits(
                 "train", train_size, seed=seed, image_size=image_size, progress=True
             )
-            _train(network, data, epochs, _LEARNING_RATES[architecture])
+            _train(network, data, epochs)
             test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
             print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
             metadata = {"settings": json.dumps(settings)}
@@ -118,12 +116,12 @@ def _check_settings(path: Path, settings: dict[str, int | str]) -> None:
         )
 
 
-def _train(network: nn.Module, data: ClutteredDigits, epochs: int, rate: float) -> None:
+def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
     network.train().to(memory_format=torch.channels_last)
     loader = DataLoader(data, batch_size=_BATCH_SIZE, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=rate, total_steps=epochs * len(loader)
+        optimizer, max_lr=6e-3, total_steps=epochs * len(loader)
     )
     with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
         for _ in range(epochs):

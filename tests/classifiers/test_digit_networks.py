@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers.digit_networks import (
     Architecture,
-    DigitTransformer,
     digit_network,
 )
 
@@ -19,7 +18,7 @@ ARCHITECTURES: tuple[Architecture, ...] = get_args(Architecture)
 @pytest.mark.parametrize("size", [16, 48, 64])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_logits_of_ten_digits(architecture: Architecture, size: int) -> None:
-    logits = digit_network(architecture, size).eval()(torch.rand(3, 3, size, size))
+    logits = digit_network(architecture).eval()(torch.rand(3, 3, size, size))
     assert logits.shape == (3, 10)
     assert logits.isfinite().all()
 
@@ -27,7 +26,7 @@ def test_logits_of_ten_digits(architecture: Architecture, size: int) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_image_is_classified_whatever_its_batch(architecture: Architecture) -> None:
     torch.manual_seed(0)
-    network = digit_network(architecture, 32).eval()
+    network = digit_network(architecture).eval()
     images = torch.rand(4, 3, 32, 32)
     torch.testing.assert_close(network(images[2:3]), network(images)[2:3], rtol=1e-4, atol=1e-5)
 
@@ -35,7 +34,7 @@ def test_an_image_is_classified_whatever_its_batch(architecture: Architecture) -
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_parameter_learns(architecture: Architecture) -> None:
     torch.manual_seed(0)
-    network = digit_network(architecture, 32)
+    network = digit_network(architecture)
     images, labels = torch.rand(8, 3, 32, 32), torch.arange(8)
     torch.autograd.backward(F.cross_entropy(network(images), labels))
     for name, parameter in network.named_parameters():
@@ -45,21 +44,11 @@ def test_every_parameter_learns(architecture: Architecture) -> None:
 
 def test_the_families_differ_in_their_parts() -> None:
     parts = {
-        architecture: {type(part) for part in digit_network(architecture, 32).modules()}
+        architecture: {type(part) for part in digit_network(architecture).modules()}
         for architecture in ARCHITECTURES
     }
     for architecture, part in (
         ("convolutional", nn.BatchNorm2d),
         ("residual", nn.GroupNorm),
-        ("transformer", nn.LayerNorm),
     ):
         assert [name for name in ARCHITECTURES if part in parts[name]] == [architecture]
-
-
-def test_the_transformer_knows_where_its_patches_are() -> None:
-    torch.manual_seed(0)
-    network = DigitTransformer(32).eval()
-    assert network.position.shape == (1, 16, 64)
-    images = torch.rand(2, 3, 32, 32)
-    moved = torch.cat([images[..., 16:], images[..., :16]], -1)
-    assert not torch.allclose(network(images), network(moved), atol=1e-4)

@@ -97,7 +97,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 @pytest.mark.usefixtures("untrained")
 def test_only_other_architectures_than_the_first_are_named_in_the_file(tmp_path: Path) -> None:
     names = {}
-    for architecture in ("convolutional", "residual", "transformer"):
+    for architecture in ("convolutional", "residual"):
         path = tmp_path / f"{architecture}.safetensors"
         built = build(path, architecture=architecture)
         names[built.name] = settings_of(path).get("architecture")
@@ -105,7 +105,6 @@ def test_only_other_architectures_than_the_first_are_named_in_the_file(tmp_path:
     assert names == {
         "cluttered_digits": None,
         "cluttered_digits_residual": "residual",
-        "cluttered_digits_transformer": "transformer",
     }
     assert settings_of(tmp_path / "convolutional.safetensors") == {
         "image_size": 32,
@@ -118,7 +117,7 @@ def test_only_other_architectures_than_the_first_are_named_in_the_file(tmp_path:
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize(
     ("written", "asked"),
-    [("convolutional", "residual"), ("residual", "transformer"), ("residual", "convolutional")],
+    [("convolutional", "residual"), ("residual", "convolutional")],
 )
 def test_a_file_of_another_architecture_is_refused(
     written: str, asked: str, tmp_path: Path
@@ -132,7 +131,7 @@ def test_a_file_of_another_architecture_is_refused(
 
 
 def test_an_unknown_architecture_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    expected = r"architecture among convolutional, residual, transformer\. Found 'resnet'\."
+    expected = r"architecture among convolutional, residual\. Found 'resnet'\."
     with pytest.raises(ValueError, match=expected):
         build(tmp_path / "deep/digits.safetensors", architecture="resnet")
     assert list(tmp_path.iterdir()) == []
@@ -143,7 +142,7 @@ def test_training_learns() -> None:
     torch.manual_seed(0)
     network = DigitNet()
     before = accuracy(network.eval(), data)
-    digit_classifier._train(network, data, 12, 6e-3)
+    digit_classifier._train(network, data, 12)
     assert not network.training
     assert accuracy(network, data) > max(0.4, before)
 

@@ -78,7 +78,7 @@ def classifiers(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> P
             settings["architecture"] = architecture
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = sharpened(digit_network(architecture, size), size)
+            network = sharpened(digit_network(architecture), size)
         metadata = {"settings": json.dumps(settings)}
         save_file(network.state_dict(), root / f"{task}.safetensors", metadata)
     return root

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers.digit_networks import (
     DigitNet,
-    DigitTransformer,
     ResidualDigitNet,
     digit_network,
 )
 from saliency_vae.models.feature_taps import Features, as_features, tapped_features
+from tests.helpers.digit_transformer import DigitTransformer
 
 Size = tuple[int, int]
 
@@ -267,7 +267,7 @@ def test_a_network_without_maps_shows_none() -> None:
 
 @pytest.mark.parametrize("size", [(48, 48), (50, 66), (63, 97)])
 def test_odd_sizes_keep_their_strides(size: Size) -> None:
-    assert list(shapes(digit_network("convolutional", 48), size)) == [2, 4, 8]
+    assert list(shapes(digit_network("convolutional"), size)) == [2, 4, 8]
 
 
 @pytest.mark.parametrize(

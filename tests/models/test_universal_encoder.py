@@ -15,6 +15,7 @@ from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
 from tests.conftest import blob_classifier, blobs
+from tests.helpers.digit_transformer import DigitTransformer
 from tests.helpers.tiny_classifier import build
 
 SMALL = (4, 5, 6, 7)
@@ -36,7 +37,7 @@ def classifier_of(network: nn.Module) -> FrozenClassifier:
 @pytest.fixture(scope="module")
 def digits() -> FrozenClassifier:
     torch.manual_seed(0)
-    return classifier_of(digit_network("convolutional", 48))
+    return classifier_of(digit_network("convolutional"))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_one_network_is_for_classifiers_of_other_channels_and_classes(
     explainer = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.5)).eval()
     maps = []
     flat = classifier_of(nn.Sequential(nn.Flatten(), nn.Linear(3 * 48 * 48, 2)))
-    transformer = classifier_of(digit_network("transformer", 48))
+    transformer = classifier_of(DigitTransformer(48))
     for classifier in (digits, classifier_of(build()), transformer, flat):
         explainer.find_features(classifier, images)  # of a universal encoder there is nothing to do
         with torch.no_grad():
