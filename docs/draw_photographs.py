@@ -1,6 +1,6 @@
 """Draw docs/photographs.png: the universal explainer beside other methods on four photographs.
 
-python docs/draw_photographs.py [--explainer universal] [--beside DIR]
+python docs/draw_photographs.py [--beside DIR]
 
 The photographs are those that scikit-image ships (public domain or CC0). Needs the extras
 ``efficientnet-lite`` and ``rivals``.
@@ -21,6 +21,7 @@ from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.baselines import CaptumMethod, GradCAM
 from saliency_vae.classifiers import class_target
 from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
+from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.topk import hard_topk, num_kept
 
@@ -57,9 +58,9 @@ def maps(
     if beside is not None:
         earlier = load_explainer(beside).attach_classifier(classifier, force=True)
         found["trained for this classifier"] = earlier(image).mean[0]
-    batch = {"image": image, "target": target}
-    found["SmoothGrad"] = smoothgrad(batch, classifier)[0]  # type: ignore[arg-type]
-    found["Grad-CAM"] = GradCAM()(batch, classifier)[0]  # type: ignore[arg-type]
+    batch: Batch = {"image": image, "target": target}
+    found["SmoothGrad"] = smoothgrad(batch, classifier)[0]
+    found["Grad-CAM"] = GradCAM()(batch, classifier)[0]
     return {name: saliency.detach() for name, saliency in found.items()}
 
 

@@ -23,7 +23,6 @@ from saliency_vae.baselines.target_score import (
     TargetProbability,
     TargetScore,
     asked,
-    refuse_target,
 )
 
 __all__ = [
@@ -52,5 +51,4 @@ __all__ = [
     "TargetProbability",
     "TargetScore",
     "asked",
-    "refuse_target",
 ]

@@ -38,22 +38,6 @@ def asked(batch: Batch, classifier: FrozenClassifier) -> Tensor:
     return classifier.decide(classifier(batch["image"]))
 
 
-def refuse_target(batch: Batch, method: str) -> None:
-    """Refuse to be asked about anything but the decision.
-
-    Args:
-        batch: Images that a method is asked to explain.
-        method: What the method is, for the error.
-
-    Raises:
-        ValueError: If the batch asks about a target.
-    """
-    if "target" in batch:
-        raise ValueError(
-            f"Expected no target: {method} explains the decision alone. Found a target."
-        )
-
-
 def each_image(batch: Batch) -> Iterator[Batch]:
     """Split a batch into batches of one image, for methods whose views of one image are many.
 

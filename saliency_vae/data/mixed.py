@@ -133,7 +133,7 @@ class MixedData(SaliencyDataModule):
         seed: Seed of the order.
 
     Raises:
-        ValueError: If there is no task, or a weight is not positive.
+        ValueError: If a weight is not positive.
     """
 
     train_set: ConcatDataset[Batch]

@@ -62,7 +62,7 @@ class UniversalUNet(ConditionalEncoder):
     def signals(
         self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
     ) -> UniversalSignals:
-        """Extract the signals of any classifier for any target, of several copies in one batch."""
+        """Extract the signals of any classifier for any target, averaged over the copies."""
         found: UniversalSignals = extract_universal_signals(
             images, classifier, target=target, levels=self.levels, noise=self._noise(images)
         )

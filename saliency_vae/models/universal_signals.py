@@ -58,7 +58,7 @@ def extract_universal_signals(
     levels: Sequence[float] = (0.5, 1.0),
     noise: Tensor,
 ) -> UniversalSignals:
-    """Extract a classifier's signals in one pass forward and back, of levels x copies images each.
+    """Extract a classifier's signals by one pass forward and back of each copy at each level.
 
     At each level the image is blended with its blur, as if every pixel were kept to that degree.
     The first copy is the image itself, the others have noise added.
@@ -73,7 +73,7 @@ def extract_universal_signals(
     with torch.autocast(images.device.type, enabled=False), recording_gradients():
         images = images.detach().to(classifier.mean.dtype, copy=True)
         copies, baseline = torch.cat([images[None], images + noise.to(images)]), blurred(images)
-        # One copy after the other takes a fraction of the memory, and less time on a CPU.
+        # A CPU takes one copy after the other, which needs a fraction of the memory.
         asked, parts = target, list[_CopySignals]()
         for some in copies[:, None] if images.device.type == "cpu" else copies[None]:
             part, asked = _signals_of_copies(some, baseline, classifier, asked, levels)
