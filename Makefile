@@ -1,4 +1,4 @@
-.PHONY: demo test test-minimum check bench results gpu-bundle gpu lock clean
+.PHONY: demo test test-minimum check docs bench results gpu-bundle gpu lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,6 +23,11 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The docs site, into site/; a broken link is an error.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo site/index.html
 
 # Speed and memory, each subject in a process of its own. QUICK=--quick only checks that they run.
 bench: .venv/installed
@@ -64,4 +69,4 @@ lock:
 	    --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf .venv .venv-minimum outputs
+	rm -rf .venv .venv-minimum outputs site

@@ -30,6 +30,7 @@ class MaskedViews:
         prediction: Logits of y' = M(x'), (B, classes).
         target: What is asked about, weights of the logits (B, classes); None for the whole
             prediction, as in the paper.
+        uninformed: Logits of the baseline images, (B, classes), where they are at hand.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class MaskedViews:
     original: Tensor
     prediction: Tensor
     target: Tensor | None = None
+    uninformed: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,10 @@ def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
 
     Where there is a target, of the probabilities of the target alone.
     """
-    with torch.no_grad():
-        uninformed = classifier(views.baseline)
+    uninformed = views.uninformed
+    if uninformed is None:
+        with torch.no_grad():
+            uninformed = classifier(views.baseline)
     left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
     if views.target is None:
         return classifier.divergence(uninformed, left_out)

@@ -149,6 +149,16 @@ class Constant(nn.Module):
         return self.colour.to(images).expand_as(images)
 
 
+def is_fixed(perturbation: nn.Module) -> bool:
+    """Whether each image has one baseline image; false of modules of other packages.
+
+    Example:
+        >>> is_fixed(Mean()), is_fixed(Noise())
+        (True, False)
+    """
+    return isinstance(perturbation, (Blur, Mean, Constant))
+
+
 class Mixture(nn.Module):
     """One of several baselines, drawn at random for each image.
 

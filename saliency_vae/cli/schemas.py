@@ -151,9 +151,11 @@ class EvaluateConfig:
     baselines: Node = field(default_factory=dict)
     methods: list[str] | None = None
     image_only: str | None = None
+    refine_steps: Annotated[int, _AT_LEAST_0] = 0
     quick: bool = False
     limit: int | None = None
     slow_images: Annotated[int | None, _AT_LEAST_0] = 50
+    slow_passes: Annotated[int, _AT_LEAST_1] = 200
     steps: int = 24
     baseline_images: list[str] = field(default_factory=lambda: ["blur", "mean", "inpaint"])
     tolerance: float = 0.0

@@ -32,7 +32,6 @@ _CONTROLS = (
     *(Blurred, CentrePrior, EdgeMagnitude, RandomMap),
     *(RandomisedSignals, ZeroedSignals),
 )
-SLOW_PASSES = 200  # passes of the classifier an image from which a method is slow
 _FORMER_NAME = "ours"  # of the explainer, until version 0.1.0
 
 
@@ -59,6 +58,33 @@ class ExplainerMethod:
         return explainer.encode(
             images, target=target
         ).mean  # unchecked: robustness is measured by added noise
+
+
+class RefinedExplainer(ExplainerMethod):
+    """The posterior mean of an explainer after some steps of optimising each image by itself.
+
+    Args:
+        explainer: Trained explainer, or its directory.
+        steps: Gradient steps on each explanation, >= 1.
+    """
+
+    def __init__(self, explainer: Explainer | str, steps: int) -> None:
+        super().__init__(explainer)
+        self.steps = steps
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+
+        Raises:
+            ValueError: If a target is given and the explainer explains the decision alone.
+        """
+        images = batch["image"].clamp(0, 1)  # robustness is measured by added noise
+        explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
+        target = batch.get("target")
+        refined = explainer.refine(
+            images, classifier, target=target, steps=self.steps, evaluations=1
+        )
+        return refined.posterior.mean
 
 
 class ImageOnlyControl(ExplainerMethod):
@@ -92,12 +118,14 @@ class Methods:
         passes: Name to the passes of the classifier for one image whose decision is known; empty
             before :func:`warm_up`.
         left_out: Methods that are not compared and why, one sentence each.
+        slow_passes: Passes of the classifier for one image above which a method is slow.
     """
 
     by_name: Mapping[str, Method]
     memory: Mapping[str, float] = field(default_factory=dict)
     passes: Mapping[str, float] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    slow_passes: int = 200
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -106,7 +134,7 @@ class Methods:
 
     def is_slow(self, name: str) -> bool:
         """Whether a method takes so many passes that it is scored on a few images alone."""
-        return self.passes.get(name, 0) > SLOW_PASSES
+        return self.passes.get(name, 0) > self.slow_passes
 
 
 def role_of(method: Method) -> Role:

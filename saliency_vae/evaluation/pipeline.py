@@ -45,7 +45,8 @@ from saliency_vae.runtime.loggers import wandb_logger
 _QUICK = {
     "limit": 50,
     "slow_images": 0,
-    "steps": 16,
+    "slow_passes": 30,
+    "steps": 10,
     "robustness_images": 2,
     "grid_questions": 40,
     "two_object_images": 10,

@@ -1,7 +1,7 @@
 """What an evaluation needs: built, checked against each other, and tried on one image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from saliency_vae.evaluation.methods import (
     ExplainerMethod,
     ImageOnlyControl,
     Methods,
+    RefinedExplainer,
     build_methods,
     warm_up,
 )
@@ -90,7 +91,9 @@ def prepare(config: Node) -> Setup:
         ensemble=config["ensemble"],
     )
     methods = build_methods(
-        config["methods"], config["baselines"], evaluated(explainers, config["image_only"])
+        config["methods"],
+        config["baselines"],
+        evaluated(explainers, config["image_only"], config["refine_steps"]),
     )
     classifier = explainer.build_classifier(config["classifier"], force=config["force"])
     # Channels last is 1.2 times as fast on a CPU.
@@ -102,14 +105,19 @@ def prepare(config: Node) -> Setup:
     images = load_images(config, data, explainer, classifier)
     one = with_decision(images.first(1).as_batch(), classifier)
     methods = warm_up(methods, one, classifier, strict=config["methods"] is not None)
+    methods = replace(methods, slow_passes=config["slow_passes"])
     return Setup(protocol, explainers, classifier, data, images, methods, runs, randomised)
 
 
-def evaluated(explainers: Mapping[str, Explainer], image_only: str | None) -> dict[str, Method]:
-    """Methods of the explainers to evaluate, and of their controls, by name."""
+def evaluated(
+    explainers: Mapping[str, Explainer], image_only: str | None, refine_steps: int
+) -> dict[str, Method]:
+    """Methods of the explainers to evaluate, refined and not, and of their controls, by name."""
     methods: dict[str, Method] = {
         name: ExplainerMethod(explainer) for name, explainer in explainers.items()
     }
+    if refine_steps:
+        methods["refined"] = RefinedExplainer(explainers[EXPLAINER], refine_steps)
     methods |= signal_controls(explainers[EXPLAINER])
     if image_only is not None:
         methods["image_only"] = ImageOnlyControl(image_only)

@@ -14,6 +14,7 @@ _TITLES = {
     "smoothgrad": "SmoothGrad",
     "vargrad": "VarGrad",
     "per_image": "per-image optimisation",
+    "refined": "this explainer, refined",
     "deep_lift": "DeepLIFT",
     "fastshap": "FastSHAP",
     "gradient_shap": "GradientSHAP",

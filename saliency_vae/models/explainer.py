@@ -38,7 +38,7 @@ from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
 from saliency_vae.objective import Objective
-from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.perturbations import Blur, blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
 _MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
@@ -430,8 +430,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             images: Images in [0, 1], (B, 3, H, W).
             classifier: Classifier that this explainer explains; it follows the images' device.
             target: What a universal explainer is asked about, as in a call.
-            objective: Objective to lower; that of the training by default.
-            settings: Fields of :class:`RefinementSettings`, such as ``steps``.
+            objective: Objective to lower; by default that of the training, for a universal
+                explainer over a blur alone.
+            settings: Fields of :class:`RefinementSettings`, such as ``steps``; by default a
+                universal explainer takes one sample a step and a learning rate of .01: n steps
+                take 2n passes of the classifier.
         """
         _check(images)
         classifier = _beside(classifier, images)
@@ -446,17 +449,24 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a class, or weights of the logits, as target of a refinement. "
                 "Found a score."
             )
+        defaults = {"lr": 0.01, "samples": 1} if self.is_universal else {}
         refinement = refine(
             posterior,
             images,
             classifier,
-            objective=objective or self.objective(),
+            objective=objective or self._refinement_objective(),
             prior=prior,
-            settings=RefinementSettings(**settings),
+            settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
+            scale=_spread(posterior) if self.is_universal else 1.0,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         return refinement
+
+    def _refinement_objective(self) -> Objective:
+        """One baseline image for each image: its refinement does not depend on its batch."""
+        objective = self.objective()
+        return replace(objective, perturbation=Blur()) if self.is_universal else objective
 
     @torch.no_grad()
     def attribute(
@@ -511,6 +521,13 @@ def _check(images: Tensor) -> None:
             "Expected images in [0, 1]; the classifier normalises them itself. "
             f"Found values from {low:.3g} to {high:.3g}."
         )
+
+
+def _spread(posterior: SaliencyPosterior) -> Tensor:
+    """Standard deviation of a sampled map over its pixels, (B, 1, 1)."""
+    mean, stddev = posterior.mean, posterior.stddev
+    of_mean = mean.var((-2, -1), correction=0, keepdim=True)
+    return (of_mean + stddev.square().mean((-2, -1), keepdim=True)).sqrt()
 
 
 def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:

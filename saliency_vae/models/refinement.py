@@ -19,11 +19,9 @@ from saliency_vae.distributions import (
     make_posterior,
 )
 from saliency_vae.objective import MaskedViews, Objective
-from saliency_vae.perturbations import Blur, perturb
+from saliency_vae.perturbations import Blur, is_fixed, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.topk import SoftTopK
-
-_EVALUATIONS = 8  # noise draws that the objective before and after is averaged over
 
 
 @dataclass(frozen=True)
@@ -31,9 +29,10 @@ class Refinement:
     """A refined posterior.
 
     Attributes:
-        posterior: Posterior after the last step.
+        posterior: Posterior after the last step; that before the first of an image whose objective
+            the steps did not lower.
         before: Objective of each image before the first step, (B,), nats per image.
-        after: Objective after the last step, with the same noise, (B,).
+        after: Objective of ``posterior``, with the same noise, (B,).
     """
 
     posterior: SaliencyPosterior
@@ -47,9 +46,11 @@ class RefinementSettings:
 
     Attributes:
         steps: Adam steps, >= 0.
-        lr: Learning rate of Adam.
+        lr: Learning rate of Adam, in standard deviations of the prior; for a universal explainer,
+            in those of each image's own map.
         samples: Maps sampled for each image and step.
         anneal: Let the temperature of the top-k fall to its final value in the first half.
+        evaluations: Noise draws that the objective before and after is averaged over.
         seed: Seed of the noise, which is the same for every image; torch's own random numbers
             stay as they were.
         progress: Show a progress bar.
@@ -62,6 +63,7 @@ class RefinementSettings:
     lr: float = 0.02
     samples: int = 4
     anneal: bool = False
+    evaluations: int = 8
     seed: int = 0
     progress: bool = False
 
@@ -80,6 +82,7 @@ class _Problem:
     objective: Objective
     prior: SaliencyPrior
     target: Tensor | None = None
+    uninformed: Tensor | None = None
 
     def expected_loss(
         self,
@@ -111,7 +114,9 @@ class _Problem:
             perturbed = perturb(images, mask, baseline)
         prediction = self.classifier(perturbed)
         views = MaskedViews(
-            images, mask, baseline, perturbed, self.original, prediction, self.target
+            *(images, mask, baseline, perturbed, self.original, prediction),
+            target=self.target,
+            uninformed=self.uninformed,
         )
         return objective(views, posterior, self.prior, self.classifier).loss
 
@@ -125,6 +130,7 @@ def refine(
     prior: SaliencyPrior,
     settings: RefinementSettings,
     target: Tensor | None = None,
+    scale: Tensor | float = 1.0,
 ) -> Refinement:
     """Lower the objective of each image by gradient steps on its own mean and log-variance.
 
@@ -140,6 +146,8 @@ def refine(
         settings: Steps, learning rate, samples, noise.
         target: What is asked about, weights of the logits (B, classes); None for the whole
             prediction.
+        scale: How far a coordinate of 1 moves the mean, in standard deviations of the prior; a
+            number, or one for each image, (B, 1, 1).
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -149,22 +157,28 @@ def refine(
     with recording_gradients(), torch.random.fork_rng(devices):
         images = images.detach().clone()
         with torch.no_grad():
-            original = classifier(images)
-        problem = _Problem(images, original, classifier, objective, prior, target)
-        return _optimise(posterior, problem, settings)
+            original, uninformed = classifier(images), None
+            if objective.complement and is_fixed(objective.perturbation):
+                uninformed = classifier(objective.perturbation(images))
+        problem = _Problem(images, original, classifier, objective, prior, target, uninformed)
+        return _optimise(posterior, problem, settings, scale)
 
 
 def _optimise(
-    posterior: SaliencyPosterior, problem: _Problem, settings: RefinementSettings
+    posterior: SaliencyPosterior,
+    problem: _Problem,
+    settings: RefinementSettings,
+    scale: Tensor | float,
 ) -> Refinement:
     """Go down the gradient of the expected loss, measured before and after with the same noise."""
     generator = torch.Generator(problem.images.device)
     start = posterior.mean.detach().clone()
+    start_log_variance = posterior.log_variance.detach().clone()
     offset = torch.zeros_like(start, requires_grad=True)
-    log_variance = posterior.log_variance.detach().clone().requires_grad_()
+    log_variance = start_log_variance.clone().requires_grad_()
 
     def current() -> SaliencyPosterior:
-        return posterior.like(start + problem.prior.colour(offset), log_variance)
+        return posterior.like(start + scale * problem.prior.colour(offset), log_variance)
 
     def seed(number: int) -> None:
         generator.manual_seed(number)
@@ -173,7 +187,7 @@ def _optimise(
     def measure() -> Tensor:
         seed(settings.seed)
         with torch.no_grad():
-            return problem.expected_loss(current(), generator, samples=_EVALUATIONS)
+            return problem.expected_loss(current(), generator, samples=settings.evaluations)
 
     before = measure()
     optimizer = torch.optim.Adam([offset, log_variance], lr=settings.lr)
@@ -190,7 +204,12 @@ def _optimise(
         optimizer.step()
     after = measure()
     with torch.no_grad():
-        return Refinement(current(), before, after)
+        better, moved = (after < before)[:, None, None], current()
+        mean = torch.where(better, moved.mean, start)
+        log_variance = torch.where(better, moved.log_variance, start_log_variance)
+        return Refinement(
+            posterior.like(mean, log_variance), before, torch.where(after < before, after, before)
+        )
 
 
 def explain_without_training(

@@ -344,6 +344,11 @@ def test_slow_methods_are_scored_on_a_few_images(run: Run, tmp_path: Path) -> No
     lines = run(*DIGITS, *slow, "slow_images=0")
     assert not any(method == "slow" for method, _ in metrics(tmp_path / "run"))
     assert any("slow: takes 300 passes" in line and "slow_images=N" in line for line in lines)
+    few = "methods=[explainer,refined,slow]", "refine_steps=2", "slow_images=0", "slow_passes=300"
+    run(*DIGITS, slow[1], *few)
+    rows = metrics(tmp_path / "run")
+    assert ("slow", "insertion") in rows
+    assert float(rows["refined", "passes"]["mean"]) > float(rows["explainer", "passes"]["mean"])
 
 
 @pytest.mark.usefixtures("plain_figures")

@@ -1,5 +1,6 @@
 """The universal encoder: the same network for every classifier, for any size of image."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
 from saliency_vae.classifiers.digit_networks import digit_network
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.models import Explainer
+from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
@@ -226,6 +227,29 @@ def test_an_explanation_costs_a_pass_for_each_copy_and_level(
     with counted_passes() as passes, torch.inference_mode():
         explainer.eval()(blobs(3))
     assert passes.number == 3 * copies * len(levels)
+
+
+def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClassifier) -> None:
+    explainer = load_explainer("universal", digits)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    start = explainer(images)
+    refined = explainer.refine(images, digits, steps=1, evaluations=1)
+    moved = (refined.posterior.mean - start.mean).abs().amax((-2, -1))
+    # The first step of Adam moves each coordinate by the learning rate, at most.
+    farthest = explainer.prior(images).colour(torch.ones(1, 32, 32)).amax()
+    scale = (start.mean.var((-2, -1)) + start.stddev.square().mean((-2, -1))).sqrt()
+    assert (moved > 0).any()
+    assert (moved <= 1.01 * 0.01 * farthest * scale).all()
+
+
+def test_refinement_keeps_what_it_cannot_improve(digits: FrozenClassifier) -> None:
+    explainer = load_explainer("universal", digits)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    start, only_prior = explainer(images), replace(explainer.objective(), beta=1e3)
+    refined = explainer.refine(images, digits, steps=1, lr=1e3, objective=only_prior)
+    assert torch.equal(refined.after, refined.before)
+    assert torch.equal(refined.posterior.mean, start.mean)
+    assert torch.equal(refined.posterior.log_variance, start.log_variance)
 
 
 def test_explanations_depend_on_what_is_asked(digits: FrozenClassifier) -> None:
