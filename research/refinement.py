@@ -63,11 +63,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--size", type=int, default=128)
     args = parser.parse_args()
-    with torch.inference_mode():
-        classifier = efficientnet_lite_classifier(name="lite0", image_size=args.size)
+    classifier = efficientnet_lite_classifier(name="lite0", image_size=args.size)
+    with torch.no_grad():
         images, masks = scenes(args.photographs, classifier, args.size, args.images)
     explainer = load_explainer("universal", classifier)
-    start = explainer(images.clone()).mean.detach()
+    start = explainer(images).mean.detach()
     print("as it is:", scored(classifier, images, masks, start), flush=True)
     for name in args.variants:
         baseline, steps, lr = VARIANTS[name]
@@ -75,7 +75,7 @@ def main() -> None:
         if (fixed := BASELINES[baseline]) is not None:
             objective = replace(objective, perturbation=fixed)
         refined = explainer.refine(
-            images.clone(), classifier, objective=objective, steps=steps, lr=lr, evaluations=1
+            images, classifier, objective=objective, steps=steps, lr=lr, evaluations=1
         )
         before, after = refined.before.mean(), refined.after.mean()
         line = scored(classifier, images, masks, refined.posterior.mean)
