@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saliency_vae.classifiers import FrozenClassifier
+    from saliency_vae.data import Preprocessing
     from saliency_vae.inference import explain_photographs
     from saliency_vae.models import Explainer, load_explainer
     from saliency_vae.visualization import Explanation
@@ -18,6 +19,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "FrozenClassifier",
+    "Preprocessing",
     "__version__",
     "explain_photographs",
     "load_explainer",
@@ -27,6 +29,7 @@ _HOMES = {
     "Explainer": "saliency_vae.models",
     "Explanation": "saliency_vae.visualization",
     "FrozenClassifier": "saliency_vae.classifiers",
+    "Preprocessing": "saliency_vae.data",
     "explain_photographs": "saliency_vae.inference",
     "load_explainer": "saliency_vae.models",
 }

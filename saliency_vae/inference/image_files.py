@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image
 from torch.utils.data import Dataset
 
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing, load_rgb
@@ -51,38 +50,23 @@ class InputImages(Dataset[InputImage | BrokenImage]):
         name = name_of(self.files[index], self.root)
         try:
             image = load_rgb(self.files[index])
-            return as_input(name, image, self.preprocessing, original=self.files[index])
+            pixels = self.preprocessing(image).numpy()
         except (OSError, ValueError, MemoryError) as error:  # unreadable, or too long and narrow
             return BrokenImage.because(name, error.__cause__ or error)
+        shown, size = displayed(image), (image.height, image.width)
+        return checked(InputImage(name, pixels, shown, size, self.preprocessing, self.files[index]))
 
 
-def as_input(
-    name: str, image: Image.Image, preprocessing: Preprocessing, *, original: Image.Image | Path
-) -> InputImage | BrokenImage:
-    """Preprocess an RGB image for its classifier.
-
-    Args:
-        name: Name of the image.
-        image: The image.
-        preprocessing: Preprocessing of the classifier.
-        original: What the result holds of the image: the image, or its file.
-
-    Returns:
-        The image; broken, if it is too small for an encoder.
-
-    Raises:
-        ValueError: If it is so long and narrow that resizing would make it too large.
-    """
-    pixels = preprocessing(image).numpy()
-    height, width = pixels.shape[1:]
-    if min(height, width) < MINIMUM_SIZE:
-        return BrokenImage(
-            name,
-            f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
-            f"preprocessing. Found {height} x {width}.",
-        )
-    size = image.height, image.width
-    return InputImage(name, pixels, displayed(image), size, preprocessing, original)
+def checked(image: InputImage) -> InputImage | BrokenImage:
+    """Find an image broken that is too small for an encoder."""
+    height, width = image.pixels.shape[1:]
+    if min(height, width) >= MINIMUM_SIZE:
+        return image
+    return BrokenImage(
+        image.name,
+        f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
+        f"preprocessing. Found {height} x {width}.",
+    )
 
 
 def name_of(file: Path, root: Path) -> str:

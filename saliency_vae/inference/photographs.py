@@ -10,19 +10,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from saliency_vae.data import load_rgb, upright_rgb
-from saliency_vae.inference.image_files import BrokenImage, as_input, same_size
+from saliency_vae.data import Preprocessing, load_rgb, upright_rgb
+from saliency_vae.inference.image_files import BrokenImage, checked, same_size
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import suggesting
-from saliency_vae.visualization import Explanation, InputImage
+from saliency_vae.visualization import Explanation, InputImage, displayed
 
 Photograph = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 Photographs = list[Any] | tuple[Any, ...]
 _Result = TypeVar("_Result", InputImage, Explanation)
 
 _BATCH = 8  # photographs of one size that are explained at once
+_LARGEST = 1024  # pixels a side of a photograph that is not resized
 _MARGIN = 1e-3  # by which rounding errors may leave [0, 1]
 
 
@@ -63,10 +64,7 @@ def explain_photographs(
     explain = _batch_explainer(explainer, settings, baseline)
     preprocessing = explain.classifier.preprocessing
     names = [_name(photograph, i if several else None) for i, photograph in enumerate(given)]
-    inputs = []
-    for name, photograph in zip(names, given, strict=True):
-        picture = _picture(photograph, name)
-        inputs.append(_whole(as_input(name, picture, preprocessing, original=picture)))
+    inputs = [_input(*pair, preprocessing) for pair in zip(names, given, strict=True)]
     device = explain.classifier.mean.device
     with (
         suggesting("fewer samples, or smaller photographs"),
@@ -136,6 +134,21 @@ def _whole(result: _Result | BrokenImage) -> _Result:
     if isinstance(result, BrokenImage):
         raise ValueError(f"{result.reason} ({result.name})")
     return result
+
+
+def _input(name: str, photograph: object, preprocessing: Preprocessing) -> InputImage:
+    """Preprocess a photograph for the classifier."""
+    picture = _picture(photograph, name)
+    size = picture.height, picture.width
+    if preprocessing == Preprocessing() and max(size) > _LARGEST:
+        raise ValueError(
+            f"Expected {name} of at most {_LARGEST} pixels a side, as this classifier has no "
+            f"preprocessing. Found {size[0]} x {size[1]}: FrozenClassifier(..., preprocessing="
+            "Preprocessing(resize_size=256, crop_size=(224, 224))) resizes photographs."
+        )
+    pixels = preprocessing(picture).numpy()
+    found = InputImage(name, pixels, displayed(picture), size, preprocessing, picture)
+    return _whole(checked(found))
 
 
 def _name(photograph: object, index: int | None) -> str:

@@ -90,24 +90,16 @@ class BatchExplainer:
         posterior, objective = self._infer(images)
         fraction, drawn = self.settings.fraction, self._draw(posterior)
         with torch.inference_mode():
-            views = Views(
-                self.classifier, images, self.perturbation(images), self._masks(posterior, drawn)
-            )
-            kept_logits, left_out_logits = views.classify()
-            question = Question(self.classifier, logits, self.explainer.target(self.settings.target))
-            fractions = [*self._fractions, *[fraction] * drawn.shape[1]]
-            measured = question.measure(kept_logits, left_out_logits, fractions)
-            kept = [
-                self._classified(views.kept(i), kept_logits[:, i])
-                for i in (0, *range(len(self._fractions), len(fractions)))
-            ]
-            left_out = self._classified(views.left_out(0), left_out_logits[:, 0])
+            baseline = self.perturbation(images)
+            masks = self._masks(posterior, drawn)
+            views = Views(self.classifier, images, baseline, masks)
+            kept, left_out, measured = self._measured(views, logits)
             originals = self._classified(images, logits)
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
             gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-            baseline, scores = views.baseline.cpu(), drawn.cpu()
-        confidence = self._confidence(posterior)
+            baseline, scores = baseline.cpu(), drawn.cpu()
+        confidence, of_mean = self._confidence(posterior), len(self._fractions)
         return [
             Explanation(
                 source=source,
@@ -118,14 +110,36 @@ class BatchExplainer:
                 maps=maps[i],
                 gallery_inclusion=gallery_inclusion[i],
                 measured=measured[i][0],
-                curve=sorted(measured[i][: len(self._fractions)], key=lambda one: one.fraction),
+                curve=sorted(measured[i][:of_mean], key=lambda one: one.fraction),
                 estimated_confidence=confidence[i],
-                drawn=self._samples(scores[i], [of_map[i] for of_map in kept[1:]], measured[i]),
+                drawn=[
+                    Sample(scores[i, n], kept[1 + n][i], measured[i][of_mean + n])
+                    for n in range(self.settings.samples)
+                ],
                 objective=None if objective is None else objective[i],
                 target=target_name(self.settings.target, self.classifier),
             )
             for i, source in enumerate(inputs)
         ]
+
+    def _measured(
+        self, views: Views, logits: Tensor
+    ) -> tuple[list[list[ClassifiedView]], list[ClassifiedView], list[list[Measurement]]]:
+        """Classify and measure the views of the mean at each fraction, and of each drawn map.
+
+        Returns:
+            Kept views of the mean and of each drawn map, and the left-out view of the mean, at the
+            fraction that is asked for, of each image; the measurements of each image.
+        """
+        kept_logits, left_out_logits = views.classify()
+        question = Question(self.classifier, logits, self.explainer.target(self.settings.target))
+        samples = range(len(self._fractions), views.masks.shape[1])
+        fractions = [*self._fractions, *[self.settings.fraction] * len(samples)]
+        kept = [
+            self._classified(views.kept(index), kept_logits[:, index]) for index in (0, *samples)
+        ]
+        left_out = self._classified(views.left_out(0), left_out_logits[:, 0])
+        return kept, left_out, question.measure(kept_logits, left_out_logits, fractions)
 
     @property
     def _fractions(self) -> list[float]:
@@ -174,13 +188,6 @@ class BatchExplainer:
         predictions = self.classifier.top(logits)
         rows = zip(views.cpu(), probabilities, predictions, strict=True)
         return [ClassifiedView(*row) for row in rows]
-
-    def _samples(
-        self, scores: Tensor, kept: Sequence[ClassifiedView], measured: Sequence[Measurement]
-    ) -> list[Sample]:
-        """Samples of an image, whose maps were measured after the mean."""
-        of_samples = measured[len(self._fractions) :]
-        return [Sample(*one) for one in zip(scores, kept, of_samples, strict=True)]
 
 
 def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:

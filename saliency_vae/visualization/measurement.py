@@ -61,7 +61,8 @@ class Measurement:
                 f"score {self.on_image:.3g}, kept {self.on_kept_view:.3g}, "
                 f"left out {self.on_left_out_view:.3g}"
             )
-        return f"sufficiency {self.sufficiency:.2f}, necessity {self.necessity:.2f}"
+        necessity = round(self.necessity, 2) + 0.0  # no negative zero
+        return f"sufficiency {self.sufficiency:.2f}, necessity {necessity:.2f}"
 
     def to_plain(self) -> dict[str, Any]:
         """All values by name, ready for JSON."""

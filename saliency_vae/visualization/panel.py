@@ -58,8 +58,11 @@ def draw_panel(explanation: Explanation) -> Image.Image:
         values = restored[column - 1]
         sheet.tile(column, caption, overlay(shown, values, colours=colours, scale=scale))
         sheet.colour_bar(column, colours, scale)
-    sheet.view(4, f"top {share} kept", explanation.kept)
-    sheet.view(5, f"top {share} left out", explanation.left_out)
+    measured = explanation.measured
+    stays = "stays" if measured.decision_stays else "changes"
+    lost = "lost" if measured.decision_lost else "stays"
+    sheet.view(4, f"top {share} kept: decision {stays}", explanation.kept)
+    sheet.view(5, f"top {share} left out: decision {lost}", explanation.left_out)
     for number, sample in enumerate(explanation.drawn, start=1):
         sheet.view(_COLUMNS + number - 1, f"sample {number}: {sample.measured}", sample.kept)
     return sheet.picture
@@ -106,7 +109,8 @@ class _Sheet:
     def tile(self, cell: int, caption: str, pixels: Pixels) -> None:
         left = self._left(cell)
         above = self._top(cell)
-        self.draw.text((left, above - 20), caption, fill=_FAINT, font=self.medium)
+        text = _fitting(caption, self.medium, self.column)
+        self.draw.text((left, above - 20), text, fill=_FAINT, font=self.medium)
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
