@@ -13,7 +13,7 @@ import numpy as np
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 from saliency_vae.runtime.text import printable
-from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel
+from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel, restored
 
 _PANEL = ".panel.png"
 # Errors that the name of an image causes: too long, unknown characters, a file where another
@@ -99,7 +99,8 @@ class Outputs:
             for path in (self.npz(name), self.entry(name)):
                 path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self.npz(name)) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, **arrays(explanation))
+                values = restored(arrays(explanation), explanation.source.restore)
+                np.savez_compressed(file, **values)
             with whole_file(self.panel(name)) as partial:
                 draw_panel(explanation).save(partial, format="PNG", compress_level=1)
             Entry.of(explanation, panel=f"{name}{_PANEL}").save(self.entry(name))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, displayed
 
-Photograph = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
-Photographs = list[Any] | tuple[Any, ...]
 _Result = TypeVar("_Result", InputImage, Explanation)
 
 _BATCH = 8  # photographs of one size that are explained at once
@@ -27,21 +25,9 @@ _LARGEST = 1024  # pixels a side of a photograph that is not resized
 _MARGIN = 1e-3  # by which rounding errors may leave [0, 1]
 
 
-@overload
-def explain_photographs(
-    explainer: Explainer, photographs: Photographs, target: object = None, **settings: Any
-) -> list[Explanation]: ...
-
-
-@overload
-def explain_photographs(
-    explainer: Explainer, photographs: Photograph, target: object = None, **settings: Any
-) -> Explanation: ...
-
-
 def explain_photographs(
     explainer: Explainer,
-    photographs: Photograph | Photographs,
+    photographs: object,
     target: object = None,
     *,
     fraction: float = 0.1,

@@ -444,9 +444,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         from saliency_vae import explain_photographs  # by its public name, from a floor above
 
-        found: Explanation | list[Explanation]
-        found = explain_photographs(self, photographs, target, **settings)  # type: ignore[arg-type]
-        return found
+        return explain_photographs(self, photographs, target, **settings)
 
     def objective(self) -> Objective:
         """Objective that this explainer was trained with.

@@ -10,7 +10,7 @@ from saliency_vae.visualization.explanation import (
     Prediction,
     Sample,
 )
-from saliency_vae.visualization.explanation_files import arrays
+from saliency_vae.visualization.explanation_files import arrays, restored
 from saliency_vae.visualization.figures import explanation_figure, save_figure
 from saliency_vae.visualization.gallery import write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
@@ -39,6 +39,7 @@ __all__ = [
     "limits",
     "load_template",
     "min_max",
+    "restored",
     "save_figure",
     "shrink",
     "write_gallery",

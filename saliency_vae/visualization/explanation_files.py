@@ -1,27 +1,32 @@
 """The files of one explanation: arrays for an ``.npz``, plain values for JSON, the panel."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.measurement import Measurement
 
+_MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
+
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
-    """Arrays of an explanation's .npz, which ``docs/explain.md`` lists.
+    """Arrays and plain values of an explanation; maps are of the size that the classifier sees.
 
-    The maps are those of the whole image, at its own size; NaN where it was cropped.
+    ``docs/explain.md`` lists them.
     """
+    mean, stddev, inclusion = explanation.maps.numpy()
     original, kept, left_out = explanation.original, explanation.kept, explanation.left_out
     result = {
-        "mean": explanation.mean,
-        "stddev": explanation.stddev,
-        "inclusion_probability": explanation.inclusion_probability,
+        "mean": mean,
+        "stddev": stddev,
+        "inclusion_probability": inclusion,
         **_measured(explanation.measured),
         **{f"curve_{name}": values for name, values in _columns(explanation.curve).items()},
         "probabilities": original.probabilities.numpy(),
@@ -36,12 +41,26 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
     if explanation.estimated_confidence is not None:
         result["estimated_confidence"] = explanation.estimated_confidence
     if explanation.drawn:
-        result["samples"] = explanation.samples
+        result["samples"] = np.stack([sample.scores.numpy() for sample in explanation.drawn])
         columns = _columns([sample.measured for sample in explanation.drawn])
         result |= {f"samples_{name}": columns[name] for name in columns if name != "fraction"}
     if explanation.objective is not None:
         result["objective"] = explanation.objective.numpy()
     return result
+
+
+def restored(values: Mapping[str, Any], restore: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """Bring the maps among an explanation's values back to the whole original image.
+
+    Args:
+        values: What :func:`arrays` made.
+        restore: Function that restores maps, such as :meth:`InputImage.restore`.
+
+    Returns:
+        The values; maps are NaN where the image was cropped.
+    """
+    maps = {name: restore(torch.from_numpy(values[name])) for name in _MAPS if name in values}
+    return {**values, **{name: found.numpy() for name, found in maps.items()}}
 
 
 def _measured(measured: Measurement) -> dict[str, Any]:
@@ -92,7 +111,7 @@ def _write_panel(explanation: Explanation, path: Path) -> None:
 
 def _write_arrays(explanation: Explanation, path: Path) -> None:
     with path.open("wb") as file:  # numpy would add an ending to a name
-        np.savez_compressed(file, **arrays(explanation))
+        np.savez_compressed(file, **restored(arrays(explanation), explanation.source.restore))
 
 
 def _write_summary(explanation: Explanation, path: Path) -> None:

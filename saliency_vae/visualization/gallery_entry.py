@@ -29,7 +29,7 @@ class Entry:
         panel: Path of the image's panel relative to the gallery, ``""`` if there is none.
         target: What was asked about, ``""`` for the decision.
         fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
-        sufficiency: Sufficiency at this fraction, see :mod:`saliency_vae.visualization.measurement`.
+        sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
         predictions: Class names and probabilities of the image, most probable first.
         image: Image as JPEG, at most 160 pixels on the longer side.

@@ -298,7 +298,7 @@ def test_a_rerun_skips_what_is_done(
     out = tmp_path / "out"
     arguments = [*own, f"images={images}", "batch_size=4"]
     run(*arguments)
-    assert classified == [4, 4 * VIEWS, 3, 3 * VIEWS]  # images, and all of their views at once
+    assert classified == [4, 16, 16, 16, 8, 3, 16, 16, 10]  # images, and views, 16 at once
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     classified.clear()
     assert run(*arguments) == [

@@ -134,7 +134,7 @@ def test_sufficiency_and_necessity_are_measured_on_the_views(
     assert len({round(one.on_kept_view, 3) for one in curve.values()}) > 3
 
 
-def test_all_views_are_classified_in_one_pass(
+def test_the_views_are_classified_together(
     explainer: Explainer, photograph: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -146,7 +146,7 @@ def test_all_views_are_classified_in_one_pass(
 
     monkeypatch.setattr(FrozenClassifier, "forward", counted)
     explainer.explain(photograph, samples=3)
-    assert sizes == [1, 2 * (len(FRACTIONS) + 3)]
+    assert sizes == [1, 16, 2 * (len(FRACTIONS) + 3) - 16]  # 16 at once on a CPU
 
 
 def test_without_a_target_the_decision_is_measured(
@@ -267,5 +267,5 @@ def test_sizes_that_no_network_takes_are_refused(classifier: FrozenClassifier) -
     with pytest.raises(ValueError, match=r"1024 pixels a side.*Preprocessing\(resize_size=256"):
         explainer.explain(np.zeros((40, 2000, 3)))
     whole = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32**2, 4)))
-    with pytest.raises(ValueError, match="Expected a size that the classifier takes. Found 40 x 4"):
+    with pytest.raises(ValueError, match="size that the classifier takes"):
         load_explainer("universal", whole).explain(np.zeros((40, 40, 3)))
