@@ -30,7 +30,7 @@ def classifier() -> FrozenClassifier:
         torch.manual_seed(0)
         network = build()
     with torch.no_grad():
-        network[-1].weight *= 40
+        network.get_parameter("6.weight").mul_(40)
     return FrozenClassifier(
         network,
         mean=[0.5] * 3,
