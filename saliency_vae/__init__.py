@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from saliency_vae.data import Preprocessing
     from saliency_vae.inference import explain_photographs
     from saliency_vae.models import Explainer, load_explainer
+    from saliency_vae.training.fit import fit
     from saliency_vae.visualization import Explanation
 
     __version__: str
@@ -22,6 +23,7 @@ __all__ = [
     "Preprocessing",
     "__version__",
     "explain_photographs",
+    "fit",
     "load_explainer",
 ]
 
@@ -31,6 +33,7 @@ _HOMES = {
     "FrozenClassifier": "saliency_vae.classifiers",
     "Preprocessing": "saliency_vae.data",
     "explain_photographs": "saliency_vae.inference",
+    "fit": "saliency_vae.training.fit",
     "load_explainer": "saliency_vae.models",
 }
 

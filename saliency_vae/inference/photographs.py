@@ -6,11 +6,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from saliency_vae.data import Preprocessing, load_rgb, upright_rgb
+from saliency_vae.data import Preprocessing, as_picture
 from saliency_vae.inference.image_files import BrokenImage, checked, same_size
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer
@@ -22,7 +20,6 @@ _Result = TypeVar("_Result", InputImage, Explanation)
 
 _BATCH = 8  # photographs of one size that are explained at once
 _LARGEST = 1024  # pixels a side of a photograph that is not resized
-_MARGIN = 1e-3  # by which rounding errors may leave [0, 1]
 
 
 def explain_photographs(
@@ -124,7 +121,7 @@ def _whole(result: _Result | BrokenImage) -> _Result:
 
 def _input(name: str, photograph: object, preprocessing: Preprocessing) -> InputImage:
     """Preprocess a photograph for the classifier."""
-    picture = _picture(photograph, name)
+    picture = as_picture(photograph, name)
     size = picture.height, picture.width
     if preprocessing == Preprocessing() and max(size) > _LARGEST:
         raise ValueError(
@@ -142,41 +139,3 @@ def _name(photograph: object, index: int | None) -> str:
     if isinstance(photograph, str | os.PathLike):
         return os.fspath(photograph)
     return "image" if index is None else f"image {index}"
-
-
-def _picture(photograph: object, name: str) -> Image.Image:
-    """Bring a photograph into the form of a file's: 8-bit RGB, upright."""
-    if isinstance(photograph, str | os.PathLike):
-        return load_rgb(photograph)
-    if isinstance(photograph, Image.Image):
-        return upright_rgb(photograph)
-    if isinstance(photograph, Tensor | np.ndarray):
-        return Image.fromarray(_pixels(photograph, name))
-    raise ValueError(
-        f"Expected {name} to be a file, a PIL image, an array or a tensor (3, H, W). "
-        f"Found {type(photograph).__name__}."
-    )
-
-
-def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) of a tensor (3, H, W), or of an array (H, W, 3) or (3, H, W)."""
-    is_tensor = isinstance(photograph, Tensor)
-    values = photograph.detach().cpu().numpy() if isinstance(photograph, Tensor) else photograph
-    shape = tuple(values.shape)
-    if len(shape) == 3 and shape[0] == 3 and (is_tensor or shape[2] != 3):
-        values = values.transpose(1, 2, 0)
-    elif is_tensor or len(shape) != 3 or shape[2] != 3:
-        wanted = "(3, H, W)" if is_tensor else "(H, W, 3) or (3, H, W)"
-        more = ": a list of images explains several" if len(shape) == 4 else ""
-        raise ValueError(f"Expected {name} to be {wanted}. Found {shape}{more}.")
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        raise ValueError(f"Expected {name} of type uint8 or float. Found {values.dtype}.")
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not (low >= -_MARGIN and high <= 1 + _MARGIN):  # NaN too
-        raise ValueError(
-            f"Expected {name} in [0, 1], or uint8; the classifier normalises it itself. "
-            f"Found values from {low:.3g} to {high:.3g}."
-        )
-    return np.ascontiguousarray((values.clip(0, 1) * 255).round().astype(np.uint8))

@@ -1,0 +1,72 @@
+"""Images that a person has in Python, of any form, as training data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from saliency_vae.data.batch import Batch
+from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.picture import as_picture
+from saliency_vae.data.preprocessing import Preprocessing
+
+
+class OwnImages(Dataset[Batch]):
+    """Photographs as the classifier sees them.
+
+    Args:
+        photographs: Sequence or map-style data set of photographs, see :func:`as_picture`; of a
+            tuple, such as (image, label), the first part is taken.
+        preprocessing: Preprocessing of the classifier.
+    """
+
+    def __init__(self, photographs: Sequence[Any], preprocessing: Preprocessing) -> None:
+        self.photographs = photographs
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def __getitem__(self, index: int) -> Batch:
+        item = self.photographs[index]
+        photograph = item[0] if isinstance(item, tuple) else item
+        picture = as_picture(photograph, f"image {index}")
+        return {"image": self.preprocessing(picture), "index": torch.tensor(index)}
+
+
+class OwnData(SaliencyDataModule):
+    """Photographs to train on, and others to validate on.
+
+    Args:
+        train: Photographs to train on, see :class:`OwnImages`.
+        val: Photographs to validate on.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
+        seed: Seed of the shuffling.
+
+    Raises:
+        ValueError: If there is no image, or the number of loader processes is negative.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Any],
+        val: Sequence[Any],
+        *,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if not len(train) or not len(val):
+            raise ValueError(
+                "Expected at least one image to train on and one to validate on. "
+                f"Found {len(train)} and {len(val)}."
+            )
+        self.train, self.val = train, val
+
+    def setup(self, stage: str) -> None:
+        """Take the preprocessing of the classifier."""
+        self.train_set = OwnImages(self.train, self.preprocessing)
+        self.val_set = OwnImages(self.val, self.preprocessing)

@@ -1,0 +1,88 @@
+"""Training in Python: an explainer, a classifier and images of one's own."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import OwnData
+from saliency_vae.models import Explainer
+from saliency_vae.objective import Objective
+from saliency_vae.training.module import VariationalSaliency
+
+
+def fit(
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    images: Sequence[Any],
+    *,
+    steps: int = 300,
+    data: OwnData | None = None,
+    objective: Objective | None = None,
+    trainer: Trainer | None = None,
+    lr: float = 5e-4,
+) -> Explainer:
+    """Train an explainer for a classifier on images of one's own.
+
+    The universal explainer is fine-tuned. The module that is trained is
+    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more.
+
+    Args:
+        explainer: Explainer to train, in place.
+        classifier: Classifier to explain, which stays as it is.
+        images: Files, PIL images, arrays or tensors, or a data set of these or of tuples that begin
+            with them, such as torchvision's. A tenth, at least one, is for validation.
+        steps: Number of steps.
+        data: Images to train and validate on in place of ``images``, with a batch size of its own.
+        objective: Objective to lower; by default that of the explainer's configuration.
+        trainer: Lightning's trainer in place of the default one, which shows progress and keeps no
+            files.
+        lr: Highest learning rate of Adam; it rises and falls in one cycle.
+
+    Returns:
+        The explainer, ready for use, with the classifier attached.
+
+    Raises:
+        ValueError: If there are fewer than two images, or steps is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"Expected steps >= 1. Found {steps}.")
+    data = _split(images) if data is None else data
+    data.preprocessing = classifier.preprocessing
+    module = VariationalSaliency(
+        explainer.requires_grad_().train(),
+        classifier,
+        objective or explainer.objective(),
+        partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99)),
+        scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
+        seed=data.seed,
+    )
+    (trainer or _trainer(steps)).fit(module, datamodule=data)
+    return explainer.requires_grad_(False).eval()
+
+
+def _split(images: Sequence[Any]) -> OwnData:
+    """Validate on a tenth of the images, drawn at random; steps of 16 images, or of all."""
+    if len(images) < 2:
+        raise ValueError(f"Expected at least two images. Found {len(images)}.")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
+    number = max(1, len(images) // 10)
+    val, train = (
+        torch.utils.data.Subset(images, part)  # type: ignore[arg-type]  # any sequence will do
+        for part in (order[:number], order[number:])
+    )
+    return OwnData(train, val, batch_size=min(16, len(train)))  # type: ignore[arg-type]
+
+
+def _trainer(steps: int) -> Trainer:
+    return Trainer(
+        max_epochs=-1,
+        max_steps=steps,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )

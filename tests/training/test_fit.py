@@ -1,0 +1,60 @@
+"""Training in Python on a person's own images and network."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from saliency_vae import Preprocessing, fit, load_explainer
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.models import Explainer
+from tests.helpers.tiny_classifier import build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def classifier() -> FrozenClassifier:
+    torch.manual_seed(0)
+    return FrozenClassifier(build(), name="tiny", preprocessing=Preprocessing(32, (32, 32)))
+
+
+def universal(classifier: FrozenClassifier) -> Explainer:
+    explainer = load_explainer("universal", classifier)
+    explainer.encoder.copies = 1  # type: ignore[assignment]  # fast
+    return explainer
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_an_explainer_is_trained_on_files_and_explains(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for number, file in enumerate(files):
+        Image.new("RGB", (40, 48), (50 * number, 90, 200 - 40 * number)).save(file)
+    network = classifier()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    explainer = universal(network)
+    weights = {name: value.clone() for name, value in explainer.state_dict().items()}
+    assert fit(explainer, network, files, steps=2) is explainer
+    trained = explainer.state_dict()
+    assert any(not torch.equal(trained[name], value) for name, value in weights.items())
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+    assert not explainer.training
+    assert not any(parameter.requires_grad for parameter in explainer.parameters())
+    assert explainer.explain(files[0]).mean.shape == (48, 40)
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_a_data_set_of_images_and_labels_will_do() -> None:
+    data = TensorDataset(torch.rand(4, 3, 32, 32), torch.zeros(4))
+    network = classifier()
+    explainer = fit(universal(network), network, data, steps=1)  # type: ignore[arg-type]
+    assert explainer(torch.rand(1, 3, 32, 32)).mean.isfinite().all()
+
+
+def test_too_few_images_are_refused() -> None:
+    network = classifier()
+    with pytest.raises(ValueError, match=r"at least two images\. Found 1"):
+        fit(universal(network), network, [torch.rand(3, 32, 32)], steps=1)
+    with pytest.raises(ValueError, match=r"steps >= 1\. Found 0"):
+        fit(universal(network), network, [torch.rand(3, 32, 32)] * 4, steps=0)
