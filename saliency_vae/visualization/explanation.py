@@ -169,6 +169,13 @@ class Explanation:
         return self.original.prediction
 
     @property
+    def asked(self) -> str:
+        """The target with its probability on the image, as it is shown; empty for the decision."""
+        if self.target is None or not self.measured.is_probability:
+            return self.target or ""
+        return f"{self.target} ({self.measured.on_image:.1%})"
+
+    @property
     def fraction(self) -> float:
         """Share of the pixels that the kept view shows, in (0, 1]."""
         return self.measured.fraction
@@ -206,9 +213,7 @@ class Explanation:
     def __repr__(self) -> str:
         """Say in one line what was explained, and what it is worth."""
         label, probability = self.prediction[0]
-        asked = "" if self.target is None else f", target {self.target}"
-        if self.target is not None and self.measured.is_probability:
-            asked += f" ({self.measured.on_image:.1%})"
+        asked = f", target {self.asked}" if self.asked else ""
         return (
             f"<Explanation of {self.name}: decision {label} ({probability:.1%}){asked}; "
             f"top {100 * self.fraction:.3g} %: {self.measured}>"

@@ -27,7 +27,7 @@ class Entry:
     Attributes:
         name: Name of the image, as shown.
         panel: Path of the image's panel relative to the gallery, ``""`` if there is none.
-        target: What was asked about, ``""`` for the decision.
+        target: What was asked about and its probability, ``""`` for the decision.
         fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
         sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
@@ -81,7 +81,7 @@ class Entry:
         return cls(
             name=name,
             panel=panel,
-            target=explanation.target or "",
+            target=explanation.asked,
             fraction=explanation.fraction,
             sufficiency=explanation.sufficiency,
             curve=[

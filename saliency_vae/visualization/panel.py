@@ -45,7 +45,7 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     )
     rows = 1 + math.ceil(len(explanation.drawn) / _COLUMNS)
     sheet = _Sheet(height=height, width=width, rows=rows)
-    asked = "" if explanation.target is None else f", asked about: {explanation.target}"
+    asked = f", asked about: {explanation.asked}" if explanation.asked else ""
     sheet.title(f"{source.name}{asked}", f"top {share}: {explanation.measured}")
     sheet.tile(0, "image", as_rgb(shown))
     sheet.predictions(0, explanation.original.prediction)

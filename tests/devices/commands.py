@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
 from saliency_vae.train import train
@@ -24,6 +26,7 @@ from tests.conftest import one_thread
 from tests.devices import accelerator
 from tests.helpers.made_cutouts import photograph, write_all
 from tests.helpers.red_classifier import RedClassifier
+from tests.helpers.tiny_classifier import build
 
 __all__ = ["directory", "one_thread", "run"]
 
@@ -107,3 +110,16 @@ def test_explain(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["-", *given, *settings])
     explain()
     assert (tmp_path / "explained/1.png.npz").is_file()
+
+
+def margin(logits: Tensor) -> Tensor:
+    return logits[:, 0] - logits[:, 1]
+
+
+@pytest.mark.parametrize("target", [None, 3, margin], ids=("decision", "class", "score"))
+def test_explain_in_python(target: object) -> None:
+    explainer = load_explainer("universal", FrozenClassifier(build())).to(accelerator.NAME)
+    found = explainer.explain(torch.rand(3, 32, 32, device=accelerator.NAME), target, samples=1)
+    assert found.maps.device.type == "cpu"
+    assert found.is_finite()
+    assert found.mean.shape == found.samples.shape[1:] == (32, 32)

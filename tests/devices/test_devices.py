@@ -11,7 +11,12 @@ HERE = Path(__file__).parent
 
 # Those of a line share a process: to start one takes longer than most of them.
 CHECKS = (
-    ("refusals.py", "training.py", "commands.py::test_explain"),
+    (
+        "refusals.py",
+        "training.py",
+        "commands.py::test_explain",
+        "commands.py::test_explain_in_python",
+    ),
     ("commands.py::test_evaluate_digits", "commands.py::test_evaluate_cutouts"),
 )
 

@@ -1,5 +1,6 @@
 """What an image causes makes it broken; what the program does wrong is an error."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Preprocessing
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.inference.image_files import BrokenImage
@@ -114,3 +115,15 @@ def test_a_full_memory_is_not_a_broken_image() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         explain(Full())([image("a")])
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_the_curve_can_be_left_out(curve: bool) -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    alone = replace(explain(network), settings=ExplainSettings(fraction=0.15, curve=curve))
+    with counted_passes() as passes:
+        (found,) = alone([image("a")])
+    assert isinstance(found, Explanation)
+    assert passes.number == 1 + 2 * len(found.curve)
+    assert len(found.curve) == (8 if curve else 1)
+    assert found.measured in found.curve

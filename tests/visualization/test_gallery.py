@@ -45,6 +45,7 @@ def make_explanation(
     mean: torch.Tensor | None = None,
     inclusion: torch.Tensor | None = None,
     sufficiency: float = 0.5,
+    target: str | None = None,
     predictions: Prediction = (("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)),
 ) -> Explanation:
     """Explain a white image over a black baseline image."""
@@ -58,6 +59,7 @@ def make_explanation(
     )
     return replace(
         made,
+        target=target,
         baseline=torch.zeros(3, H, W) if baseline is None else baseline,
         gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
     )
@@ -130,6 +132,10 @@ def test_wrong_values_are_refused() -> None:
         make_entry(mean=ramp() / 0)
     with pytest.raises(ValueError, match=r"finite explanation of a\.png"):
         make_entry(sufficiency=float("nan"))
+    of_score = make_explanation(target="margin")
+    score = [replace(one, is_probability=False) for one in of_score.curve]
+    with pytest.raises(ValueError, match=r"class as target, for a gallery\. Found margin, a score"):
+        Entry.of(replace(of_score, measured=score[2], curve=score))
 
 
 @pytest.mark.parametrize("text", ["", "[1", "3", "é", '{"name": "a"}'])
@@ -191,7 +197,11 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         make_entry("image 10.png", sufficiency=0.2),
         make_entry("image 9.png", sufficiency=0.9, panel=""),
         make_entry(
-            HOSTILE, sufficiency=0.4, predictions=[(HOSTILE_LABEL, 0.5)], panel=HOSTILE_PANEL
+            HOSTILE,
+            sufficiency=0.4,
+            target=HOSTILE_LABEL,
+            predictions=[(HOSTILE_LABEL, 0.5)],
+            panel=HOSTILE_PANEL,
         ),
     )
     index = write_gallery(
@@ -214,6 +224,7 @@ def test_page_is_quiet_and_quotes_what_it_is_given(opened: Visit) -> None:
     assert page.evaluate("window.pwned") is None
     shown = card(page, HOSTILE)
     assert shown.locator(".predictions li").all_inner_texts() == [f"{HOSTILE_LABEL}\n50 %"]
+    assert shown.locator(".target").inner_text() == f"asked about: {HOSTILE_LABEL} (75.0%)"
     link = shown.get_by_role("link").get_attribute("href")
     assert link is not None
     assert unquote(link) == HOSTILE_PANEL
@@ -222,6 +233,7 @@ def test_page_is_quiet_and_quotes_what_it_is_given(opened: Visit) -> None:
 
 def test_card_says_what_it_knows(opened: Visit) -> None:
     shown = card(opened.page, "image 9.png")
+    assert shown.locator(".target").inner_text() == ""
     assert shown.locator(".measured").inner_text() == "sufficiency 0.90, necessity 0.25"
     assert shown.get_by_role("link").count() == 0
     lines = [text.split("\n") for text in shown.locator(".predictions li").all_inner_texts()]

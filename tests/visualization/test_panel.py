@@ -96,6 +96,22 @@ def test_the_scale_is_stated() -> None:
     assert TOP + HEIGHT + 18 <= top < bottom <= TOP + HEIGHT + 40
 
 
+def test_the_target_and_the_measures_are_in_the_title() -> None:
+    shown = explanation()
+    asked = replace(shown, target="shark")
+    left, _, _, bottom = difference(shown, asked)
+    assert module._font(15).getlength("photo.jpg") <= left - LEFT + 1
+    assert bottom < module._HEADER - 22
+    again = replace(asked, measured=replace(shown.measured, on_left_out_view=0.25))
+    left, _, _, bottom = difference(asked, again)  # the necessity
+    assert left > 5 * STEP
+    assert bottom < module._HEADER - 22
+    lost = replace(asked, measured=replace(shown.measured, decision_lost=True))
+    left, top, _, bottom = difference(asked, lost)  # the caption of the left-out view
+    assert left >= LEFT + 5 * STEP
+    assert module._HEADER - 22 <= top < bottom <= module._HEADER
+
+
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (256, 16), (16, 256)])
 def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
     short, words = explanation(*size), "W" * 300
