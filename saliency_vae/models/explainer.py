@@ -482,7 +482,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             objective: Objective to lower; by default that of the training, for a universal
                 explainer over a blur alone.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``; by default a
-                universal explainer takes one sample a step and a learning rate of .01: n steps
+                universal explainer takes one sample a step and a learning rate of .005: n steps
                 take 2n passes of the classifier.
         """
         _check(images)
@@ -498,7 +498,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a class, or weights of the logits, as target of a refinement. "
                 "Found a score."
             )
-        defaults = {"lr": 0.01, "samples": 1} if self.is_universal else {}
+        defaults = {"lr": 0.005, "samples": 1} if self.is_universal else {}
         refinement = refine(
             posterior,
             images,
