@@ -8,13 +8,14 @@ from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb
-from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing
+from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing, TooLargeError
 
 __all__ = [
     "MINIMUM_SIZE",
     "Batch",
     "ImageFiles",
     "Preprocessing",
+    "TooLargeError",
     "collate",
     "find_images",
     "image_name",
