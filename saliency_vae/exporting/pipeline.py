@@ -9,6 +9,7 @@ from saliency_vae.data import MINIMUM_SIZE
 from saliency_vae.exporting.checked_export import write_export
 from saliency_vae.exporting.formats import INPUT, find_format
 from saliency_vae.models import load_explainer
+from saliency_vae.models.serialization import find_directory
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def export_explainer(config: ExportConfig) -> Summary:
     """
     form = find_format(config.format)
     source = Path(config.explainer)
-    directory = source if source.is_dir() else Path()
+    directory = find_directory(source, {}) if source.is_dir() else Path()
     output = Path(config.output or directory / f"explainer{form.suffix}")
     if output.suffix != form.suffix:
         raise ValueError(f"Expected output to end in {form.suffix}. Found {output}.")

@@ -20,6 +20,7 @@ from saliency_vae.classifiers import (
     build_recorded,
     check_frozen,
 )
+from saliency_vae.classifiers.recorded import with_built_in_weights
 from saliency_vae.distributions import (
     ExponentialPrior,
     Family,
@@ -48,7 +49,8 @@ _MOST_PRIORS = 8  # that are kept, one for each size of image
 class Explainer(nn.Module, PyTorchModelHubMixin):
     """Maps images to a posterior over their saliency maps.
 
-    ``figure`` is the file of a picture of its explanations, if there is one.
+    ``figure`` is the file of a picture of its explanations, if there is one, ``kept_classifier`` that
+    of the built-in classifier's weights, which is saved with an explainer.
 
     Args:
         encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
@@ -79,6 +81,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.confidence = confidence
         self.recorded: ExplainerConfig | None = None
         self.figure: Path | None = None
+        self.kept_classifier: Path | None = None
         self.make_prior = prior
         self._fixed_priors: dict[tuple[int, int, torch.device], SaliencyPrior] = {}
         # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
@@ -207,6 +210,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 )
             return build_classifier(node)
         expected = self.classifier_identity
+        kept = self.kept_classifier
+        if node is None and kept is not None and expected.builder is not None:
+            expected = replace(expected, builder=with_built_in_weights(expected.builder, kept))
         return build_recorded(expected, self.config.preprocessing, node, force=force)
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:

@@ -27,6 +27,7 @@ from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.text import described
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CLASSIFIER = "classifier.safetensors"  # weights of the built-in classifier, if that is explained
 UNIVERSAL = "universal"  # name of the explainer that comes with the package
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -47,7 +48,8 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
         one, *more = explainer.learned_correlation.tolist()
         fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
         config = replace(config, prior={**config.prior, **fixed})
-    write_directory(directory, config, _networks(explainer).state_dict(), explainer.figure)
+    copied = {FIGURE: explainer.figure, CLASSIFIER: explainer.kept_classifier}
+    write_directory(directory, config, _networks(explainer).state_dict(), copied)
 
 
 def load_explainer(
@@ -57,8 +59,8 @@ def load_explainer(
 
     Args:
         path_or_hub_id: ``universal`` for the explainer of any classifier that comes with the
-            package; a directory that training wrote as ``explainer/``; or ``owner/name`` on the
-            Hugging Face Hub, looked up where there is no such directory.
+            package; a directory that training wrote as ``explainer/``, or that of the whole run;
+            or ``owner/name`` on the Hugging Face Hub, looked up where there is no such directory.
         classifier: Classifier to explain; needed by the universal explainer, and by one that
             records a classifier of your own.
         download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``.
@@ -93,6 +95,8 @@ def load_explainer(
         setattr(explainer, name, network)
     figure = directory / FIGURE
     explainer.figure = figure if figure.is_file() else None
+    kept = directory / CLASSIFIER
+    explainer.kept_classifier = kept if kept.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
     if classifier is not None:
@@ -107,7 +111,10 @@ def _networks(explainer: Explainer) -> nn.ModuleDict:
 
 
 def write_directory(
-    directory: Path, config: ExplainerConfig, state: Mapping[str, Tensor], figure: Path | None
+    directory: Path,
+    config: ExplainerConfig,
+    state: Mapping[str, Tensor],
+    copied: Mapping[str, Path | None],
 ) -> None:
     """Write an explainer's files so that old and new ones are never mixed.
 
@@ -118,21 +125,23 @@ def write_directory(
         directory: Directory to write to; made if needed.
         config: Configuration of the explainer.
         state: Weights by name.
-        figure: Picture to copy; None removes that of an earlier explainer.
+        copied: Name to file to copy; None removes that of an earlier explainer.
 
     Raises:
         OSError: If it cannot be written; an earlier explainer there stays as it was.
     """
     text = json.dumps(config.to_plain(), indent=2)
-    settings, drawn = directory / CONFIG, directory / FIGURE
+    settings = directory / CONFIG
     with ExitStack() as files:  # moves them in reverse order
         files.enter_context(whole_file(settings)).write_text(text + "\n")
         model = files.enter_context(whole_file(directory / WEIGHTS))
         model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
-        if figure is None:
-            files.callback(drawn.unlink, missing_ok=True)  # it would pass for this explainer's
-        elif figure.resolve() != drawn.resolve():
-            shutil.copyfile(figure, files.enter_context(whole_file(drawn)))
+        for name, source in copied.items():
+            place = directory / name
+            if source is None:
+                files.callback(place.unlink, missing_ok=True)  # it would pass for this explainer's
+            elif source.resolve() != place.resolve():
+                shutil.copyfile(source, files.enter_context(whole_file(place)))
         files.callback(settings.unlink, missing_ok=True)
 
 
@@ -158,7 +167,8 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
     """Find an explainer's directory, downloading ``owner/name`` where there is no such path.
 
     Args:
-        path_or_hub_id: A directory, or an id on the Hugging Face Hub.
+        path_or_hub_id: A directory of an explainer or of the run that trained it, or an id on the
+            Hugging Face Hub.
         download: Options of ``huggingface_hub.snapshot_download``.
 
     Raises:
@@ -168,8 +178,9 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
     if path_or_hub_id == UNIVERSAL and not path.is_dir():
         return _SHIPPED / UNIVERSAL
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
-        return path
-    files = [CONFIG, WEIGHTS, FIGURE]
+        of_run = path / "explainer"
+        return of_run if not (path / CONFIG).exists() and of_run.is_dir() else path
+    files = [CONFIG, WEIGHTS, CLASSIFIER, FIGURE]
     try:
         return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
     except Exception as error:  # the hub's own and its HTTP library's, with no common base

@@ -13,6 +13,7 @@ from rich.table import Table
 from torch.utils.data import Dataset
 
 from saliency_vae import __version__
+from saliency_vae.classifiers.recorded import built_in_weights
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
@@ -82,10 +83,12 @@ def _record(
 
 
 def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None:
-    """Write the explainer with a picture of its explanations."""
+    """Write the explainer with a picture of its explanations, and the built-in classifier's file."""
     figure = run / FIGURE
     save_figure(draw_explanations(module, shown, number=8), figure)
     module.explainer.figure = figure
+    identity = module.explainer.config.classifier
+    module.explainer.kept_classifier = built_in_weights(identity and identity.builder)
     save_explainer(module.explainer, run / "explainer")
 
 
