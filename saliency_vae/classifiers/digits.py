@@ -97,6 +97,7 @@ def _train_new(network: nn.Module, path: Path, settings: dict[str, int | str]) -
     """Train a network as the settings say, and write it with them."""
     size, seed = int(settings["image_size"]), int(settings["seed"])
     number, epochs = int(settings["train_size"]), int(settings["epochs"])
+    print(f"Training the built-in classifier once, to be kept in {path}", flush=True)
     data = ClutteredDigits("train", number, seed=seed, image_size=size, progress=True)
     _train(network, data, epochs)
     test = ClutteredDigits("test", 1000, seed=seed, image_size=size)
@@ -127,7 +128,8 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=6e-3, total_steps=epochs * len(loader)
     )
-    with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
+    steps = epochs * len(loader)
+    with tqdm(total=steps, desc="Training the classifier", unit="step", disable=None) as bar:
         for _ in range(epochs):
             for batch in loader:
                 images = batch["image"].float().div(255)

@@ -87,8 +87,12 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = tmp_path / "run"
     run_here(monkeypatch, *settings, "scheduler=constant", f"hydra.run.dir={run}")
-    assert capfd.readouterr().out.splitlines()[-1] == str(run / "explanations.png")
+    printed, said = capfd.readouterr()
+    assert printed.splitlines()[-1] == str(run / "explanations.png")
+    for noise in ("TPU", "Tip", "FLOPs", "wandb:", "estimate number", "Warning", "it/s"):
+        assert noise not in printed + said
     for name in (
+        "explainer/classifier.safetensors",
         ".hydra/config.yaml",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
