@@ -4,6 +4,7 @@ Loading runs no code that a file chooses.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -23,8 +24,11 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.encoders import fold_batch_norm
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.model_card import FIGURE
+from saliency_vae.models.undertrained import undertrained
 from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.text import described
+
+log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CLASSIFIER = "classifier.safetensors"  # weights of the built-in classifier, if that is explained
@@ -99,6 +103,8 @@ def load_explainer(
     explainer.kept_classifier = kept if kept.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
+    if (warning := undertrained(config.metrics)) is not None:
+        log.warning(f"{directory}: {warning}")
     if classifier is not None:
         explainer.attach_classifier(classifier)
     return explainer.eval().requires_grad_(False)

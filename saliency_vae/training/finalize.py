@@ -18,6 +18,8 @@ from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import FIGURE, save_explainer
+from saliency_vae.models.undertrained import undertrained
+from saliency_vae.training.comparison import as_line, compare_with_gradient
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import draw_explanations
 from saliency_vae.visualization import save_figure
@@ -47,6 +49,7 @@ def finish(
         metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
         shown = data.test_set
     if trainer.is_global_zero:
+        metrics |= compare_with_gradient(module, data.val_set)
         _record(module, config, shown, metrics)
         _save(module, shown, run)
         for logger in trainer.loggers:
@@ -95,6 +98,9 @@ def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None
 def _show(metrics: dict[str, float], run: Path) -> None:
     """Print the metrics and where the run's files are."""
     Console().print(metrics_table(metrics))
+    print(as_line(metrics))
+    if (warning := undertrained(metrics)) is not None:
+        print(f"warning: {warning}")
     print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
     print(run / FIGURE)
 
