@@ -127,6 +127,7 @@ class ExportConfig:
     format: str = "onnx"
     output: str | None = None
     image_size: list[int] | None = None
+    target: str | None = None
     classifier: Node | None = None
     force: bool = False
 

@@ -42,15 +42,15 @@ from saliency_vae.objective import Objective
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
-_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
+RANGE_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
 _MOST_PRIORS = 8  # that are kept, one for each size of image
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
     """Maps images to a posterior over their saliency maps.
 
-    ``figure`` is the file of a picture of its explanations, if there is one, ``kept_classifier`` that
-    of the built-in classifier's weights, which is saved with an explainer.
+    ``figure`` is the file of a picture of its explanations, if there is one, ``kept_classifier``
+    that of the built-in classifier's weights, which is saved with an explainer.
 
     Args:
         encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
@@ -512,7 +512,7 @@ def _check(images: Tensor) -> None:
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
     low, high = images.detach().aminmax() if images.numel() else (torch.zeros(()),) * 2
-    if not (low >= -_MARGIN and high <= 1 + _MARGIN):  # NaN too
+    if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
         raise ValueError(
             "Expected images in [0, 1]; the classifier normalises them itself. "
             f"Found values from {low:.3g} to {high:.3g}."

@@ -86,7 +86,7 @@ def _record(
 
 
 def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None:
-    """Write the explainer with a picture of its explanations, and the built-in classifier's file."""
+    """Write the explainer, a picture of its explanations, and the built-in classifier's file."""
     figure = run / FIGURE
     save_figure(draw_explanations(module, shown, number=8), figure)
     module.explainer.figure = figure
