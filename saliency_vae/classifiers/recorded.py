@@ -114,7 +114,7 @@ def built_in_weights(builder: Mapping[str, Any] | None) -> Path | None:
 
 
 def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Name another file of the weights of a recorded built-in classifier; others stay as they are."""
+    """Name another file of the weights of a recorded classifier, if that is a built-in one."""
     if builder.get("_target_") == _BUILT_IN:
         return {**builder, "path": str(path)}
     inner = builder.get("classifier")

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 class OwnDirectory(Callback):
     """Names a training after its data, unless it has a name, and takes a directory of its own.
 
-    That is the directory that the configuration names, or if that is taken the next free one. A directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start
-    several processes of one run, the first process takes the directory.
+    That is the directory that the configuration names, or if that is taken the next free one. A
+    directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start several
+    processes of one run, the first process takes the directory.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:

@@ -91,7 +91,8 @@ def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None
     save_figure(draw_explanations(module, shown, number=8), figure)
     module.explainer.figure = figure
     identity = module.explainer.config.classifier
-    module.explainer.kept_classifier = built_in_weights(identity and identity.builder)
+    builder = None if identity is None else identity.builder
+    module.explainer.kept_classifier = built_in_weights(builder)
     save_explainer(module.explainer, run / "explainer")
 
 

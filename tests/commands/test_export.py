@@ -198,7 +198,7 @@ def check_loaded(loaded: LoadedExport, explainer: Explainer) -> None:
 
 def test_what_was_not_exported_is_not_loaded(tmp_path: Path) -> None:
     (tmp_path / "a.pt2").write_text("not a graph")
-    with pytest.raises(ValueError, match="to be a file that saliency_vae.export wrote"):
+    with pytest.raises(ValueError, match=r"to be a file that .* wrote"):
         load_export(tmp_path / "a.pt2")
     with pytest.raises(ValueError, match="Expected format onnx or torch_export"):
         load_export(tmp_path / "a.pt")
