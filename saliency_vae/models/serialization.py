@@ -3,6 +3,7 @@
 Loading runs no code that a file chooses.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CLASSIFIER = "classifier.safetensors"  # weights of the built-in classifier, if that is explained
+HASH = "weights_sha256"  # key of the configuration
 UNIVERSAL = "universal"  # name of the explainer that comes with the package
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -89,8 +91,8 @@ def load_explainer(
             f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
         ) from None
     try:
-        networks.load_state_dict(load_file(directory / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        networks.load_state_dict(_read_weights(directory))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
             f"Found {described(error)}."
@@ -108,6 +110,20 @@ def load_explainer(
     if classifier is not None:
         explainer.attach_classifier(classifier)
     return explainer.eval().requires_grad_(False)
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    """Read the weights of an explainer, and compare them with the hash in its configuration.
+
+    Raises:
+        ValueError: If they are not the bytes that were written; earlier versions kept no hash.
+    """
+    weights = (directory / WEIGHTS).read_bytes()
+    expected = json.loads((directory / CONFIG).read_text()).get(HASH)
+    if expected is not None and hashlib.sha256(weights).hexdigest() != expected:
+        raise ValueError("other bytes than were written, by their SHA-256")
+    state: dict[str, Tensor] = from_bytes(weights)
+    return state
 
 
 def _networks(explainer: Explainer) -> nn.ModuleDict:
@@ -136,12 +152,14 @@ def write_directory(
     Raises:
         OSError: If it cannot be written; an earlier explainer there stays as it was.
     """
-    text = json.dumps(config.to_plain(), indent=2)
+    weights = to_bytes({name: value.contiguous() for name, value in state.items()})
+    plain = config.to_plain() | {HASH: hashlib.sha256(weights).hexdigest()}
+    text = json.dumps(plain, indent=2)
     settings = directory / CONFIG
     with ExitStack() as files:  # moves them in reverse order
         files.enter_context(whole_file(settings)).write_text(text + "\n")
         model = files.enter_context(whole_file(directory / WEIGHTS))
-        model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
+        model.write_bytes(weights)
         for name, source in copied.items():
             place = directory / name
             if source is None:
@@ -166,6 +184,7 @@ def read_config(directory: str | Path) -> ExplainerConfig:
             f"Expected {directory} to be an explainer's directory with {CONFIG} and {WEIGHTS}. "
             f"Found {type(error).__name__}: {error}."
         ) from None
+    plain.pop(HASH, None)
     return ExplainerConfig.from_plain(plain, str(path))
 
 
