@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from saliency_vae.runtime.text import did_you_mean
 
@@ -90,11 +91,11 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     """Validator of a type; None for a type that no plain value has, which the target checks."""
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # some types bring their own configuration
+    except (PydanticUserError, SchemaError):  # some types bring their own configuration, or none
         pass
     try:
         return TypeAdapter(annotation)
-    except (PydanticUserError, NameError):
+    except (PydanticUserError, SchemaError, NameError):
         return None
 
 

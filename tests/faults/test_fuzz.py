@@ -26,8 +26,14 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier, check_classifier
 from saliency_vae.cli.errors import one_line_errors
-from saliency_vae.cli.schemas import ExplainConfig, ExportConfig, register_schemas
-from saliency_vae.cli.validation import check_bounds, config_dir, resolve
+from saliency_vae.cli.schemas import (
+    EvaluateConfig,
+    ExplainConfig,
+    ExportConfig,
+    TrainConfig,
+    register_schemas,
+)
+from saliency_vae.cli.validation import config_dir, resolve
 from saliency_vae.data import Preprocessing
 from saliency_vae.exporting.formats import find_format
 from saliency_vae.exporting.pipeline import image_size
@@ -143,16 +149,21 @@ def commands(tmp: Path) -> Iterator[dict[str, dict[str, Any]]]:
     HydraConfig.instance().cfg = before
 
 
+SCHEMAS = {
+    "train": TrainConfig,
+    "explain": ExplainConfig,
+    "export": ExportConfig,
+    "evaluate": EvaluateConfig,
+}
+
+
 def start(command: str, plain: dict[str, Any]) -> None:
     """What a command does with its settings before anything long."""
-    config = resolve(OmegaConf.create(plain))
+    config = resolve(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain))
     if command == "train":
         training_settings.check(config)
         prepare(config)
-    elif command == "explain":
-        check_bounds(config, ExplainConfig)
     elif command == "export":
-        check_bounds(config, ExportConfig)
         find_format(config["format"])
         image_size(config["image_size"] or [32, 32])
 
