@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import Target
-from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.export import export
 from saliency_vae.exporting import LoadedExport, formats, load_export
 from saliency_vae.exporting.checked_export import compare, write_export
 from saliency_vae.exporting.formats import FORMATS, Run
+from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.exporting.pipeline import class_weights, describe
 from saliency_vae.models import Explainer, load_explainer, save_explainer
 from tests.helpers import tiny_classifier
@@ -40,9 +40,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "explainer"
 
 
-def write(
-    explainer: Explainer, output: Path, name: str, target: Target | None = None
-) -> tuple[Run, float]:
+def write(explainer: Explainer, output: Path, name: str) -> tuple[Run, float]:
     """Export an explainer: what was loaded to compare it, and the difference that was found."""
     loaded: list[Run] = []  # to load it once more takes seconds
 
@@ -51,8 +49,7 @@ def write(
         return loaded[-1]
 
     form = replace(FORMATS[name], load=load)
-    size = {"height": HEIGHT, "width": WIDTH}
-    agreement = write_export(explainer, output, form, **size, target=target)
+    agreement = write_export(explainer, output, form, height=HEIGHT, width=WIDTH)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     (run,) = loaded
     assert agreement.rank_correlation > 0.999
@@ -217,15 +214,6 @@ def test_the_command_exports_from_the_hub_to_the_current_directory(
     check_loaded(load_export("explainer.pt2"), load_explainer(directory))
 
 
-def test_the_command_writes_where_it_is_told(
-    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = files(tmp_path)
-    run_here(monkeypatch, f"explainer={directory}", "format=torch_export", "output=a b/[model].pt2")
-    assert files(tmp_path) - before == {"a b", "a b/[model].pt2"}
-
-
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -273,14 +261,26 @@ def conditional_explainer(network: nn.Module, **parts: Any) -> Explainer:
     return explainer.attach_classifier(classifier).eval().requires_grad_(False)
 
 
+def transposed() -> nn.Module:
+    """A network with a convolution whose gradient ONNX lacks."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.ConvTranspose2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
+    ("name", "posterior", "network"),
+    [("onnx", "mean_field", tiny_classifier.build), ("torch_export", "correlated", transposed)],
 )
 def test_a_conditional_explainer_is_exported_with_its_classifier_and_stays_channels_last(
-    tmp_path: Path, name: str, posterior: str
+    tmp_path: Path, name: str, posterior: str, network: Callable[[], nn.Module]
 ) -> None:
     torch.manual_seed(0)
-    explainer = conditional_explainer(DigitNet(), posterior=posterior)
+    explainer = conditional_explainer(network(), posterior=posterior)
     explainer.to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
@@ -301,36 +301,31 @@ def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) ->
 
 
 def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
-    network = nn.Sequential(
-        nn.ConvTranspose2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    )
-    explainer = conditional_explainer(network)
-    output = tmp_path / "a.onnx"
+    """The other format, which has it, is tested above."""
+    explainer = conditional_explainer(transposed())
     with pytest.raises(ValueError, match=r"convolution_backward.*format=torch_export") as info:
-        write_export(explainer, output, FORMATS["onnx"], height=HEIGHT, width=WIDTH)
+        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=HEIGHT, width=WIDTH)
     assert "\n" not in str(info.value)
     assert not list(tmp_path.iterdir())
-    write_export(explainer, tmp_path / "a.pt2", FORMATS["torch_export"], height=HEIGHT, width=WIDTH)
 
 
-def test_one_class_is_exported_with_its_classifier(tmp_path: Path) -> None:
-    """Of the simplest of networks, with adaptive pooling."""
+def test_one_class_is_traced_with_its_classifier() -> None:
+    """The graph, which then is written as any other."""
     torch.manual_seed(0)
     classifier = FrozenClassifier(tiny_classifier.build(), name="tiny", categories=[*"abcdefghij"])
     explainer = load_explainer("universal", classifier)
     explainer.encoder.copies = 1
-    size = torch.zeros(1, 3, HEIGHT, WIDTH)
-    target = class_weights(explainer, "c", size)
-    run, _ = write(explainer, tmp_path / "a.onnx", "onnx", target)
-    images = random_images(2, 3, HEIGHT, WIDTH)
-    mean = torch.as_tensor(run(images)[0])
+    images = random_images(3, 3, HEIGHT, WIDTH)
+    target = class_weights(explainer, "c", images[:1])
+    graph = TracedGraph(ExplainerGraph(explainer, target), images[:2])
+    mean = graph(images)[0]
     torch.testing.assert_close(mean, explainer(images, "c").mean, rtol=0, atol=1e-4)
     assert (mean - explainer(images, "d").mean).abs().max() > 1e-3
     description = describe(explainer, (HEIGHT, WIDTH), "c")
     assert description["target"] == "c"
     assert description["categories"] == [*"abcdefghij"]
     with pytest.raises(ValueError, match="no class called 'z'"):
-        class_weights(explainer, "z", size)
+        class_weights(explainer, "z", images[:1])
 
 
 def test_maps_that_are_ordered_alike_are_accepted_of_gradients_alone() -> None:
@@ -347,12 +342,13 @@ def test_maps_that_are_ordered_alike_are_accepted_of_gradients_alone() -> None:
         compare([expected], [[1 - mean, mean, expected[2]]], by_rank=True)
 
 
-def test_missing_packages_are_named_with_their_extra(
+def test_without_the_packages_of_onnx_the_other_format_is_written_where_it_is_told(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
     message = error_of(monkeypatch, f"explainer={directory}")
     assert "Not found: onnxruntime: pip install 'saliency-vae[onnx]'." in message
-    run_here(
-        monkeypatch, f"explainer={directory}", "format=torch_export", f"output={tmp_path}/x.pt2"
-    )
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    run_here(monkeypatch, f"explainer={directory}", "format=torch_export", "output=a b/[model].pt2")
+    assert files(tmp_path) - before == {"a b", "a b/[model].pt2"}
