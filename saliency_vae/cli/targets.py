@@ -14,7 +14,13 @@ from pydantic_core import SchemaError
 
 from saliency_vae.runtime.text import did_you_mean
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_HYDRA_KEYS: dict[str, type] = {
+    "_target_": str,
+    "_partial_": bool,
+    "_convert_": str,
+    "_recursive_": bool,
+    "_args_": list,
+}
 
 
 def check_targets(node: Any, path: str = "") -> None:
@@ -39,6 +45,11 @@ def check_targets(node: Any, path: str = "") -> None:
 
 
 def _check_node(node: dict[str, Any], path: str) -> None:
+    for key, kind in _HYDRA_KEYS.items():
+        if key in node and not isinstance(node[key], kind):
+            raise ValueError(
+                f"Expected {path}.{key} to be of type {kind.__name__}. Found {node[key]!r}."
+            )
     try:
         target = get_object(node["_target_"])
     except Exception as error:

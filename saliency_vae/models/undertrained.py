@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 GAIN, GAIN_LOW, GAIN_HIGH = (f"val/insertion_gain{end}" for end in ("", "_low", "_high"))
+_ROUNDING = 1e-4  # of two maps that are as good
 
 
 def undertrained(metrics: Mapping[str, float]) -> str | None:
@@ -21,7 +22,7 @@ def undertrained(metrics: Mapping[str, float]) -> str | None:
         >>> undertrained({GAIN: 0.1, GAIN_LOW: -0.05, GAIN_HIGH: 0.25})[:38]
         'This explainer is not better than the '
     """
-    if GAIN_LOW not in metrics or metrics[GAIN_LOW] > 0:
+    if GAIN_LOW not in metrics or metrics[GAIN_LOW] > _ROUNDING:
         return None
     gain, low, high = (metrics.get(name, float("nan")) for name in (GAIN, GAIN_LOW, GAIN_HIGH))
     return (
