@@ -1,4 +1,4 @@
-.PHONY: demo test test-minimum check docs bench results gpu-bundle gpu lock clean
+.PHONY: demo test test-minimum fuzz audit check docs bench results gpu-bundle gpu lock clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -18,6 +18,14 @@ test: .venv/installed
 test-minimum: .venv-minimum/installed
 	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest --numprocesses auto --dist worksteal \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning
+
+# Ten times the cases that make test runs, other ones each time.
+fuzz: .venv/installed
+	FUZZ=10 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --hypothesis-show-statistics tests/faults/test_fuzz.py
+
+# Known faults of the locked versions, where a network allows.
+audit: .venv/installed
+	$(BIN)/uvx pip-audit --disable-pip --no-deps --requirement requirements.lock
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -50,6 +50,8 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
         raise _refusal(classifier, len(inputs), found) from error
     if not isinstance(logits, Tensor):
         raise _refusal(classifier, len(inputs), type(logits).__name__)
+    if logits.layout != torch.strided or logits.is_complex():
+        raise _refusal(classifier, len(inputs), f"{logits.layout} of {logits.dtype}")
     fault = _fault(logits.float(), len(inputs), classifier)
     if fault is not None:
         raise _refusal(classifier, len(inputs), fault)

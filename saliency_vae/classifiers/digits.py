@@ -50,22 +50,15 @@ def cluttered_digits_classifier(
     """
     settings = _checked(image_size, train_size, epochs, seed, architecture)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One process trains while the others wait; the caller's random state is restored.
-    with FileLock(path.with_suffix(".lock")), torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is restored
         torch.default_generator.manual_seed(seed)
         network = digit_network(architecture)
-        if path.exists():
-            _check_settings(path, settings)
-        else:
-            data = ClutteredDigits(
-                "train", train_size, seed=seed, image_size=image_size, progress=True
-            )
-            _train(network, data, epochs)
-            test = ClutteredDigits("test", 1000, seed=seed, image_size=image_size)
-            print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
-            metadata = {"settings": json.dumps(settings)}
-            write_whole(path, to_bytes(network.state_dict(), metadata))
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):  # one process trains while the others wait
+                if not path.exists():
+                    _train_new(network, path, settings)
+    _check_settings(path, settings)
     network.load_state_dict(load_file(path))
     return FrozenClassifier(
         network,
@@ -100,6 +93,18 @@ def _checked(
     return settings
 
 
+def _train_new(network: nn.Module, path: Path, settings: dict[str, int | str]) -> None:
+    """Train a network as the settings say, and write it with them."""
+    size, seed = int(settings["image_size"]), int(settings["seed"])
+    number, epochs = int(settings["train_size"]), int(settings["epochs"])
+    print(f"Training the built-in classifier once, to be kept in {path}", flush=True)
+    data = ClutteredDigits("train", number, seed=seed, image_size=size, progress=True)
+    _train(network, data, epochs)
+    test = ClutteredDigits("test", 1000, seed=seed, image_size=size)
+    print(f"Classifier: test accuracy {accuracy(network, test):.1%}, kept in {path}")
+    write_whole(path, to_bytes(network.state_dict(), {"settings": json.dumps(settings)}))
+
+
 def _check_settings(path: Path, settings: dict[str, int | str]) -> None:
     try:
         with safe_open(path, framework="pt") as file:
@@ -123,7 +128,8 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=6e-3, total_steps=epochs * len(loader)
     )
-    with tqdm(total=epochs * len(loader), desc="Training the classifier", unit="step") as bar:
+    steps = epochs * len(loader)
+    with tqdm(total=steps, desc="Training the classifier", unit="step", disable=None) as bar:
         for _ in range(epochs):
             for batch in loader:
                 images = batch["image"].float().div(255)

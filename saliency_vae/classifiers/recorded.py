@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ def build_recorded(
     if not force:
         classifier.identity().check(expected)
         _check_preprocessing(classifier.preprocessing, preprocessing)
+    if node is None:
+        classifier.weights = expected.weights  # not the name of a copy of its file
     return classifier
 
 
@@ -85,14 +87,40 @@ def _node(identity: ClassifierIdentity) -> dict[str, Any]:
             f"is run. Found in the file, for you to check and type: {found}"
         )
     check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
-    path = str(builder.get("path"))
-    if target == _BUILT_IN and not Path(path).is_file():  # it would be trained
+    weights = built_in_weights(builder)
+    if weights is not None and not weights.is_file():  # it would be trained
         raise ValueError(
-            f"Expected the built-in classifier that was explained at {path}. Found no file. "
+            f"Expected the built-in classifier that was explained at {weights}. Found no file. "
             "classifier=cluttered_digits classifier.path=FILE names another place, in Python "
             "explainer.attach_classifier(classifier)."
         )
     return dict(builder)
+
+
+def built_in_weights(builder: Mapping[str, Any] | None) -> Path | None:
+    """File of the weights of a recorded built-in classifier, randomised or not.
+
+    Args:
+        builder: Recorded Hydra node of a classifier.
+
+    Returns:
+        The file, which need not exist; None for any other classifier.
+    """
+    if not isinstance(builder, Mapping):
+        return None
+    if builder.get("_target_") == _BUILT_IN:
+        return Path(str(builder.get("path")))
+    return built_in_weights(builder.get("classifier"))
+
+
+def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Name another file of the weights of a recorded classifier, if that is a built-in one."""
+    if builder.get("_target_") == _BUILT_IN:
+        return {**builder, "path": str(path)}
+    inner = builder.get("classifier")
+    if not isinstance(inner, Mapping):
+        return dict(builder)
+    return {**builder, "classifier": with_built_in_weights(inner, path)}
 
 
 def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:

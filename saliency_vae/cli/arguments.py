@@ -29,6 +29,22 @@ def quoted(argument: str, paths: Collection[str]) -> str:
     return f"{key}='{escaped}'"
 
 
+def added(argument: str) -> str:
+    """Let a setting of Lightning's Trainer be added without the + that Hydra asks for.
+
+    The configuration lists a few of them. Whether the Trainer takes the setting is checked later.
+
+    Args:
+        argument: ``KEY=VALUE`` or a flag.
+
+    Example:
+        >>> added("trainer.max_steps=3"), added("+trainer.max_steps=3"), added("trainer=default")
+        ('++trainer.max_steps=3', '++trainer.max_steps=3', 'trainer=default')
+    """
+    setting = argument.lstrip("+")
+    return f"++{setting}" if setting.startswith("trainer.") and "=" in setting else argument
+
+
 def check_arguments(arguments: Sequence[str]) -> None:
     """Refuse what Hydra would answer with its usage, or without naming the setting.
 

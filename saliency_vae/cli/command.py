@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from saliency_vae.cli.arguments import check_arguments, quoted
+from saliency_vae.cli.arguments import added, check_arguments, quoted
 from saliency_vae.cli.errors import one_line_errors
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.sweep import run_job
@@ -52,7 +52,7 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
                     with _naming_paths(resolved, paths):
                         return function(resolved, Path(HydraConfig.get().runtime.output_dir))
 
-            sys.argv[1:] = [quoted(argument, paths) for argument in sys.argv[1:]]
+            sys.argv[1:] = [added(quoted(a, paths)) for a in sys.argv[1:]]
             _set_full_error("1")  # without it Hydra would print its errors and exit by itself
             try:
                 with one_line():

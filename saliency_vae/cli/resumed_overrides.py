@@ -23,7 +23,7 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
     Returns:
         Arguments for Hydra.
     """
-    given = dict(a.split("=", 1) for a in arguments if "=" in a and not a.startswith("-"))
+    given = {_key(a): a.partition("=")[2] for a in arguments if "=" in a and a[0] != "-"}
     run = Path(given.get("hydra.run.dir", "").strip("\"'"))
     if given.get("ckpt_path") != "last" or not (run / _OVERRIDES).is_file():
         return arguments
@@ -33,7 +33,12 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
 
         rank_zero_info("No checkpoint yet: the run starts anew.")
         arguments = [a for a in arguments if a != "ckpt_path=last"]
-    return [o for o in earlier if o.split("=", 1)[0] not in given] + arguments
+    return [override for override in earlier if _key(override) not in given] + arguments
+
+
+def _key(override: str) -> str:
+    """Name of the setting that an override is of, whether it changes, adds or removes it."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def _recorded(run: Path) -> list[str]:

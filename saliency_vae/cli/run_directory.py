@@ -8,14 +8,16 @@ from omegaconf import DictConfig
 
 
 class OwnDirectory(Callback):
-    """Takes the directory that the configuration names, or if that is taken the next free one.
+    """Names a training after its data, unless it has a name, and takes a directory of its own.
 
-    A directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start
-    several processes of one run, the first process takes the directory.
+    That is the directory that the configuration names, or if that is taken the next free one. A
+    directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start several
+    processes of one run, the first process takes the directory.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory of a single run."""
+        _name(config)
         from lightning.pytorch.utilities import rank_zero_only  # --help does not wait for Lightning
 
         if getattr(rank_zero_only, "rank", 0):
@@ -25,6 +27,7 @@ class OwnDirectory(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory of a sweep."""
+        _name(config)
         if not _is_given(config, "hydra.sweep.dir"):
             config.hydra.sweep.dir = str(take(Path(config.hydra.sweep.dir)))
 
@@ -49,6 +52,12 @@ def take(directory: Path) -> Path:
             own = directory.with_name(f"{directory.name}_{number}")
         except OSError:
             return own  # Hydra will fail in the same way, and its error will be reported
+
+
+def _name(config: DictConfig) -> None:
+    """Name a run after the group of its data where neither its experiment nor its user names it."""
+    if "name" in config and config.name is None:
+        config.name = config.hydra.runtime.choices.data
 
 
 def _is_given(config: DictConfig, key: str) -> bool:

@@ -24,7 +24,8 @@ class TrainConfig:
     """Settings of ``saliency_vae.train``.
 
     Attributes:
-        name: Name of the experiment, for the directory and the W&B run.
+        name: Name of the experiment, for the directory and the W&B run; null for that of the group
+            of the data.
         data: Data module.
         classifier: Builder of the classifier to explain.
         tasks: Classifiers to train for together, by name, instead of the one above: each with its
@@ -58,7 +59,7 @@ class TrainConfig:
         ckpt_path: Checkpoint to resume from: a file, or ``last`` with ``hydra.run.dir``.
     """
 
-    name: str = MISSING
+    name: str | None = None
     data: Node = field(default_factory=dict)
     classifier: Node = field(default_factory=dict)
     tasks: Node = field(default_factory=dict)
@@ -126,6 +127,7 @@ class ExportConfig:
     format: str = "onnx"
     output: str | None = None
     image_size: list[int] | None = None
+    target: str | None = None
     classifier: Node | None = None
     force: bool = False
 

@@ -92,7 +92,8 @@ class SweepTable(Callback):
     def _row(job: Path) -> dict[str, Any]:
         overrides = OmegaConf.load(job / ".hydra/overrides.yaml")
         # An override that removes something, such as ~scheduler, has no value.
-        settings = {name: value for name, _, value in (str(o).partition("=") for o in overrides)}
+        pairs = (str(override).lstrip("+").partition("=") for override in overrides)
+        settings = {name: value for name, _, value in pairs}
         metrics = read_metrics(job)
         status = "done" if metrics else "failed"
         values = {name: metrics.get(name, math.nan) for name in _COMPARED}

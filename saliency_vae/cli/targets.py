@@ -10,10 +10,17 @@ from typing import Any
 
 from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from saliency_vae.runtime.text import did_you_mean
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+_HYDRA_KEYS: dict[str, type] = {
+    "_target_": str,
+    "_partial_": bool,
+    "_convert_": str,
+    "_recursive_": bool,
+    "_args_": list,
+}
 
 
 def check_targets(node: Any, path: str = "") -> None:
@@ -38,6 +45,11 @@ def check_targets(node: Any, path: str = "") -> None:
 
 
 def _check_node(node: dict[str, Any], path: str) -> None:
+    for key, kind in _HYDRA_KEYS.items():
+        if key in node and not isinstance(node[key], kind):
+            raise ValueError(
+                f"Expected {path}.{key} to be of type {kind.__name__}. Found {node[key]!r}."
+            )
     try:
         target = get_object(node["_target_"])
     except Exception as error:
@@ -90,11 +102,11 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     """Validator of a type; None for a type that no plain value has, which the target checks."""
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # some types bring their own configuration
+    except (PydanticUserError, SchemaError):  # some types bring their own configuration, or none
         pass
     try:
         return TypeAdapter(annotation)
-    except (PydanticUserError, NameError):
+    except (PydanticUserError, SchemaError, NameError):
         return None
 
 

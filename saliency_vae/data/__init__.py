@@ -10,7 +10,7 @@ from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb, upright_rgb
 from saliency_vae.data.own_images import OwnData
 from saliency_vae.data.picture import as_picture
-from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing
+from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing, TooLargeError
 
 __all__ = [
     "MINIMUM_SIZE",
@@ -18,6 +18,7 @@ __all__ = [
     "ImageFiles",
     "OwnData",
     "Preprocessing",
+    "TooLargeError",
     "as_picture",
     "collate",
     "find_images",

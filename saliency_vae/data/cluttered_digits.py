@@ -19,7 +19,7 @@ class ClutteredDigits(Dataset[Batch]):
         size: Number of images.
         seed: Seed of the data set.
         image_size: Height and width in pixels, at least 32.
-        progress: Show a progress bar while drawing.
+        progress: Show a progress bar while drawing, where there is a terminal.
 
     Attributes:
         images: Images, (size, 3, H, W) uint8.
@@ -41,7 +41,8 @@ class ClutteredDigits(Dataset[Batch]):
         self.masks = torch.empty(size, image_size, image_size, dtype=torch.bool)
         self.labels = torch.empty(size, dtype=torch.int64)
         painter = DigitPainter(split, seed=seed, image_size=image_size)
-        for i in trange(size, desc=f"Drawing {split} digits", disable=not progress, leave=False):
+        hidden = None if progress else True  # None: shown where there is a terminal
+        for i in trange(size, desc=f"Drawing {split} digits", disable=hidden, leave=False):
             image, mask, label = painter.draw(i)
             self.images[i] = torch.from_numpy(image).permute(2, 0, 1)
             self.masks[i] = torch.from_numpy(mask)

@@ -16,6 +16,7 @@ from saliency_vae.data.resumable_loader import (
     ResumableLoader,
     leave_ctrl_c,
 )
+from saliency_vae.runtime.device import loader_processes
 
 # Maps images (B, 3, H, W) in [0, 1] to class probabilities (B, classes).
 Predict = Callable[[Tensor], Tensor]
@@ -53,7 +54,7 @@ class SaliencyDataModule(LightningDataModule):
 
     Args:
         batch_size: Images of a step, over all devices and accumulated batches.
-        num_workers: Number of loader processes for each device.
+        num_workers: Number of loader processes for each device, at most one for each core.
         seed: Seed of the shuffling.
 
     Raises:
@@ -129,7 +130,7 @@ class SaliencyDataModule(LightningDataModule):
             self._batches_done if shuffle else None,
             batch_size=batch_size,
             collate_fn=collate,
-            num_workers=self.num_workers,
+            num_workers=loader_processes(self.num_workers),
             persistent_workers=self.num_workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             drop_last=shuffle,

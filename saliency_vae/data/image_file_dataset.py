@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.preprocessing import TooLargeError
 
 _NAMED = 10  # broken files that a message names
 
@@ -65,7 +66,7 @@ class ImageFiles(Dataset[Batch]):
         path = self.paths[index]
         try:
             return self.preprocess(load_rgb(path))
-        except (OSError, ValueError, MemoryError) as error:
+        except (OSError, TooLargeError, MemoryError) as error:
             return f"{str(path)!r} ({' '.join(str(error.__cause__ or error).split())})"
 
 

@@ -15,6 +15,10 @@ MINIMUM_SIZE = 16  # least pixels of an image's shorter side that every encoder 
 _MOST_PIXELS = 2**28  # most pixels of a resized image: a gigabyte in Pillow
 
 
+class TooLargeError(ValueError):
+    """An image that would be too large once resized, because it is so long and narrow."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize the shorter side, then crop the centre, as the classifier's weights expect.
@@ -39,11 +43,11 @@ class Preprocessing:
         """Preprocess an RGB image to uint8 (3, H, W).
 
         Raises:
-            ValueError: If the image is so long and narrow that it would be too large once resized.
+            TooLargeError: If the image is so long and narrow that resizing would make it too large.
         """
         height, width = self.resized(image.height, image.width)
         if height * width > _MOST_PIXELS:
-            raise ValueError(
+            raise TooLargeError(
                 f"Expected an image of at most {_MOST_PIXELS} pixels after resizing. "
                 f"Found {height} x {width}, resized from {image.height} x {image.width}."
             )

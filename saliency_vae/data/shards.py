@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.runtime.device import loader_processes
 
 INDEX = "index.json"  # written last, so a directory that has it is complete
 _FORMAT = "bytes"  # litdata's name of the format
@@ -168,7 +169,11 @@ def write_split(
         )
     directory.mkdir(parents=True, exist_ok=True)
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
-    files = DataLoader(_Files([paths[i] for i in order]), batch_size=None, num_workers=num_workers)
+    files = DataLoader(
+        _Files([paths[i] for i in order]),
+        batch_size=None,
+        num_workers=loader_processes(num_workers),
+    )
     writer = BinaryWriter(str(directory), chunk_bytes=shard_bytes)
     broken, written = [], 0
     for path, data in progress(files):

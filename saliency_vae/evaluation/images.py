@@ -12,6 +12,7 @@ from tqdm import tqdm
 from saliency_vae.data import Batch, ImageFiles, Preprocessing, collate, too_many_broken
 from saliency_vae.data.annotated_images import AnnotatedImages
 from saliency_vae.data.datamodule import Predict, SaliencyDataModule
+from saliency_vae.runtime.device import loader_processes
 
 _Known = Literal["mask", "object_masks", "object_classes", "group"]
 _KNOWN: tuple[_Known, ...] = get_args(_Known)  # of a batch, where the data hold it
@@ -71,7 +72,7 @@ def _readable(
 ) -> tuple[ImageFiles, list[str]]:
     """Find the first files that can be read, and describe the broken ones before them."""
     paths, broken = [], []
-    loader = DataLoader(files, batch_size=None, num_workers=num_workers)
+    loader = DataLoader(files, batch_size=None, num_workers=loader_processes(num_workers))
     for place, item in enumerate(tqdm(loader, "Reading images", leave=False)):
         if not item["skipped"]:
             paths.append(files.paths[place])
@@ -141,7 +142,7 @@ class Images:
         loader = DataLoader(
             self.dataset,
             batch_size=self.batch_size,
-            num_workers=self.num_workers,
+            num_workers=loader_processes(self.num_workers),
             collate_fn=collate,
         )
         for batch in loader:

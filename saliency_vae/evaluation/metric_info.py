@@ -37,14 +37,14 @@ _METRICS: dict[str, MetricInfo] = {
         "Insertion AUC",
         "ins",
         True,
-        "Area under the curve of the probability of the predicted class while the pixels of the "
+        "Area under the curve of the probability of the decision while the pixels of the "
         "image, most salient first, are put into the baseline image.",
     ),
     "deletion": MetricInfo(
         "Deletion AUC",
         "del",
         False,
-        "Area under the curve of the probability of the predicted class while the pixels of the "
+        "Area under the curve of the probability of the decision while the pixels of the "
         "image, most salient first, are replaced by those of the baseline image.",
     ),
     "srg": MetricInfo(

@@ -13,6 +13,7 @@ from saliency_vae.cli.validation import Node
 from saliency_vae.evaluation.explainers import separate
 from saliency_vae.evaluation.sanity import check_randomised
 from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.models.serialization import find_directory
 
 TRAIN = "train"  # value of the setting randomised
 
@@ -68,7 +69,7 @@ def train_randomised(config: Node, classifier: FrozenClassifier, run: Path) -> E
 
 def main_explainer(config: Node) -> Path:
     """Directory of the first explainer to evaluate."""
-    return Path(separate(config["explainer"])[0])
+    return find_directory(Path(separate(config["explainer"])[0]), {})
 
 
 def overrides_of(explainer: Path) -> list[str]:

@@ -9,8 +9,10 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from saliency_vae.classifiers import Target
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.models import Explainer
+from saliency_vae.models.explainer import RANGE_MARGIN
 
 aten = torch.ops.aten
 
@@ -19,15 +21,18 @@ class ExplainerGraph(nn.Module):
     """Maps images (B, 3, H, W) in [0, 1] to mean, stddev and confidence.
 
     Sampling is left out because a graph has no random numbers of its own. The classifier is part
-    of the graph where the encoder is conditioned on it.
+    of the graph where the encoder is conditioned on it. A graph raises no errors: all that it says
+    of an image that is not in [0, 1] is NaN.
 
     Args:
         explainer: Explainer with a confidence network.
+        target: What is asked about; None for the decision.
     """
 
-    def __init__(self, explainer: Explainer) -> None:
+    def __init__(self, explainer: Explainer, target: Target | None = None) -> None:
         super().__init__()
         self.explainer = explainer
+        self.target = target
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Explain images: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
@@ -36,14 +41,19 @@ class ExplainerGraph(nn.Module):
             ValueError: If the explainer has no confidence network.
         """
         explainer = self.explainer
-        signals = explainer.signals(images)
+        signals = explainer.signals(images, self.target)
         encoded = explainer.mean_and_log_variance(images, signals)
         posterior = DiagonalNormal(*encoded)  # mean and stddev are those of any family
         if explainer.is_universal and signals is not None:  # it measures, instead of estimating
             confidence = explainer.sufficiency(images, posterior, target=signals.target)
         else:
             confidence = explainer.estimate_confidence(images, posterior)
-        return posterior.mean, posterior.stddev, confidence
+        flat = images.flatten(1)
+        in_range = (flat.amin(1) >= -RANGE_MARGIN) & (flat.amax(1) <= 1 + RANGE_MARGIN)
+        nan = torch.full_like(confidence, torch.nan)
+        unknown = torch.where(in_range, torch.zeros_like(nan), nan)
+        spread = unknown[:, None, None]
+        return posterior.mean + spread, posterior.stddev + spread, confidence + unknown
 
 
 class TracedGraph(nn.Module):
@@ -106,8 +116,27 @@ def _max_pooling_gradient(gradient: Tensor, inputs: Tensor, *settings: Any) -> T
     return zeros.scatter_add(-1, where.flatten(-2), gradient.flatten(-2)).view_as(inputs)
 
 
+def _adaptive_pooling_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Gradient of an adaptive average pooling, which is a product with constant matrices."""
+    rows, columns = (
+        _averages(size, pooled).to(gradient)
+        for size, pooled in zip(inputs.shape[-2:], gradient.shape[-2:], strict=True)
+    )
+    return rows.T @ gradient @ columns
+
+
+def _averages(size: int, pooled: int) -> Tensor:
+    """Weights of each of ``size`` pixels in each of ``pooled`` averages, (pooled, size)."""
+    weights = torch.zeros(pooled, size)
+    for place in range(pooled):
+        first, end = place * size // pooled, -(-(place + 1) * size // pooled)
+        weights[place, first:end] = 1 / (end - first)
+    return weights
+
+
 _GRADIENTS: dict[Any, Callable[..., Any]] = {
     aten.convolution_backward.default: _convolution_gradient,
     aten.max_pool2d_with_indices_backward.default: _max_pooling_gradient,
+    aten._adaptive_avg_pool2d_backward.default: _adaptive_pooling_gradient,
     **get_decompositions([aten.silu_backward]),
 }

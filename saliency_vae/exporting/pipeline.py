@@ -1,14 +1,21 @@
 """Export an explainer as configured: load, export, compare, put in place."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from saliency_vae import __version__
+from saliency_vae.classifiers import Target
 from saliency_vae.cli.schemas import ExportConfig
 from saliency_vae.data import MINIMUM_SIZE
-from saliency_vae.exporting.checked_export import write_export
-from saliency_vae.exporting.formats import INPUT, find_format
-from saliency_vae.models import load_explainer
+from saliency_vae.exporting.checked_export import Agreement, write_export
+from saliency_vae.exporting.formats import INPUT, TOLERANCES, find_format
+from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.models.serialization import find_directory
 
 
 @dataclass(frozen=True)
@@ -19,13 +26,15 @@ class Summary:
         path: File of the exported graph.
         height: Height of the images that it takes.
         width: Width of the images that it takes.
-        difference: Largest difference of mean and stddev from PyTorch.
+        agreement: How well it agrees with PyTorch.
+        target: What it is asked about; None for the decision.
     """
 
     path: Path
     height: int
     width: int
-    difference: float
+    agreement: Agreement
+    target: str | None = None
 
     def __str__(self) -> str:
         """Write the summary as it is printed."""
@@ -34,7 +43,18 @@ class Summary:
             f"{self.path} ({self.path.stat().st_size / 1e6:.2f} MB)\n"
             f"input   {INPUT}: float32 (batch, 3, {size}) in [0, 1], any batch\n"
             f"outputs mean, stddev: float32 (batch, {size}); confidence: float32 (batch,)\n"
-            f"largest difference from PyTorch: {self.difference:.1e}"
+            f"explains {'the decision' if self.target is None else self.target}\n"
+            f"largest difference from PyTorch: {self.agreement.difference:.1e}"
+            + self._ordered_alike()
+        )
+
+    def _ordered_alike(self) -> str:
+        """Say how the maps were compared where rounding moves single pixels."""
+        if self.agreement.difference <= max(TOLERANCES["mean"], TOLERANCES["stddev"]):
+            return ""
+        return (
+            "\nlowest rank correlation with PyTorch's maps: "
+            f"{self.agreement.rank_correlation:.4f} (gradients jump where a ReLU's input passes 0)"
         )
 
 
@@ -46,7 +66,7 @@ def export_explainer(config: ExportConfig) -> Summary:
     """
     form = find_format(config.format)
     source = Path(config.explainer)
-    directory = source if source.is_dir() else Path()
+    directory = find_directory(source, {}) if source.is_dir() else Path()
     output = Path(config.output or directory / f"explainer{form.suffix}")
     if output.suffix != form.suffix:
         raise ValueError(f"Expected output to end in {form.suffix}. Found {output}.")
@@ -55,8 +75,68 @@ def export_explainer(config: ExportConfig) -> Summary:
         classifier = explainer.build_classifier(config.classifier, force=config.force)
         explainer.attach_classifier(classifier, force=True)
     height, width = image_size(config.image_size or explainer.config.image_size)
-    difference = write_export(explainer, output, form, height=height, width=width)
-    return Summary(output, height, width, difference)
+    target = class_weights(explainer, config.target, torch.zeros(1, 3, height, width))
+    agreement = write_export(
+        explainer,
+        output,
+        form,
+        height=height,
+        width=width,
+        target=target,
+        metadata=describe(explainer, (height, width), config.target),
+    )
+    return Summary(output, height, width, agreement, config.target)
+
+
+def class_weights(explainer: Explainer, asked: str | None, image: Tensor) -> Target | None:
+    """Weights of the logits that ask about one class of any image, as constants of a graph.
+
+    Args:
+        explainer: Explainer with its classifier.
+        asked: Name or number of the class; None for the decision.
+        image: Any image that the classifier takes, (1, 3, H, W).
+
+    Raises:
+        ValueError: If the explainer cannot be asked, or there is no such class.
+    """
+    target = explainer.target(asked)
+    if not callable(target):
+        return target
+    with torch.no_grad():
+        weights = target(explainer.classifier(image))
+    return lambda logits: weights.expand(logits.shape[0], -1)
+
+
+def describe(explainer: Explainer, size: tuple[int, int], target: str | None) -> dict[str, Any]:
+    """Describe an exported graph in plain values, which are kept in its file.
+
+    Args:
+        explainer: Exported explainer.
+        size: Height and width of the images.
+        target: What is asked about, as the user wrote it; None for the decision.
+    """
+    classifier = explainer.classifier if explainer.is_conditional else None
+    recorded = explainer.config.classifier
+    identity = recorded if classifier is None else classifier.identity()
+    preprocessing = (
+        explainer.config.preprocessing if classifier is None else classifier.preprocessing
+    )
+    return {
+        "input": "images: float32 RGB (batch, 3, height, width) in [0, 1], not normalised",
+        "outside [0, 1]": "all outputs of such an image are NaN",
+        "outputs": {
+            "mean": "posterior mean of the saliency map, (batch, height, width)",
+            "stddev": "its standard deviation, (batch, height, width)",
+            "confidence": "probability that 5 % of the pixels keep what is explained, (batch,)",
+        },
+        "image_size": list(size),
+        "preprocessing": None if preprocessing is None else asdict(preprocessing),
+        "target": target or "decision",
+        "classifier": identity and {"name": identity.name, "sha256": identity.sha256},
+        "categories": classifier and list(classifier.categories or ()),
+        "explainer": explainer.config.name,
+        "version": __version__,
+    }
 
 
 def image_size(size: Sequence[int] | None) -> tuple[int, int]:

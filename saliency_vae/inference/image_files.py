@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
-from saliency_vae.data import MINIMUM_SIZE, Preprocessing, load_rgb
+from saliency_vae.data import MINIMUM_SIZE, Preprocessing, TooLargeError, load_rgb
 from saliency_vae.visualization import InputImage, displayed
 
 
@@ -51,7 +51,7 @@ class InputImages(Dataset[InputImage | BrokenImage]):
         try:
             image = load_rgb(self.files[index])
             pixels = self.preprocessing(image).numpy()
-        except (OSError, ValueError, MemoryError) as error:  # unreadable, or too long and narrow
+        except (OSError, TooLargeError, MemoryError) as error:
             return BrokenImage.because(name, error.__cause__ or error)
         shown, size = displayed(image), (image.height, image.width)
         return checked(InputImage(name, pixels, shown, size, self.preprocessing, self.files[index]))

@@ -19,7 +19,7 @@ from saliency_vae.inference.outputs import Outputs, is_panel
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.perturbations import Blur
-from saliency_vae.runtime.device import pick_device
+from saliency_vae.runtime.device import loader_processes, pick_device
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, write_gallery
 
@@ -141,7 +141,10 @@ def _explain_all(
         Broken images, and the objective before and after refinement of all others, (2,) each.
     """
     loader: Iterable[list[InputImage | BrokenImage]] = DataLoader(
-        images, batch_size=config.batch_size, num_workers=config.num_workers, collate_fn=list
+        images,
+        batch_size=config.batch_size,
+        num_workers=loader_processes(config.num_workers),
+        collate_fn=list,
     )
     broken: list[BrokenImage] = []
     objectives: list[Tensor] = []

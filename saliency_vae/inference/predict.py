@@ -78,6 +78,8 @@ class BatchExplainer:
                 raise
             height, width = images.shape[-2:]
             reason = f"Expected a size that the classifier takes. Found {height} x {width}: {error}"
+            if self.classifier.preprocessing.crop_size is not None:  # no image has another size
+                raise ValueError(reason) from error
             return [BrokenImage.because(source.name, reason) for source in inputs]
         return [
             explanation

@@ -20,6 +20,7 @@ from saliency_vae.classifiers import (
     build_recorded,
     check_frozen,
 )
+from saliency_vae.classifiers.recorded import with_built_in_weights
 from saliency_vae.distributions import (
     ExponentialPrior,
     Family,
@@ -42,14 +43,15 @@ from saliency_vae.perturbations import Blur, blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.visualization import Explanation
 
-_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
+RANGE_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
 _MOST_PRIORS = 8  # that are kept, one for each size of image
 
 
 class Explainer(nn.Module, PyTorchModelHubMixin):
     """Maps images to a posterior over their saliency maps.
 
-    ``figure`` is the file of a picture of its explanations, if there is one.
+    ``figure`` is the file of a picture of its explanations, if there is one, ``kept_classifier``
+    that of the built-in classifier's weights, which is saved with an explainer.
 
     Args:
         encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
@@ -80,6 +82,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self.confidence = confidence
         self.recorded: ExplainerConfig | None = None
         self.figure: Path | None = None
+        self.kept_classifier: Path | None = None
         self.make_prior = prior
         self._fixed_priors: dict[tuple[int, int, torch.device], SaliencyPrior] = {}
         # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
@@ -208,6 +211,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 )
             return build_classifier(node)
         expected = self.classifier_identity
+        kept = self.kept_classifier
+        if node is None and kept is not None and expected.builder is not None:
+            expected = replace(expected, builder=with_built_in_weights(expected.builder, kept))
         return build_recorded(expected, self.config.preprocessing, node, force=force)
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
@@ -565,7 +571,7 @@ def _check(images: Tensor) -> None:
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
     low, high = images.detach().aminmax() if images.numel() else (torch.zeros(()),) * 2
-    if not (low >= -_MARGIN and high <= 1 + _MARGIN):  # NaN too
+    if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
         raise ValueError(
             "Expected images in [0, 1]; the classifier normalises them itself. "
             f"Found values from {low:.3g} to {high:.3g}."

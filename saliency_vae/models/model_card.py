@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.undertrained import undertrained
 
 FIGURE = "explanations.png"  # beside the card, if there is one
 
@@ -34,9 +35,11 @@ network gives a Gaussian distribution over the saliency map of an image (variati
 ## Metrics
 
 {metrics}
-
+{warning}
 Loss and reconstruction are in nats per image, KL divergences in nats per pixel. `agreement_10` is
 the share of images whose decision stays as it was when only the top 10 % of pixels are kept.
+`insertion` is over the baseline image of the training, `insertion_gain` what it has beyond that of
+the classifier's gradient alone, with the ends of its interval (95 %).
 
 ## How to use it
 
@@ -92,6 +95,7 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
         figure: Whether to show the file :data:`FIGURE`, which is beside the card.
     """
     classifier = config.classifier
+    warning = undertrained(config.metrics)
     conditional = "levels" in config.encoder  # see saliency_vae.models.signals
     facts = {
         "Classifier": classifier and classifier.name,
@@ -117,6 +121,7 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
             if value not in (None, {})
         ),
         metrics=_metrics_table(config.metrics),
+        warning="" if warning is None else f"\n**{_text(warning)}**\n",
     )
 
 

@@ -3,7 +3,9 @@
 Loading runs no code that a file chooses.
 """
 
+import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -23,10 +25,15 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.encoders import fold_batch_norm
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.model_card import FIGURE
+from saliency_vae.models.undertrained import undertrained
 from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.text import described
 
+log = logging.getLogger(__name__)
+
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CLASSIFIER = "classifier.safetensors"  # weights of the built-in classifier, if that is explained
+HASH = "weights_sha256"  # key of the configuration
 UNIVERSAL = "universal"  # name of the explainer that comes with the package
 _SHIPPED = Path(__file__).parents[1] / "weights"
 
@@ -47,7 +54,8 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
         one, *more = explainer.learned_correlation.tolist()
         fixed = {"correlation": [one, *more] if more else one, "learn_correlation": False}
         config = replace(config, prior={**config.prior, **fixed})
-    write_directory(directory, config, _networks(explainer).state_dict(), explainer.figure)
+    copied = {FIGURE: explainer.figure, CLASSIFIER: explainer.kept_classifier}
+    write_directory(directory, config, _networks(explainer).state_dict(), copied)
 
 
 def load_explainer(
@@ -57,8 +65,8 @@ def load_explainer(
 
     Args:
         path_or_hub_id: ``universal`` for the explainer of any classifier that comes with the
-            package; a directory that training wrote as ``explainer/``; or ``owner/name`` on the
-            Hugging Face Hub, looked up where there is no such directory.
+            package; a directory that training wrote as ``explainer/``, or that of the whole run;
+            or ``owner/name`` on the Hugging Face Hub, looked up where there is no such directory.
         classifier: Classifier to explain; needed by the universal explainer, and by one that
             records a classifier of your own.
         download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``.
@@ -83,8 +91,8 @@ def load_explainer(
             f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
         ) from None
     try:
-        networks.load_state_dict(load_file(directory / WEIGHTS))
-    except (OSError, RuntimeError, SafetensorError) as error:
+        networks.load_state_dict(_read_weights(directory))
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
             f"Found {described(error)}."
@@ -93,11 +101,29 @@ def load_explainer(
         setattr(explainer, name, network)
     figure = directory / FIGURE
     explainer.figure = figure if figure.is_file() else None
+    kept = directory / CLASSIFIER
+    explainer.kept_classifier = kept if kept.is_file() else None
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
+    if (warning := undertrained(config.metrics)) is not None:
+        log.warning(f"{directory}: {warning}")
     if classifier is not None:
         explainer.attach_classifier(classifier)
     return explainer.eval().requires_grad_(False)
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    """Read the weights of an explainer, and compare them with the hash in its configuration.
+
+    Raises:
+        ValueError: If they are not the bytes that were written; earlier versions kept no hash.
+    """
+    weights = (directory / WEIGHTS).read_bytes()
+    expected = json.loads((directory / CONFIG).read_text()).get(HASH)
+    if expected is not None and hashlib.sha256(weights).hexdigest() != expected:
+        raise ValueError("other bytes than were written, by their SHA-256")
+    state: dict[str, Tensor] = from_bytes(weights)
+    return state
 
 
 def _networks(explainer: Explainer) -> nn.ModuleDict:
@@ -107,7 +133,10 @@ def _networks(explainer: Explainer) -> nn.ModuleDict:
 
 
 def write_directory(
-    directory: Path, config: ExplainerConfig, state: Mapping[str, Tensor], figure: Path | None
+    directory: Path,
+    config: ExplainerConfig,
+    state: Mapping[str, Tensor],
+    copied: Mapping[str, Path | None],
 ) -> None:
     """Write an explainer's files so that old and new ones are never mixed.
 
@@ -118,21 +147,25 @@ def write_directory(
         directory: Directory to write to; made if needed.
         config: Configuration of the explainer.
         state: Weights by name.
-        figure: Picture to copy; None removes that of an earlier explainer.
+        copied: Name to file to copy; None removes that of an earlier explainer.
 
     Raises:
         OSError: If it cannot be written; an earlier explainer there stays as it was.
     """
-    text = json.dumps(config.to_plain(), indent=2)
-    settings, drawn = directory / CONFIG, directory / FIGURE
+    weights = to_bytes({name: value.contiguous() for name, value in state.items()})
+    plain = config.to_plain() | {HASH: hashlib.sha256(weights).hexdigest()}
+    text = json.dumps(plain, indent=2)
+    settings = directory / CONFIG
     with ExitStack() as files:  # moves them in reverse order
         files.enter_context(whole_file(settings)).write_text(text + "\n")
         model = files.enter_context(whole_file(directory / WEIGHTS))
-        model.write_bytes(to_bytes({name: value.contiguous() for name, value in state.items()}))
-        if figure is None:
-            files.callback(drawn.unlink, missing_ok=True)  # it would pass for this explainer's
-        elif figure.resolve() != drawn.resolve():
-            shutil.copyfile(figure, files.enter_context(whole_file(drawn)))
+        model.write_bytes(weights)
+        for name, source in copied.items():
+            place = directory / name
+            if source is None:
+                files.callback(place.unlink, missing_ok=True)  # it would pass for this explainer's
+            elif source.resolve() != place.resolve():
+                shutil.copyfile(source, files.enter_context(whole_file(place)))
         files.callback(settings.unlink, missing_ok=True)
 
 
@@ -151,6 +184,7 @@ def read_config(directory: str | Path) -> ExplainerConfig:
             f"Expected {directory} to be an explainer's directory with {CONFIG} and {WEIGHTS}. "
             f"Found {type(error).__name__}: {error}."
         ) from None
+    plain.pop(HASH, None)
     return ExplainerConfig.from_plain(plain, str(path))
 
 
@@ -158,7 +192,8 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
     """Find an explainer's directory, downloading ``owner/name`` where there is no such path.
 
     Args:
-        path_or_hub_id: A directory, or an id on the Hugging Face Hub.
+        path_or_hub_id: A directory of an explainer or of the run that trained it, or an id on the
+            Hugging Face Hub.
         download: Options of ``huggingface_hub.snapshot_download``.
 
     Raises:
@@ -168,8 +203,9 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
     if path_or_hub_id == UNIVERSAL and not path.is_dir():
         return _SHIPPED / UNIVERSAL
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
-        return path
-    files = [CONFIG, WEIGHTS, FIGURE]
+        of_run = path / "explainer"
+        return of_run if not (path / CONFIG).exists() and of_run.is_dir() else path
+    files = [CONFIG, WEIGHTS, CLASSIFIER, FIGURE]
     try:
         return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
     except Exception as error:  # the hub's own and its HTTP library's, with no common base

@@ -1,4 +1,6 @@
-"""The device that a command computes on."""
+"""The device that a command computes on, and the processes beside it."""
+
+import os
 
 import torch
 
@@ -24,3 +26,16 @@ def pick_device(name: str) -> torch.device:
             f"Expected device auto, cpu, or one of this machine. Found {name} ({why})."
         ) from None
     return probe.device
+
+
+def loader_processes(wanted: int) -> int:
+    """Number of processes that read images: as many as are wanted, at most one for each core.
+
+    More are slower, and torch warns of them. What is read does not depend on their number.
+
+    Args:
+        wanted: Number of processes that a setting names, >= 0.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(wanted, cores)

@@ -116,7 +116,7 @@ def wandb_logger(
     Args:
         save_dir: Directory of the files of W&B.
         project: Name of the W&B project.
-        name: Name of the W&B run.
+        name: Name of the experiment; that of the directory is added, as runs have one of their own.
         offline: Whether to stay offline; None searches for a key.
 
     Raises:
@@ -140,14 +140,19 @@ def wandb_logger(
             "W&B: no key found, so the run is kept offline. "
             f"To upload it: wandb login, then wandb sync {save_dir}/wandb/offline-run-*"
         )
-    return WandbLogger(
+    # Offline, W&B's lines say nothing that the line above does not say.
+    quiet = wandb.Settings(silent=True) if mode in ("offline", "disabled") else None
+    logger = WandbLogger(
         project=project,
-        name=name,
+        name=f"{name}/{Path(save_dir).name}" if name else None,
         save_dir=save_dir,
         mode=mode,
         id=run_id,
+        settings=quiet,
         resume="allow",  # offline, too: wandb sync then adds a resumed part to the run
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning sets it, and W&B warns of it
+    return logger
 
 
 def _wandb() -> ModuleType:

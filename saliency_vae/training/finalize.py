@@ -13,10 +13,13 @@ from rich.table import Table
 from torch.utils.data import Dataset
 
 from saliency_vae import __version__
+from saliency_vae.classifiers.recorded import built_in_weights
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import FIGURE, save_explainer
+from saliency_vae.models.undertrained import undertrained
+from saliency_vae.training.comparison import as_line, compare_with_gradient
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import draw_explanations
 from saliency_vae.visualization import save_figure
@@ -46,6 +49,7 @@ def finish(
         metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
         shown = data.test_set
     if trainer.is_global_zero:
+        metrics |= compare_with_gradient(module, data.val_set)
         _record(module, config, shown, metrics)
         _save(module, shown, run)
         for logger in trainer.loggers:
@@ -82,16 +86,22 @@ def _record(
 
 
 def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None:
-    """Write the explainer with a picture of its explanations."""
+    """Write the explainer, a picture of its explanations, and the built-in classifier's file."""
     figure = run / FIGURE
     save_figure(draw_explanations(module, shown, number=8), figure)
     module.explainer.figure = figure
+    identity = module.explainer.config.classifier
+    builder = None if identity is None else identity.builder
+    module.explainer.kept_classifier = built_in_weights(builder)
     save_explainer(module.explainer, run / "explainer")
 
 
 def _show(metrics: dict[str, float], run: Path) -> None:
     """Print the metrics and where the run's files are."""
     Console().print(metrics_table(metrics))
+    print(as_line(metrics))
+    if (warning := undertrained(metrics)) is not None:
+        print(f"warning: {warning}")
     print(f"Run directory: {run}\nExplainer:     {run / 'explainer'}")
     print(run / FIGURE)
 

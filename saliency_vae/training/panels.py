@@ -58,15 +58,8 @@ class SaliencyPanels(Callback):
 def draw_explanations(
     module: VariationalSaliency, dataset: Dataset[Batch], number: int, fraction: float = 0.1
 ) -> Any:
-    """Explain images from all over a data set in one figure, with their true masks if known.
-
-    The first images would be of one class where each directory is a class. Of several tasks, whose
-    images differ in size, the last one is shown.
-    """
-    dataset = dataset.datasets[-1] if isinstance(dataset, ConcatDataset) else dataset
-    size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length
-    number = min(number, size)
-    batch = default_collate([dataset[i * size // number] for i in range(number)])
+    """Explain images from all over a data set in one figure, with their true masks if known."""
+    batch = images_from_all_over(dataset, number)
     images = batch["image"].to(module.device).float() / 255
     training = module.training
     module.eval()
@@ -80,3 +73,16 @@ def draw_explanations(
     )
     module.train(training)
     return figure
+
+
+def images_from_all_over(dataset: Dataset[Batch], number: int) -> Batch:
+    """Take images from all over a data set, at most a number of them, in one batch.
+
+    The first images would be of one class where each directory is a class. Of several tasks, whose
+    images differ in size, those are of the last one.
+    """
+    dataset = dataset.datasets[-1] if isinstance(dataset, ConcatDataset) else dataset
+    size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length
+    number = min(number, size)
+    batch: Batch = default_collate([dataset[i * size // number] for i in range(number)])
+    return batch

@@ -31,7 +31,10 @@ class ProgressLines(Callback):
         self._first_step = self._images = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks."""
+        """Log what is trained, and start the clocks."""
+        if self._is_said_by(trainer):
+            size = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+            log.info(f"Training {size:,} parameters for {last_step(trainer)} steps")
         self._started = self._said = time.monotonic()
         self._first_step, self._images = trainer.global_step, 0
 

@@ -1,6 +1,8 @@
 """One training run, from its configuration to the saved explainer."""
 
 import logging
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -31,6 +33,9 @@ _RECIPE = (
     *("name", "encoder", "prior", "posterior", "optimizer"),
     *(field.name for field in fields(Objective)),
 )
+
+# Messages of Lightning about other hardware, about another product, and about what it does anyway.
+_NOISE = ("TPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Loading `train_dataloader` to estimate")
 
 
 def run_training(config: Node, run: Path) -> float:
@@ -108,8 +113,10 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     optimizer = _build(config["optimizer"])
     scheduler = config["scheduler"] and _build(config["scheduler"])
     settings.try_out(config, optimizer, scheduler)
+    # Without a terminal a bar is one line after another; ProgressLines has what it would say.
+    shown = {"enable_progress_bar": sys.stdout.isatty(), **config["trainer"]}
     trainer: Trainer = settings.build(
-        config,
+        {**config, "trainer": shown},
         "trainer",
         logger=[_build(logger) for logger in config["logger"].values() if logger],
         callbacks=[_build(callback) for callback in config["callbacks"].values() if callback],
@@ -137,12 +144,23 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
 def _log_once() -> None:
     """Leave Lightning's messages to Hydra, which prints them and keeps them in ``train.log``.
 
-    With handlers of its own besides, Lightning would print each message twice.
+    With handlers of its own besides, Lightning would print each message twice. What tells a user
+    nothing about the run is left out.
     """
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    for handler in logging.root.handlers:
+        if _is_of_the_run not in handler.filters:
+            handler.addFilter(_is_of_the_run)
+    # Lightning 2.6 calls a pytree helper that torch 2.15 deprecates.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+
+
+def _is_of_the_run(record: logging.LogRecord) -> bool:
+    """Whether a message tells something about the run, unlike those of :data:`_NOISE`."""
+    return not record.getMessage().startswith(_NOISE)
 
 
 @contextmanager

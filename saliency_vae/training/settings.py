@@ -85,6 +85,11 @@ def _check_trainer(trainer: Node) -> None:
             "Expected trainer.max_steps for a short run. Found trainer.fast_dev_run, after which "
             "there is no checkpoint and no explainer."
         )
+    for own in ("logger", "callbacks"):
+        if own in trainer:
+            raise ValueError(
+                f"Expected settings of {own}.NAME, a group of its own. Found trainer.{own}."
+            )
     check_bounds(trainer, TrainerBounds, "trainer")
 
 

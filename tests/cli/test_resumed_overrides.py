@@ -50,8 +50,8 @@ def test_a_checkpoint_that_cannot_be_read_is_left_to_the_command(run: Path) -> N
 
 def test_what_is_given_now_wins(run: Path) -> None:
     given = [f"hydra.run.dir={run}", "prior.correlation=0.9", "ckpt_path=last"]
-    given += ["+trainer.max_steps=9", "experiment=mine"]
-    assert with_overrides_of_run(given) == ["encoder.channels=[4,8]", "~scheduler", *given]
+    given += ["trainer.max_steps=9", "experiment=mine", "scheduler=constant"]
+    assert with_overrides_of_run(given) == ["encoder.channels=[4,8]", *given]
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(run: Path) -> None:

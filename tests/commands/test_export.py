@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.export import export
-from saliency_vae.exporting import formats
-from saliency_vae.exporting.checked_export import write_export
+from saliency_vae.exporting import LoadedExport, formats, load_export
+from saliency_vae.exporting.checked_export import compare, write_export
 from saliency_vae.exporting.formats import FORMATS, Run
+from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
+from saliency_vae.exporting.pipeline import class_weights, describe
 from saliency_vae.models import Explainer, load_explainer, save_explainer
+from tests.helpers import tiny_classifier
 from tests.models.test_explainer import (
     CONDITIONAL,
     PAPER,
@@ -46,10 +49,11 @@ def write(explainer: Explainer, output: Path, name: str) -> tuple[Run, float]:
         return loaded[-1]
 
     form = replace(FORMATS[name], load=load)
-    difference = write_export(explainer, output, form, height=HEIGHT, width=WIDTH)
+    agreement = write_export(explainer, output, form, height=HEIGHT, width=WIDTH)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     (run,) = loaded
-    return run, difference
+    assert agreement.rank_correlation > 0.999
+    return run, agreement.difference
 
 
 def exported(tmp_path: Path, name: str, **parts: Any) -> Path:
@@ -158,11 +162,43 @@ def test_the_command_writes_one_file_beside_the_explainer_and_says_so(
     printed, complained = capfd.readouterr()
     assert complained == ""
     lines = printed.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("explainer/explainer.onnx (0.")
     assert "images: float32 (batch, 3, 20, 33)" in lines[1]
     assert "mean, stddev: float32 (batch, 20, 33)" in lines[2]
-    assert float(lines[3].rpartition(" ")[2]) < 1e-4
+    assert float(lines[4].rpartition(" ")[2]) < 1e-4
+    check_loaded(load_export("explainer/explainer.onnx"), load_explainer(directory))
+
+
+def check_loaded(loaded: LoadedExport, explainer: Explainer) -> None:
+    """Right images are explained, wrong ones refused in one line; the graph itself says NaN."""
+    height, width = loaded.metadata["image_size"]
+    assert loaded.metadata["target"] == "decision"
+    assert loaded.metadata["version"]
+    images = random_images(3, 3, height, width)
+    found = loaded(images)
+    assert {name: tuple(answer.shape) for name, answer in found.items()} == {
+        "mean": (3, height, width),
+        "stddev": (3, height, width),
+        "confidence": (3,),
+    }
+    torch.testing.assert_close(found["mean"], explainer(images).mean, rtol=0, atol=1e-4)
+    images[1] *= 255
+    raw = [torch.as_tensor(answer) for answer in loaded.run(images)]
+    for answer in raw:
+        assert answer.reshape(3, -1).isnan().all(1).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match=r"Expected images in \[0, 1\]. Found values from "):
+        loaded(images)
+    with pytest.raises(ValueError, match=rf"Expected float32 images \(B, 3, {height}, {width}\)"):
+        loaded(images[:, :, 1:])
+
+
+def test_what_was_not_exported_is_not_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.pt2").write_text("not a graph")
+    with pytest.raises(ValueError, match=r"to be a file that .* wrote"):
+        load_export(tmp_path / "a.pt2")
+    with pytest.raises(ValueError, match="Expected format onnx or torch_export"):
+        load_export(tmp_path / "a.pt")
 
 
 def test_the_command_exports_from_the_hub_to_the_current_directory(
@@ -175,18 +211,7 @@ def test_the_command_exports_from_the_hub_to_the_current_directory(
     monkeypatch.chdir(tmp_path / "here")
     run_here(monkeypatch, "explainer=owner/name", "format=torch_export", "image_size=[16,24]")
     assert files(tmp_path / "here") == {"explainer.pt2"}
-    images = random_images(3, 3, 16, 24)
-    mean, _, _ = FORMATS["torch_export"].load(Path("explainer.pt2"))(images)
-    torch.testing.assert_close(mean, load_explainer(directory)(images).mean, rtol=0, atol=1e-4)
-
-
-def test_the_command_writes_where_it_is_told(
-    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = files(tmp_path)
-    run_here(monkeypatch, f"explainer={directory}", "format=torch_export", "output=a b/[model].pt2")
-    assert files(tmp_path) - before == {"a b", "a b/[model].pt2"}
+    check_loaded(load_export("explainer.pt2"), load_explainer(directory))
 
 
 @pytest.mark.parametrize(
@@ -236,14 +261,26 @@ def conditional_explainer(network: nn.Module, **parts: Any) -> Explainer:
     return explainer.attach_classifier(classifier).eval().requires_grad_(False)
 
 
+def transposed() -> nn.Module:
+    """A network with a convolution whose gradient ONNX lacks."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.ConvTranspose2d(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "posterior"), [("onnx", "mean_field"), ("torch_export", "correlated")]
+    ("name", "posterior", "network"),
+    [("onnx", "mean_field", tiny_classifier.build), ("torch_export", "correlated", transposed)],
 )
 def test_a_conditional_explainer_is_exported_with_its_classifier_and_stays_channels_last(
-    tmp_path: Path, name: str, posterior: str
+    tmp_path: Path, name: str, posterior: str, network: Callable[[], nn.Module]
 ) -> None:
     torch.manual_seed(0)
-    explainer = conditional_explainer(DigitNet(), posterior=posterior)
+    explainer = conditional_explainer(network(), posterior=posterior)
     explainer.to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
@@ -264,26 +301,54 @@ def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) ->
 
 
 def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
-    network = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64, 3)
-    )
-    explainer = conditional_explainer(network)
-    output = tmp_path / "a.onnx"
-    with pytest.raises(
-        ValueError, match=r"_adaptive_avg_pool2d_backward.*format=torch_export"
-    ) as info:
-        write_export(explainer, output, FORMATS["onnx"], height=HEIGHT, width=WIDTH)
+    """The other format, which has it, is tested above."""
+    explainer = conditional_explainer(transposed())
+    with pytest.raises(ValueError, match=r"convolution_backward.*format=torch_export") as info:
+        write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=HEIGHT, width=WIDTH)
     assert "\n" not in str(info.value)
     assert not list(tmp_path.iterdir())
-    write_export(explainer, tmp_path / "a.pt2", FORMATS["torch_export"], height=HEIGHT, width=WIDTH)
 
 
-def test_missing_packages_are_named_with_their_extra(
+def test_one_class_is_traced_with_its_classifier() -> None:
+    """The graph, which then is written as any other."""
+    torch.manual_seed(0)
+    classifier = FrozenClassifier(tiny_classifier.build(), name="tiny", categories=[*"abcdefghij"])
+    explainer = load_explainer("universal", classifier)
+    explainer.encoder.copies = 1
+    images = random_images(3, 3, HEIGHT, WIDTH)
+    target = class_weights(explainer, "c", images[:1])
+    graph = TracedGraph(ExplainerGraph(explainer, target), images[:2])
+    mean = graph(images)[0]
+    torch.testing.assert_close(mean, explainer(images, "c").mean, rtol=0, atol=1e-4)
+    assert (mean - explainer(images, "d").mean).abs().max() > 1e-3
+    description = describe(explainer, (HEIGHT, WIDTH), "c")
+    assert description["target"] == "c"
+    assert description["categories"] == [*"abcdefghij"]
+    with pytest.raises(ValueError, match="no class called 'z'"):
+        class_weights(explainer, "z", images[:1])
+
+
+def test_maps_that_are_ordered_alike_are_accepted_of_gradients_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.rand(2, 8, 8, generator=generator)
+    expected = [mean, mean, torch.rand(2, generator=generator)]
+    moved = [torch.where(mean == mean.max(), mean + 0.3, mean), mean, expected[2]]
+    agreement = compare([expected], [moved], by_rank=True)
+    assert agreement.difference == pytest.approx(0.3)
+    assert agreement.rank_correlation > 0.99
+    with pytest.raises(ValueError, match="agree with PyTorch on mean"):
+        compare([expected], [moved], by_rank=False)
+    with pytest.raises(ValueError, match="agree with PyTorch on mean"):
+        compare([expected], [[1 - mean, mean, expected[2]]], by_rank=True)
+
+
+def test_without_the_packages_of_onnx_the_other_format_is_written_where_it_is_told(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
     message = error_of(monkeypatch, f"explainer={directory}")
     assert "Not found: onnxruntime: pip install 'saliency-vae[onnx]'." in message
-    run_here(
-        monkeypatch, f"explainer={directory}", "format=torch_export", f"output={tmp_path}/x.pt2"
-    )
+    monkeypatch.chdir(tmp_path)
+    before = files(tmp_path)
+    run_here(monkeypatch, f"explainer={directory}", "format=torch_export", "output=a b/[model].pt2")
+    assert files(tmp_path) - before == {"a b", "a b/[model].pt2"}

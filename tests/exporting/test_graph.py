@@ -38,6 +38,7 @@ class Attention(nn.Module):
         nn.Conv2d(3, 4, (2, 5), stride=(3, 4), padding=(0, 3), dilation=(2, 1)),
         nn.Conv2d(3, 6, 3, padding=1, groups=3, bias=False),
         nn.Conv2d(3, 4, 3, padding="same"),
+        nn.AdaptiveAvgPool2d((4, 1)),  # 18 rows in four parts that overlap
         nn.MaxPool2d(2),
         nn.MaxPool2d(3, stride=2, padding=1),
         nn.MaxPool2d(3, stride=2, padding=1, dilation=2, ceil_mode=True),

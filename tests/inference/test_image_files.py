@@ -38,13 +38,14 @@ def test_an_image_that_is_too_small_for_any_encoder_is_broken(tmp_path: Path) ->
     assert isinstance(large, InputImage)
 
 
+@pytest.mark.parametrize("step", ["displayed", "Preprocessing.resized"])
 def test_an_error_of_the_program_is_not_a_broken_image(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def wrong(_: Image.Image) -> None:
+    def wrong(*_: object) -> None:
         raise ValueError("a mistake in the program")
 
-    monkeypatch.setattr("saliency_vae.inference.image_files.displayed", wrong)
+    monkeypatch.setattr(f"saliency_vae.inference.image_files.{step}", wrong)
     with pytest.raises(ValueError, match="a mistake"):
         read(tmp_path, Image.new("RGB", (30, 30)), Preprocessing())
 

@@ -50,6 +50,17 @@ def explain(network: nn.Module, perturbation: nn.Module | None = None) -> BatchE
     )
 
 
+def test_a_classifier_that_takes_no_image_at_all_is_no_broken_image() -> None:
+    class Wrong(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("a mistake in the network")
+
+    explaining = explain(Wrong())
+    explaining.classifier.preprocessing = Preprocessing(crop_size=(SIZE, SIZE))
+    with pytest.raises(ValueError, match=r"Found 24 x 24: a mistake in the network"):
+        explaining([image("a")])
+
+
 def image(name: str, value: int | None = None, size: int = SIZE) -> InputImage:
     """An image of one grey level, or of noise."""
     noise = np.random.default_rng(0).integers(1, 256, (3, size, size), dtype=np.uint8)

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from saliency_vae.metrics.insertion_deletion import deletion_curve
 from saliency_vae.metrics.localization import mask_iou, pointing_game
 from saliency_vae.metrics.per_image import PerImage
 from saliency_vae.metrics.uncertainty import reliability_table
 from tests.conftest import SIZE, blob_classifier, blobs
+from tests.faults.small_run import finish, start
 
 N = 10
 
@@ -87,7 +87,9 @@ def _on_device(rank: int, directory: str) -> None:
 
 
 def test_two_devices_equal_one(tmp_path: Path) -> None:
-    spawn(_on_device, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    log = tmp_path / "log"  # of processes that have imported everything
+    processes = [start(_on_device, rank, str(tmp_path), output=log) for rank in range(2)]
+    assert [finish(process) for process in processes] == [0, 0], log.read_text()
     whole = metrics()
     update(whole, slice(0, N))
     lonely = PerImage(pointing_game)

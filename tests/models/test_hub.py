@@ -117,7 +117,10 @@ def test_a_hub_id_is_downloaded_with_its_options(
         (
             "owner/name",
             {
-                "allow_patterns": ["config.json", "model.safetensors", "explanations.png"],
+                "allow_patterns": [
+                    *("config.json", "model.safetensors"),
+                    *("classifier.safetensors", "explanations.png"),
+                ],
                 "revision": "v1",
                 "token": "t",
             },

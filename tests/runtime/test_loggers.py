@@ -175,7 +175,7 @@ def test_the_mode(
     assert mode_of(logger) == expected
     assert (tmp_path / "run").is_dir()
     assert logger._wandb_init["project"] == "mine"
-    assert logger._wandb_init["name"] == "this"
+    assert logger._wandb_init["name"] == "this/run"
     assert logger._wandb_init["resume"] == "allow"
     again = wandb_logger(str(tmp_path / "run"), offline=offline)
     assert again._wandb_init["id"] == logger._wandb_init["id"]  # a resumed run goes on

@@ -220,10 +220,10 @@ def test_the_command_trains_in_parts_and_always_leaves_an_explainer(
     def explainer(run: Path) -> bytes:
         return (run / "explainer/model.safetensors").read_bytes()
 
-    parts = train("parts", *settings, "+trainer.max_steps=2")  # of 4 in an epoch
+    parts = train("parts", *settings, "trainer.max_steps=2")  # of 4 in an epoch
     first = explainer(parts)
     train("parts", "ckpt_path=last", "trainer.max_steps=6")
-    whole = train("whole", *settings, "+trainer.max_steps=6")
+    whole = train("whole", *settings, "trainer.max_steps=6")
     assert explainer(parts) == explainer(whole) != first
     ends = [contents(run / "checkpoints")["last.ckpt"] for run in (parts, whole)]
     assert set(differences(*ends)) == {"/overrides", "/metrics/val/images_per_second"}
@@ -231,7 +231,7 @@ def test_the_command_trains_in_parts_and_always_leaves_an_explainer(
     assert steps(whole, "val/loss") == [3, 5]
 
     # In another directory, and with nothing left to train, there is still something to validate.
-    of_parts = [f"ckpt_path={parts}/checkpoints/last.ckpt", "+trainer.max_steps=6"]
+    of_parts = [f"ckpt_path={parts}/checkpoints/last.ckpt", "trainer.max_steps=6"]
     assert explainer(train("elsewhere", *settings, *of_parts)) == explainer(whole)
 
 

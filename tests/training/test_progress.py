@@ -27,7 +27,8 @@ def test_a_line_every_so_often_and_one_after_each_validation(
     number = r"\d+\.\d+"
     step = rf"Step (\d) of 6 \(epoch [01]\): loss {number}, {number} images/s, \d:\d\d:\d\d left"
     validation = rf"Validation after step \d: loss {number}"
-    patterns = [step] * 4 + [validation] + [step] * 2 + [validation]
+    first = "Training 970 parameters for 6 steps"
+    patterns = [first, *[step] * 4, validation, *[step] * 2, validation]
     assert len(said) == len(patterns)
     for line, pattern in zip(said, patterns, strict=True):
         assert re.fullmatch(pattern, line), line
@@ -39,6 +40,7 @@ def test_seldom_is_seldom(
 ) -> None:
     said = lines(make_module, tmp_path, caplog, seconds=1000)
     assert [line.split(":")[0] for line in said] == [
+        "Training 970 parameters for 6 steps",
         "Validation after step 4",
         "Validation after step 6",
     ]

@@ -67,7 +67,7 @@ def _draw_curves(axes: Axes, scores: Scores, by_method: Mapping[str, Tensor]) ->
             _, low, high = mean_interval(curves, groups=groups, seed=scores.seed)
             axes.fill_between(shares, low, high, color=style["color"], alpha=0.13, linewidth=0)
     axes.set_xlabel("share of the pixels, most salient first")
-    axes.set_ylabel("probability of the predicted class")
+    axes.set_ylabel("probability of the decision")
     axes.set_xlim(0, 1)
     set_grid(axes)
 

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds the wheel, installs it into a new environment, and trains and explains from another
+# directory. The new environment borrows its dependencies from .venv, not the package, which is
+# there as an editable install: a directory in a .pth file is searched, its own .pth files are not.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+uv=$PWD/.venv/bin/uv
+python=$work/venv/bin/python
+
+"$uv" build --quiet --wheel --out-dir "$work/wheels"
+"$uv" venv --quiet --python .venv/bin/python "$work/venv"
+borrowed=$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+echo "$borrowed" > "$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth"
+"$uv" pip install --quiet --python "$python" --no-deps "$work"/wheels/*.whl
+
+mkdir "$work/elsewhere" && cd "$work/elsewhere"
+export OMP_NUM_THREADS=1
+unset PYTHONPATH
+found=$("$python" -c "import saliency_vae; print(saliency_vae.__file__)")
+[[ $found == "$work/venv/"* ]] || { echo "error: Expected the wheel's package. Found $found."; exit 1; }
+"$python" -m saliency_vae.train experiment=cluttered_digits trainer.max_epochs=1 logger=csv \
+    data.image_size=32 data.train_size=64 data.val_size=16 data.test_size=8 data.batch_size=16 \
+    classifier.train_size=64 classifier.epochs=1 'encoder.channels=[4,8]' hydra.run.dir=run
+"$python" -c "from PIL import Image; Image.effect_noise((32, 32), 90).convert('RGB').save('a.png')"
+"$python" -m saliency_vae.explain explainer=run images=a.png output_dir=own
+"$python" -m saliency_vae.explain images=a.png output_dir=universal classifier=cluttered_digits \
+    classifier.image_size=32 classifier.train_size=64 classifier.epochs=1
+for file in own/a.png.npz universal/a.png.npz own/index.html run/explainer/classifier.safetensors; do
+    [[ -s $file ]] || { echo "error: Expected $file. Found none."; exit 1; }
+done
+for script in "$work"/venv/bin/saliency-vae*; do
+    [[ ! -x $script ]] || "$script" --help > /dev/null
+done
+echo "The wheel trains and explains from another directory."

@@ -1,0 +1,63 @@
+"""Each explainer is compared with the gradient that needs no training, and says so for ever."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from saliency_vae.models import load_explainer, save_explainer
+from saliency_vae.models.model_card import model_card
+from saliency_vae.models.undertrained import GAIN, GAIN_HIGH, GAIN_LOW, undertrained
+from saliency_vae.training.comparison import as_line, compare_with_gradient
+from tests.conftest import Blobs, MakeModule
+from tests.models.test_explainer import trained_explainer
+
+WORSE = {GAIN: 0.01, GAIN_LOW: -0.02, GAIN_HIGH: 0.04}
+
+
+class Fixed(nn.Module):
+    """An encoder whose mean is brightness, the right map of blobs, or darkness."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = self.sign * images.mean(1)
+        return torch.stack([mean, torch.zeros_like(mean)], dim=1)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_good_map_gains_and_its_opposite_loses(make_module: MakeModule, sign: float) -> None:
+    module = make_module()
+    module.explainer.encoder = Fixed(sign)
+    found = compare_with_gradient(module, Blobs(40, seed=4))
+    assert found[GAIN] == pytest.approx(found["val/insertion"] - found["val/gradient_insertion"])
+    assert found[GAIN_LOW] <= found[GAIN] <= found[GAIN_HIGH]
+    if sign > 0:
+        assert found["val/insertion"] > 0.85
+    else:
+        assert found[GAIN_HIGH] < 0
+        assert undertrained(found) is not None
+    assert f"{found[GAIN]:+.3f} [" in as_line(found)
+    assert compare_with_gradient(module, Blobs(40, seed=4)) == found
+
+
+def test_loading_and_the_card_repeat_the_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    explainer = trained_explainer()
+    explainer.record(metrics=WORSE)
+    save_explainer(explainer, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        loaded = load_explainer(tmp_path)
+    (record,) = caplog.records
+    assert "not better than the classifier's gradient alone" in record.message
+    assert "+0.010 [-0.020, +0.040]" in record.message
+    assert "\n" not in record.message
+    assert "not better than the classifier's gradient alone" in model_card(loaded.config)
+    better = replace(loaded.config, metrics=WORSE | {GAIN_LOW: 0.001})
+    assert "not better" not in model_card(better)
