@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saliency_vae.classifiers import FrozenClassifier
+    from saliency_vae.inference import load_explanations
     from saliency_vae.models import Explainer, load_explainer
 
     __version__: str
 
-__all__ = ["Explainer", "FrozenClassifier", "__version__", "load_explainer"]
+__all__ = ["Explainer", "FrozenClassifier", "__version__", "load_explainer", "load_explanations"]
 
 _HOMES = {
     "Explainer": "saliency_vae.models",
     "FrozenClassifier": "saliency_vae.classifiers",
     "load_explainer": "saliency_vae.models",
+    "load_explanations": "saliency_vae.inference",
 }
 
 

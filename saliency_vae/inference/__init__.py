@@ -3,6 +3,8 @@
 A broken image never stops the others.
 """
 
-from saliency_vae.inference.pipeline import Summary, explain_images
+from saliency_vae.inference.pipeline import explain_images
+from saliency_vae.inference.store import Explanations, load_explanations
+from saliency_vae.inference.summary import Summary
 
-__all__ = ["Summary", "explain_images"]
+__all__ = ["Explanations", "Summary", "explain_images", "load_explanations"]
