@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, get_start_method, set_start_method
 from typing import TypeVar
 
 import torch
@@ -48,8 +48,17 @@ def in_processes(function: Callable[[T], None], arguments: Sequence[T]) -> None:
     with (
         naming_killed(),
         ProcessPoolExecutor(
-            len(arguments), mp_context=get_context("spawn"), initializer=end_with_parent
+            len(arguments),
+            mp_context=get_context("spawn"),  # an accelerator does not survive a fork
+            initializer=_start,
+            initargs=(get_start_method(),),
         ) as pool,
     ):
         for _ in pool.map(function, arguments):
             pass
+
+
+def _start(method: str) -> None:
+    """Let a process start others as its parent does, and end with its parent."""
+    set_start_method(method, force=True)
+    end_with_parent()

@@ -17,7 +17,7 @@ from saliency_vae.inference.job import Job
 from saliency_vae.inference.outputs import line_of
 from saliency_vae.inference.partition import Partition
 from saliency_vae.inference.predict import BatchExplainer
-from saliency_vae.inference.savers import saving
+from saliency_vae.inference.savers import end_with_parent, saving
 from saliency_vae.inference.store import Index, entry_at
 from saliency_vae.inference.summary import Summary
 from saliency_vae.runtime.memory import suggesting
@@ -59,8 +59,7 @@ def explain_images(config: ExplainConfig) -> Summary:
         left=left,
         refine_steps=config.refine_steps,
         objective=_objective(job, index, new),
-        gallery=gallery,
-        directory=job.outputs.store.directory,
+        found_at=gallery or (job.outputs.store.directory if index.places else None),
     )
 
 
@@ -82,17 +81,21 @@ def _explain(job: Job, partition: Partition, device: str) -> None:
     images = InputImages(job.root, files, job.classifier.preprocessing, shown=outputs.panels)
     explain = job.explainer_on(device)
     loader: Iterable[list[InputImage | BrokenImage]] = DataLoader(
-        images, batch_sampler=_numbered(left), num_workers=config.num_workers, collate_fn=list
+        images,
+        batch_sampler=_numbered(left),
+        num_workers=config.num_workers,
+        collate_fn=list,
+        worker_init_fn=end_with_parent,
     )
     title = "Explaining" if partition.count == 1 else f"Explaining {partition}"
     with (
         suggesting(f"batch_size < {config.batch_size}, or smaller images"),
         tqdm(total=len(files), desc=title, unit="image", disable=not files) as bar,
-        saving(outputs, config.num_workers) as save,
+        saving(outputs, config.num_workers, bar.update) as save,
     ):
         for batch in loader:
             torch.manual_seed(config.seed)  # of noise as baseline image: no batch depends on others
-            bar.update(save(*_explain_batch(batch, explain)))
+            save(*_explain_batch(batch, explain))
 
 
 def _numbered(batches: Sequence[Sequence[object]]) -> list[list[int]]:
@@ -134,7 +137,7 @@ def _finish(job: Job) -> tuple[Index, int, Path | None]:
         outputs.list_broken(index.broken[name] for name in job.names if name in index.broken)
         entries = [
             (place.confidence, partial(entry_at, place))
-            for place in index.places.values()
+            for _, place in sorted(index.places.items())
             if place.entry is not None
         ]
         if not (entries and outputs.gallery):

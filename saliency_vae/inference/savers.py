@@ -6,13 +6,13 @@ import pickle
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,16 +21,11 @@ from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.outputs import Outputs
 from saliency_vae.visualization import Explanation
 
-
-class Save(Protocol):
-    """Saves a batch; returns how many images of batches before, or of this one, are saved now."""
-
-    def __call__(self, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> int:
-        """Save a batch: its explanations, and its images that could not be explained."""
+Save = Callable[[Sequence[Explanation], Sequence[BrokenImage]], None]  # saves a batch
 
 
 @contextmanager
-def saving(outputs: Outputs, processes: int) -> Iterator[Save]:
+def saving(outputs: Outputs, processes: int, saved: Callable[[int], object]) -> Iterator[Save]:
     """Save batches in processes of their own, or with 0 in this one, as they are given.
 
     No more batches than there are processes are waited for; at the end all are saved.
@@ -38,15 +33,16 @@ def saving(outputs: Outputs, processes: int) -> Iterator[Save]:
     Args:
         outputs: Files to write.
         processes: Number of processes.
+        saved: Told how many images have been saved, batch by batch.
 
     Raises:
         ValueError: If one of the processes was killed.
     """
     if not processes:
 
-        def save(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> int:
+        def save(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> None:
             outputs.save(explanations, broken)
-            return len(explanations) + len(broken)
+            saved(len(explanations) + len(broken))
 
         yield save
         return
@@ -57,16 +53,14 @@ def saving(outputs: Outputs, processes: int) -> Iterator[Save]:
     ):
         pool.submit(os.getpid).result()  # so that all have started before the device is used
 
-        def submit(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> int:
+        def submit(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> None:
             waiting.append(pool.submit(_save, outputs, packed((explanations, broken))))
-            saved = 0
             while waiting and (waiting[0].done() or len(waiting) > processes):
-                saved += waiting.popleft().result()
-            return saved
+                saved(waiting.popleft().result())
 
         yield submit
         for future in waiting:
-            future.result()
+            saved(future.result())
 
 
 def _save(outputs: Outputs, batch: bytes) -> int:
@@ -82,8 +76,11 @@ def _start() -> None:
     end_with_parent()
 
 
-def end_with_parent() -> None:
-    """Let this process end when the one that started it ends, even if that was killed."""
+def end_with_parent(_: int = 0) -> None:
+    """Let this process end when the one that started it ends, even if that was killed.
+
+    Otherwise it would wait forever to pass on what it has read or to be given work.
+    """
 
     def watch() -> None:
         parent = parent_process()

@@ -22,8 +22,8 @@ class Summary:
         left: Images of all partitions that none has finished yet.
         refine_steps: Gradient steps on each explanation by itself.
         objective: Mean objective before and after refinement, nats per image; None without it.
-        gallery: First page of the gallery; None if there is none, or none yet.
-        directory: Directory of the explanations.
+        found_at: First page of the gallery, or without one the directory of the explanations; None
+            if nothing has been explained.
     """
 
     partition: str
@@ -36,8 +36,7 @@ class Summary:
     left: int
     refine_steps: int
     objective: Sequence[float] | None
-    gallery: Path | None
-    directory: Path
+    found_at: Path | None
 
     def __str__(self) -> str:
         """Write the summary as it is printed."""
@@ -60,5 +59,6 @@ class Summary:
                 f"{self.left} images are left to other partitions; the last to finish writes the "
                 "gallery. The same command with partition=1/1 explains all that is left."
             )
-        lines.append(str(self.gallery or self.directory))
+        if self.found_at is not None:
+            lines.append(str(self.found_at))
         return "\n".join(lines)
