@@ -130,7 +130,7 @@ class Outputs:
         found, broken = [], list(broken)
         for explanation in explanations:
             name = explanation.source.name
-            stored = self._stored(explanation)
+            stored = self.stored(explanation)
             try:
                 if name in self.panels:
                     with whole_file(self.panel_file(name)) as partial:
@@ -149,7 +149,8 @@ class Outputs:
         self.store.write(found, broken)
         return broken
 
-    def _stored(self, explanation: Explanation) -> StoredExplanation:
+    def stored(self, explanation: Explanation) -> StoredExplanation:
+        """Make of an explanation what is written."""
         source, entry = explanation.source, None
         if self.gallery:
             panel = f"{source.name}{_PANEL}" if source.name in self.panels else ""

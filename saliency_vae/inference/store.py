@@ -122,7 +122,7 @@ class Store:
                 }
             )
         content = {"found": records, "broken": [asdict(image) for image in broken]}
-        names = [image.name for image in (*found, *broken)]
+        names = [one.name for one in found] + [image.name for image in broken]
         key = hashlib.sha256(json.dumps(sorted(names)).encode()).hexdigest()[:16]
         file = self.directory / f"{key}.safetensors"
         write_whole(file, save(tensors, {_KEY: json.dumps(content)}))
@@ -154,7 +154,7 @@ class Store:
         record = _content(header, place.file)["found"][place.number]
         with safe_open(place.file, "numpy") as file:
             arrays = {key: file.get_tensor(f"{place.number}.{key}") for key in record["arrays"]}
-        preprocessing = {
+        preprocessing: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in record["preprocessing"].items()
         }
