@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,5 +86,5 @@ def test_each_part_is_taken_once_and_counts_are_not_mixed(tmp_path: Path) -> Non
         assert not in_a_process(lambda: take(Partition(1, 4)))
         assert not in_a_process(lambda: take(Partition(0, 4), alone=True))
         for other in (Partition(), Partition(1, 3), Partition(1, 5)):
-            assert not in_a_process(lambda other=other: take(other))
+            assert not in_a_process(partial(take, other))
     assert in_a_process(lambda: take(Partition(0, 1), alone=True))
