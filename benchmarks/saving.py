@@ -19,6 +19,7 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 from timing import Report, Seconds, Target, arguments, milliseconds, ratio, seconds
+from torch import nn
 
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.cli.schemas import ExplainConfig
@@ -69,7 +70,10 @@ def write_explainer(directory: Path, side: int) -> Path:
         classifier=replace(identity, builder={"_target_": target, **builder}),
         image_size=(side, side),
     )
-    save_explainer(Explainer.from_config(config), directory / "explainer")
+    explainer = Explainer.from_config(config)
+    head = explainer.get_parameter("encoder.head.weight")
+    nn.init.normal_(head, std=0.5)  # maps that are not constant, as those of a trained explainer
+    save_explainer(explainer, directory / "explainer")
     return directory / "explainer"
 
 
