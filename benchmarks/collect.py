@@ -17,6 +17,7 @@ ORDER = (
     "encoder",
     "training_step",
     "explanation",
+    "saving",
     "data",
     "ddp",
     "insertion_deletion",

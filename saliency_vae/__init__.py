@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from saliency_vae.classifiers import FrozenClassifier
     from saliency_vae.data import Preprocessing
-    from saliency_vae.inference import explain_photographs
+    from saliency_vae.inference import explain_photographs, load_explanations
     from saliency_vae.models import Explainer, load_explainer
     from saliency_vae.training.fit import fit
     from saliency_vae.visualization import Explanation
@@ -25,6 +25,7 @@ __all__ = [
     "explain_photographs",
     "fit",
     "load_explainer",
+    "load_explanations",
 ]
 
 _HOMES = {
@@ -35,6 +36,7 @@ _HOMES = {
     "explain_photographs": "saliency_vae.inference",
     "fit": "saliency_vae.training.fit",
     "load_explainer": "saliency_vae.models",
+    "load_explanations": "saliency_vae.inference",
 }
 
 

@@ -1,10 +1,13 @@
-"""Explain images: a panel and an .npz for each, and a gallery of all.
+"""Explain images: maps and predictions, a panel for each, and a gallery of all.
 
 python -m saliency_vae.explain explainer=DIR images=photo.jpg output_dir=OUT
 python -m saliency_vae.explain explainer=DIR images=photos output_dir=OUT batch_size=64
 python -m saliency_vae.explain explainer=DIR images='photos/*.jpg' output_dir=OUT refine_steps=100
+python -m saliency_vae.explain explainer=DIR images=photos output_dir=OUT devices=4 num_workers=8
 """
 
+import signal
+import sys
 from pathlib import Path
 
 from saliency_vae.cli.command import command
@@ -18,13 +21,18 @@ def explain(config: Node, run: Path) -> None:
 
     Raises:
         ValueError: If a setting is wrong.
-        SystemExit: With status 1, if an image could not be explained.
+        SystemExit: With status 1, if an image could not be explained and all images are finished;
+            with 130 after Ctrl-C.
     """
     from saliency_vae.inference import explain_images  # loads torch, which --help does not need
 
-    summary = explain_images(ExplainConfig(**config))
+    try:
+        summary = explain_images(ExplainConfig(**config))
+    except KeyboardInterrupt:
+        print("Stopped by Ctrl-C. The same command goes on.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
     print(summary)
-    if summary.broken:
+    if summary.broken and not summary.left:
         raise SystemExit(1)
 
 

@@ -111,9 +111,14 @@ class ExplainConfig:
     fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
     refine_steps: Annotated[int, _AT_LEAST_0] = 0
     samples: Annotated[int, _AT_LEAST_0] = 0
+    maps: str = "store"
+    panels: str = "all"
+    gallery: bool = True
     batch_size: Annotated[int, _AT_LEAST_1] = 32
     num_workers: Annotated[int, _AT_LEAST_0] = 0
     device: str = "auto"
+    devices: Annotated[int, _AT_LEAST_1] = 1
+    partition: str | None = None
     overwrite: bool = False
     force: bool = False
     seed: int = 0

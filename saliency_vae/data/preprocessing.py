@@ -110,5 +110,10 @@ def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
     places = (positions - 0.5).clamp(0, n - 1)
     low = places.long()
     weights = (places - low).to(maps)
-    values = torch.lerp(maps[..., low], maps[..., (low + 1).clamp_max(n - 1)], weights)
-    return values.masked_fill(outside.to(maps.device), float("nan"))
+    below, above = (
+        maps.index_select(-1, index.to(maps.device)) for index in (low, (low + 1).clamp_max(n - 1))
+    )
+    values = torch.lerp(below, above, weights)
+    if outside.any():
+        values = values.masked_fill(outside.to(maps.device), float("nan"))
+    return values

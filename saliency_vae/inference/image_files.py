@@ -1,14 +1,17 @@
 """Reading image files for explanation; a file that cannot be read is reported, not raised."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 from torch.utils.data import Dataset
 
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing, TooLargeError, load_rgb
 from saliency_vae.visualization import InputImage, displayed
+
+_NOT_SHOWN = np.empty((3, 0, 0), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,22 @@ class InputImages(Dataset[InputImage | BrokenImage]):
         root: Directory that images are named relative to.
         files: Image files below the directory.
         preprocessing: Preprocessing of the classifier.
+        shown: Names of the images that are also read at the size of a panel; others are
+            ``shown`` as (3, 0, 0).
     """
 
-    def __init__(self, root: Path, files: Sequence[Path], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: Sequence[Path],
+        preprocessing: Preprocessing,
+        *,
+        shown: Container[str] = (),
+    ) -> None:
         self.root = root
         self.files = files
         self.preprocessing = preprocessing
+        self.shown = shown
 
     def __len__(self) -> int:
         return len(self.files)
@@ -53,7 +66,8 @@ class InputImages(Dataset[InputImage | BrokenImage]):
             pixels = self.preprocessing(image).numpy()
         except (OSError, TooLargeError, MemoryError) as error:
             return BrokenImage.because(name, error.__cause__ or error)
-        shown, size = displayed(image), (image.height, image.width)
+        size = image.height, image.width
+        shown = displayed(image) if name in self.shown else _NOT_SHOWN
         return checked(InputImage(name, pixels, shown, size, self.preprocessing, self.files[index]))
 
 

@@ -2,20 +2,24 @@
 
 import errno
 import json
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from saliency_vae.inference.image_files import BrokenImage
+from saliency_vae.inference.partition import Locks, Partition
+from saliency_vae.inference.store import DIRECTORY, Index, Store, StoredExplanation
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 from saliency_vae.runtime.text import printable
-from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel, restored
+from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel
 
-_PANEL = ".panel.png"
+_PANEL = ".panel.jpg"
+_COMMENT = b"panel of saliency_vae"  # in a panel, so that it is not taken for an image to explain
 # Errors that the name of an image causes: too long, unknown characters, a file where another
 # image's name needs a directory, or the other way round.
 _NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
@@ -27,99 +31,164 @@ class Outputs:
 
     Attributes:
         directory: Directory that holds all of them.
+        panels: Names of the images that get a panel.
+        npz: Whether each image gets an .npz of its own.
+        gallery: Whether the images get an entry of the gallery.
     """
 
     directory: Path
+    panels: frozenset[str] = frozenset()
+    npz: bool = False
+    gallery: bool = True
 
     @property
-    def gallery(self) -> Path:
-        """Directory of the gallery's entries."""
-        return self.directory / ".gallery"
+    def store(self) -> Store:
+        """All explanations, a file a batch; a batch is written last, so that it is finished."""
+        return Store(self.directory / DIRECTORY)
 
     @property
-    def broken(self) -> Path:
+    def broken_list(self) -> Path:
         """List of the images that could not be explained."""
         return self.directory / "broken.txt"
 
-    def npz(self, name: str) -> Path:
+    def npz_file(self, name: str) -> Path:
         """File of an image's maps and predictions."""
         return self.directory / f"{name}.npz"
 
-    def panel(self, name: str) -> Path:
+    def panel_file(self, name: str) -> Path:
         """Picture of an image's explanation."""
         return self.directory / f"{name}{_PANEL}"
 
-    def entry(self, name: str) -> Path:
-        """Entry of an image in the gallery; written last, so that it marks a finished image."""
-        return self.gallery / f"{name}.json"
+    def done(self, name: str, index: Index) -> bool:
+        """Whether an image has all that is asked for."""
+        place = index.places.get(name)
+        return (
+            place is not None
+            and (place.entry is not None or not self.gallery)
+            and (name not in self.panels or self.panel_file(name).is_file())
+            and (not self.npz or self.npz_file(name).is_file())
+        )
 
-    def done(self, name: str) -> bool:
-        """Whether an image has all of its files."""
-        return all(path(name).is_file() for path in (self.entry, self.npz, self.panel))
+    def locks(self) -> AbstractContextManager[Locks]:
+        """Open the locks of the processes that write to the directory."""
+        return Locks.opened(self.store.directory / "lock", self.directory)
 
-    def entries(self) -> list[Path]:
-        """Find the entries of all images that have been explained."""
-        return [path for path in self.gallery.rglob("*.json") if path.is_file()]
-
-    def claim(self, settings: Mapping[str, Any], names: Iterable[str], *, overwrite: bool) -> None:
-        """Record what the explanations depend on, so that different ones are not mixed.
+    @contextmanager
+    def taken(
+        self,
+        partition: Partition,
+        settings: Mapping[str, Any],
+        names: Iterable[str],
+        *,
+        overwrite: bool,
+    ) -> Iterator[None]:
+        """Take a partition of the images, and record what the explanations depend on.
 
         Args:
-            settings: What the explanations depend on, plain values.
-            names: Names of the images to explain.
+            partition: Partition that no other process works on meanwhile.
+            settings: What the explanations depend on, plain values, so that different ones are
+                not mixed.
+            names: Names of the partition's images.
             overwrite: Forget that these images have been explained, and all images that were
                 explained with different settings.
 
         Raises:
-            ValueError: If explanations with different settings are not to be overwritten.
+            ValueError: If another process works on the partition, or if explanations with
+                different settings are not to be overwritten.
         """
-        path = self.gallery / "settings"
-        earlier = json.loads(path.read_text()) if path.is_file() else settings
-        differing = [key for key in settings if earlier.get(key) != settings[key]]
-        if differing and not overwrite:
-            raise ValueError(
-                f"Expected output_dir={self.directory} to be new or made with the same settings. "
-                f"Found another {', '.join(differing)}: overwrite=true, or another output_dir."
-            )
-        if differing:
-            shutil.rmtree(self.gallery)
-        if overwrite:
-            for name in names:
-                self.entry(name).unlink(missing_ok=True)
-        write_whole(path, json.dumps(settings))
+        path = self.store.directory / "settings.json"
+        with self.locks() as locks:
+            with locks.starting():
+                different = _different(path, settings)
+                if different and not overwrite:
+                    raise ValueError(
+                        f"Expected output_dir={self.directory} to be new or made with the same "
+                        f"settings. Found another {', '.join(different)}: overwrite=true, or "
+                        "another output_dir."
+                    )
+                locks.take(partition, alone=bool(different))
+                if different:
+                    self.store.clear()
+                elif overwrite:
+                    self.store.forget(names)
+                write_whole(path, json.dumps(settings))
+            yield
 
-    def save(self, explanation: Explanation) -> BrokenImage | None:
-        """Write the files of an explanation.
+    def save(
+        self, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]
+    ) -> list[BrokenImage]:
+        """Write the files of a batch.
+
+        Args:
+            explanations: Explanations of the batch.
+            broken: Images of the batch that could not be explained.
 
         Returns:
-            The image as broken, if its name cannot be that of a file here.
+            All broken images, with those whose name cannot be that of a file here.
         """
-        name = explanation.source.name
-        try:
-            for path in (self.npz(name), self.entry(name)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.npz(name)) as partial, partial.open("wb") as file:
-                values = restored(arrays(explanation), explanation.source.restore)
-                np.savez_compressed(file, **values)
-            with whole_file(self.panel(name)) as partial:
-                draw_panel(explanation).save(partial, format="PNG", compress_level=1)
-            Entry.of(explanation, panel=f"{name}{_PANEL}").save(self.entry(name))
-        except OSError as error:
-            if error.errno not in _NAME_ERRORS:
-                raise
-            return BrokenImage.because(name, error.__cause__ or error)
-        return None
+        found, broken = [], list(broken)
+        for explanation in explanations:
+            name = explanation.source.name
+            stored = self.stored(explanation)
+            try:
+                if name in self.panels:
+                    with whole_file(self.panel_file(name)) as partial:
+                        draw_panel(explanation).save(
+                            partial, "JPEG", quality=90, subsampling=0, comment=_COMMENT
+                        )
+                if self.npz:
+                    with whole_file(self.npz_file(name)) as partial, partial.open("wb") as file:
+                        np.savez(file, allow_pickle=False, **stored.restored())
+            except OSError as error:
+                if error.errno not in _NAME_ERRORS:
+                    raise
+                broken.append(BrokenImage.because(name, error.__cause__ or error))
+            else:
+                found.append(stored)
+        self.store.write(found, broken)
+        return broken
 
-    def list_broken(self, images: Sequence[BrokenImage]) -> list[str]:
+    def stored(self, explanation: Explanation) -> StoredExplanation:
+        """Make of an explanation what is written."""
+        source, entry = explanation.source, None
+        if self.gallery:
+            panel = f"{source.name}{_PANEL}" if source.name in self.panels else ""
+            entry = Entry.of(explanation, panel=panel).to_json()
+        return StoredExplanation(
+            name=source.name,
+            size=source.size,
+            preprocessing=source.preprocessing,
+            values=arrays(explanation),
+            entry=entry,
+            sufficiency=explanation.sufficiency,
+        )
+
+    def list_broken(self, images: Iterable[BrokenImage]) -> None:
         """Write the list of broken images, one a line; none is written where none is broken."""
-        self.broken.unlink(missing_ok=True)
-        lines = [printable(f"{image.name}: {image.reason}") for image in images]
+        lines = [f"{line_of(image)}\n" for image in images]
         if lines:
-            self.broken.write_text("\n".join([*lines, ""]), encoding="utf-8")
-        return lines
+            write_whole(self.broken_list, "".join(lines))
+        else:
+            self.broken_list.unlink(missing_ok=True)
+
+
+def line_of(image: BrokenImage) -> str:
+    """Write in one line which image is broken, and why."""
+    return printable(f"{image.name}: {image.reason}")
 
 
 def is_panel(file: Path) -> bool:
-    """Whether a file is a panel of an earlier explanation, beside its .npz, and no input image."""
-    name = file.name.removesuffix(_PANEL)
-    return name != file.name and file.with_name(f"{name}.npz").is_file()
+    """Whether a file is a panel of an earlier explanation, and no image to explain."""
+    if not file.name.endswith(_PANEL):
+        return False
+    try:
+        with Image.open(file, formats=["JPEG"]) as image:
+            return image.info.get("comment") == _COMMENT
+    except OSError:
+        return False
+
+
+def _different(path: Path, settings: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that differ from those recorded in a file, if there is one."""
+    earlier = json.loads(path.read_text()) if path.is_file() else settings
+    return [key for key in settings if earlier.get(key) != settings[key]]

@@ -1,173 +1,157 @@
 """Explain image files as configured: read, explain and write, batch by batch."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from saliency_vae.classifiers import FrozenClassifier, parameter_hash
 from saliency_vae.cli.schemas import ExplainConfig
-from saliency_vae.data import find_images
-from saliency_vae.inference.image_files import BrokenImage, InputImages, name_of, same_size
-from saliency_vae.inference.outputs import Outputs, is_panel
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
-from saliency_vae.models import Explainer, load_explainer
-from saliency_vae.perturbations import Blur
-from saliency_vae.runtime.device import loader_processes, pick_device
+from saliency_vae.inference.devices import each_device, in_processes
+from saliency_vae.inference.image_files import BrokenImage, InputImages, same_size
+from saliency_vae.inference.job import Job
+from saliency_vae.inference.outputs import line_of
+from saliency_vae.inference.partition import Partition
+from saliency_vae.inference.predict import BatchExplainer
+from saliency_vae.inference.savers import end_with_parent, saving
+from saliency_vae.inference.store import Index, entry_at
+from saliency_vae.inference.summary import Summary
+from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, write_gallery
 
-_NAMED = 20  # broken images in the summary; broken.txt names all
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What became of the images.
-
-    Attributes:
-        images: Number of images found.
-        earlier: Number of images that an earlier run had explained.
-        broken: Images that could not be explained, with the reason, one a line.
-        broken_list: File that lists the broken images.
-        refine_steps: Gradient steps on each explanation by itself.
-        objective: Mean objective before and after refinement, nats per image; None without it.
-        gallery: First page of the gallery; None if no image has been explained yet.
-    """
-
-    images: int
-    earlier: int
-    broken: Sequence[str]
-    broken_list: Path
-    refine_steps: int
-    objective: Sequence[float] | None
-    gallery: Path | None
-
-    def __str__(self) -> str:
-        """Write the summary as it is printed."""
-        explained = self.images - self.earlier - len(self.broken)
-        before = f", {self.earlier} had been explained before" if self.earlier else ""
-        lines = [f"{explained} of {self.images} images explained{before}."]
-        if self.objective is not None:
-            start, end = self.objective
-            lines.append(
-                f"Refined in {self.refine_steps} steps: "
-                f"objective {start:.4f} -> {end:.4f} nats per image."
-            )
-        if self.broken:
-            number = len(self.broken)
-            lines.append(f"{number} could not be explained (all in {self.broken_list}):")
-            lines += [f"  {line}" for line in self.broken[:_NAMED]]
-        if self.gallery is not None:
-            lines.append(str(self.gallery))
-        return "\n".join(lines)
-
 
 def explain_images(config: ExplainConfig) -> Summary:
-    """Explain image files, and write a panel and an .npz for each and a gallery of all.
+    """Explain image files, and write their maps, panels and a gallery of all.
 
     Raises:
         ValueError: If a setting is wrong, before anything is written.
     """
-    torch.manual_seed(config.seed)  # for baseline images that are noise
-    root, found = find_images(config.images)
-    files = [file for file in found if not is_panel(file)]
-    explainer = load_explainer(config.explainer)
-    classifier = explainer.build_classifier(config.classifier, force=config.force)
-    settings = ExplainSettings(
-        fraction=config.fraction,
-        refine_steps=config.refine_steps,
-        samples=config.samples,
-        seed=config.seed,
-        target=config.target,
-    )
-    depends_on = {
-        "images": str(root.resolve()),
-        **_fingerprints(explainer, classifier),
-        **asdict(settings),
-    }
-    title = f"Explanations of {classifier.identity()}"
-    if config.target is not None:
-        explainer.attach_classifier(classifier, force=True).target(config.target)
-    device = pick_device(config.device)
-    explain = BatchExplainer(
-        explainer.to(device).attach_classifier(classifier.to(device), force=True),
-        classifier,
-        Blur() if explainer.is_universal else explainer.objective().perturbation.to(device),
-        settings,
-    )
-    outputs = Outputs(Path(config.output_dir))
-    names = (name_of(file, root) for file in files)
-    outputs.claim(depends_on, names, overwrite=config.overwrite)
-
-    todo = [file for file in files if not outputs.done(name_of(file, root))]
-    images = InputImages(root, todo, classifier.preprocessing)
-    broken, objectives = _explain_all(images, explain, outputs, config)
-    entries = outputs.entries()
+    partition = Partition.chosen(config.partition)
+    devices = each_device(config.device, config.devices)
+    job = Job.of(config)
+    names = [job.name(file) for batch in partition.of(job.batches) for file in batch]
+    with job.outputs.taken(partition, job.settings, names, overwrite=config.overwrite):
+        index = job.outputs.store.index()
+        new = [name for name in names if not job.outputs.done(name, index)]
+        if len(devices) == 1:
+            _explain(job, partition, devices[0])
+    if len(devices) > 1:
+        settings = replace(config, devices=1, overwrite=False)
+        parts = zip(partition.split(len(devices)), devices, strict=True)
+        in_processes(
+            _explain_part,
+            [replace(settings, partition=str(part), device=device) for part, device in parts],
+        )
+    index, left, gallery = _finish(job)
+    told = names if left else job.names  # the last process tells of all broken images
     return Summary(
-        images=len(files),
-        earlier=len(files) - len(todo),
-        broken=outputs.list_broken(broken),
-        broken_list=outputs.broken,
+        partition=str(partition) if partition.count > 1 else "",
+        origin=partition.origin,
+        images=len(names),
+        explained=sum(name not in index.broken for name in new),
+        earlier=len(names) - len(new),
+        broken=[line_of(index.broken[name]) for name in told if name in index.broken],
+        broken_list=None if left else job.outputs.broken_list,
+        left=left,
         refine_steps=config.refine_steps,
-        objective=torch.stack(objectives).mean(0).tolist() if objectives else None,
-        gallery=write_gallery(entries, outputs.directory, title=title) if entries else None,
+        objective=_objective(job, index, new),
+        found_at=gallery or (job.outputs.store.directory if index.places else None),
     )
 
 
-def _fingerprints(explainer: Explainer, classifier: FrozenClassifier) -> dict[str, str]:
-    """Compute SHA-256 of what explainer and classifier are."""
-    parts = {
-        "explainer": [explainer.config.to_plain(), parameter_hash(explainer.encoder)],
-        "classifier": [asdict(classifier.identity())],
-    }
-    return {
-        name: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-        for name, values in parts.items()
-    }
+def _explain_part(config: ExplainConfig) -> None:
+    """Explain one of the parts of a partition, in a process of its own."""
+    job, part = Job.of(config), Partition.chosen(config.partition)
+    with job.outputs.taken(part, job.settings, [], overwrite=False):
+        _explain(job, part, config.device)
 
 
-def _explain_all(
-    images: InputImages, explain: BatchExplainer, outputs: Outputs, config: ExplainConfig
-) -> tuple[list[BrokenImage], list[Tensor]]:
-    """Explain and save images; memory holds two batches of them, however many there are.
-
-    Returns:
-        Broken images, and the objective before and after refinement of all others, (2,) each.
-    """
+def _explain(job: Job, partition: Partition, device: str) -> None:
+    """Explain and save what is left of a partition, with few batches in memory at a time."""
+    config, outputs, index = job.config, job.outputs, job.outputs.store.index()
+    left = [
+        [file for file in batch if not outputs.done(job.name(file), index)]
+        for batch in partition.of(job.batches)
+    ]
+    files = [file for batch in left for file in batch]
+    images = InputImages(job.root, files, job.classifier.preprocessing, shown=outputs.panels)
+    explain = job.explainer_on(device)
     loader: Iterable[list[InputImage | BrokenImage]] = DataLoader(
         images,
-        batch_size=config.batch_size,
+        batch_sampler=_numbered(left),
         num_workers=loader_processes(config.num_workers),
         collate_fn=list,
+        worker_init_fn=end_with_parent,
     )
-    broken: list[BrokenImage] = []
-    objectives: list[Tensor] = []
-    bar = tqdm(total=len(images), desc="Explaining", unit="image", disable=not len(images))
-    with suggesting(f"batch_size < {config.batch_size}, or smaller images"), bar:
+    title = "Explaining" if partition.count == 1 else f"Explaining {partition}"
+    with (
+        suggesting(f"batch_size < {config.batch_size}, or smaller images"),
+        tqdm(total=len(files), desc=title, unit="image", disable=not files) as bar,
+        saving(outputs, config.num_workers, bar.update) as save,
+    ):
         for batch in loader:
-            for result in _results(batch, explain, outputs):
-                if isinstance(result, BrokenImage):
-                    broken.append(result)
-                elif result.objective is not None:
-                    objectives.append(result.objective)
-                bar.update()
-    return broken, objectives
+            torch.manual_seed(config.seed)  # of noise as baseline image: no batch depends on others
+            save(*_explain_batch(batch, explain))
 
 
-def _results(
-    batch: Sequence[InputImage | BrokenImage], explain: BatchExplainer, outputs: Outputs
-) -> Iterator[Explanation | BrokenImage]:
-    """Explain and save the images of a batch: one result for each, whatever happens to others."""
-    yield from (item for item in batch if isinstance(item, BrokenImage))
+def _numbered(batches: Sequence[Sequence[object]]) -> list[list[int]]:
+    """Number the items of batches from 0 on; batches without items are left out."""
+    numbers, start = [], 0
+    for batch in filter(len, batches):
+        numbers.append(list(range(start, start + len(batch))))
+        start += len(batch)
+    return numbers
+
+
+def _explain_batch(
+    batch: Sequence[InputImage | BrokenImage], explain: BatchExplainer
+) -> tuple[list[Explanation], list[BrokenImage]]:
+    """Explain the images of a batch: one result for each, whatever happens to others."""
+    broken = [item for item in batch if isinstance(item, BrokenImage)]
+    explanations: list[Explanation] = []
     for images in same_size(item for item in batch if isinstance(item, InputImage)):
         for result in explain(images):
             if isinstance(result, BrokenImage):
-                yield result
+                broken.append(result)
             else:
-                yield outputs.save(result) or result
+                explanations.append(result)
+    return explanations, broken
+
+
+def _finish(job: Job) -> tuple[Index, int, Path | None]:
+    """Write gallery and list of broken images, unless other partitions are not finished.
+
+    Returns:
+        What there is, the number of images that are left, and the first page of the gallery.
+    """
+    outputs = job.outputs
+    with outputs.locks() as locks, locks.one_at_a_time():
+        index = outputs.store.index()
+        left = sum(not (name in index.places or name in index.broken) for name in job.names)
+        if left:
+            return index, left, None
+        outputs.list_broken(index.broken[name] for name in job.names if name in index.broken)
+        entries = [
+            (place.sufficiency or 0.0, partial(entry_at, place))
+            for _, place in sorted(index.places.items())
+            if place.entry is not None
+        ]
+        if not (entries and outputs.gallery):
+            return index, 0, None
+        return index, 0, write_gallery(entries, outputs.directory, title=job.title)
+
+
+def _objective(job: Job, index: Index, names: Iterable[str]) -> list[float] | None:
+    """Mean objective of refined explanations before and after, in nats; None if there are none."""
+    if not job.config.refine_steps:
+        return None
+    store = job.outputs.store
+    found = [
+        store.read(index.places[name]).values["objective"] for name in names if name in index.places
+    ]
+    return np.mean(found, axis=0).tolist() if found else None

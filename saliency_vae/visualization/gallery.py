@@ -1,30 +1,38 @@
 """A gallery of explanations: pages that open from disk and load nothing from elsewhere.
 
-:func:`write_gallery` puts the entries' files together one by one, so that neither the number of
-images nor an interrupted run matters.
+:func:`write_gallery` reads the entries when it writes them, so that the memory holds one page at
+most, however many images there are.
 """
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from saliency_vae.runtime.atomic_file import whole_file
-from saliency_vae.visualization.gallery_entry import read_fields
 from saliency_vae.visualization.html_page import content_policy, load_template
 
-PAGE = 500  # images on a page, as many as a browser scrolls well
+PAGE = 200  # images on a page, which is some megabytes then and opens at once
 _TEMPLATE = Path(__file__).parent / "templates/gallery.html"
+
+ReadEntry = Callable[[], str]  # returns what Entry.to_json wrote
 
 
 def write_gallery(
-    entries: Iterable[Path], directory: Path, *, title: str, description: Sequence[str] = ()
+    entries: Iterable[tuple[float, ReadEntry]],
+    directory: Path,
+    *,
+    title: str,
+    description: Sequence[str] = (),
 ) -> Path:
-    """Write ``index.html``, ``index_2.html`` and so on: 500 images a page, least sufficient first.
+    """Write ``index.html``, ``index_2.html`` and so on: 200 images a page, least sufficient first.
+
+    Pages of an earlier gallery that are no longer needed are removed.
 
     Args:
-        entries: Files written by :meth:`saliency_vae.visualization.gallery_entry.Entry.save`.
+        entries: Sufficiency of each image, and a function that reads its entry as JSON.
         directory: Directory of the pages, made if needed; panels are relative to it.
         title: Heading, plain text.
         description: Lines below the heading, plain text.
@@ -33,9 +41,9 @@ def write_gallery(
         Path of the first page.
 
     Raises:
-        ValueError: If there is no entry, or a file is not an entry.
+        ValueError: If there is no entry.
     """
-    ranked = sorted((float(read_fields(path)["sufficiency"]), path) for path in entries)
+    ranked = sorted(entries, key=lambda entry: entry[0])
     if not ranked:
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]
@@ -47,20 +55,31 @@ def write_gallery(
             title=title,
             description=description,
             summary=_summary(number, len(ranked)),
-            page=_page_name(number),
-            pages=[_page_name(n) for n in range(1, len(pages) + 1)],
-            entries=(_shown(path) for _, path in pages[number - 1]),
+            page=number,
+            pages=[(n, page_name(n)) for n in _linked(number, len(pages))],
+            entries=(_shown(read) for _, read in pages[number - 1]),
         )
         with (
-            whole_file(directory / _page_name(number)) as partial,
+            whole_file(directory / page_name(number)) as partial,
             partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
         ):
             file.writelines(text)
-    return directory / _page_name(1)
+    number = len(pages) + 1
+    while (left := directory / page_name(number)).is_file():
+        left.unlink()
+        number += 1
+    return directory / page_name(1)
 
 
-def _page_name(number: int) -> str:
+def page_name(number: int) -> str:
+    """Name the file of a page, from 1."""
     return "index.html" if number == 1 else f"index_{number}.html"
+
+
+def _linked(page: int, pages: int) -> list[int]:
+    """Pages that a page links to: the first, the last, those near it and every hundredth."""
+    near = range(page - 3, page + 4)
+    return [n for n in range(1, pages + 1) if n in (1, pages) or n in near or n % 100 == 0]
 
 
 def _summary(number: int, images: int) -> str:
@@ -70,7 +89,7 @@ def _summary(number: int, images: int) -> str:
     return f"Images {first:,} to {last:,} of {images:,}, from the least sufficient on"
 
 
-def _shown(path: Path) -> dict[str, Any]:
+def _shown(read: ReadEntry) -> dict[str, Any]:
     """Read an entry's fields as the page takes them: its panel as a link."""
-    fields = read_fields(path)
+    fields: dict[str, Any] = json.loads(read())
     return fields | {"panel": quote(os.fsencode(fields["panel"]))}

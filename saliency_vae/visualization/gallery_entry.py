@@ -1,10 +1,9 @@
-"""What the gallery shows of one image: a small JSON file, written as soon as it is explained."""
+"""What the gallery shows of one image, as JSON that is kept until the gallery is written."""
 
 import base64
 import json
 from dataclasses import asdict, dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -12,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.runtime.atomic_file import write_whole
 from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.overlay import min_max
 
@@ -95,40 +93,15 @@ class Entry:
             maps=_encode(maps, "PNG", optimize=True),
         )
 
-    def save(self, path: Path) -> None:
-        """Write the entry as JSON: whole or not at all."""
-        fields = asdict(self)
-        fields |= {name: base64.b64encode(fields[name]).decode() for name in _PICTURES}
-        write_whole(path, json.dumps(fields, allow_nan=False))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote.
+    def to_json(self) -> str:
+        """Write the entry as JSON in ASCII, its pictures in base64.
 
         Raises:
-            ValueError: If the file is not an entry.
+            ValueError: If a number is not finite.
         """
-        fields = read_fields(path)
-        pictures = {name: base64.b64decode(fields[name]) for name in _PICTURES}
-        predictions = [(label, probability) for label, probability in fields["predictions"]]
-        curve = [tuple(row) for row in fields["curve"]]
-        return cls(**fields | pictures | {"predictions": predictions, "curve": curve})
-
-
-def read_fields(path: Path) -> dict[str, Any]:
-    """Read the fields of an entry's file, its pictures in base64.
-
-    Raises:
-        ValueError: If the file is not an entry.
-    """
-    try:
-        fields = json.loads(path.read_text(encoding="ascii"))
-        found = set(fields)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"Expected {path} to be a gallery's entry. Found {error}.") from None
-    if found != set(Entry.__dataclass_fields__):
-        raise ValueError(f"Expected {path} to be a gallery's entry. Found {sorted(found)}.")
-    return dict(fields)
+        fields = asdict(self)
+        fields |= {name: base64.b64encode(fields[name]).decode() for name in _PICTURES}
+        return json.dumps(fields, allow_nan=False)
 
 
 def shrink(image: Tensor) -> Tensor:

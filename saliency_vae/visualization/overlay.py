@@ -1,5 +1,7 @@
 """Colouring saliency maps and laying them over images."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from matplotlib import colormaps
@@ -36,8 +38,9 @@ def as_rgb(image: Tensor) -> Pixels:
 
 def limits(values: Tensor) -> tuple[float, float]:
     """Find the lowest and the highest finite value of a map; (0, 0) if no value is finite."""
-    finite = values[values.isfinite()]
-    return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
+    if not (values.numel() and all(end.isfinite() for end in values.aminmax())):
+        values = values[values.isfinite()]
+    return (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
 
 
 def without_border(stddev: Tensor) -> Tensor:
@@ -85,9 +88,15 @@ def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
     Returns:
         Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
     """
-    indices = min_max(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
-    rgb: Pixels = colormaps[colours](indices, bytes=True)[..., :3]
+    shares = min_max(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
+    rgb: Pixels = _table(colours).take((256 * shares).astype(np.intp), axis=0, mode="clip")
     return rgb
+
+
+@cache
+def _table(colours: str) -> Pixels:
+    """List the 256 colours of a colour map of matplotlib, which itself looks them up slowly."""
+    return np.asarray(colormaps[colours](np.arange(256), bytes=True)[:, :3])
 
 
 def overlay(
@@ -112,7 +121,9 @@ def overlay(
         raise ValueError(
             f"Expected a map of the image's size {pixels.shape[:2]}. Found {tuple(values.shape)}."
         )
-    opacity = OPACITY * values.isfinite().cpu().numpy()[..., None]
-    blended = (1 - opacity) * pixels + opacity * colour(values, colours, scale)
-    result: Pixels = blended.round().astype(np.uint8)
-    return result
+    coloured = colour(values, colours, scale)
+    share = round(100 * OPACITY)  # in integers, which is several times as fast
+    blended = (100 - share) * pixels.astype(np.uint16) + share * coloured.astype(np.uint16)
+    blended = ((blended + 50) // 100).astype(np.uint8)
+    known = values.isfinite().cpu().numpy()[..., None]
+    return blended if known.all() else np.where(known, blended, pixels)

@@ -1,6 +1,7 @@
 """One picture that explains one image: overlays with their scales, views, predictions."""
 
 import math
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -98,19 +99,31 @@ class _Sheet:
         size = _COLUMNS * (self.column + _GAP) + _GAP, rows * self._row_height
         self.picture = Image.new("RGB", size, _PAPER)
         self.draw = ImageDraw.Draw(self.picture)
-        self.large, self.medium, self.small = (_font(size) for size in (15, 12, 11))
 
     def title(self, left: str, right: str) -> None:
-        font, end = self.large, self.picture.width - _GAP
-        self.draw.text((end, 8), right, fill=_INK, font=font, anchor="ra")
-        room = end - font.getlength(right) - 2 * _GAP
-        self.draw.text((_GAP, 8), _fitting(left, font, room), fill=_INK, font=font)
+        end = self.picture.width - _GAP
+        self.text((end, 8), right, 15, right=True)
+        room = end - _length(right, 15) - 2 * _GAP
+        self.text((_GAP, 8), _fitting(left, 15, room), 15)
+
+    def text(
+        self,
+        place: tuple[int, int],
+        text: str,
+        size: int,
+        colour: tuple[int, int, int] = _INK,
+        *,
+        right: bool = False,
+    ) -> None:
+        """Write a text from a place on, or, if ``right``, up to it."""
+        mask, (x, y) = _drawn(text, size, "ra" if right else "la")
+        self.picture.paste(colour, (place[0] + x, place[1] + y), mask)
 
     def tile(self, cell: int, caption: str, pixels: Pixels) -> None:
         left = self._left(cell)
         above = self._top(cell)
-        text = _fitting(caption, self.medium, self.column)
-        self.draw.text((left, above - 20), text, fill=_FAINT, font=self.medium)
+        text = _fitting(caption, 12, self.column)
+        self.text((left, above - 20), text, 12, _FAINT)
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
@@ -123,14 +136,13 @@ class _Sheet:
 
     def colour_bar(self, cell: int, colours: str, scale: tuple[float, float]) -> None:
         left, top = self._left(cell), self._below(cell)
-        ramp = torch.linspace(0, 1, self.column).expand(10, -1)
-        self.picture.paste(Image.fromarray(colour(ramp, colours, (0.0, 1.0))), (left, top))
-        for x, value, anchor in zip((left, left + self.column), scale, ("la", "ra"), strict=True):
-            text = f"{value:.3g}"
-            self.draw.text((x, top + 13), text, fill=_FAINT, font=self.small, anchor=anchor)
+        self.picture.paste(_ramp(colours, self.column), (left, top))
+        low, high = (f"{value:.3g}" for value in scale)
+        self.text((left, top + 13), low, 11, _FAINT)
+        self.text((left + self.column, top + 13), high, 11, _FAINT, right=True)
 
     def predictions(self, cell: int, predictions: Prediction) -> None:
-        left, font = self._left(cell), self.medium
+        left = self._left(cell)
         right = left + self.column
         for index, (label, probability) in enumerate(predictions):
             top = self._below(cell) + 20 * index
@@ -138,9 +150,9 @@ class _Sheet:
             filled = left + self.column * probability
             self.draw.rectangle((left, top, filled, top + 15), fill=_FILLED)
             percent = f"{probability:.1%}"
-            self.draw.text((right - 4, top), percent, fill=_INK, font=font, anchor="ra")
-            room = self.column - font.getlength(percent) - 16
-            self.draw.text((left + 4, top), _fitting(label, font, room), fill=_INK, font=font)
+            self.text((right - 4, top), percent, 12, right=True)
+            room = self.column - _length(percent, 12) - 16
+            self.text((left + 4, top), _fitting(label, 12, room), 12)
 
     @property
     def _row_height(self) -> int:
@@ -157,21 +169,48 @@ class _Sheet:
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize to (width, height); pixels that are enlarged twice or more stay squares."""
+    """Resize to (width, height); pixels that are enlarged twice or more stay squares.
+
+    Hamming's filter is as sharp as is visible here, in a third of the time of Lanczos'.
+    """
+    if size == image.size:
+        return image
     enlarged = size[0] >= 2 * image.width
-    return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+    return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.HAMMING)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def _fitting(text: str, size: int, room: float) -> str:
     """Shorten a text to what fits into a number of pixels."""
     text = printable(text)
-    if font.getlength(text) <= room:
+    if _length(text, size) <= room:
         return text
-    while text and font.getlength(f"{text}…") > room:
+    while text and _length(f"{text}…", size) > room:
         text = text[:-1]
     return f"{text}…"
 
 
+@lru_cache(1024)
+def _length(text: str, size: int) -> float:
+    """Measure the pixels of a text."""
+    return _font(size).getlength(text)
+
+
+@lru_cache(1024)
+def _drawn(text: str, size: int, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
+    """Draw a text: its mask, and where that begins. Most texts are in many panels."""
+    left, top, right, bottom = (round(side) for side in _font(size).getbbox(text, anchor=anchor))
+    mask = Image.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=_font(size), anchor=anchor)
+    return mask, (left, top)
+
+
+@cache
+def _ramp(colours: str, width: int) -> Image.Image:
+    """Draw the colours of a map from its lowest to its highest."""
+    return Image.fromarray(colour(torch.linspace(0, 1, width).expand(10, -1), colours, (0.0, 1.0)))
+
+
+@cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     # Matplotlib's font, because it has more scripts than Pillow's.
     return ImageFont.truetype(Path(get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)

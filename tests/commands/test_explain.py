@@ -4,10 +4,11 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from saliency_vae import load_explainer
+from saliency_vae import load_explainer, load_explanations
 from saliency_vae.classifiers.builders import custom_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
@@ -31,6 +32,7 @@ from saliency_vae.explain import explain
 from saliency_vae.inference.image_files import BrokenImage, InputImages
 from saliency_vae.inference.outputs import Outputs
 from saliency_vae.inference.predict import BatchExplainer
+from saliency_vae.inference.store import Store
 from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.perturbations import Mean, perturb
@@ -175,23 +177,21 @@ def classified(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def done(out: Path) -> set[str]:
     """Names of the images that have all of their files."""
-    outputs = Outputs(out)
-    names = {path.relative_to(out).as_posix().removesuffix(".npz") for path in out.rglob("*.npz")}
-    for name in names:
-        with Image.open(outputs.panel(name)) as panel:
+    index = Store(out / "explanations").index()
+    outputs = Outputs(out, panels=frozenset(index.places))
+    for name in index.places:
+        with Image.open(outputs.panel_file(name)) as panel:
             panel.load()
-        assert outputs.entry(name).is_file()
-        assert outputs.done(name)
+        assert outputs.done(name, index)
     assert not list(out.rglob("*.partial"))
-    assert len(names) == len(outputs.entries())
-    return names
+    return set(index.places)
 
 
 def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
-    """Nothing is resized: what is in the .npz is what Python returns, to the last bit."""
+    """Nothing is resized: what is written is what Python returns, to the precision of float16."""
     picture(31, 45).save(tmp_path / "photo", "PNG")  # no extension, as a file may have none
     out = tmp_path / "out"
-    lines = run(*own, f"images={tmp_path}/photo", "fraction=0.25")
+    lines = run(*own, f"images={tmp_path}/photo", "fraction=0.25", "maps=npz")
     assert lines == ["1 of 1 images explained.", str(out / "index.html")]
     images = torch.from_numpy(np.array(picture(31, 45))).permute(2, 0, 1)[None] / 255
     classifier = custom_classifier(f"{__name__}.any_size", own[3].partition("=")[2])
@@ -201,11 +201,16 @@ def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
         left_out = perturb(images, ~posterior.topk_mask(0.25), Mean()(images))
         logits, kept_logits, left_out_logits = map(classifier, (images, kept, left_out))
     with np.load(out / "photo.npz") as arrays:
-        np.testing.assert_array_equal(arrays["mean"], posterior.mean[0])
-        np.testing.assert_array_equal(arrays["stddev"], posterior.stddev[0])
-        np.testing.assert_array_equal(
-            arrays["inclusion_probability"], posterior.inclusion_probability(0.25)[0]
-        )
+        written = load_explanations(out)["photo"]
+        assert written.keys() == set(arrays)
+        for key, exact in (
+            ("mean", posterior.mean),
+            ("stddev", posterior.stddev),
+            ("inclusion_probability", posterior.inclusion_probability(0.25)),
+        ):
+            assert written[key].dtype == np.float32
+            np.testing.assert_array_equal(written[key], exact[0].half().float())
+            np.testing.assert_array_equal(arrays[key], exact[0])
         assert arrays["inclusion_probability"].sum() == pytest.approx(0.25 * 31 * 45, abs=1)
         assert arrays["estimated_confidence"] == pytest.approx(posterior.confidence.item())
         whole, kept_share, left_share = (
@@ -267,23 +272,23 @@ def test_images_of_every_kind(digits: list[str], run: Run, tmp_path: Path) -> No
     files = {path.name: load_rgb(path) for path in root.iterdir()}
     assert done(tmp_path / "out") == files.keys()
     for name, image in files.items():
-        with np.load(tmp_path / f"out/{name}.npz") as arrays:
-            for key in ("mean", "stddev", "inclusion_probability"):
-                assert arrays[key].shape == (image.height, image.width), (name, key)
-            assert np.nanmin(arrays["inclusion_probability"]) >= 0
-            assert np.nanmax(arrays["inclusion_probability"]) <= 1
+        arrays = load_explanations(tmp_path / "out")[f"{name}"]
+        for key in ("mean", "stddev", "inclusion_probability"):
+            assert arrays[key].shape == (image.height, image.width), (name, key)
+        assert np.nanmin(arrays["inclusion_probability"]) >= 0
+        assert np.nanmax(arrays["inclusion_probability"]) <= 1
 
 
 def test_maps_lie_where_the_classifier_looked(digits: list[str], run: Run, tmp_path: Path) -> None:
     picture(64, 128).save(tmp_path / "wide.png")
     run(*digits, f"images={tmp_path}/wide.png")
-    with np.load(tmp_path / "out/wide.png.npz") as arrays:
-        seen = np.zeros((64, 128), dtype=bool)
-        seen[:, 32:96] = True
-        for key in ("mean", "stddev", "inclusion_probability"):
-            np.testing.assert_array_equal(np.isfinite(arrays[key]), seen)
-        assert np.nansum(arrays["inclusion_probability"]) == pytest.approx(0.1 * 64 * 64, rel=0.1)
-        mean = arrays["mean"][:, 32:96]
+    arrays = load_explanations(tmp_path / "out")["wide.png"]
+    seen = np.zeros((64, 128), dtype=bool)
+    seen[:, 32:96] = True
+    for key in ("mean", "stddev", "inclusion_probability"):
+        np.testing.assert_array_equal(np.isfinite(arrays[key]), seen)
+    assert np.nansum(arrays["inclusion_probability"]) == pytest.approx(0.1 * 64 * 64, rel=0.1)
+    mean = arrays["mean"][:, 32:96]
     image = load_rgb(tmp_path / "wide.png").resize((64, 32), Image.Resampling.BILINEAR)
     images = torch.from_numpy(np.array(image)[None, :, 16:48]).permute(0, 3, 1, 2) / 255
     seen_mean = load_explainer(digits[0].partition("=")[2])(images).mean
@@ -308,12 +313,11 @@ def test_a_rerun_skips_what_is_done(
     assert classified == []
     assert {path: path.read_bytes() for path in before} == before
 
-    # An interrupted run leaves some files and not others.
-    (out / "1.png.npz").unlink()
-    (out / "3.png.panel.png").unlink()
-    (out / ".gallery/5.png.json").unlink()
-    (out / "6.png.npz.partial").write_bytes(b"half")  # and one that was explained all the same
-    (out / "6.png.npz").unlink()
+    # An interrupted run leaves whole batches; somebody may remove single files.
+    Store(out / "explanations").forget(["1.png", "5.png"])
+    (out / "3.png.panel.jpg").unlink()
+    (out / "6.png.panel.jpg.partial").write_bytes(b"half")
+    (out / "6.png.panel.jpg").unlink()
     assert run(*arguments)[0] == "4 of 7 images explained, 3 had been explained before."
     assert sum(classified) == (1 + VIEWS) * 4
     assert done(out) == {f"{index}.png" for index in range(7)}
@@ -336,22 +340,23 @@ def test_an_interrupted_run_goes_on(
     save = Outputs.save
     saved: list[str] = []
 
-    def interrupted(self: Outputs, explanation: Explanation) -> BrokenImage | None:
-        if len(saved) == 3:
+    def interrupted(
+        self: Outputs, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]
+    ) -> list[BrokenImage]:
+        if len(saved) == 4:
             raise KeyboardInterrupt
-        saved.append(explanation.source.name)
-        return save(self, explanation)
+        saved.extend(explanation.source.name for explanation in explanations)
+        return save(self, explanations, broken)
 
     with monkeypatch.context() as patch:
         patch.setattr(Outputs, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(*arguments, "overwrite=true")
+        assert run(*arguments, "overwrite=true", status=128 + signal.SIGINT) == []
     classified.clear()
     # What the interrupted run had not reached is not taken for explained with the new settings.
-    assert run(*arguments)[0] == "3 of 6 images explained, 3 had been explained before."
+    assert run(*arguments)[0] == "2 of 6 images explained, 4 had been explained before."
     for index in range(6):
-        with np.load(tmp_path / f"out/{index}.png.npz") as arrays:
-            assert arrays["fraction"] == 0.1
+        arrays = load_explanations(tmp_path / "out")[f"{index}.png"]
+        assert arrays["fraction"] == 0.1
 
 
 def test_overwriting_some_with_other_settings_forgets_the_rest(
@@ -373,7 +378,8 @@ def test_other_settings_are_not_mixed_in(
     explainer = load_explainer(own[0].partition("=")[2])
     explainer.record(beta=0.2)
     save_explainer(explainer, other)
-    before = (tmp_path / "out/0.png.npz").read_bytes()
+    (written,) = (tmp_path / "out/explanations").glob("*.safetensors")
+    before = written.read_bytes()
     for overrides, named in (
         (["fraction=0.2"], "another fraction:"),
         (["seed=1", "refine_steps=1"], "another refine_steps, seed:"),
@@ -384,7 +390,7 @@ def test_other_settings_are_not_mixed_in(
         message = error_of(*own, f"images={images}", *overrides)
         assert named in message
         assert "overwrite=true" in message
-    assert (tmp_path / "out/0.png.npz").read_bytes() == before
+    assert written.read_bytes() == before
     run(*own, f"images={images}", f"explainer={other}", "overwrite=true")
     assert done(tmp_path / "out") == {"0.png"}
     assert "another explainer:" in error_of(*own, f"images={images}")
@@ -407,7 +413,7 @@ def test_the_output_directory_may_lie_among_the_images(
     own: list[str], run: Run, tmp_path: Path, classified: list[int]
 ) -> None:
     images = pictures(tmp_path / "images", 2)
-    picture(24, 24).save(images / "0.panel.png")  # somebody's own: no .npz beside it
+    picture(24, 24).save(images / "0.panel.jpg")  # somebody's own
     for out in (images / "out", images, images / "out 2"):
         classified.clear()
         arguments = [*own, f"images={images}", f"output_dir={out}"]
@@ -454,13 +460,13 @@ def test_refinement_lowers_the_objective(own: list[str], run: Run, tmp_path: Pat
     assert after < before
     objectives = []
     for index in range(3):
-        with np.load(tmp_path / f"out/{index}.png.npz") as arrays:
-            objectives.append(arrays["objective"])
-            refined = arrays["mean"]
+        arrays = load_explanations(tmp_path / "out")[f"{index}.png"]
+        objectives.append(arrays["objective"])
+        refined = arrays["mean"]
     assert np.mean(objectives, axis=0) == pytest.approx([before, after], abs=1e-4)
     run(*own, f"images={images}", "overwrite=true")
-    with np.load(tmp_path / "out/2.png.npz") as arrays:
-        assert np.abs(arrays["mean"] - refined).max() > 0.01
+    arrays = load_explanations(tmp_path / "out")["2.png"]
+    assert np.abs(arrays["mean"] - refined).max() > 0.01
 
 
 def test_another_classifier(own: list[str], run: Run, error_of: Fail, tmp_path: Path) -> None:
@@ -487,6 +493,10 @@ def test_another_classifier(own: list[str], run: Run, error_of: Fail, tmp_path: 
         ("batch_size=0", "batch_size >= 1"),
         ("refine_steps=-1", "refine_steps >= 0"),
         ("num_workers=-1", "num_workers >= 0"),
+        ("maps=zarr", "Expected maps among store, npz. Found zarr."),
+        ("panels=some", "Expected panels=all, none or a number. Found some."),
+        ("partition=3/2", "Expected partition=K/N with 1 <= K <= N, such as 2/4. Found 3/2."),
+        ("devices=0", "devices >= 1"),
         ("device=warp", "Found warp"),
         ("device=meta", "Found meta"),
         ("output_dir={tmp}/file", "file"),
@@ -537,11 +547,13 @@ def test_memory_holds_two_batches_and_no_more(
         most = max(most, len(living))
         return image
 
-    def watched_save(self: Outputs, explanation: Explanation) -> BrokenImage | None:
+    def watched_save(
+        self: Outputs, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]
+    ) -> list[BrokenImage]:
         nonlocal most
-        living.add(explanation)
+        living.update(explanations)
         most = max(most, len(living))
-        return save(self, explanation)
+        return save(self, explanations, broken)
 
     monkeypatch.setattr(InputImages, "__getitem__", watched_read)
     monkeypatch.setattr(Outputs, "save", watched_save)
@@ -633,16 +645,16 @@ def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_p
         out = tmp_path / f"out{batch_size}"
         arguments = [*own, f"images={images}", f"output_dir={out}", "samples=6"]
         run(*arguments, f"batch_size={batch_size}")
-        with np.load(out / "1.png.npz") as maps:
-            drawn.append(maps["samples"])
-            stddev = maps["stddev"]
-        with Image.open(out / "1.png.panel.png") as panel:
+        maps = load_explanations(out)["1.png"]
+        drawn.append(maps["samples"])
+        stddev = maps["stddev"]
+        with Image.open(out / "1.png.panel.jpg") as panel:
             with_samples = panel.height
     assert drawn[0].shape == (6, 24, 24)
     np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-4, atol=1e-5)
     assert 0.5 < drawn[0].std(0).mean() / stddev.mean() < 1.5
     run(*own, f"images={images}", f"output_dir={tmp_path}/none")
-    with Image.open(tmp_path / "none/1.png.panel.png") as panel:
+    with Image.open(tmp_path / "none/1.png.panel.jpg") as panel:
         assert with_samples == 2 * panel.height  # six samples need another row
-    with np.load(tmp_path / "none/1.png.npz") as maps:
-        assert "samples" not in maps
+    maps = load_explanations(tmp_path / "none")["1.png"]
+    assert "samples" not in maps

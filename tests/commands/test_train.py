@@ -333,7 +333,7 @@ def test_an_encoder_that_asks_the_classifier(
         outputs = f"hydra.run.dir={tmp_path}/{command.__name__}"
         monkeypatch.setattr(sys, "argv", ["-", place, *arguments, outputs])
         command()
-    assert (tmp_path / "explained/image.png.npz").is_file()
+    assert (tmp_path / "explained/image.png.panel.jpg").is_file()
     assert (
         "an explainer for a randomised classifier"
         in (tmp_path / "evaluate/report.html").read_text()

@@ -333,7 +333,7 @@ def test_explaining_reports_each_broken_kind_and_explains_the_rest(
     assert {line.partition(": ")[0] for line in reported} == {*BROKEN, "00.png"}
     assert [line.strip() for line in printed[2:-1]] == reported
     outputs = Outputs(tmp_path / "out")
-    assert all(outputs.done(name) for name in WHOLE)
+    assert all(outputs.done(name, outputs.store.index()) for name in WHOLE)
 
 
 def test_evaluation_leaves_broken_files_out_and_says_so(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.export.passes import move_to_device_pass
 
-from saliency_vae import load_explainer
+from saliency_vae import load_explainer, load_explanations
 from saliency_vae.explain import explain
 from saliency_vae.export import export
 from tests.faults.made import make_explainer
@@ -63,9 +62,7 @@ def test_the_command_explains(
         given = [f"explainer={trained}", f"images={tmp_path}/images", "samples=2", f"device={name}"]
         monkeypatch.setattr(sys, "argv", ["explain.py", *given, f"output_dir={tmp_path}/{name}"])
         explain()
-        (path, *_) = sorted((tmp_path / name).rglob("*.npz"))
-        with np.load(path) as file:
-            maps[name] = torch.from_numpy(file["mean"])
+        maps[name] = torch.from_numpy(load_explanations(tmp_path / name)["0.png"]["mean"])
     close(maps[device.type].float(), maps["cpu"].float())
 
 

@@ -17,7 +17,7 @@ def read(
     path = tmp_path / "below" / "a.png"
     path.parent.mkdir(exist_ok=True)
     image.save(path)
-    return InputImages(tmp_path, [path], preprocessing)[0]
+    return InputImages(tmp_path, [path], preprocessing, shown=["below/a.png"])[0]
 
 
 def test_an_image_is_read_as_the_classifier_sees_it(tmp_path: Path) -> None:

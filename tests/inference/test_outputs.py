@@ -23,14 +23,14 @@ def explanation(name: str) -> Explanation:
 def test_a_name_that_no_file_can_have_breaks_the_image(name: str, tmp_path: Path) -> None:
     (tmp_path / "taken.png").touch()
     (tmp_path / "taken.npz").mkdir()
-    outputs = Outputs(tmp_path)
-    broken = outputs.save(explanation(name))
-    assert broken is not None
+    outputs = Outputs(tmp_path, panels=frozenset([name]), npz=True)
+    (broken,) = outputs.save([explanation(name), explanation("b.png")], [])
     assert broken.name == name
     assert broken.reason
-    assert not outputs.done(name)
-    assert outputs.save(explanation("b.png")) is None
-    assert outputs.done("b.png")
+    index = outputs.store.index()
+    assert index.broken == {name: broken}
+    assert not outputs.done(name, index)
+    assert outputs.done("b.png", index)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES])
@@ -42,10 +42,11 @@ def test_a_disk_that_cannot_be_written_is_an_error(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, "refused")
 
-    monkeypatch.setattr("saliency_vae.inference.outputs.np.savez_compressed", refuse)
+    outputs = Outputs(tmp_path, npz=True)
+    monkeypatch.setattr("saliency_vae.inference.outputs.np.savez", refuse)
     with pytest.raises(OSError, match="refused"):
-        Outputs(tmp_path).save(explanation("a.png"))
-    assert not Outputs(tmp_path).done("a.png")
+        outputs.save([explanation("a.png")], [])
+    assert not outputs.done("a.png", outputs.store.index())
 
 
 def test_an_error_of_the_program_is_not_a_broken_image(
@@ -56,4 +57,4 @@ def test_an_error_of_the_program_is_not_a_broken_image(
 
     monkeypatch.setattr(Entry, "of", wrong)
     with pytest.raises(ValueError, match="a mistake"):
-        Outputs(tmp_path).save(explanation("a.png"))
+        Outputs(tmp_path).save([explanation("a.png")], [])

@@ -1,0 +1,134 @@
+"""What the settings of ``saliency_vae.explain`` stand for."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from saliency_vae.classifiers import FrozenClassifier, parameter_hash
+from saliency_vae.cli.schemas import ExplainConfig
+from saliency_vae.data import find_images
+from saliency_vae.inference.image_files import name_of
+from saliency_vae.inference.outputs import Outputs, is_panel
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.perturbations import Blur
+from saliency_vae.runtime.device import pick_device
+
+_MAPS = ("store", "npz")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images, explainer, classifier and outputs, as configured.
+
+    Attributes:
+        config: Settings.
+        root: Directory that images are named relative to.
+        files: Image files, sorted.
+        explainer: Explainer.
+        classifier: Classifier to explain.
+    """
+
+    config: ExplainConfig
+    root: Path
+    files: Sequence[Path]
+    explainer: Explainer
+    classifier: FrozenClassifier
+
+    @classmethod
+    def of(cls, config: ExplainConfig) -> Self:
+        """Find images, and load explainer and classifier.
+
+        Raises:
+            ValueError: If a setting is wrong.
+        """
+        if config.maps not in _MAPS:
+            raise ValueError(f"Expected maps among {', '.join(_MAPS)}. Found {config.maps}.")
+        _number_of_panels(config.panels)
+        root, found = find_images(config.images)
+        files = [file for file in found if not is_panel(file)]
+        explainer = load_explainer(config.explainer)
+        classifier = explainer.build_classifier(config.classifier, force=config.force)
+        if config.target is not None:
+            explainer.attach_classifier(classifier, force=True).target(config.target)
+        return cls(config, root, files, explainer, classifier)
+
+    def name(self, file: Path) -> str:
+        """Name of an image."""
+        return name_of(file, self.root)
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of all images."""
+        return [self.name(file) for file in self.files]
+
+    @property
+    def batches(self) -> list[Sequence[Path]]:
+        """Files of each batch, which do not depend on who explains it, or on what is done."""
+        size = self.config.batch_size
+        return [self.files[start : start + size] for start in range(0, len(self.files), size)]
+
+    @property
+    def title(self) -> str:
+        """Heading of the gallery."""
+        return f"Explanations of {self.classifier.identity()}"
+
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Files to write."""
+        config = self.config
+        return Outputs(
+            Path(config.output_dir),
+            panels=frozenset(self.names[: _number_of_panels(config.panels)]),
+            npz=config.maps == "npz",
+            gallery=config.gallery,
+        )
+
+    @property
+    def _explain_settings(self) -> ExplainSettings:
+        return ExplainSettings(
+            fraction=self.config.fraction,
+            refine_steps=self.config.refine_steps,
+            samples=self.config.samples,
+            seed=self.config.seed,
+            target=self.config.target,
+        )
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that an explanation depends on, plain values; models by their SHA-256."""
+        models = {
+            "explainer": [self.explainer.config.to_plain(), parameter_hash(self.explainer.encoder)],
+            "classifier": [asdict(self.classifier.identity())],
+        }
+        return {
+            "images": str(self.root.resolve()),
+            **{
+                name: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+                for name, values in models.items()
+            },
+            **asdict(self._explain_settings),
+        }
+
+    def explainer_on(self, device: str) -> BatchExplainer:
+        """Move the models to a device, to explain there."""
+        place = pick_device(device)
+        classifier = self.classifier.to(place)
+        explainer = self.explainer.to(place).attach_classifier(classifier, force=True)
+        baseline = Blur() if explainer.is_universal else explainer.objective().perturbation
+        return BatchExplainer(explainer, classifier, baseline.to(place), self._explain_settings)
+
+
+def _number_of_panels(setting: str) -> int | None:
+    """Number of images that get a panel; None for all."""
+    if setting == "all":
+        return None
+    if setting == "none":
+        return 0
+    if not setting.isdecimal():
+        raise ValueError(f"Expected panels=all, none or a number. Found {setting}.")
+    return int(setting)

@@ -1,0 +1,287 @@
+"""Explanations on disk: one safetensors file a batch, and reading them back in one line."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from saliency_vae.data import Preprocessing
+from saliency_vae.inference.image_files import BrokenImage
+from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.visualization import restored
+
+DIRECTORY = "explanations"  # of the store, below the directory of the outputs
+_MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
+_KEY = "explanations"  # of the records in the metadata of a file
+
+
+@dataclass(frozen=True)
+class StoredExplanation:
+    """An explanation as it is written.
+
+    Attributes:
+        name: Name of the image.
+        size: Height and width of the original image.
+        preprocessing: Preprocessing that made the image that the classifier saw.
+        values: Arrays and plain values of the explanation; maps as large as the classifier's image.
+        entry: Entry of the gallery as JSON; None without a gallery.
+        sufficiency: Sufficiency, by which the gallery is sorted; None where the target is a score.
+    """
+
+    name: str
+    size: tuple[int, int]
+    preprocessing: Preprocessing
+    values: Mapping[str, Any]
+    entry: str | None
+    sufficiency: float | None
+
+    def restored(self) -> dict[str, Any]:
+        """Arrays and plain values, with the maps over the whole original image, float32."""
+
+        def restore(maps: Tensor) -> Tensor:
+            return self.preprocessing.restore(maps.float(), self.size)
+
+        return restored(self.values, restore)
+
+
+class Place(NamedTuple):
+    """Where an explanation lies.
+
+    Attributes:
+        file: File of its batch.
+        number: Its number in the file.
+        sufficiency: Its sufficiency.
+        entry: First byte of its gallery entry in the file, and the number of bytes; None without.
+    """
+
+    file: Path
+    number: int
+    sufficiency: float | None
+    entry: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a store holds.
+
+    Attributes:
+        places: Where each explanation lies, by the name of its image.
+        broken: Images that could not be explained, by name.
+    """
+
+    places: dict[str, Place] = field(default_factory=dict)
+    broken: dict[str, BrokenImage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files of explanations below a directory, each whole or not there.
+
+    What is written last of an image counts. Maps are float16, unless their values exceed it.
+
+    Attributes:
+        directory: Directory of the files.
+    """
+
+    directory: Path
+
+    def write(self, found: Sequence[StoredExplanation], broken: Sequence[BrokenImage]) -> Path:
+        """Write a batch: its explanations, and its images that could not be explained.
+
+        Returns:
+            The file, whose name is that of the images, so that one batch is one file.
+        """
+        tensors: dict[str, NDArray[Any]] = {}
+        records = []
+        for number, one in enumerate(found):
+            arrays = {k: v for k, v in one.values.items() if isinstance(v, np.ndarray)}
+            for key, array in arrays.items():
+                tensors[f"{number}.{key}"] = _small(array) if key in _MAPS else array
+            if one.entry is not None:
+                tensors[f"{number}.entry"] = np.frombuffer(one.entry.encode("ascii"), np.uint8)
+            records.append(
+                {
+                    "name": one.name,
+                    "size": one.size,
+                    "preprocessing": asdict(one.preprocessing),
+                    "sufficiency": one.sufficiency,
+                    "values": {k: v for k, v in one.values.items() if k not in arrays},
+                    "arrays": list(arrays),
+                }
+            )
+        content = {"found": records, "broken": [asdict(image) for image in broken]}
+        names = [one.name for one in found] + [image.name for image in broken]
+        key = hashlib.sha256(json.dumps(sorted(names)).encode()).hexdigest()[:16]
+        file = self.directory / f"{key}.safetensors"
+        write_whole(file, save(tensors, {_KEY: json.dumps(content)}))
+        return file
+
+    def index(self) -> Index:
+        """Find what has been written; only the heads of the files are read."""
+        index = Index()
+        for file in self._files():
+            start, header = _header(file)
+            content = _content(header, file)
+            for number, record in enumerate(content["found"]):
+                offsets = header.get(f"{number}.entry", {}).get("data_offsets")
+                entry = None if offsets is None else (start + offsets[0], offsets[1] - offsets[0])
+                place = Place(file, number, record["sufficiency"], entry)
+                index.places[record["name"]] = place
+                index.broken.pop(record["name"], None)
+            for image in content["broken"]:
+                index.broken[image["name"]] = BrokenImage(**image)
+        return index
+
+    def read(self, place: Place) -> StoredExplanation:
+        """Read one explanation.
+
+        Raises:
+            ValueError: If the file does not hold explanations.
+        """
+        _, header = _header(place.file)
+        record = _content(header, place.file)["found"][place.number]
+        with safe_open(place.file, "numpy") as file:
+            arrays = {key: file.get_tensor(f"{place.number}.{key}") for key in record["arrays"]}
+        preprocessing: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in record["preprocessing"].items()
+        }
+        return StoredExplanation(
+            name=record["name"],
+            size=tuple(record["size"]),
+            preprocessing=Preprocessing(**preprocessing),
+            values=record["values"] | arrays,
+            entry=None if place.entry is None else entry_at(place),
+            sufficiency=record["sufficiency"],
+        )
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove the explanations of these images, and leave those of others."""
+        forgotten = set(names)
+        left: dict[Path, list[Place]] = {}
+        changed = set()
+        for name, place in self.index().places.items():
+            if name in forgotten:
+                changed.add(place.file)
+            else:
+                left.setdefault(place.file, []).append(place)
+        written = set()
+        for file in self._files():
+            if file in changed or file not in left:
+                if places := left.get(file):
+                    written.add(self.write([self.read(place) for place in places], []))
+                if file not in written:
+                    file.unlink()
+
+    def clear(self) -> None:
+        """Remove all explanations."""
+        for file in self._files():
+            file.unlink()
+
+    def _files(self) -> list[Path]:
+        """Files of the store, the oldest first."""
+        try:
+            with os.scandir(self.directory) as found:
+                files = [
+                    (file.stat().st_mtime_ns, file.path)
+                    for file in found
+                    if file.name.endswith(".safetensors")
+                ]
+        except FileNotFoundError:
+            return []
+        return [Path(path) for _, path in sorted(files)]
+
+
+class Explanations(Mapping[str, dict[str, Any]]):
+    """Explanations of a directory by the name of their image, read when they are accessed.
+
+    An explanation is a dictionary: ``mean``, ``stddev`` and ``inclusion_probability`` over the
+    whole image, float32 (H, W), NaN where the classifier saw nothing of it; predictions and other
+    plain values; ``samples`` (n, H, W) and ``objective`` if there are any.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._places = store.index().places
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self._store.read(self._places[name]).restored()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._places))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @classmethod
+    def load(cls, output_dir: str | os.PathLike[str]) -> Self:
+        """Find the explanations below a directory; see :func:`load_explanations`."""
+        directory = Path(output_dir) / DIRECTORY
+        if not directory.is_dir():
+            raise ValueError(
+                f"Expected the output_dir of python -m saliency_vae.explain. Found no {directory}."
+            )
+        return cls(Store(directory))
+
+
+def load_explanations(output_dir: str | os.PathLike[str]) -> Explanations:
+    """Read the explanations that ``python -m saliency_vae.explain`` wrote.
+
+    Args:
+        output_dir: Its setting of this name.
+
+    Returns:
+        A mapping from the name of an image, its path below the directory of the images, to its
+        explanation: ``load_explanations("OUT")["photo.jpg"]["mean"]`` is (H, W), float32.
+
+    Raises:
+        ValueError: If the directory holds no explanations.
+    """
+    return Explanations.load(output_dir)
+
+
+def entry_at(place: Place) -> str:
+    """Read the gallery entry of an explanation that has one, as JSON."""
+    assert place.entry is not None
+    start, length = place.entry
+    with place.file.open("rb") as file:
+        file.seek(start)
+        return file.read(length).decode("ascii")
+
+
+def _small(maps: NDArray[Any]) -> NDArray[Any]:
+    """Store maps as float16, if that holds their values."""
+    with np.errstate(over="ignore"):
+        half = maps.astype(np.float16)
+    return half if np.isfinite(half).all() else maps
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Read the head of a safetensors file: the place of its first value, and its tensors."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        try:
+            header: dict[str, Any] = json.loads(opened.read(length))
+        except (ValueError, MemoryError, OverflowError):
+            header = {}
+    return 8 + length, header
+
+
+def _content(header: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Records of the explanations in a file, and of its broken images."""
+    try:
+        content: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
+    except KeyError:
+        raise ValueError(
+            f"Expected {file} to hold explanations. Found another file: remove it."
+        ) from None
+    return content
