@@ -8,12 +8,13 @@ from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb
-from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing
+from saliency_vae.data.preprocessing import MINIMUM_SIZE, Interpolation, Preprocessing
 
 __all__ = [
     "MINIMUM_SIZE",
     "Batch",
     "ImageFiles",
+    "Interpolation",
     "Preprocessing",
     "collate",
     "find_images",

@@ -500,6 +500,12 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
 def _check(images: Tensor) -> None:
     """Refuse images whose explanation would mean nothing, such as images already normalised."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            "Expected images (B, 3, H, W) in [0, 1], a tensor. "
+            f"Found {type(images).__name__}. Of an image that is open in Pillow: "
+            "classifier.preprocessing(image.convert('RGB'))[None] / 255."
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             "Expected images (B, 3, H, W) of floating point. "
