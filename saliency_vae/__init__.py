@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saliency_vae.classifiers import FrozenClassifier
+    from saliency_vae.data import Preprocessing
+    from saliency_vae.inference import explain_photographs
     from saliency_vae.models import Explainer, load_explainer
+    from saliency_vae.visualization import Explanation
 
     __version__: str
 
-__all__ = ["Explainer", "FrozenClassifier", "__version__", "load_explainer"]
+__all__ = [
+    "Explainer",
+    "Explanation",
+    "FrozenClassifier",
+    "Preprocessing",
+    "__version__",
+    "explain_photographs",
+    "load_explainer",
+]
 
 _HOMES = {
     "Explainer": "saliency_vae.models",
+    "Explanation": "saliency_vae.visualization",
     "FrozenClassifier": "saliency_vae.classifiers",
+    "Preprocessing": "saliency_vae.data",
+    "explain_photographs": "saliency_vae.inference",
     "load_explainer": "saliency_vae.models",
 }
 

@@ -17,8 +17,8 @@ def check_frozen(classifier: object) -> None:
     if not isinstance(classifier, FrozenClassifier):
         raise ValueError(
             f"Expected a FrozenClassifier. Found {type(classifier).__name__}: "
-            "FrozenClassifier(network, name=NAME, mean=MEAN, std=STD) wraps a network that takes "
-            "images normalised by mean and std."
+            "FrozenClassifier(network, mean=MEAN, std=STD, categories=NAMES) wraps a network that "
+            "takes images normalised by mean and std."
         )
 
 

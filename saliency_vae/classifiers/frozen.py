@@ -39,7 +39,8 @@ class FrozenClassifier(nn.Module):
     Args:
         network: Network that maps normalised images (B, 3, H, W) to logits (B, classes), alone or
             as ``logits`` of an output of Hugging Face.
-        name: Name of the architecture, for the classifier's identity.
+        name: Name of the architecture, for the classifier's identity; by default that of the
+            network's class.
         weights: Name of the weights, for the classifier's identity.
         mean: Value subtracted from each channel of images in [0, 1].
         std: Value that each channel is divided by after that, > 0.
@@ -66,7 +67,7 @@ class FrozenClassifier(nn.Module):
         self,
         network: nn.Module,
         *,
-        name: str,
+        name: str | None = None,
         weights: str | None = None,
         mean: Sequence[float] = (0.0, 0.0, 0.0),
         std: Sequence[float] = (1.0, 1.0, 1.0),
@@ -88,7 +89,7 @@ class FrozenClassifier(nn.Module):
         self.register_buffer("std", _per_channel(std), persistent=False)
         self.output = output
         self.preprocessing = preprocessing or Preprocessing()
-        self.name = name
+        self.name = name or type(network).__name__
         self.weights = weights
         self.categories = categories
         self.eval()

@@ -7,7 +7,7 @@ from saliency_vae.data.batch import Batch, collate
 from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_name import image_name
-from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.image_reader import load_rgb, upright_rgb
 from saliency_vae.data.preprocessing import MINIMUM_SIZE, Interpolation, Preprocessing
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "list_images",
     "load_rgb",
     "too_many_broken",
+    "upright_rgb",
 ]

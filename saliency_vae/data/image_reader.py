@@ -43,7 +43,16 @@ def _rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
         if image.width * image.height > _MOST_PIXELS:
             raise OSError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS}")
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        return upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turn an image of any mode into the 8-bit RGB, upright, that a viewer shows.
+
+    Raises:
+        OSError: If floating-point values are neither in [0, 1] nor in [0, 255].
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip rather than scale
         grey = (np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

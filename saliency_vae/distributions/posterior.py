@@ -45,6 +45,18 @@ class SaliencyPosterior(MapGaussian):
         self.estimate_confidence: Callable[[SaliencyPosterior], Tensor] | None = None
         super().__init__(mean.shape[:-2], mean.shape[-2:], mean.device, mean.dtype)
 
+    def __repr__(self) -> str:
+        """Say what it holds: shapes, and the ranges of mean and standard deviation."""
+        height, width = self.event_shape
+        ranges = "".join(
+            f", {name} {low:.3g} to {high:.3g}"
+            for name, values in (("mean", self.mean), ("stddev", self.stddev))
+            if values.numel()
+            for low, high in [torch.stack(values.detach().aminmax()).tolist()]
+        )
+        batch = tuple(self.batch_shape)
+        return f"{type(self).__name__}(batch shape {batch}, maps {height} x {width}{ranges})"
+
     @property
     def mean(self) -> Tensor:
         """Posterior mean mu, (..., h, w)."""
@@ -150,6 +162,8 @@ class DiagonalNormal(SaliencyPosterior):
     Example:
         >>> mean = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
         >>> posterior = DiagonalNormal(mean, log_variance=torch.zeros(2, 2))
+        >>> posterior
+        DiagonalNormal(batch shape (), maps 2 x 2, mean 0 to 2, stddev 1 to 1)
         >>> posterior.rsample((5,)).shape
         torch.Size([5, 2, 2])
         >>> posterior.inclusion_probability(fraction=0.25).round(decimals=2)

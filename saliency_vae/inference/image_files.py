@@ -53,15 +53,20 @@ class InputImages(Dataset[InputImage | BrokenImage]):
             pixels = self.preprocessing(image).numpy()
         except (OSError, ValueError, MemoryError) as error:  # unreadable, or too long and narrow
             return BrokenImage.because(name, error.__cause__ or error)
-        height, width = pixels.shape[1:]
-        if min(height, width) < MINIMUM_SIZE:
-            return BrokenImage(
-                name,
-                f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
-                f"preprocessing. Found {height} x {width}.",
-            )
-        size = image.height, image.width
-        return InputImage(name, pixels, displayed(image), size, self.preprocessing)
+        shown, size = displayed(image), (image.height, image.width)
+        return checked(InputImage(name, pixels, shown, size, self.preprocessing, self.files[index]))
+
+
+def checked(image: InputImage) -> InputImage | BrokenImage:
+    """Find an image broken that is too small for an encoder."""
+    height, width = image.pixels.shape[1:]
+    if min(height, width) >= MINIMUM_SIZE:
+        return image
+    return BrokenImage(
+        image.name,
+        f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
+        f"preprocessing. Found {height} x {width}.",
+    )
 
 
 def name_of(file: Path, root: Path) -> str:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 from saliency_vae.runtime.text import printable
-from saliency_vae.visualization import Entry, Explanation, draw_panel
+from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel
 
 _PANEL = ".panel.png"
 # Errors that the name of an image causes: too long, unknown characters, a file where another
@@ -123,28 +122,3 @@ def is_panel(file: Path) -> bool:
     """Whether a file is a panel of an earlier explanation, beside its .npz, and no input image."""
     name = file.name.removesuffix(_PANEL)
     return name != file.name and file.with_name(f"{name}.npz").is_file()
-
-
-def arrays(explanation: Explanation) -> dict[str, Any]:
-    """Arrays of an explanation's .npz, the maps over the whole image at its own resolution."""
-    mean, stddev, inclusion = explanation.source.restore(explanation.maps)
-    original, kept = explanation.original, explanation.kept
-    result = {
-        "mean": mean.numpy(),
-        "stddev": stddev.numpy(),
-        "inclusion_probability": inclusion.nan_to_num(0).numpy(),  # cropped pixels are never kept
-        "fraction": explanation.fraction,
-        "confidence": explanation.confidence,
-        "probabilities": original.probabilities.numpy(),
-        "kept_probabilities": kept.probabilities.numpy(),
-        "top_classes": [label for label, _ in original.prediction],
-        "kept_top_classes": [label for label, _ in kept.prediction],
-    }
-    if explanation.target is not None:
-        result["target"] = explanation.target
-    if explanation.samples:
-        scores = torch.stack([sample.scores for sample in explanation.samples])
-        result["samples"] = explanation.source.restore(scores).numpy()
-    if explanation.objective is not None:
-        result["objective"] = explanation.objective.numpy()
-    return result

@@ -9,11 +9,18 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
+from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
-from saliency_vae.perturbations import perturb
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
-from saliency_vae.visualization import ClassifiedView, Explanation, InputImage, Sample
+from saliency_vae.visualization import (
+    FRACTIONS,
+    ClassifiedView,
+    Explanation,
+    InputImage,
+    Measurement,
+    Sample,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +32,15 @@ class ExplainSettings:
         refine_steps: Gradient steps on each explanation by itself, >= 0.
         samples: Number of maps drawn from each posterior, >= 0.
         seed: Seed of the samples and of the refinement's noise.
-        target: Name or number of the class that is asked about; None for the decision.
+        target: Name or index of the class that is asked about, or a function of the logits; None
+            for the decision.
     """
 
     fraction: float
     refine_steps: int = 0
     samples: int = 0
     seed: int = 0
-    target: str | None = None
+    target: object = None
 
 
 @dataclass(frozen=True)
@@ -80,34 +88,85 @@ class BatchExplainer:
         self, inputs: Sequence[InputImage], images: Tensor, logits: Tensor
     ) -> list[Explanation]:
         posterior, objective = self._infer(images)
-        fraction = self.settings.fraction
+        fraction, drawn = self.settings.fraction, self._draw(posterior)
         with torch.inference_mode():
             baseline = self.perturbation(images)
-            kept_views = perturb(images, posterior.topk_mask(fraction), baseline)
+            masks = self._masks(posterior, drawn)
+            views = Views(self.classifier, images, baseline, masks)
+            kept, left_out, measured = self._measured(views, logits)
             originals = self._classified(images, logits)
-            kept = self._classified(kept_views, self.classifier(kept_views))
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
             gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
-            confidence = posterior.confidence.tolist()
-            samples = self._samples(images, posterior, baseline)
-            baseline = baseline.cpu()
+            baseline, scores = baseline.cpu(), drawn.cpu()
+        confidence, of_mean = self._confidence(posterior), len(self._fractions)
         return [
             Explanation(
                 source=source,
                 original=originals[i],
-                kept=kept[i],
+                kept=kept[0][i],
+                left_out=left_out[i],
                 baseline=baseline[i],
                 maps=maps[i],
                 gallery_inclusion=gallery_inclusion[i],
-                fraction=fraction,
-                confidence=confidence[i],
-                samples=samples[i],
+                measured=measured[i][0],
+                curve=sorted(measured[i][:of_mean], key=lambda one: one.fraction),
+                estimated_confidence=confidence[i],
+                drawn=[
+                    Sample(scores[i, n], kept[1 + n][i], measured[i][of_mean + n])
+                    for n in range(self.settings.samples)
+                ],
                 objective=None if objective is None else objective[i],
-                target=self.settings.target,
+                target=target_name(self.settings.target, self.classifier),
             )
             for i, source in enumerate(inputs)
         ]
+
+    def _measured(
+        self, views: Views, logits: Tensor
+    ) -> tuple[list[list[ClassifiedView]], list[ClassifiedView], list[list[Measurement]]]:
+        """Classify and measure the views of the mean at each fraction, and of each drawn map.
+
+        Returns:
+            Kept views of the mean and of each drawn map, and the left-out view of the mean, at the
+            fraction that is asked for, of each image; the measurements of each image.
+        """
+        kept_logits, left_out_logits = views.classify()
+        question = Question(self.classifier, logits, self.explainer.target(self.settings.target))
+        samples = range(len(self._fractions), views.masks.shape[1])
+        fractions = [*self._fractions, *[self.settings.fraction] * len(samples)]
+        kept = [
+            self._classified(views.kept(index), kept_logits[:, index]) for index in (0, *samples)
+        ]
+        left_out = self._classified(views.left_out(0), left_out_logits[:, 0])
+        return kept, left_out, question.measure(kept_logits, left_out_logits, fractions)
+
+    @property
+    def _fractions(self) -> list[float]:
+        """Shares of the pixels at which the mean is measured, first the one that is asked for."""
+        fraction = self.settings.fraction
+        return [fraction, *(other for other in FRACTIONS if other != fraction)]
+
+    def _draw(self, posterior: SaliencyPosterior) -> Tensor:
+        """Draw maps for each image, (B, samples, h, w)."""
+        if not self.settings.samples:
+            return posterior.mean.new_empty(len(posterior.mean), 0, *posterior.event_shape)
+        with torch.inference_mode():
+            return draw_maps(posterior, self.settings.samples, self.settings.seed)
+
+    def _masks(self, posterior: SaliencyPosterior, drawn: Tensor) -> Tensor:
+        """Top pixels of the mean at each fraction, then of each drawn map, (B, maps, h, w) bool."""
+        of_mean = [posterior.topk_mask(fraction) for fraction in self._fractions]
+        scores = drawn.flatten(2)
+        of_drawn = hard_topk(scores, num_kept(self.settings.fraction, scores.shape[-1]))
+        return torch.cat([torch.stack(of_mean, dim=1), of_drawn.view_as(drawn)], dim=1)
+
+    def _confidence(self, posterior: SaliencyPosterior) -> list[float] | list[None]:
+        if self.explainer.confidence is None:
+            return [None] * len(posterior.mean)
+        with torch.inference_mode():
+            confidence: list[float] = posterior.confidence.tolist()
+        return confidence
 
     def _infer(self, images: Tensor) -> tuple[SaliencyPosterior, Tensor | None]:
         """Infer the posterior and, if it is refined, the objective before and after, (B, 2)."""
@@ -129,22 +188,6 @@ class BatchExplainer:
         predictions = self.classifier.top(logits)
         rows = zip(views.cpu(), probabilities, predictions, strict=True)
         return [ClassifiedView(*row) for row in rows]
-
-    def _samples(
-        self, images: Tensor, posterior: SaliencyPosterior, baseline: Tensor
-    ) -> list[list[Sample]]:
-        """Draw maps for each image, and classify their kept views."""
-        if not self.settings.samples:
-            return [[] for _ in images]
-        drawn = draw_maps(posterior, self.settings.samples, self.settings.seed)
-        scores = drawn.flatten(2)
-        masks = hard_topk(scores, num_kept(self.settings.fraction, scores.shape[-1])).view_as(drawn)
-        result: list[list[Sample]] = []
-        for image, mask, base, maps in zip(images, masks, baseline, drawn.cpu(), strict=True):
-            kept_views = perturb(image[None], mask, base[None])
-            kept = self._classified(kept_views, self.classifier(kept_views))
-            result.append([Sample(*pair) for pair in zip(maps, kept, strict=True)])
-        return result
 
 
 def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:

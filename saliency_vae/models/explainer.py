@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self, get_args, overload
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
@@ -40,6 +40,7 @@ from saliency_vae.models.signals import feature_maps
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.visualization import Explanation
 
 _MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
 _MOST_PRIORS = 8  # that are kept, one for each size of image
@@ -397,6 +398,56 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         kept = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
         return classifier.probability(classifier(kept), target)
 
+    @overload
+    def explain(
+        self, photographs: list[Any] | tuple[Any, ...], target: object = None, **settings: Any
+    ) -> list[Explanation]: ...
+
+    @overload
+    def explain(
+        self, photographs: object, target: object = None, **settings: Any
+    ) -> Explanation: ...
+
+    def explain(
+        self, photographs: object, target: object = None, **settings: Any
+    ) -> Explanation | list[Explanation]:
+        """Explain photographs, and measure on the classifier what each explanation is worth.
+
+        The classifier's preprocessing, its resizing and crop, is applied to every photograph,
+        tensors and arrays too; their values are rounded to those of a photograph, 0 to 255. It
+        runs on the explainer's device.
+
+        Args:
+            photographs: A file, a PIL image, an array (H, W, 3) or (3, H, W), uint8 or in [0, 1],
+                or such a tensor (3, H, W); a list of them for a list of explanations.
+            target: What a universal explainer is asked about: a class by its name or index, or a
+                function of the logits; None for the classifier's decision.
+            settings: ``fraction`` of the pixels that the kept view shows, .1 by default; number of
+                ``samples`` drawn from the posterior, 0; their ``seed``, 0; ``refine_steps``, by
+                which each explanation is optimised by itself, 0; ``baseline``, a module that makes
+                the baseline images of the views, such as ``saliency_vae.perturbations.Mean()``:
+                by default that of the training, for a universal explainer a blur.
+
+        Raises:
+            OSError: If a file is missing or no image.
+            ValueError: If an argument is none of these, such as a normalised tensor; if the
+                photograph is too small; or if there is no classifier.
+
+        Example:
+            >>> from saliency_vae import FrozenClassifier, load_explainer
+            >>> network = nn.Sequential(nn.Conv2d(3, 2, 8, 8), nn.Flatten(), nn.Linear(32, 2))
+            >>> classifier = FrozenClassifier(network, name="small", categories=["cat", "dog"])
+            >>> explainer = load_explainer("universal", classifier)
+            >>> explanation = explainer.explain(torch.rand(3, 32, 32), target="dog")
+            >>> explanation.target, explanation.mean.shape, explanation.plot().height
+            ('dog', (32, 32), 386)
+        """
+        from saliency_vae import explain_photographs  # by its public name, from a floor above
+
+        found: Explanation | list[Explanation]
+        found = explain_photographs(self, photographs, target, **settings)  # type: ignore[arg-type]
+        return found
+
     def objective(self) -> Objective:
         """Objective that this explainer was trained with.
 
@@ -503,8 +554,7 @@ def _check(images: Tensor) -> None:
     if not isinstance(images, Tensor):
         raise ValueError(
             "Expected images (B, 3, H, W) in [0, 1], a tensor. "
-            f"Found {type(images).__name__}. Of an image that is open in Pillow: "
-            "classifier.preprocessing(image.convert('RGB'))[None] / 255."
+            f"Found {type(images).__name__}, which explainer.explain(photograph) may take."
         )
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(

@@ -10,21 +10,26 @@ from saliency_vae.visualization.explanation import (
     Prediction,
     Sample,
 )
+from saliency_vae.visualization.explanation_files import arrays
 from saliency_vae.visualization.figures import explanation_figure, save_figure
 from saliency_vae.visualization.gallery import write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
 from saliency_vae.visualization.html_page import content_policy, load_template
+from saliency_vae.visualization.measurement import FRACTIONS, Measurement
 from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, min_max
 from saliency_vae.visualization.panel import displayed, draw_panel
 
 __all__ = [
+    "FRACTIONS",
     "ClassifiedView",
     "Entry",
     "Explanation",
     "InputImage",
+    "Measurement",
     "Pixels",
     "Prediction",
     "Sample",
+    "arrays",
     "as_rgb",
     "colour",
     "content_policy",

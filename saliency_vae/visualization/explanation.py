@@ -3,13 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from saliency_vae.data import Preprocessing
+from saliency_vae.data import Preprocessing, load_rgb
+from saliency_vae.visualization.measurement import Measurement
 from saliency_vae.visualization.overlay import Pixels
 
 Prediction = Sequence[tuple[str, float]]  # class names and probabilities, most probable first
+Map = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +32,8 @@ class InputImage:
         shown: Image at the size of a panel's tile, (3, H, W) uint8.
         size: Height and width of the original image.
         preprocessing: Preprocessing that turned the original image into ``pixels``.
+        original: The original RGB image; or its file, so that a batch of large ones fits into
+            memory.
     """
 
     name: str
@@ -31,6 +41,7 @@ class InputImage:
     shown: Pixels
     size: tuple[int, int]
     preprocessing: Preprocessing
+    original: Image.Image | Path
 
     def restore(self, maps: Tensor, at: tuple[int, int] | None = None) -> Tensor:
         """Bring maps over ``pixels`` back to the original image.
@@ -67,51 +78,166 @@ class Sample:
     Attributes:
         scores: Saliency of each pixel, (h, w).
         kept: Kept view of this map.
+        measured: The target on this map's views.
     """
 
     scores: Tensor
     kept: ClassifiedView
+    measured: Measurement
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """What is known of one image; tensors are on the CPU, of the size that the classifier sees.
+    """An explained image: its maps, what they are worth to the classifier, and a picture of it.
+
+    Maps are at the image's own size, float32 (H, W); NaN marks what the classifier did not see
+    because its preprocessing crops it. A notebook shows the panel of :meth:`plot`.
+
+    The attributes below are of the size (h, w) that the classifier sees, on the CPU.
 
     Attributes:
         source: Image as it was read.
         original: Image and the classifier's prediction for it.
-        kept: Kept view: the top ``fraction`` of the pixels over the baseline image.
+        kept: Kept view: the most salient pixels over the baseline image.
+        left_out: Left-out view: the image with these pixels replaced by the baseline image.
         baseline: Baseline image, without information, (3, h, w) in [0, 1].
         maps: Posterior mean, stddev, and inclusion probability at ``fraction``, (3, h, w).
         gallery_inclusion: Inclusion probability at the gallery's fraction, 10 %, (h, w).
-        fraction: Share of the pixels kept, in (0, 1].
-        confidence: Estimated probability that the classifier's decision stays when only the most
-            salient 5 % of the pixels are kept over a blur; of an explainer without a confidence
-            network, the probability of the target on this view, as measured.
-        samples: Maps drawn from the posterior; empty by default.
+        measured: Sufficiency and necessity at the fraction that was asked for.
+        curve: The same at this and at all of ``FRACTIONS``, by rising fraction.
+        estimated_confidence: Confidence network's estimate of the probability that the decision
+            stays when 5 % of the pixels are kept over a blur; None without such a network.
+        drawn: Maps drawn from the posterior; empty by default.
         objective: Objective before and after refinement, (2,), nats; None without refinement.
-        target: Class that was asked about; None for the decision.
+        target: What was asked about; None for the decision.
     """
 
     source: InputImage
     original: ClassifiedView
     kept: ClassifiedView
+    left_out: ClassifiedView
     baseline: Tensor
     maps: Tensor
     gallery_inclusion: Tensor
-    fraction: float
-    confidence: float
-    samples: Sequence[Sample] = ()
+    measured: Measurement
+    curve: Sequence[Measurement]
+    estimated_confidence: float | None = None
+    drawn: Sequence[Sample] = ()
     objective: Tensor | None = None
     target: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Name of the image, such as its file's."""
+        return self.source.name
+
+    @property
+    def image(self) -> Pixels:
+        """The image itself, RGB, (H, W, 3) uint8.
+
+        Raises:
+            OSError: If the command left it in its file, and that cannot be read any more.
+        """
+        original = self.source.original
+        return np.array(load_rgb(original) if isinstance(original, Path) else original)
+
+    @property
+    def mean(self) -> Map:
+        """Posterior mean, the most plausible saliency map, (H, W)."""
+        return self._restored(self.maps[0])
+
+    @property
+    def stddev(self) -> Map:
+        """Posterior standard deviation of each pixel's saliency, (H, W)."""
+        return self._restored(self.maps[1])
+
+    @property
+    def inclusion_probability(self) -> Map:
+        """Probability that a pixel is among the most salient ``fraction``, in [0, 1], (H, W)."""
+        return self._restored(self.maps[2])
+
+    @property
+    def samples(self) -> Map:
+        """Saliency maps drawn from the posterior, (samples, H, W)."""
+        if not self.drawn:
+            return np.empty((0, *self.source.size), dtype=np.float32)
+        return self._restored(torch.stack([sample.scores for sample in self.drawn]))
+
+    @property
+    def prediction(self) -> Prediction:
+        """The classifier's most probable classes and their probabilities, first the decision."""
+        return self.original.prediction
+
+    @property
+    def fraction(self) -> float:
+        """Share of the pixels that the kept view shows, in (0, 1]."""
+        return self.measured.fraction
+
+    @property
+    def sufficiency(self) -> float | None:
+        """Probability of the target on the kept view, in [0, 1]; None of a score."""
+        return self.measured.sufficiency
+
+    @property
+    def necessity(self) -> float | None:
+        """Fall of the target's probability on the left-out view, in [-1, 1]; None of a score."""
+        return self.measured.necessity
+
+    def plot(self) -> Image.Image:
+        """Draw the panel: image, maps, kept and left-out view, and then the samples."""
+        from saliency_vae.visualization.panel import draw_panel  # it draws explanations itself
+
+        return draw_panel(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the panel (``.png``), the maps and numbers (``.npz``) or the numbers (``.json``).
+
+        Args:
+            path: File to write; its ending says what.
+
+        Raises:
+            ValueError: If it ends otherwise.
+            OSError: If it cannot be written; an earlier file stays as it was.
+        """
+        from saliency_vae.visualization.explanation_files import save_explanation  # likewise
+
+        save_explanation(self, Path(path))
+
+    def __repr__(self) -> str:
+        """Say in one line what was explained, and what it is worth."""
+        label, probability = self.prediction[0]
+        asked = "" if self.target is None else f", target {self.target}"
+        if self.target is not None and self.measured.is_probability:
+            asked += f" ({self.measured.on_image:.1%})"
+        return (
+            f"<Explanation of {self.name}: decision {label} ({probability:.1%}){asked}; "
+            f"top {100 * self.fraction:.3g} %: {self.measured}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """Panel as a notebook shows it."""
+        buffer = BytesIO()
+        self.plot().save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _restored(self, maps: Tensor) -> Map:
+        restored: Map = self.source.restore(maps).numpy()
+        return restored
+
     def is_finite(self) -> bool:
-        """Whether no number of its maps, probabilities and confidence is NaN or infinite."""
-        views = self.original, self.kept, *(sample.kept for sample in self.samples)
+        """Whether none of its maps, probabilities and measured values is NaN or infinite."""
+        views = self.original, self.kept, self.left_out, *(sample.kept for sample in self.drawn)
         values = (
             self.maps,
             self.gallery_inclusion,
-            *(sample.scores for sample in self.samples),
+            *(sample.scores for sample in self.drawn),
             *(view.probabilities for view in views),
         )
-        return math.isfinite(self.confidence) and all(bool(v.isfinite().all()) for v in values)
+        measured = [*self.curve, *(sample.measured for sample in self.drawn)]
+        numbers = [
+            value
+            for one in measured
+            for value in (one.on_image, one.on_kept_view, one.on_left_out_view)
+        ]
+        numbers.append(self.estimated_confidence or 0.0)
+        return all(map(math.isfinite, numbers)) and all(bool(v.isfinite().all()) for v in values)

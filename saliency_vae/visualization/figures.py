@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.perturbations import perturb
-from saliency_vae.visualization.overlay import limits
+from saliency_vae.visualization.overlay import limits, without_border
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class _Column:
         low, high = self.scale
         panels = list(axes)
         for panel, values in zip(panels, self.maps, strict=True):
+            panel.set_facecolor("0.93")  # where there is no value
             panel.imshow(_array(values), cmap=self.colours, vmin=low, vmax=high)
         mappable = ScalarMappable(Normalize(low, high), self.colours)
         bar = figure.colorbar(mappable, ax=panels, location="bottom", aspect=12, pad=0.01)
@@ -49,7 +50,8 @@ def explanation_figure(
 
     Columns: image, posterior mean, posterior stddev, inclusion probability, the kept view with the
     top pixels over the baseline image, and the true mask if there is one. All rows share a
-    column's colour scale, which a bar below the column states.
+    column's colour scale, which a bar below the column states. The stddev is drawn without its
+    outermost pixels, see :func:`saliency_vae.visualization.overlay.without_border`.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
@@ -60,7 +62,7 @@ def explanation_figure(
     """
     images, baseline = images.detach().cpu(), baseline.detach().cpu()
     kept_view = perturb(images, posterior.topk_mask(fraction).cpu(), baseline)
-    mean, stddev = posterior.mean.detach().cpu(), posterior.stddev.detach().cpu()
+    mean, stddev = posterior.mean.detach().cpu(), without_border(posterior.stddev.detach().cpu())
     inclusion = posterior.inclusion_probability(fraction).detach().cpu()
     maps = [
         _Column("posterior mean", mean, "viridis", _scale(mean)),

@@ -21,7 +21,7 @@ _TEMPLATE = Path(__file__).parent / "templates/gallery.html"
 def write_gallery(
     entries: Iterable[Path], directory: Path, *, title: str, description: Sequence[str] = ()
 ) -> Path:
-    """Write ``index.html``, ``index_2.html`` and so on: 500 images a page, least confident first.
+    """Write ``index.html``, ``index_2.html`` and so on: 500 images a page, least sufficient first.
 
     Args:
         entries: Files written by :meth:`saliency_vae.visualization.gallery_entry.Entry.save`.
@@ -35,7 +35,7 @@ def write_gallery(
     Raises:
         ValueError: If there is no entry, or a file is not an entry.
     """
-    ranked = sorted((float(read_fields(path)["confidence"]), path) for path in entries)
+    ranked = sorted((float(read_fields(path)["sufficiency"]), path) for path in entries)
     if not ranked:
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]
@@ -67,7 +67,7 @@ def _summary(number: int, images: int) -> str:
     first, last = (number - 1) * PAGE + 1, min(number * PAGE, images)
     if images <= PAGE:
         return "1 image" if images == 1 else f"{images} images"
-    return f"Images {first:,} to {last:,} of {images:,}, from the least confident on"
+    return f"Images {first:,} to {last:,} of {images:,}, from the least sufficient on"
 
 
 def _shown(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +27,10 @@ class Entry:
     Attributes:
         name: Name of the image, as shown.
         panel: Path of the image's panel relative to the gallery, ``""`` if there is none.
-        confidence: Confidence of the explanation.
+        target: What was asked about, ``""`` for the decision.
+        fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
+        sufficiency: Sufficiency at this fraction, see :mod:`saliency_vae.visualization.measurement`.
+        curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
         predictions: Class names and probabilities of the image, most probable first.
         image: Image as JPEG, at most 160 pixels on the longer side.
         baseline: Baseline image as JPEG of the same size.
@@ -40,7 +42,10 @@ class Entry:
 
     name: str
     panel: str
-    confidence: float
+    target: str
+    fraction: float
+    sufficiency: float
+    curve: list[tuple[float, float, float]]
     predictions: list[tuple[str, float]]
     image: bytes
     baseline: bytes
@@ -55,9 +60,9 @@ class Entry:
             panel: Path of the image's panel relative to the gallery.
 
         Raises:
-            ValueError: If the sizes differ or a number is not finite.
+            ValueError: If the sizes differ, a number is not finite or the target is a score.
         """
-        name, confidence = explanation.source.name, float(explanation.confidence)
+        name = explanation.name
         image, baseline = explanation.original.image, explanation.baseline
         mean, inclusion = explanation.maps[0], explanation.gallery_inclusion
         sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, mean, inclusion)}
@@ -65,14 +70,25 @@ class Entry:
             raise ValueError(
                 f"Expected image, baseline and maps of one size. Found {sorted(sizes)}."
             )
-        if not (math.isfinite(confidence) and mean.isfinite().all() and inclusion.isfinite().all()):
+        if not explanation.is_finite():
             raise ValueError(f"Expected a finite explanation of {name}. Found NaN or infinity.")
+        if explanation.sufficiency is None:
+            raise ValueError(
+                f"Expected a class as target, for a gallery. Found {explanation.target}, a score."
+            )
         mean, uncertainty = shrink(mean[None]), shrink((4 * inclusion * (1 - inclusion))[None])
         maps = torch.cat([rank(mean).sqrt(), min_max(mean), uncertainty])
         return cls(
             name=name,
             panel=panel,
-            confidence=confidence,
+            target=explanation.target or "",
+            fraction=explanation.fraction,
+            sufficiency=explanation.sufficiency,
+            curve=[
+                (one.fraction, one.sufficiency, one.necessity)
+                for one in explanation.curve
+                if one.sufficiency is not None and one.necessity is not None
+            ],
             predictions=[(label, float(share)) for label, share in explanation.original.prediction],
             image=_encode(shrink(image), "JPEG", quality=88, subsampling=0),
             baseline=_encode(shrink(baseline), "JPEG", quality=88, subsampling=0),
@@ -95,7 +111,8 @@ class Entry:
         fields = read_fields(path)
         pictures = {name: base64.b64decode(fields[name]) for name in _PICTURES}
         predictions = [(label, probability) for label, probability in fields["predictions"]]
-        return cls(**fields | pictures | {"predictions": predictions})
+        curve = [tuple(row) for row in fields["curve"]]
+        return cls(**fields | pictures | {"predictions": predictions, "curve": curve})
 
 
 def read_fields(path: Path) -> dict[str, Any]:

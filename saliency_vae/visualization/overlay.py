@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 OPACITY = 0.55  # of a map over an image
+_BORDER = 3  # pixels at the border of a stddev map that are not drawn
 
 Pixels = NDArray[np.uint8]
 
@@ -37,6 +38,24 @@ def limits(values: Tensor) -> tuple[float, float]:
     """Find the lowest and the highest finite value of a map; (0, 0) if no value is finite."""
     finite = values[values.isfinite()]
     return (float(finite.min()), float(finite.max())) if finite.numel() else (0.0, 0.0)
+
+
+def without_border(stddev: Tensor) -> Tensor:
+    """Leave out the outermost 3 pixels of stddev maps, for display alone.
+
+    Pixels at the border have fewer neighbours in the prior and in the encoder's convolutions, so
+    that their stddev is up to three times as high whatever the image: a frame that outshines it.
+
+    Args:
+        stddev: Maps, (..., h, w).
+
+    Returns:
+        The maps with NaN in their border, of the same shape.
+    """
+    inner = torch.full_like(stddev, float("nan"))
+    inside = slice(_BORDER, -_BORDER)
+    inner[..., inside, inside] = stddev[..., inside, inside]
+    return inner
 
 
 def min_max(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""One picture that explains one image: overlays with their scales, kept views, predictions."""
+"""One picture that explains one image: overlays with their scales, views, predictions."""
 
 import math
 from pathlib import Path
@@ -10,12 +10,19 @@ from PIL import Image, ImageDraw, ImageFont
 
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization.explanation import ClassifiedView, Explanation, Prediction
-from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, overlay
+from saliency_vae.visualization.overlay import (
+    Pixels,
+    as_rgb,
+    colour,
+    limits,
+    overlay,
+    without_border,
+)
 
 TILE = 256  # pixels of a shown image's longer side
 THINNEST = 16  # least pixels of its shorter side
 _COLUMN = 176  # least pixels of a column: room for text under a narrow image
-_COLUMNS = 5
+_COLUMNS = 6
 _GAP = 14
 _HEADER = 54
 _FOOTER = 76
@@ -24,29 +31,40 @@ _BAR, _FILLED = (244, 244, 245), (191, 219, 254)
 
 
 def draw_panel(explanation: Explanation) -> Image.Image:
-    """Draw five tiles: image, mean, stddev, inclusion probability, kept view; then the samples."""
+    """Draw six tiles: image, mean, stddev, inclusion probability, kept and left-out view.
+
+    Below them are the kept views of the samples. The scale of each map is that of its values;
+    the stddev is drawn without its outermost pixels, see :func:`without_border`.
+    """
     source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
     shown = torch.from_numpy(source.shown)
     _, height, width = shown.shape
-    mean, stddev, inclusion = source.restore(explanation.maps, (height, width))
-    rows = 1 + math.ceil(len(explanation.samples) / _COLUMNS)
+    mean, stddev, inclusion = explanation.maps
+    restored = source.restore(
+        torch.stack([mean, without_border(stddev), inclusion]), (height, width)
+    )
+    rows = 1 + math.ceil(len(explanation.drawn) / _COLUMNS)
     sheet = _Sheet(height=height, width=width, rows=rows)
     asked = "" if explanation.target is None else f", asked about: {explanation.target}"
-    sheet.title(f"{source.name}{asked}", f"confidence {explanation.confidence:.2f}")
+    sheet.title(f"{source.name}{asked}", f"top {share}: {explanation.measured}")
     sheet.tile(0, "image", as_rgb(shown))
     sheet.predictions(0, explanation.original.prediction)
-    _, most = limits(stddev)
-    for column, caption, values, colours, scale in (
-        (1, "posterior mean", mean, "viridis", limits(mean)),
-        (2, "posterior stddev", stddev, "magma", (0.0, most)),
-        (3, f"P(among top {share})", inclusion, "cividis", (0.0, 1.0)),
+    lowest, most = limits(restored[0]), limits(restored[1])[1]
+    for column, caption, colours, scale in (
+        (1, "posterior mean", "viridis", lowest),
+        (2, "posterior stddev", "magma", (0.0, most)),
+        (3, f"P(among top {share})", "cividis", (0.0, 1.0)),
     ):
+        values = restored[column - 1]
         sheet.tile(column, caption, overlay(shown, values, colours=colours, scale=scale))
         sheet.colour_bar(column, colours, scale)
-    sheet.kept_view(4, f"top {share} kept", explanation.kept)
-    for number, sample in enumerate(explanation.samples, start=1):
-        caption = f"sample {number}: top {share} kept"
-        sheet.kept_view(_COLUMNS + number - 1, caption, sample.kept)
+    measured = explanation.measured
+    stays = "stays" if measured.decision_stays else "changes"
+    lost = "lost" if measured.decision_lost else "stays"
+    sheet.view(4, f"top {share} kept: decision {stays}", explanation.kept)
+    sheet.view(5, f"top {share} left out: decision {lost}", explanation.left_out)
+    for number, sample in enumerate(explanation.drawn, start=1):
+        sheet.view(_COLUMNS + number - 1, f"sample {number}: {sample.measured}", sample.kept)
     return sheet.picture
 
 
@@ -64,7 +82,7 @@ def displayed(image: Image.Image) -> Pixels:
 
 
 class _Sheet:
-    """A picture of five columns: tiles with a caption above, and a scale or predictions below.
+    """A picture of six columns: tiles with a caption above, and a scale or predictions below.
 
     Cells are counted row by row.
 
@@ -91,14 +109,15 @@ class _Sheet:
     def tile(self, cell: int, caption: str, pixels: Pixels) -> None:
         left = self._left(cell)
         above = self._top(cell)
-        self.draw.text((left, above - 20), caption, fill=_FAINT, font=self.medium)
+        text = _fitting(caption, self.medium, self.column)
+        self.draw.text((left, above - 20), text, fill=_FAINT, font=self.medium)
         image = Image.fromarray(pixels)
         scale = min(self.width / image.width, self.height / image.height)
         width, height = (max(1, int(side * scale)) for side in image.size)
         corner = left + (self.width - width) // 2, above + (self.height - height) // 2
         self.picture.paste(_resized(image, (width, height)), corner)
 
-    def kept_view(self, cell: int, caption: str, view: ClassifiedView) -> None:
+    def view(self, cell: int, caption: str, view: ClassifiedView) -> None:
         self.tile(cell, caption, as_rgb(view.image))
         self.predictions(cell, view.prediction)
 

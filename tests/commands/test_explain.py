@@ -34,10 +34,12 @@ from saliency_vae.inference.predict import BatchExplainer
 from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.perturbations import Mean, perturb
-from saliency_vae.visualization import Explanation, InputImage
+from saliency_vae.visualization import FRACTIONS, Explanation, InputImage
 from tests.faults.made import PARTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+VIEWS = 2 * len(FRACTIONS)  # of each image: kept and left out
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +198,8 @@ def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
     with torch.inference_mode():
         posterior = load_explainer(own[0].partition("=")[2])(images.contiguous())
         kept = perturb(images, posterior.topk_mask(0.25), Mean()(images))
-        logits, kept_logits = classifier(images), classifier(kept)
+        left_out = perturb(images, ~posterior.topk_mask(0.25), Mean()(images))
+        logits, kept_logits, left_out_logits = map(classifier, (images, kept, left_out))
     with np.load(out / "photo.npz") as arrays:
         np.testing.assert_array_equal(arrays["mean"], posterior.mean[0])
         np.testing.assert_array_equal(arrays["stddev"], posterior.stddev[0])
@@ -204,7 +207,15 @@ def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
             arrays["inclusion_probability"], posterior.inclusion_probability(0.25)[0]
         )
         assert arrays["inclusion_probability"].sum() == pytest.approx(0.25 * 31 * 45, abs=1)
-        assert arrays["confidence"] == pytest.approx(posterior.confidence.item())
+        assert arrays["estimated_confidence"] == pytest.approx(posterior.confidence.item())
+        whole, kept_share, left_share = (
+            float(found.softmax(-1)[0, logits.argmax()])
+            for found in (logits, kept_logits, left_out_logits)
+        )
+        assert arrays["sufficiency"] == pytest.approx(kept_share)
+        assert arrays["necessity"] == pytest.approx(whole - left_share, abs=1e-6)
+        assert arrays["decision_stays"] == (kept_logits.argmax() == logits.argmax())
+        assert arrays["decision_lost"] == (left_out_logits.argmax() != logits.argmax())
         assert arrays["fraction"] == 0.25
         for name, expected in (("", logits), ("kept_", kept_logits)):
             probabilities = arrays[f"{name}probabilities"]
@@ -259,9 +270,8 @@ def test_images_of_every_kind(digits: list[str], run: Run, tmp_path: Path) -> No
         with np.load(tmp_path / f"out/{name}.npz") as arrays:
             for key in ("mean", "stddev", "inclusion_probability"):
                 assert arrays[key].shape == (image.height, image.width), (name, key)
-            assert np.isfinite(arrays["inclusion_probability"]).all()
-            assert arrays["inclusion_probability"].min() >= 0
-            assert arrays["inclusion_probability"].max() <= 1
+            assert np.nanmin(arrays["inclusion_probability"]) >= 0
+            assert np.nanmax(arrays["inclusion_probability"]) <= 1
 
 
 def test_maps_lie_where_the_classifier_looked(digits: list[str], run: Run, tmp_path: Path) -> None:
@@ -270,10 +280,9 @@ def test_maps_lie_where_the_classifier_looked(digits: list[str], run: Run, tmp_p
     with np.load(tmp_path / "out/wide.png.npz") as arrays:
         seen = np.zeros((64, 128), dtype=bool)
         seen[:, 32:96] = True
-        for key in ("mean", "stddev"):
+        for key in ("mean", "stddev", "inclusion_probability"):
             np.testing.assert_array_equal(np.isfinite(arrays[key]), seen)
-        assert (arrays["inclusion_probability"][~seen] == 0).all()
-        assert arrays["inclusion_probability"].sum() == pytest.approx(0.1 * 64 * 64, rel=0.1)
+        assert np.nansum(arrays["inclusion_probability"]) == pytest.approx(0.1 * 64 * 64, rel=0.1)
         mean = arrays["mean"][:, 32:96]
     image = load_rgb(tmp_path / "wide.png").resize((64, 32), Image.Resampling.BILINEAR)
     images = torch.from_numpy(np.array(image)[None, :, 16:48]).permute(0, 3, 1, 2) / 255
@@ -289,7 +298,7 @@ def test_a_rerun_skips_what_is_done(
     out = tmp_path / "out"
     arguments = [*own, f"images={images}", "batch_size=4"]
     run(*arguments)
-    assert classified == [4, 4, 3, 3]  # images and kept views
+    assert classified == [4, 4 * VIEWS, 3, 3 * VIEWS]  # images, and all of their views at once
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     classified.clear()
     assert run(*arguments) == [
@@ -306,12 +315,12 @@ def test_a_rerun_skips_what_is_done(
     (out / "6.png.npz.partial").write_bytes(b"half")  # and one that was explained all the same
     (out / "6.png.npz").unlink()
     assert run(*arguments)[0] == "4 of 7 images explained, 3 had been explained before."
-    assert sum(classified) == 2 * 4
+    assert sum(classified) == (1 + VIEWS) * 4
     assert done(out) == {f"{index}.png" for index in range(7)}
 
     classified.clear()
     assert run(*arguments, "overwrite=true")[0] == "7 of 7 images explained."
-    assert sum(classified) == 2 * 7
+    assert sum(classified) == (1 + VIEWS) * 7
 
 
 def test_an_interrupted_run_goes_on(
@@ -391,7 +400,7 @@ def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_
     for entry in entries:
         assert (tmp_path / "out" / entry["panel"]).is_file()
         assert base64.b64decode(entry["image"]).startswith(b"\xff\xd8")
-        assert 0 < entry["confidence"] <= 1
+        assert 0 < entry["sufficiency"] <= 1
 
 
 def test_the_output_directory_may_lie_among_the_images(
@@ -403,7 +412,7 @@ def test_the_output_directory_may_lie_among_the_images(
         classified.clear()
         arguments = [*own, f"images={images}", f"output_dir={out}"]
         assert run(*arguments)[0] == "3 of 3 images explained."
-        assert sum(classified) == 2 * 3
+        assert sum(classified) == (1 + VIEWS) * 3
         assert run(*arguments)[0].startswith("0 of 3 images")
 
 
@@ -634,6 +643,6 @@ def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_p
     assert 0.5 < drawn[0].std(0).mean() / stddev.mean() < 1.5
     run(*own, f"images={images}", f"output_dir={tmp_path}/none")
     with Image.open(tmp_path / "none/1.png.panel.png") as panel:
-        assert with_samples == 3 * panel.height  # six samples need two more rows
+        assert with_samples == 2 * panel.height  # six samples need another row
     with np.load(tmp_path / "none/1.png.npz") as maps:
         assert "samples" not in maps

@@ -52,7 +52,7 @@ def test_an_error_of_the_program_is_not_a_broken_image(
 def test_images_of_one_size_are_one_batch() -> None:
     def made(name: str, height: int) -> InputImage:
         pixels = np.zeros((3, height, 20), dtype=np.uint8)
-        return InputImage(name, pixels, pixels, (height, 20), Preprocessing())
+        return InputImage(name, pixels, pixels, (height, 20), Preprocessing(), Path(name))
 
     batches = same_size([made("a", 30), made("b", 20), made("c", 30)])
     assert [[image.name for image in batch] for batch in batches] == [["b"], ["a", "c"]]

@@ -7,24 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_vae.data import Preprocessing
 from saliency_vae.inference.outputs import Outputs
-from saliency_vae.visualization import ClassifiedView, Entry, Explanation, InputImage
+from saliency_vae.visualization import Entry, Explanation
+from tests.helpers.explanations import explanation as explained
+from tests.helpers.explanations import source
 
 
 def explanation(name: str) -> Explanation:
-    pixels = np.zeros((3, 16, 16), dtype=np.uint8)
-    view = ClassifiedView(torch.zeros(3, 16, 16), torch.tensor([1.0]), [("cat", 1.0)])
-    return Explanation(
-        source=InputImage(name, pixels, pixels, (16, 16), Preprocessing()),
-        original=view,
-        kept=view,
-        baseline=torch.zeros(3, 16, 16),
-        maps=torch.rand(3, 16, 16),
-        gallery_inclusion=torch.rand(16, 16),
-        fraction=0.1,
-        confidence=0.5,
-    )
+    return explained(source(name, np.zeros((3, 16, 16), dtype=np.uint8)), torch.rand(3, 16, 16))
 
 
 @pytest.mark.parametrize(

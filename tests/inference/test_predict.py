@@ -1,6 +1,7 @@
 """What an image causes makes it broken; what the program does wrong is an error."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,17 +53,17 @@ def image(name: str, value: int | None = None, size: int = SIZE) -> InputImage:
     """An image of one grey level, or of noise."""
     noise = np.random.default_rng(0).integers(1, 256, (3, size, size), dtype=np.uint8)
     pixels = noise if value is None else np.full_like(noise, value)
-    return InputImage(name, pixels, pixels, (size, size), Preprocessing())
+    return InputImage(name, pixels, pixels, (size, size), Preprocessing(), Path(name))
 
 
 def test_the_kept_views_show_the_top_pixels_over_the_baseline_image() -> None:
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     (found,) = explain(network)([image("a")])
     assert isinstance(found, Explanation)
-    assert len(found.samples) == 2
+    assert len(found.drawn) == 2
     original = torch.from_numpy(found.source.pixels) / 255
     torch.testing.assert_close(found.original.image, original, rtol=0, atol=0)
-    views = [(found.maps[0], found.kept), *((s.scores, s.kept) for s in found.samples)]
+    views = [(found.maps[0], found.kept), *((s.scores, s.kept) for s in found.drawn)]
     for scores, kept in views:
         top = scores >= scores.flatten().topk(round(0.1 * SIZE**2)).values[-1]
         expected = torch.where(top, original, original.mean((-2, -1), keepdim=True))

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,17 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
-from saliency_vae.data import Preprocessing
-from saliency_vae.visualization import gallery
-from saliency_vae.visualization.explanation import (
-    ClassifiedView,
-    Explanation,
-    InputImage,
-    Prediction,
-)
+from saliency_vae.visualization import FRACTIONS, Explanation, Prediction, gallery
 from saliency_vae.visualization.gallery import write_gallery
 from saliency_vae.visualization.gallery_entry import Entry
 from tests.helpers.browser import Visit, chromium, visit
+from tests.helpers.explanations import explanation as explained
+from tests.helpers.explanations import source
 
 H, W = 40, 60
 HOSTILE = "<img src=x onerror=alert(1)>.png"
@@ -40,33 +37,36 @@ def ramp(height: int = H, width: int = W) -> torch.Tensor:
     return torch.arange(height * width, dtype=torch.float32).view(height, width)
 
 
-def make_entry(
+def make_explanation(
     name: str = "a.png",
     *,
     image: torch.Tensor | None = None,
     baseline: torch.Tensor | None = None,
     mean: torch.Tensor | None = None,
     inclusion: torch.Tensor | None = None,
-    confidence: float = 0.5,
+    sufficiency: float = 0.5,
     predictions: Prediction = (("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)),
-    panel: str | None = None,
-) -> Entry:
-    """A white image over a black baseline image."""
-    image = torch.ones(3, H, W) if image is None else image
+) -> Explanation:
+    """Explain a white image over a black baseline image."""
     mean = ramp() if mean is None else mean
-    pixels = np.zeros((3, H, W), dtype=np.uint8)
-    view = ClassifiedView(image, torch.tensor([share for _, share in predictions]), predictions)
-    explanation = Explanation(
-        source=InputImage(name, pixels, pixels, (H, W), Preprocessing()),
-        original=view,
-        kept=view,
-        baseline=torch.zeros(3, H, W) if baseline is None else baseline,
-        maps=mean.expand(3, -1, -1),
-        gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
-        fraction=0.1,
-        confidence=confidence,
+    made = explained(
+        source(name, np.zeros((3, H, W), dtype=np.uint8)),
+        mean.expand(3, -1, -1),
+        image=torch.ones(3, H, W) if image is None else image,
+        prediction=predictions,
+        sufficiency=[sufficiency * fraction / 0.1 for fraction in FRACTIONS],
     )
-    return Entry.of(explanation, panel=f"panels/{name}" if panel is None else panel)
+    return replace(
+        made,
+        baseline=torch.zeros(3, H, W) if baseline is None else baseline,
+        gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
+    )
+
+
+def make_entry(name: str = "a.png", *, panel: str | None = None, **values: Any) -> Entry:
+    return Entry.of(
+        make_explanation(name, **values), panel=f"panels/{name}" if panel is None else panel
+    )
 
 
 def save(directory: Path, *entries: Entry) -> list[Path]:
@@ -129,7 +129,7 @@ def test_wrong_values_are_refused() -> None:
     with pytest.raises(ValueError, match=r"finite explanation of a\.png"):
         make_entry(mean=ramp() / 0)
     with pytest.raises(ValueError, match=r"finite explanation of a\.png"):
-        make_entry(confidence=float("nan"))
+        make_entry(sufficiency=float("nan"))
 
 
 @pytest.mark.parametrize("text", ["", "[1", "3", "é", '{"name": "a"}'])
@@ -188,10 +188,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
     entries = (
-        make_entry("image 10.png", confidence=0.2),
-        make_entry("image 9.png", confidence=0.9, panel=""),
+        make_entry("image 10.png", sufficiency=0.2),
+        make_entry("image 9.png", sufficiency=0.9, panel=""),
         make_entry(
-            HOSTILE, confidence=0.4, predictions=[(HOSTILE_LABEL, 0.5)], panel=HOSTILE_PANEL
+            HOSTILE, sufficiency=0.4, predictions=[(HOSTILE_LABEL, 0.5)], panel=HOSTILE_PANEL
         ),
     )
     index = write_gallery(
@@ -222,12 +222,12 @@ def test_page_is_quiet_and_quotes_what_it_is_given(opened: Visit) -> None:
 
 def test_card_says_what_it_knows(opened: Visit) -> None:
     shown = card(opened.page, "image 9.png")
-    assert shown.locator(".confidence").inner_text() == "confidence 0.90"
+    assert shown.locator(".measured").inner_text() == "sufficiency 0.90, necessity 0.25"
     assert shown.get_by_role("link").count() == 0
     lines = [text.split("\n") for text in shown.locator(".predictions li").all_inner_texts()]
     assert lines == [["cat", "75 %"], ["dog", "20 %"], ["eel", "< 0.1 %"]]
     labels = [canvas.get_attribute("aria-label") for canvas in shown.locator("canvas").all()]
-    assert labels == ["Mean", "Kept 10 %"]
+    assert labels == ["Mean", "Kept 10 %", "Left out 10 %"]
     original = shown.get_by_role("img", name="Original")
     assert original.evaluate("i => [i.naturalHeight, i.naturalWidth]") == [H, W]
 
@@ -236,25 +236,29 @@ def test_order(opened: Visit) -> None:
     ascending = ["image 10.png", HOSTILE, "image 9.png"]
     assert names(opened.page) == ascending
     order = opened.page.get_by_label("Order")
-    order.select_option("Most confident first")
+    order.select_option("Most sufficient first")
     assert names(opened.page) == ascending[::-1]
     order.select_option("Name")
     assert names(opened.page) == [HOSTILE, "image 9.png", "image 10.png"]
-    order.select_option("Least confident first")
+    order.select_option("Least sufficient first")
     assert names(opened.page) == ascending
 
 
 def test_slider_redraws_the_kept_views(opened: Visit) -> None:
     page, slider = opened.page, opened.page.get_by_role("slider", name="Kept")
     slider.focus()
-    for keys, percent in (("Home", 1), ("ArrowRight", 2), ("End", 50)):
+    for keys, percent in (("Home", 2), ("ArrowRight", 5), ("End", 80)):
         page.keyboard.press(keys)
         page.get_by_text(f"Kept {percent} %").first.wait_for()
         assert slider.get_attribute("aria-valuetext") == f"{percent} % of the pixels"
+        numbers = card(page, "image 9.png").locator(".measured").inner_text()
+        assert numbers == f"sufficiency {0.9 * percent / 10:.2f}, necessity 0.25"
+        for canvas in page.locator("canvas.left-out").all():
+            assert abs(pixels(canvas).mean() / 255 - (1 - percent / 100)) < 0.004
         for canvas in page.locator("canvas.kept").all():
             view = pixels(canvas)
             assert set(np.unique(view)) == {0, 255}
-            assert abs(view.mean() / 255 - percent / 100) < 0.003
+            assert abs(view.mean() / 255 - percent / 100) < 0.004
             kept = view[..., 0].ravel() == 255  # white: the image; black: the baseline
             assert not kept[: (~kept).sum()].any(), "the last pixels are the most salient"
 
@@ -293,8 +297,8 @@ def test_policy_refuses_foreign_scripts_and_requests(opened: Visit) -> None:
 def test_many_images_make_linked_pages_drawn_when_seen(browser: Browser, tmp_path: Path) -> None:
     images, fields = gallery.PAGE + 2, json.loads(save(tmp_path, make_entry())[0].read_text())
     paths = [tmp_path / f"{i}.json" for i in range(images)]
-    for i, path in enumerate(paths):  # saved from the most confident to the least
-        numbered = {"name": f"{i}.png", "confidence": 1 - i / images}
+    for i, path in enumerate(paths):  # saved from the most sufficient to the least
+        numbered = {"name": f"{i}.png", "sufficiency": 1 - i / images}
         path.write_text(json.dumps(fields | numbered))
     index = write_gallery(iter(paths), tmp_path / "pages", title="many")
     assert sorted(path.name for path in index.parent.iterdir()) == ["index.html", "index_2.html"]

@@ -1,4 +1,4 @@
-"""A panel shows five tiles, and its text keeps to its place."""
+"""A panel shows six tiles, and its text keeps to its place."""
 
 from dataclasses import replace
 from io import BytesIO
@@ -7,21 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageChops
-from torch import Tensor
 
-from saliency_vae.data import Preprocessing
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import panel as module
-from saliency_vae.visualization.explanation import ClassifiedView, Explanation, InputImage
-from saliency_vae.visualization.overlay import as_rgb, overlay
+from saliency_vae.visualization.explanation import Explanation
+from saliency_vae.visualization.overlay import as_rgb, overlay, without_border
 from saliency_vae.visualization.panel import display_size, displayed, draw_panel
+from tests.helpers.explanations import explanation as explained
+from tests.helpers.explanations import source, view
 
 HEIGHT, WIDTH = 200, 256
 TOP, LEFT, STEP = module._HEADER, module._GAP, WIDTH + module._GAP
-
-
-def view(image: Tensor, *shares: tuple[str, float]) -> ClassifiedView:
-    return ClassifiedView(image, torch.tensor([share for _, share in shares]), shares)
 
 
 def explanation(height: int = HEIGHT, width: int = WIDTH) -> Explanation:
@@ -30,17 +26,12 @@ def explanation(height: int = HEIGHT, width: int = WIDTH) -> Explanation:
     image = torch.randint(0, 256, (3, height, width), generator=generator, dtype=torch.uint8)
     mean = torch.randn(height, width, generator=generator)
     mean[:, : width // 4] = float("nan")
-    pixels = image.numpy()
-    kept_view = torch.rand(3, 2 * height, 2 * width, generator=generator)
-    return Explanation(
-        source=InputImage("photo.jpg", pixels, pixels, (height, width), Preprocessing()),
-        original=view(image / 255, ("goldfish", 0.7), ("shark", 0.2), ("ray", 0.1)),
-        kept=view(kept_view, ("goldfish", 0.6), ("ray", 0.3), ("shark", 0.1)),
-        baseline=torch.zeros(3, height, width),
-        maps=torch.stack([mean, mean.abs() / 2 + 0.1, mean.sigmoid()]),
-        gallery_inclusion=mean.sigmoid(),
-        fraction=0.1,
-        confidence=0.875,
+    return explained(
+        source("photo.jpg", image.numpy()),
+        torch.stack([mean, mean.abs() / 2 + 0.1, mean.sigmoid()]),
+        image=image / 255,
+        kept=torch.rand(3, 2 * height, 2 * width, generator=generator),
+        prediction=[("goldfish", 0.7), ("shark", 0.2), ("ray", 0.1)],
     )
 
 
@@ -64,23 +55,25 @@ def difference(one: Explanation, other: Explanation) -> tuple[int, int, int, int
     return box
 
 
-def test_five_tiles() -> None:
+def test_six_tiles() -> None:
     shown = explanation()
     mean, stddev, inclusion = shown.maps
     image = torch.from_numpy(shown.source.shown)
     picture = draw_panel(shown)
-    assert picture.size == (5 * STEP + LEFT, HEIGHT + module._HEADER + module._FOOTER)
+    assert picture.size == (6 * STEP + LEFT, HEIGHT + module._HEADER + module._FOOTER)
     low, high = (float(value) for value in mean[:, WIDTH // 4 :].aminmax())
-    most = float(stddev[:, WIDTH // 4 :].max())
+    drawn = shown.source.restore(without_border(stddev))
+    most = float(drawn[drawn.isfinite()].max())
     kept = Image.fromarray(as_rgb(shown.kept.image)).resize(
         (WIDTH, HEIGHT), Image.Resampling.LANCZOS
     )
     expected = [
         as_rgb(image),
         overlay(image, mean, colours="viridis", scale=(low, high)),
-        overlay(image, stddev, colours="magma", scale=(0, most)),
+        overlay(image, drawn, colours="magma", scale=(0, most)),
         overlay(image, inclusion, colours="cividis", scale=(0, 1)),
         np.asarray(kept),
+        np.zeros((HEIGHT, WIDTH, 3)),
     ]
     for column, pixels in enumerate(expected):
         np.testing.assert_array_equal(tile(picture, column), pixels)
@@ -110,8 +103,8 @@ def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
     column = max(size[1], module._COLUMN)
     below = module._HEADER + size[0]
     _, top, right, bottom = difference(short, named(short, words))
-    confidence = module._font(15).getlength("confidence 0.88")
-    assert right <= picture.width - LEFT - confidence - LEFT
+    numbers = module._font(15).getlength(f"top 10 %: {short.measured}")
+    assert right <= picture.width - LEFT - numbers - LEFT
     assert top >= 0
     assert bottom < module._HEADER - 22  # above the captions
     long = [(words, probability) for _, probability in short.original.prediction]

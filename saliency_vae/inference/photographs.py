@@ -1,0 +1,196 @@
+"""Explaining photographs in Python: whatever a person has of them in, explanations out."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from saliency_vae.data import Preprocessing, load_rgb, upright_rgb
+from saliency_vae.inference.image_files import BrokenImage, checked, same_size
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.models import Explainer
+from saliency_vae.perturbations import Blur
+from saliency_vae.runtime.memory import suggesting
+from saliency_vae.visualization import Explanation, InputImage, displayed
+
+Photograph = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+Photographs = list[Any] | tuple[Any, ...]
+_Result = TypeVar("_Result", InputImage, Explanation)
+
+_BATCH = 8  # photographs of one size that are explained at once
+_LARGEST = 1024  # pixels a side of a photograph that is not resized
+_MARGIN = 1e-3  # by which rounding errors may leave [0, 1]
+
+
+@overload
+def explain_photographs(
+    explainer: Explainer, photographs: Photographs, target: object = None, **settings: Any
+) -> list[Explanation]: ...
+
+
+@overload
+def explain_photographs(
+    explainer: Explainer, photographs: Photograph, target: object = None, **settings: Any
+) -> Explanation: ...
+
+
+def explain_photographs(
+    explainer: Explainer,
+    photographs: Photograph | Photographs,
+    target: object = None,
+    *,
+    fraction: float = 0.1,
+    samples: int = 0,
+    seed: int = 0,
+    refine_steps: int = 0,
+    baseline: nn.Module | None = None,
+) -> Explanation | list[Explanation]:
+    """Explain one or several photographs, see :meth:`saliency_vae.Explainer.explain`."""
+    several = isinstance(photographs, list | tuple)
+    given: Sequence[Any] = photographs if isinstance(photographs, list | tuple) else [photographs]
+    settings = ExplainSettings(
+        fraction=fraction,
+        refine_steps=refine_steps,
+        samples=samples,
+        seed=seed,
+        target=target,
+    )
+    _check(settings)
+    explain = _batch_explainer(explainer, settings, baseline)
+    preprocessing = explain.classifier.preprocessing
+    names = [_name(photograph, i if several else None) for i, photograph in enumerate(given)]
+    inputs = [_input(*pair, preprocessing) for pair in zip(names, given, strict=True)]
+    device = explain.classifier.mean.device
+    with (
+        suggesting("fewer samples, or smaller photographs"),
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+    ):
+        torch.manual_seed(seed)  # for baseline images that are noise
+        found = _explain_all(inputs, explain)
+    return found if several else found[0]
+
+
+def _check(settings: ExplainSettings) -> None:
+    """Refuse settings that make no sense, before a photograph is read."""
+    if not 0 < settings.fraction <= 1:
+        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction}.")
+    for name in ("samples", "refine_steps"):
+        number = getattr(settings, name)
+        if not (isinstance(number, int) and number >= 0):
+            raise ValueError(f"Expected {name} >= 0, a whole number. Found {number!r}.")
+    target = settings.target
+    if target is None or isinstance(target, str) or callable(target):
+        return
+    indices = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
+    if indices.size != 1 or not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(
+            "Expected one target for all photographs: the name or index of a class, or a function "
+            f"of the logits (N, classes). Found {target!r}."
+        )
+
+
+def _batch_explainer(
+    explainer: Explainer, settings: ExplainSettings, baseline: nn.Module | None
+) -> BatchExplainer:
+    """Put together what explains batches, on the explainer's device.
+
+    By default the baseline images are those of the explainer's training; a universal explainer
+    has a blur.
+    """
+    if baseline is not None and not callable(baseline):
+        raise ValueError(
+            "Expected baseline to make baseline images of images, such as "
+            f"saliency_vae.perturbations.Mean(). Found {baseline!r}."
+        )
+    if baseline is None:
+        baseline = Blur() if explainer.is_universal else explainer.objective().perturbation
+    device = next(explainer.encoder.parameters()).device
+    classifier = explainer.classifier.to(device)
+    if settings.target is not None:
+        explainer.target(settings.target)  # refuses an unknown name before anything is explained
+    if isinstance(baseline, nn.Module):
+        baseline = baseline.to(device)
+    return BatchExplainer(explainer, classifier, baseline, settings)
+
+
+def _explain_all(inputs: Sequence[InputImage], explain: BatchExplainer) -> list[Explanation]:
+    """Explain photographs in batches of one size; the explanations keep their order."""
+    found = {}
+    for images in same_size(inputs):
+        for start in range(0, len(images), _BATCH):
+            for explanation in explain(images[start : start + _BATCH]):
+                whole = _whole(explanation)
+                found[id(whole.source)] = whole
+    return [found[id(source)] for source in inputs]
+
+
+def _whole(result: _Result | BrokenImage) -> _Result:
+    """Raise for what a batch of files would skip."""
+    if isinstance(result, BrokenImage):
+        raise ValueError(f"{result.reason} ({result.name})")
+    return result
+
+
+def _input(name: str, photograph: object, preprocessing: Preprocessing) -> InputImage:
+    """Preprocess a photograph for the classifier."""
+    picture = _picture(photograph, name)
+    size = picture.height, picture.width
+    if preprocessing == Preprocessing() and max(size) > _LARGEST:
+        raise ValueError(
+            f"Expected {name} of at most {_LARGEST} pixels a side, as this classifier has no "
+            f"preprocessing. Found {size[0]} x {size[1]}: FrozenClassifier(..., preprocessing="
+            "Preprocessing(resize_size=256, crop_size=(224, 224))) resizes photographs."
+        )
+    pixels = preprocessing(picture).numpy()
+    found = InputImage(name, pixels, displayed(picture), size, preprocessing, picture)
+    return _whole(checked(found))
+
+
+def _name(photograph: object, index: int | None) -> str:
+    """Name a photograph: its file, or its place among the others."""
+    if isinstance(photograph, str | os.PathLike):
+        return os.fspath(photograph)
+    return "image" if index is None else f"image {index}"
+
+
+def _picture(photograph: object, name: str) -> Image.Image:
+    """Bring a photograph into the form of a file's: 8-bit RGB, upright."""
+    if isinstance(photograph, str | os.PathLike):
+        return load_rgb(photograph)
+    if isinstance(photograph, Image.Image):
+        return upright_rgb(photograph)
+    if isinstance(photograph, Tensor | np.ndarray):
+        return Image.fromarray(_pixels(photograph, name))
+    raise ValueError(
+        f"Expected {name} to be a file, a PIL image, an array or a tensor (3, H, W). "
+        f"Found {type(photograph).__name__}."
+    )
+
+
+def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a tensor (3, H, W), or of an array (H, W, 3) or (3, H, W)."""
+    is_tensor = isinstance(photograph, Tensor)
+    values = photograph.detach().cpu().numpy() if isinstance(photograph, Tensor) else photograph
+    shape = tuple(values.shape)
+    if len(shape) == 3 and shape[0] == 3 and (is_tensor or shape[2] != 3):
+        values = values.transpose(1, 2, 0)
+    elif is_tensor or len(shape) != 3 or shape[2] != 3:
+        wanted = "(3, H, W)" if is_tensor else "(H, W, 3) or (3, H, W)"
+        more = ": a list of images explains several" if len(shape) == 4 else ""
+        raise ValueError(f"Expected {name} to be {wanted}. Found {shape}{more}.")
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        raise ValueError(f"Expected {name} of type uint8 or float. Found {values.dtype}.")
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if not (low >= -_MARGIN and high <= 1 + _MARGIN):  # NaN too
+        raise ValueError(
+            f"Expected {name} in [0, 1], or uint8; the classifier normalises it itself. "
+            f"Found values from {low:.3g} to {high:.3g}."
+        )
+    return np.ascontiguousarray((values.clip(0, 1) * 255).round().astype(np.uint8))

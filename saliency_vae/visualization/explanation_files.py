@@ -1,0 +1,107 @@
+"""The files of one explanation: arrays for an ``.npz``, plain values for JSON, the panel."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saliency_vae.runtime.atomic_file import whole_file
+from saliency_vae.visualization.explanation import Explanation
+from saliency_vae.visualization.measurement import Measurement
+
+
+def arrays(explanation: Explanation) -> dict[str, Any]:
+    """Arrays of an explanation's .npz, which ``docs/explain.md`` lists.
+
+    The maps are those of the whole image, at its own size; NaN where it was cropped.
+    """
+    original, kept, left_out = explanation.original, explanation.kept, explanation.left_out
+    result = {
+        "mean": explanation.mean,
+        "stddev": explanation.stddev,
+        "inclusion_probability": explanation.inclusion_probability,
+        **_measured(explanation.measured),
+        **{f"curve_{name}": values for name, values in _columns(explanation.curve).items()},
+        "probabilities": original.probabilities.numpy(),
+        "kept_probabilities": kept.probabilities.numpy(),
+        "left_out_probabilities": left_out.probabilities.numpy(),
+        "top_classes": [label for label, _ in original.prediction],
+        "kept_top_classes": [label for label, _ in kept.prediction],
+        "left_out_top_classes": [label for label, _ in left_out.prediction],
+    }
+    if explanation.target is not None:
+        result["target"] = explanation.target
+    if explanation.estimated_confidence is not None:
+        result["estimated_confidence"] = explanation.estimated_confidence
+    if explanation.drawn:
+        result["samples"] = explanation.samples
+        columns = _columns([sample.measured for sample in explanation.drawn])
+        result |= {f"samples_{name}": columns[name] for name in columns if name != "fraction"}
+    if explanation.objective is not None:
+        result["objective"] = explanation.objective.numpy()
+    return result
+
+
+def _measured(measured: Measurement) -> dict[str, Any]:
+    """Values of a measurement by name; a number that a score lacks is NaN."""
+    plain = measured.to_plain()
+    return {name: np.nan if value is None else value for name, value in plain.items()}
+
+
+def _columns(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """The numbers of several measurements, an array for each."""
+    rows = [_measured(one) for one in measured]
+    return {
+        name: np.array([row[name] for row in rows])
+        for name in ("fraction", "sufficiency", "necessity")
+    }
+
+
+def summary(explanation: Explanation) -> dict[str, Any]:
+    """The numbers of an explanation without its maps, ready for JSON."""
+    return {
+        "name": explanation.name,
+        "size": list(explanation.source.size),
+        "prediction": [list(pair) for pair in explanation.prediction],
+        "target": explanation.target,
+        **explanation.measured.to_plain(),
+        "curve": [measured.to_plain() for measured in explanation.curve],
+        "samples": [sample.measured.to_plain() for sample in explanation.drawn],
+        "kept_prediction": [list(pair) for pair in explanation.kept.prediction],
+        "left_out_prediction": [list(pair) for pair in explanation.left_out.prediction],
+        "estimated_confidence": explanation.estimated_confidence,
+    }
+
+
+def save_explanation(explanation: Explanation, path: Path) -> None:
+    """Write one file of an explanation, see :meth:`Explanation.save`."""
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        raise ValueError(
+            f"Expected a file name that ends with {', '.join(_WRITERS)}. Found {path}."
+        )
+    with whole_file(path) as partial:
+        write(explanation, partial)
+
+
+def _write_panel(explanation: Explanation, path: Path) -> None:
+    explanation.plot().save(path, format="PNG", compress_level=1)
+
+
+def _write_arrays(explanation: Explanation, path: Path) -> None:
+    with path.open("wb") as file:  # numpy would add an ending to a name
+        np.savez_compressed(file, **arrays(explanation))
+
+
+def _write_summary(explanation: Explanation, path: Path) -> None:
+    text = json.dumps(summary(explanation), indent=2, allow_nan=False)
+    path.write_text(f"{text}\n", encoding="utf-8")
+
+
+_WRITERS: dict[str, Callable[[Explanation, Path], None]] = {
+    ".png": _write_panel,
+    ".npz": _write_arrays,
+    ".json": _write_summary,
+}

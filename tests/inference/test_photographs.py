@@ -1,0 +1,271 @@
+"""Photographs of every kind in Python, and what their explanations say was measured."""
+
+import json
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from saliency_vae import Explanation, FrozenClassifier, Preprocessing, load_explainer
+from saliency_vae.models import Explainer
+from saliency_vae.perturbations import Mean, blurred, perturb
+from saliency_vae.visualization import FRACTIONS
+from tests.helpers.tiny_classifier import build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAMES = [f"animal {index}" for index in range(10)]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> FrozenClassifier:
+    """A classifier that crops 32 x 32 pixels, and whose decision depends on the image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build()
+    with torch.no_grad():
+        network[-1].weight *= 40
+    return FrozenClassifier(
+        network,
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+        categories=NAMES,
+        preprocessing=Preprocessing(resize_size=40, crop_size=(32, 32)),
+    )
+
+
+@pytest.fixture(scope="module")
+def explainer(classifier: FrozenClassifier) -> Explainer:
+    return load_explainer("universal", classifier)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Image.Image:
+    """50 x 80 pixels: both sides are cropped."""
+    generator = np.random.default_rng(0)
+    coarse = Image.fromarray(generator.integers(0, 256, (5, 8, 3), dtype=np.uint8))
+    return coarse.resize((80, 50), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def explanation(explainer: Explainer, photograph: Image.Image) -> Explanation:
+    return explainer.explain(photograph, target="animal 3", samples=2, fraction=0.25)
+
+
+def chw(photograph: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(photograph)).permute(2, 0, 1)
+
+
+KINDS: dict[str, Callable[[Image.Image], Any]] = {
+    "bytes": np.array,
+    "float": lambda image: np.array(image) / 255,
+    "float channels first": lambda image: np.array(image).transpose(2, 0, 1) / 255,
+    "tensor": lambda image: chw(image) / 255,
+    "tensor of bytes": chw,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_photograph_is_the_same(
+    kind: str, explainer: Explainer, photograph: Image.Image, explanation: Explanation
+) -> None:
+    found = explainer.explain(KINDS[kind](photograph), target=3, fraction=0.25)
+    assert (found.name, found.target) == ("image", "animal 3")
+    np.testing.assert_array_equal(found.image, np.array(photograph))
+    np.testing.assert_array_equal(found.mean, explanation.mean)
+    assert found.measured == explanation.measured
+
+
+def test_a_list_of_files_and_sizes_keeps_its_order(
+    explainer: Explainer, photograph: Image.Image, tmp_path: Path
+) -> None:
+    photograph.convert("L").save(tmp_path / "grey.png")
+    files = [tmp_path / "grey.png", str(tmp_path / "grey.png")]
+    small = np.full((40, 36, 3), 90, dtype=np.uint8)
+    found = explainer.explain([files[0], small, files[1]])
+    assert [one.name for one in found] == [str(files[0]), "image 1", files[1]]
+    assert [one.mean.shape for one in found] == [(50, 80), (40, 36), (50, 80)]
+    np.testing.assert_array_equal(found[0].image, np.array(photograph.convert("L").convert("RGB")))
+    np.testing.assert_allclose(found[0].mean, found[2].mean)
+    assert explainer.explain([]) == []
+
+
+def test_maps_are_nan_where_the_classifier_does_not_look(explanation: Explanation) -> None:
+    seen = np.zeros((50, 80), dtype=bool)
+    seen[5:45, 20:60] = True  # 32 of 40 pixels, as the shorter side of 50 is resized to 40
+    maps = explanation.mean, explanation.stddev, explanation.inclusion_probability
+    for values in (*maps, *explanation.samples):
+        assert values.dtype == np.float32
+        np.testing.assert_array_equal(np.isfinite(values), seen)
+    assert explanation.samples.shape == (2, 50, 80)
+    assert np.nanmin(explanation.stddev) > 0
+
+
+def test_sufficiency_and_necessity_are_measured_on_the_views(
+    explainer: Explainer, classifier: FrozenClassifier, explanation: Explanation
+) -> None:
+    x = torch.from_numpy(explanation.source.pixels)[None] / 255
+
+    def probability(images: Tensor) -> float:
+        return float(classifier(images).softmax(-1)[0, 3])
+
+    decision = classifier(x).argmax()
+    mean = explanation.maps[0]
+    curve = {measured.fraction: measured for measured in explanation.curve}
+    assert list(curve) == sorted({*FRACTIONS, 0.25})
+    measured = [(mean, fraction, one) for fraction, one in curve.items()]
+    measured += [(sample.scores, 0.25, sample.measured) for sample in explanation.drawn]
+    assert len(measured) == len(FRACTIONS) + 1 + 2
+    for scores, fraction, found in measured:
+        mask = (scores >= scores.flatten().topk(round(fraction * 32**2)).values[-1])[None]
+        kept, left_out = (perturb(x, m, blurred(x)) for m in (mask, ~mask))
+        assert found.sufficiency == pytest.approx(probability(kept), abs=1e-5)
+        fall = probability(x) - probability(left_out)
+        assert found.necessity == pytest.approx(fall, abs=1e-5)
+        assert found.decision_stays == (classifier(kept).argmax() == decision)
+        assert found.decision_lost == (classifier(left_out).argmax() != decision)
+    assert explanation.measured == curve[0.25]
+    assert len({round(one.on_kept_view, 3) for one in curve.values()}) > 3
+
+
+def test_all_views_are_classified_in_one_pass(
+    explainer: Explainer, photograph: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    forward = FrozenClassifier.forward
+
+    def counted(self: FrozenClassifier, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(FrozenClassifier, "forward", counted)
+    explainer.explain(photograph, samples=3)
+    assert sizes == [1, 2 * (len(FRACTIONS) + 3)]
+
+
+def test_without_a_target_the_decision_is_measured(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    found = explainer.explain(photograph)
+    label, probability = found.prediction[0]
+    assert found.target is None
+    assert found.measured.on_image == pytest.approx(probability)
+    asked = explainer.explain(photograph, target=label)
+    np.testing.assert_allclose(asked.mean, found.mean, atol=1e-5)
+    assert asked.necessity == pytest.approx(found.necessity, abs=1e-4)
+
+
+def test_a_score_is_reported_on_the_three_views(
+    explainer: Explainer, classifier: FrozenClassifier, photograph: Image.Image, tmp_path: Path
+) -> None:
+    def margin(logits: Tensor) -> Tensor:
+        return logits[:, 1] - logits[:, 2]
+
+    found = explainer.explain([photograph] * 2, margin)[1]
+    assert (found.target, found.sufficiency, found.necessity) == ("margin", None, None)
+    views = found.original, found.kept, found.left_out
+    images = torch.stack([view.image for view in views])
+    values = [found.measured.on_image, found.measured.on_kept_view, found.measured.on_left_out_view]
+    assert values == pytest.approx(margin(classifier(images)).tolist(), rel=1e-4, abs=1e-4)
+    assert f"target margin; top 10 %: score {values[0]:.3g}, kept {values[1]:.3g}" in repr(found)
+    found.save(tmp_path / "score.npz")
+    with np.load(tmp_path / "score.npz") as arrays:
+        assert np.isnan(arrays["sufficiency"])
+        assert arrays["on_image"] == values[0]
+
+
+def test_the_baseline_and_the_seed_can_be_chosen(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    before = torch.random.get_rng_state()
+    found = explainer.explain(photograph, baseline=Mean(), samples=1, seed=1)
+    colour = found.original.image.mean((-2, -1), keepdim=True)
+    torch.testing.assert_close(found.baseline, colour.expand_as(found.baseline))
+    again = explainer.explain(photograph, baseline=Mean(), samples=1, seed=1)
+    np.testing.assert_array_equal(found.samples, again.samples)
+    other = explainer.explain(photograph, baseline=Mean(), samples=1, seed=2)
+    assert np.nanmax(np.abs(found.samples - other.samples)) > 0
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_path: Path) -> None:
+    for name in ("panel.png", "maps.npz", "numbers.json"):
+        explanation.save(tmp_path / name)
+    panel = explanation.plot()
+    with Image.open(tmp_path / "panel.png") as saved:
+        np.testing.assert_array_equal(np.array(saved), np.array(panel))
+    with Image.open(BytesIO(explanation._repr_png_())) as shown:
+        assert shown.size == panel.size
+    with np.load(tmp_path / "maps.npz") as arrays:
+        np.testing.assert_array_equal(arrays["samples"], explanation.samples)
+        assert arrays["sufficiency"] == explanation.sufficiency
+        assert arrays["curve_fraction"].tolist() == sorted({*FRACTIONS, 0.25})
+        assert arrays["samples_necessity"].shape == (2,)
+        assert arrays["target"] == "animal 3"
+        assert "estimated_confidence" not in arrays
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["necessity"] == explanation.necessity
+    assert numbers["samples"][1]["decision_lost"] == explanation.drawn[1].measured.decision_lost
+    label, probability = explanation.prediction[0]
+    assert repr(explanation) == (
+        f"<Explanation of image: decision {label} ({probability:.1%}), target animal 3 "
+        f"({explanation.measured.on_image:.1%}); top 25 %: {explanation.measured}>"
+    )
+    with pytest.raises(ValueError, match=r"ends with \.png, \.npz, \.json\. Found .*map\.tiff"):
+        explanation.save(tmp_path / "map.tiff")
+
+
+@pytest.mark.parametrize(
+    ("photograph", "settings", "message"),
+    [
+        (torch.randn(3, 40, 40), {}, r"Expected image in \[0, 1\].* Found values from -"),
+        (torch.full((3, 40, 40), float("nan")), {}, "Found values from nan"),
+        (torch.rand(2, 3, 40, 40), {}, r"Found \(2, 3, 40, 40\): a list"),
+        (torch.rand(40, 40, 3), {}, r"Expected image to be \(3, H, W\)\. Found \(40, 40, 3\)"),
+        (np.zeros((40, 40, 3), dtype=np.int64), {}, "uint8 or float. Found int64"),
+        ([np.zeros((40, 40, 3)), 7], {}, "Expected image 1 to be a file, .* Found int"),
+        (np.zeros((40, 40, 3)), {"target": "cat"}, "no class called 'cat'"),
+        (np.zeros((40, 40, 3)), {"target": 10}, r"target in 0 to 9. Found 10"),
+        (np.zeros((40, 40, 3)), {"target": [1, 2]}, r"one target .*Found \[1, 2\]"),
+        (np.zeros((40, 40, 3)), {"fraction": 0}, r"fraction in \(0, 1\]. Found 0"),
+        (np.zeros((40, 40, 3)), {"samples": 1.5}, "samples >= 0, a whole number. Found 1.5"),
+        (np.zeros((40, 40, 3)), {"baseline": "blur"}, r"Mean\(\). Found 'blur'"),
+    ],
+)
+def test_a_wrong_thing_is_refused_in_one_line(
+    photograph: Any, settings: dict[str, Any], message: str, explainer: Explainer
+) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        explainer.explain(photograph, **settings)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_file_and_a_missing_classifier_are_refused(
+    explainer: Explainer, classifier: FrozenClassifier, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match=r"Expected an image file. Found .*nowhere\.jpg"):
+        explainer.explain(tmp_path / "nowhere.jpg")
+    with pytest.raises(ValueError, match=r"attach_classifier\(classifier\)"):
+        load_explainer("universal").explain(np.zeros((40, 40, 3)))
+    wrapped = r"Found Sequential: FrozenClassifier\(network, mean=MEAN, std=STD, categories=NAMES\)"
+    with pytest.raises(ValueError, match=wrapped):
+        load_explainer("universal", classifier.network)  # type: ignore[arg-type]
+
+
+def test_sizes_that_no_network_takes_are_refused(classifier: FrozenClassifier) -> None:
+    as_it_is = FrozenClassifier(classifier.network)
+    assert as_it_is.name == "Sequential"
+    explainer = load_explainer("universal", as_it_is)
+    with pytest.raises(ValueError, match=r"Found 12 x 40. \(image\)"):
+        explainer.explain(np.zeros((12, 40, 3)))
+    with pytest.raises(ValueError, match=r"1024 pixels a side.*Preprocessing\(resize_size=256"):
+        explainer.explain(np.zeros((40, 2000, 3)))
+    whole = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32**2, 4)))
+    with pytest.raises(ValueError, match="Expected a size that the classifier takes. Found 40 x 4"):
+        load_explainer("universal", whole).explain(np.zeros((40, 40, 3)))
