@@ -27,7 +27,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "saliency-vae COMMAND --help lists the settings of a command, --version says the version.",
+            "saliency-vae COMMAND --help lists the settings of a command.",
         ]
     )
 

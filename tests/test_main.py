@@ -22,7 +22,9 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
         "import sys; sys.argv[1:] = ['--help']; from saliency_vae.__main__ import main; main(); "
         f"assert not set(sys.modules) & set({HEAVY})"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
     assert listed == set(COMMANDS) == MODULES
 
