@@ -109,7 +109,7 @@ def _bar(name: str, probability: float, note: str) -> str:
 
 
 def _times(explanation: Explanation) -> int:
-    longer = max(explanation.source.pixels.shape[1:])
+    longer: int = max(explanation.source.pixels.shape[1:])
     return min(max(1, math.ceil(_SIDE / longer)), _MOST_ENLARGED)
 
 
