@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_vae.app.answers import Answers
-from saliency_vae.app.pictures import MAPS, bars, laid_over, map_tile, photograph, view_tiles
+from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, view_tiles
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import Explanation
 
@@ -26,6 +26,9 @@ CSS = """
 .measured .fill {display: block; height: 100%; background: #4f46e5}
 .measured .value {text-align: right; font-variant-numeric: tabular-nums}
 .measured .note {color: var(--body-text-color-subdued)}
+.beside {display: grid; grid-template-columns: repeat(3, 1fr); gap: 16px}
+.beside img {width: 100%; border-radius: 6px}
+.beside figure {margin: 0}
 @media (max-width: 800px) {.measured .row {grid-template-columns: 1fr 4.5rem}
   .measured .track {grid-column: 1 / -1; grid-row: 2}}
 """
@@ -97,7 +100,7 @@ class Page:
             label="Pixels kept, %",
             elem_id="kept",
         )
-        kind = gr.Radio(list(MAPS), value="map", label="Show", elem_id="kind")
+        kind = gr.Radio(list(MAPS), value="mean", label="Show", elem_id="kind")
         if self.examples:
             gr.Examples(
                 [[path] for path in self.examples], photo, label="Examples", cache_examples=False
@@ -118,7 +121,7 @@ class Page:
                 "kept": tile("The kept pixels alone", "kept_view"),
                 "left_out": tile("All but these pixels", "left_out"),
             }
-        shown["legend"] = gr.Markdown(MAPS["map"], elem_id="legend")
+        shown["legend"] = gr.Markdown(MAPS["mean"], elem_id="legend")
         shown["bars"] = gr.HTML(elem_id="bars")
         with gr.Row():
             shown["prediction"] = gr.Label(label="The classifier says", elem_id="prediction")
@@ -126,14 +129,7 @@ class Page:
                 shown["png"] = gr.DownloadButton("Picture (PNG)", interactive=False, elem_id="png")
                 shown["npz"] = gr.DownloadButton("Maps (npz)", interactive=False, elem_id="npz")
                 shown["compare"] = gr.Button("Compare with other methods", elem_id="compare")
-        shown["others"] = gr.Gallery(
-            label="The same question to other methods",
-            visible=False,
-            columns=3,
-            height="auto",
-            format="png",
-            elem_id="others",
-        )
+        shown["others"] = gr.HTML(elem_id="others")
         return shown
 
     def _connect(
@@ -159,7 +155,7 @@ class Page:
     def explain(self, photo: str | None, target: int, percent: float, kind: str) -> list[Any]:
         """Answer a new photograph or a new question about it."""
         if photo is None:
-            return [None] * 6 + [self.gradio.Gallery(value=None, visible=False)]
+            return [None] * 7
         with self.busy:
             explanation = self.answers.explain(photo, _class(target), percent / 100)
         return self._shown(explanation, kind)
@@ -169,7 +165,7 @@ class Page:
     ) -> list[Any]:
         """Keep another share of the pixels of the same explanation."""
         if explanation is None:
-            return [None] * 6 + [self.gradio.Gallery(value=None, visible=False)]
+            return [None] * 7
         with self.busy:
             kept = self.answers.at_fraction(explanation, _class(target), percent / 100)
         return self._shown(kept, kind)
@@ -180,21 +176,13 @@ class Page:
             return [None, MAPS[kind]]
         return [map_tile(explanation, kind, photograph(explanation)), MAPS[kind]]
 
-    def compare(self, explanation: Explanation | None, target: int, percent: float) -> Any:
+    def compare(self, explanation: Explanation | None, target: int, percent: float) -> str:
         """Ask other methods the same question."""
         if explanation is None:
             raise ValueError("Expected a photograph to compare methods on. Found none.")
         with self.busy:
             found = self.answers.compare(explanation, _class(target), percent / 100)
-        shown = photograph(explanation)
-        tiles = [(map_tile(explanation, "map", shown), f"this explainer: {explanation.measured}")]
-        for other in found:
-            if other.map is not None:
-                caption = f"{other.method}: {other.measured}"
-                tiles.append((laid_over(shown, other.map), caption))
-            else:
-                self.gradio.Info(f"{other.method}: {printable(other.reason)}")
-        return self.gradio.Gallery(value=tiles, visible=True)
+        return beside(explanation, found, photograph(explanation))
 
     def offer(self, explanation: Explanation | None) -> list[Any]:
         """Write the files that can be downloaded."""
@@ -214,7 +202,7 @@ class Page:
             *view_tiles(explanation, shown),
             bars(explanation),
             dict(explanation.prediction),
-            self.gradio.Gallery(value=None, visible=False),
+            None,  # no other method has been asked
         ]
 
     def _said(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,9 +1,11 @@
 """What the page shows of an explanation: tiles of one field of view, and bars of probabilities."""
 
 import math
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -11,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.app.answers import kept_pixels
+from saliency_vae.app.answers import Comparison, kept_pixels
 from saliency_vae.perturbations import perturb
-from saliency_vae.visualization import Explanation, Pixels, as_rgb, limits
+from saliency_vae.visualization import Explanation, Measurement, Pixels, as_rgb, limits
 from saliency_vae.visualization.overlay import overlay
 
 MAPS = {
-    "map": "Brighter is more salient: the mean of the distribution over saliency maps.",
-    "certainty": "Probability that a pixel is among the top 10 %: sure where it is near 0 or 1.",
+    "mean": "Brighter is more salient: the mean of the distribution over saliency maps.",
+    "inclusion probability": "Of being among the top 10 % of the pixels: sure near 0 and 1.",
     "uncertainty": "Standard deviation of each pixel's saliency.",
     "samples": "Maps drawn from the distribution, each an alternative explanation.",
 }
@@ -53,7 +55,7 @@ def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:
         return _samples(explanation, shown)
     if kind == "uncertainty":
         return laid_over(shown, stddev, colours="magma", scale=(0.0, limits(stddev)[1]))
-    if kind == "certainty":
+    if kind == "inclusion probability":
         return laid_over(shown, explanation.gallery_inclusion, colours="cividis", scale=(0.0, 1.0))
     return laid_over(shown, mean)
 
@@ -97,6 +99,38 @@ def bars(explanation: Explanation) -> str:
     )
     lines = "".join(_bar(*row) for row in rows)
     return f'<div class="measured"><h3>Probability of “{escape(asked)}” on</h3>{lines}</div>'
+
+
+def beside(explanation: Explanation, others: Sequence[Comparison], shown: Tensor) -> str:
+    """Write the maps of all methods side by side, in HTML.
+
+    Args:
+        explanation: Explanation of the photograph.
+        others: Maps of other methods, or why there is none.
+        shown: What :func:`photograph` gave.
+    """
+    figures = [
+        _figure("this explainer", map_tile(explanation, "mean", shown), explanation.measured)
+    ]
+    figures += [
+        _figure(other.method, laid_over(shown, other.map), other.measured)
+        for other in others
+        if other.map is not None
+    ]
+    reasons = [
+        f"<p><b>{other.method}</b>: {escape(other.reason)}</p>" for other in others if other.reason
+    ]
+    return f'<div class="beside">{"".join(figures)}</div>{"".join(reasons)}'
+
+
+def _figure(name: str, pixels: Pixels, measured: Measurement | None) -> str:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    source = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    return (
+        f'<figure><img alt="map of {name}" src="{source}"><figcaption><b>{name}</b><br>{measured}'
+        "</figcaption></figure>"
+    )
 
 
 def _bar(name: str, probability: float, note: str) -> str:

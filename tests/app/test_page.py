@@ -111,7 +111,13 @@ def test_a_visit(opened: tuple[BrowserPage, list[str]], tmp_path: Path) -> None:
         seen.add(page.locator("#tile img").get_attribute("src"))
     page.locator("#compare").click()
     expect(page.locator("#others img").first).to_be_visible(timeout=SECONDS)
-    assert "Grad-CAM: sufficiency" in page.locator("#others").inner_text()
+    captions = page.locator("#others figcaption").all_inner_texts()
+    assert [caption.split("\n")[0] for caption in captions] == [
+        "this explainer",
+        "SmoothGrad",
+        "Grad-CAM",
+    ]
+    assert all("sufficiency 0.1" in caption for caption in captions)
     with page.expect_download() as download:
         page.locator("#npz").click()
     download.value.save_as(tmp_path / "maps.npz")
