@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 
 from saliency_vae.cli.targets import check_targets
 
@@ -34,7 +34,7 @@ def test_the_app_asks_for_a_page_that_can_be_built(monkeypatch: pytest.MonkeyPat
 
 def test_its_header_and_requirements() -> None:
     _, header, _ = (SPACE / "README.md").read_text().split("---", 2)
-    settings = yaml.safe_load(header)
+    settings = OmegaConf.create(header)
     assert settings["sdk"] == "gradio"
     assert (SPACE / settings["app_file"]).is_file()
     locked = (ROOT / "requirements.lock").read_text()
