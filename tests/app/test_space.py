@@ -34,7 +34,7 @@ def test_the_app_asks_for_a_page_that_can_be_built(monkeypatch: pytest.MonkeyPat
 
 def test_its_header_and_requirements() -> None:
     _, header, _ = (SPACE / "README.md").read_text().split("---", 2)
-    settings = OmegaConf.create(header)
+    settings: Any = OmegaConf.create(header)
     assert settings["sdk"] == "gradio"
     assert (SPACE / settings["app_file"]).is_file()
     locked = (ROOT / "requirements.lock").read_text()
