@@ -1,6 +1,8 @@
 """Small things to train on, shared by the tests of training."""
 
 import logging
+import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -87,6 +89,18 @@ def root_logger_as_before() -> Iterator[None]:
         added.close()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name is resolved, no connection made, and to wait for a second try fails the test."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(time, "sleep", lambda *_: pytest.fail("a wait for the network"))
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from saliency_vae.adapters.explained import check_explained
 from saliency_vae.adapters.normalised import NormalisedExplainer
 from saliency_vae.distributions import INCLUSION_FRACTION
 from saliency_vae.models import Explainer
@@ -18,22 +19,31 @@ except ImportError as error:
         f"Found {type(error).__name__}: {error}."
     ) from None
 
-Quantity = Literal["mean", "stddev", "inclusion_probability"]
+Quantity = Literal["mean", "stddev", "inclusion_probability", "excess"]
 
 
 class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Captum has no types
     """Attributes an explainer's posterior to the pixels, the same in every channel.
 
+    Only the order of a posterior mean has a meaning, not its zero: of the mean, Captum's
+    ``visualize_image_attr(..., sign="all")`` paints about half of each image as if it spoke against
+    the class. Draw ``quantity="excess"`` with it, or the mean with ``sign="absolute_value"`` after
+    ``mean - mean.min()``.
+
     Args:
         explainer: Explainer of images in [0, 1].
-        forward_func: Classifier, which Captum keeps with a method and the explainer does not need.
-        quantity: Quantity attributed to a pixel: the posterior's mean or standard deviation, or the
-            probability in [0, 1] that the pixel is among the top 10 % of its image.
+        forward_func: Classifier, which Captum keeps with a method and the explainer does not need;
+            a module must be the network that the explainer explains.
+        quantity: Quantity attributed to a pixel: the posterior's mean or standard deviation; the
+            probability in [0, 1] that the pixel is among the top 10 % of its image; or the
+            ``excess`` of this probability over .1, that of a pixel drawn at random, in [-.1, .9],
+            which is 0 on average over an image.
         mean: Mean that was subtracted from each channel of the inputs; None if none was.
         std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
-        ValueError: If quantity is unknown, mean or std is not 3 numbers or a std is not positive.
+        ValueError: If quantity is unknown, mean or std is not 3 numbers or a std is not positive,
+            or forward_func is another network or takes images that are normalised otherwise.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
             )
         self.quantity = quantity
         self._posterior = NormalisedExplainer(explainer, mean, std)
+        if isinstance(forward_func, nn.Module):
+            check_explained(forward_func, explainer, mean, std)
 
     @torch.no_grad()  # which also adds the __wrapped__ that Captum's NoiseTunnel calls
     def attribute(
@@ -83,6 +95,7 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
 
     def _map(self, images: Tensor, target: object) -> Tensor:
         posterior = self._posterior(images, target)
-        if self.quantity == "inclusion_probability":
-            return posterior.inclusion_probability(INCLUSION_FRACTION)
+        if self.quantity in ("inclusion_probability", "excess"):
+            chance = INCLUSION_FRACTION if self.quantity == "excess" else 0
+            return posterior.inclusion_probability(INCLUSION_FRACTION) - chance
         return posterior.mean if self.quantity == "mean" else posterior.stddev

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.models import Explainer
 
+_MARGIN = 0.25  # mean distance from [0, 1]; a normalised photograph has about .5, noise far less
+
 
 class NormalisedExplainer:
     """Explains normalised images, in eval mode and without gradients.
@@ -47,16 +49,31 @@ class NormalisedExplainer:
             Posterior q(s|x), on the explainer's device.
 
         Raises:
-            ValueError: If the inputs are not (B, 3, H, W), or the explainer cannot be asked about
-                the target.
+            ValueError: If the inputs are not (B, 3, H, W), or not in [0, 1] once the normalisation
+                is undone; or the explainer cannot be asked about the target.
         """
         if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would be broadcast
             raise ValueError(f"Expected inputs (B, 3, H, W). Found {tuple(inputs.shape)}.")
         inputs = inputs.to(next(self.explainer.parameters()))
         with _evaluating(self.explainer):
-            # Without the check of the range: measures of robustness add noise.
             images = inputs * self._std.to(inputs) + self._mean.to(inputs)
+            self._check_range(images)
             return self.explainer.encode(images, target=self.explainer.target(target))
+
+    def _check_range(self, images: Tensor) -> None:
+        """Refuse images that were normalised otherwise; noise, as in measures, is no reason."""
+        outside = (images - images.clamp(0, 1)).abs().mean() if images.numel() else 0
+        if not outside <= _MARGIN:  # NaN too
+            low, high = images.aminmax()
+            raise ValueError(
+                "Expected inputs whose normalisation mean and std undo, to images in [0, 1]. Found "
+                f"images from {low:.3g} to {high:.3g}, with mean={_listed(self._mean)} and "
+                f"std={_listed(self._std)}."
+            )
+
+
+def _listed(values: Tensor) -> list[float]:
+    return [round(value, 6) for value in values.flatten().tolist()]
 
 
 @contextmanager

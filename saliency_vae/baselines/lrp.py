@@ -67,7 +67,7 @@ class LRP:
             layer_map=[(Sum, Norm())],
         )
         canonical = FrozenClassifier(network, name=classifier.name).to(images.device)
-        with composite.context(network):
+        with composite.context(canonical.network):
             logits = canonical(images)
             (relevance,) = torch.autograd.grad(logits, images, (logits * target).detach())
         return relevance

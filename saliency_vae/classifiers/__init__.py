@@ -5,6 +5,7 @@ The divergences of two of its predictions are here too.
 
 from saliency_vae.classifiers.builders import (
     custom_classifier,
+    huggingface_classifier,
     timm_classifier,
     torchvision_classifier,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "class_target",
     "counted_passes",
     "custom_classifier",
+    "huggingface_classifier",
     "parameter_hash",
     "timm_classifier",
     "torchvision_classifier",

@@ -1,11 +1,12 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from saliency_vae.classifiers.aliased import frozen_alias
 from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import count_passes
@@ -20,15 +21,24 @@ from saliency_vae.classifiers.targets import (
 )
 from saliency_vae.data import Preprocessing
 
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
+
 
 class FrozenClassifier(nn.Module):
     """A classifier that is never trained: always in eval mode, no parameter requires a gradient.
 
-    Gradients do flow *through* it, into the image. The network is taken as it is, not copied: to
-    go on training it, pass ``copy.deepcopy(network)``.
+    Gradients do flow *through* it, into the image. ``network`` is a copy of the modules that shares
+    the memory of the weights, see :func:`frozen_alias`: the network that is passed stays as it was,
+    and can be trained further, which the classifier follows. ``copy.deepcopy(network)`` keeps the
+    classifier as it is now.
+
+    :meth:`from_transformers`, :meth:`from_timm` and :meth:`from_torchvision` fill in all that
+    follows the network.
 
     Args:
-        network: Network that maps normalised images (B, 3, H, W) to logits (B, classes).
+        network: Network that maps normalised images (B, 3, H, W) to logits (B, classes), alone or
+            as ``logits`` of an output of Hugging Face.
         name: Name of the architecture, for the classifier's identity; by default that of the
             network's class.
         weights: Name of the weights, for the classifier's identity.
@@ -40,7 +50,8 @@ class FrozenClassifier(nn.Module):
         categories: Names of the classes.
 
     Raises:
-        ValueError: If mean or std are not 3 numbers, a std is not positive, or output is unknown.
+        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers,
+            a std is not positive, or output is unknown.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
@@ -65,6 +76,7 @@ class FrozenClassifier(nn.Module):
         categories: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        _check_network(network)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
                 "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
@@ -72,7 +84,7 @@ class FrozenClassifier(nn.Module):
             )
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")
-        self.network = network.requires_grad_(False)
+        self.network = frozen_alias(network)
         self.register_buffer("mean", _per_channel(mean), persistent=False)
         self.register_buffer("std", _per_channel(std), persistent=False)
         self.output = output
@@ -82,6 +94,83 @@ class FrozenClassifier(nn.Module):
         self.categories = categories
         self.eval()
 
+    @classmethod
+    def from_transformers(
+        cls,
+        model: nn.Module,
+        processor: Any,
+        *,
+        name: str | None = None,
+        output: Output | None = None,
+    ) -> "FrozenClassifier":
+        """Wrap an image classifier of Hugging Face's transformers.
+
+        Mean, standard deviation and preprocessing are those of the image processor, which is
+        compared with ours on images. Where the crop cuts an odd number of pixels it may begin one
+        pixel beside the processor's.
+
+        Args:
+            model: Model such as ``AutoModelForImageClassification.from_pretrained(name)`` gives.
+            processor: Its image processor, ``AutoImageProcessor.from_pretrained(name)``.
+            name: Name for the classifier's identity; by default where the model was loaded from.
+            output: Kind of output; None for what the model says of itself.
+
+        Raises:
+            ValueError: If the processor does what this package's preprocessing cannot do.
+        """
+        from saliency_vae.classifiers.hugging_face import wrap_transformers  # it builds this class
+
+        return wrap_transformers(model, processor, name=name, output=output)
+
+    @classmethod
+    def from_timm(
+        cls,
+        model: nn.Module,
+        *,
+        name: str | None = None,
+        output: Output = "softmax",
+        categories: Sequence[str] | None = None,
+    ) -> "FrozenClassifier":
+        """Wrap a model of timm with the preprocessing of its ``pretrained_cfg``.
+
+        Args:
+            model: Model such as ``timm.create_model(name, pretrained=True)`` gives.
+            name: Name for the classifier's identity; by default the architecture's.
+            output: Kind of output.
+            categories: Names of the classes; by default those of its weights, or of the ImageNet
+                with so many classes.
+
+        Raises:
+            ValueError: If timm preprocesses its images as this package's preprocessing cannot.
+        """
+        from saliency_vae.classifiers.timm_models import wrap_timm  # likewise
+
+        return wrap_timm(model, name=name, output=output, categories=categories)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        weights: "WeightsEnum | str",
+        network: nn.Module | None = None,
+        *,
+        output: Output = "softmax",
+    ) -> "FrozenClassifier":
+        """Wrap a classification model of torchvision with all that its weights say.
+
+        Args:
+            weights: Weights such as ``ResNet50_Weights.IMAGENET1K_V2``, or their name; or the name
+                of a model, such as ``resnet50``, for its default weights.
+            network: Model that has these weights; by default it is built, and they are downloaded
+                unless they are in torch's cache.
+            output: Kind of output.
+
+        Raises:
+            ValueError: If there is no such model, or the weights are not to be had.
+        """
+        from saliency_vae.classifiers.torchvision_models import wrap_torchvision  # likewise
+
+        return wrap_torchvision(weights, network, output=output)
+
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode, whatever the argument."""
         return super().train(False)
@@ -89,16 +178,16 @@ class FrozenClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes)."""
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        logits: Tensor = self.network((images - self.mean) / self.std)
+        logits: Tensor = _logits(self.network((images - self.mean) / self.std))
         return logits.float()
 
     def forward_uncompiled(self, images: Tensor) -> Any:
-        """Output of the network itself for images (B, 3, H, W), without ``torch.compile``.
+        """Logits as the network gives them for images (B, 3, H, W), without ``torch.compile``.
 
         Hooks need it, and a few images that are classified once are not worth a compilation.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        return self.network.forward((images - self.mean) / self.std)
+        return _logits(self.network.forward((images - self.mean) / self.std))
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
         """KL(y || y') of two predictions, the reconstruction term.
@@ -151,7 +240,15 @@ class FrozenClassifier(nn.Module):
         Args:
             logits: Logits, (B, classes).
             number: Number of classes to name.
+
+        Raises:
+            ValueError: If there are more or fewer categories than classes.
         """
+        if self.categories is not None and len(self.categories) != logits.shape[-1]:
+            raise ValueError(
+                f"Expected {logits.shape[-1]} categories, one for each class of {self.name}. "
+                f"Found {len(self.categories)}."
+            )
         values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
         return [
             [(self.category(index), value) for index, value in zip(*row, strict=True)]
@@ -172,6 +269,19 @@ class FrozenClassifier(nn.Module):
             std=tuple(self.std.flatten().tolist()),
             sha256=parameter_hash(self.network),
         )
+
+
+def _check_network(network: object) -> None:
+    if not isinstance(network, nn.Module) or isinstance(network, FrozenClassifier):
+        raise ValueError(
+            "Expected a network, an nn.Module that takes normalised images (B, 3, H, W). "
+            f"Found {type(network).__name__}."
+        )
+
+
+def _logits(output: Any) -> Any:
+    """Logits of an output of Hugging Face, any other output as it is."""
+    return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:

@@ -22,6 +22,7 @@ _BUILDERS = frozenset(
         _BUILT_IN,
         "saliency_vae.classifiers.builders.torchvision_classifier",
         "saliency_vae.classifiers.builders.timm_classifier",
+        "saliency_vae.classifiers.builders.huggingface_classifier",
         "saliency_vae.classifiers.efficientnet_lite.efficientnet_lite_classifier",
         "saliency_vae.classifiers.randomised.randomised_classifier",
     }

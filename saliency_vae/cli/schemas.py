@@ -125,6 +125,22 @@ class ExplainConfig:
 
 
 @dataclass
+class AppConfig:
+    """Settings of ``saliency_vae.app``, which ``conf/app.yaml`` explains."""
+
+    explainer: str = "universal"
+    classifier: Node | None = None
+    examples: str | None = None
+    samples: Annotated[int, _AT_LEAST_1] = 4
+    host: str = "127.0.0.1"
+    port: Annotated[int | None, Field(ge=1, le=65535)] = 7860
+    share: bool = False
+    max_megabytes: Annotated[int, _AT_LEAST_1] = 20
+    device: str = "auto"
+    force: bool = False
+
+
+@dataclass
 class ExportConfig:
     """Settings of ``saliency_vae.export``, which ``conf/export.yaml`` explains."""
 
@@ -195,4 +211,5 @@ def register_schemas() -> None:
     store.store(name="explain_schema", node=ExplainConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="export_schema", node=ExportConfig)
+    store.store(name="app_schema", node=AppConfig)
     store.store(name="shard_schema", node=ShardConfig)

@@ -10,12 +10,18 @@ from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb, upright_rgb
 from saliency_vae.data.own_images import OwnData
 from saliency_vae.data.picture import as_picture
-from saliency_vae.data.preprocessing import MINIMUM_SIZE, Preprocessing, TooLargeError
+from saliency_vae.data.preprocessing import (
+    MINIMUM_SIZE,
+    Interpolation,
+    Preprocessing,
+    TooLargeError,
+)
 
 __all__ = [
     "MINIMUM_SIZE",
     "Batch",
     "ImageFiles",
+    "Interpolation",
     "OwnData",
     "Preprocessing",
     "TooLargeError",

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-Interpolation = Literal["nearest", "bilinear", "bicubic"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 MINIMUM_SIZE = 16  # least pixels of an image's shorter side that every encoder supports
 _MOST_PIXELS = 2**28  # most pixels of a resized image: a gigabyte in Pillow

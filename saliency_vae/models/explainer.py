@@ -565,6 +565,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
 def _check(images: Tensor) -> None:
     """Refuse images whose explanation would mean nothing, such as images already normalised."""
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            "Expected images (B, 3, H, W) in [0, 1], a tensor. "
+            f"Found {type(images).__name__}, which explainer.explain(photograph) may take."
+        )
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(
             "Expected images (B, 3, H, W) of floating point. "

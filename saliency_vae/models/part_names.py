@@ -40,6 +40,7 @@ _PATHS: dict[str, dict[str, str]] = {
     "classifier": {
         "torchvision": "classifiers.builders.torchvision_classifier",
         "timm": "classifiers.builders.timm_classifier",
+        "huggingface": "classifiers.builders.huggingface_classifier",
         "custom": "classifiers.builders.custom_classifier",
         "cluttered_digits": "classifiers.digits.cluttered_digits_classifier",
         "efficientnet_lite": "classifiers.efficientnet_lite.efficientnet_lite_classifier",

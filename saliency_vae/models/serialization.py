@@ -27,6 +27,7 @@ from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.model_card import FIGURE
 from saliency_vae.models.undertrained import undertrained
 from saliency_vae.runtime.atomic_file import whole_file
+from saliency_vae.runtime.hub import hub_or_cache
 from saliency_vae.runtime.text import described
 
 log = logging.getLogger(__name__)
@@ -207,7 +208,8 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
         return of_run if not (path / CONFIG).exists() and of_run.is_dir() else path
     files = [CONFIG, WEIGHTS, CLASSIFIER, FIGURE]
     try:
-        return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
+        with hub_or_cache():
+            return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
     except Exception as error:  # the hub's own and its HTTP library's, with no common base
         raise ValueError(
             f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "

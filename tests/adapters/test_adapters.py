@@ -26,6 +26,7 @@ from saliency_vae.models import load_explainer
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.explainer import Explainer
 from tests.conftest import blob_classifier, blobs
+from tests.helpers.tiny_classifier import build
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WEIGHTS = (0.5, -2.0, 1.0)
@@ -118,7 +119,11 @@ def test_normalised_inputs_get_the_map_of_the_raw_ones(adapter: Adapter) -> None
     assert raw.shape == (2, 20, 33)
     undone = adapter(explainer, normalised(images), mean=MEAN, std=STD)
     torch.testing.assert_close(undone, raw, atol=1e-5, rtol=0)
-    assert (adapter(explainer, normalised(images)) - raw).abs().max() > 1e-2  # it mattered
+    noisy = normalised(images) + torch.randn(images.shape)  # a noise tunnel's
+    assert adapter(explainer, noisy, mean=MEAN, std=STD).isfinite().all()
+    for forgotten in (normalised(images), 255 * images, normalised(images) + torch.nan):
+        with pytest.raises(ValueError, match=r"undo, to images in \[0, 1\]\. Found images from"):
+            adapter(explainer, forgotten)
     halved = adapter(explainer, 2 * images, std=(0.5, 0.5, 0.5))  # one without the other
     torch.testing.assert_close(halved, raw, atol=1e-5, rtol=0)
 
@@ -167,7 +172,7 @@ def test_refuses_what_are_not_colour_images(adapter: Adapter, shape: tuple[int, 
 # Captum
 
 
-@pytest.mark.parametrize("quantity", ["mean", "stddev", "inclusion_probability"])
+@pytest.mark.parametrize("quantity", ["mean", "stddev", "inclusion_probability", "excess"])
 def test_attributes_the_posterior_to_every_channel(quantity: Quantity) -> None:
     explainer, images = random_explainer(2, 3, 20, 33)
     posterior = explainer(images)
@@ -175,6 +180,7 @@ def test_attributes_the_posterior_to_every_channel(quantity: Quantity) -> None:
         "mean": posterior.mean,
         "stddev": posterior.variance.sqrt(),
         "inclusion_probability": posterior.inclusion_probability(0.1),
+        "excess": posterior.inclusion_probability(0.1) - 0.1,
     }[quantity]
     found = VariationalSaliencyAttribution(explainer, quantity=quantity).attribute(images)
     assert isinstance(found, Tensor)
@@ -211,6 +217,32 @@ def test_is_a_method_of_captum() -> None:
     assert method.get_name() == "Variational Saliency Attribution"
     with pytest.raises(ValueError, match=r"Expected quantity mean, stddev, .* Found 'median'"):
         VariationalSaliencyAttribution(linear_explainer(*WEIGHTS), quantity="median")  # type: ignore[arg-type]
+
+
+def test_the_excess_is_zero_on_average() -> None:
+    explainer, images = random_explainer(2, 3, 20, 33)
+    found = VariationalSaliencyAttribution(explainer, quantity="excess").attribute(images)
+    assert isinstance(found, Tensor)
+    torch.testing.assert_close(found.mean((1, 2, 3)), torch.zeros(2), atol=0.01, rtol=0)
+    assert -0.1 <= found.min() < 0 < found.max()
+
+
+def test_another_network_than_the_explained_one_is_refused() -> None:
+    frozen = FrozenClassifier(build(), name="mine", mean=MEAN, std=STD)
+    explainer = load_explainer("universal", frozen)
+    network = frozen.network
+    scaled: dict[str, Any] = {"mean": MEAN, "std": STD}
+    wrapped = nn.Sequential(nn.Identity(), network)
+    for model, given in ((network, scaled), (frozen, {}), (wrapped, {}), (wrapped, scaled)):
+        found = VariationalSaliencyAttribution(explainer, model, **given).attribute(blobs(1) * 0.9)
+        assert isinstance(found, Tensor)
+    with pytest.raises(
+        ValueError, match=r"Expected the network .* mine .* Found Sequential .*other"
+    ):
+        VariationalSaliencyAttribution(explainer, build(), **scaled)
+    for model, given in ((network, {}), (frozen, scaled), (network, {"mean": STD, "std": STD})):
+        with pytest.raises(ValueError, match=r"Expected mean and std by which .* Found mean="):
+            VariationalSaliencyAttribution(explainer, model, **given)
 
 
 def test_noise_tunnel_gives_the_moments_of_a_linear_map() -> None:

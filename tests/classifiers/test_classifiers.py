@@ -1,10 +1,13 @@
 """Frozen classifiers: never trained, differentiable, and fed what their weights expect."""
 
+import copy
+import pickle
 import subprocess
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -69,6 +72,80 @@ def test_gradients_reach_the_image_and_no_parameter() -> None:
     assert images.grad is not None
     assert images.grad.abs().flatten(1).sum(1).min() > 0
     assert all(parameter.grad is None for parameter in classifier.parameters())
+
+
+def test_the_users_network_stays_as_it_was_and_can_be_trained() -> None:
+    """The weights share memory, so that the classifier follows; nothing else is shared."""
+    mine = network().train()
+    mine[0].weight.requires_grad_(False)
+    classifier = FrozenClassifier(mine, name="net", mean=MEAN, std=STD)
+    assert all(module.training for module in mine.modules())
+    assert [p.requires_grad for p in mine.parameters()] == [False] + [True] * 5
+    for owned, shared in zip(mine.parameters(), classifier.network.parameters(), strict=True):
+        assert owned is not shared
+        assert owned.data_ptr() == shared.data_ptr()
+    hashed, images = classifier.identity().sha256, torch.rand(2, 3, 8, 8)
+    assert hashed == parameter_hash(mine)
+    kept = copy.deepcopy(classifier)
+    before = classifier(images)
+    mine(images).square().sum().backward()
+    torch.optim.SGD(mine.parameters(), 0.1).step()
+    assert classifier.identity().sha256 == parameter_hash(mine) != hashed
+    assert not torch.equal(classifier(images), before)
+    assert torch.equal(kept(images), before)
+    loaded = pickle.loads(pickle.dumps(classifier))
+    assert torch.equal(loaded(images), classifier(images))
+    classifier.double()
+    assert {p.dtype for p in mine.parameters()} == {torch.float32}
+
+
+def test_hooks_of_the_network_and_of_the_classifier() -> None:
+    mine, calls = network(), list[str]()
+    mine[0].register_forward_hook(lambda *_: calls.append("mine"))
+    classifier = FrozenClassifier(mine, name="net")
+    cast(nn.Sequential, classifier.network)[0].register_forward_hook(lambda *_: calls.append("its"))
+    classifier(torch.rand(1, 3, 8, 8))
+    assert calls == ["mine", "its"]
+    mine(torch.rand(1, 3, 8, 8))
+    assert calls == ["mine", "its", "mine"]
+
+
+def test_tied_and_parametrised_weights() -> None:
+    layer = nn.Linear(192, 4)
+    tied = nn.Linear(192, 4)
+    tied.weight = layer.weight
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    mine = nn.Sequential(nn.Flatten(), nn.ModuleList([layer, tied])[0], normed)
+    mine.add_module("unused", nn.Identity())
+    mine.register_module("tied", nn.Sequential(nn.Linear(4, 192), nn.Flatten(), tied))
+    images = torch.rand(2, 3, 8, 8)
+    classifier = FrozenClassifier(mine, name="net")
+    assert len(list(classifier.network.parameters())) == len(list(mine.parameters()))
+    torch.testing.assert_close(classifier(images), mine.eval()(images))
+    mine(images).sum().backward()
+    assert layer.weight.grad is not None
+
+
+class Locked(nn.Module):
+    """Holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ("resnet18", "Expected a network, an nn.Module .* Found str"),
+        (frozen(), "Expected a network, an nn.Module .* Found FrozenClassifier"),
+        (Locked(), "Expected a network that copy.deepcopy can copy. .* cannot pickle"),
+    ],
+)
+def test_what_is_no_network(wrong: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected) as error:
+        FrozenClassifier(wrong, name="wrong")
+    assert "\n" not in str(error.value)
 
 
 def test_it_normalises_images_itself() -> None:
@@ -307,6 +384,57 @@ def test_timm_preprocessing_of_other_weights(
     check_timm_preprocessing(classifier, data)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"crop_mode": "border"},
+        {"input_size": (3, 96, 160), "crop_pct": 0.9},  # the shorter side by the larger ratio
+    ],
+)
+def test_timm_preprocessing_that_cannot_be_done_exactly(changes: dict[str, Any]) -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("test_resnet", pretrained=False)
+    model.pretrained_cfg.update(changes)
+    with pytest.raises(ValueError, match=r"which can be done here exactly\. Found crop_mode="):
+        FrozenClassifier.from_timm(model)
+
+
+def test_a_timm_model_in_python() -> None:
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("test_vit", num_classes=3)
+    classifier = FrozenClassifier.from_timm(model, categories=["cat", "dog", "hen"])
+    assert (classifier.name, classifier.category(1)) == ("timm/test_vit", "dog")
+    size = timm.data.resolve_model_data_config(model)["input_size"]
+    assert classifier(torch.rand(1, *size)).shape == (1, 3)
+    imagenet = FrozenClassifier.from_timm(timm.create_model("test_resnet"))
+    assert imagenet.category(281) == "tabby, tabby cat"
+
+
+@pytest.mark.usefixtures("no_network")
+def test_timm_without_a_network_fails_at_once() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=r"Found none \(no answer .*classifier\.pretrained=false"):
+        timm_classifier("test_resnet.r160_in1k")
+
+
+@pytest.mark.usefixtures("no_download")
+@pytest.mark.parametrize("weights", ["ResNet18_Weights.IMAGENET1K_V1", "resnet18", None])
+def test_a_torchvision_model_in_python(weights: str | None) -> None:
+    enum = torchvision.models.ResNet18_Weights.DEFAULT
+    network = torchvision.models.resnet18()
+    classifier = FrozenClassifier.from_torchvision(weights or enum, network)
+    assert (classifier.name, classifier.weights) == ("torchvision/resnet18", "IMAGENET1K_V1")
+    assert classifier.category(281) == "tabby"
+    assert classifier.preprocessing == Preprocessing(256, (224, 224), "bilinear")
+    assert classifier.identity().sha256 == parameter_hash(network)
+
+
+@pytest.mark.parametrize("weights", ["resnet19", "FCN_ResNet50_Weights.DEFAULT", "raft_small"])
+def test_unknown_weights_in_python(weights: str) -> None:
+    with pytest.raises(ValueError, match=r"^Expected .* Found "):
+        FrozenClassifier.from_torchvision(weights)
+
+
 def test_unknown_timm_model() -> None:
     pytest.importorskip("timm")
     with pytest.raises(ValueError, match=r"classifier\.name.*Found 'resnet10x'"):
@@ -390,6 +518,44 @@ def test_a_class_with_arguments_and_a_single_logit(models: Path) -> None:
     )
     assert classifier(torch.rand(2, 3, 8, 8)).shape == (2, 1)
     assert classifier.preprocessing == Preprocessing()
+
+
+def test_categories_of_ones_own(models: Path, tmp_path: Path) -> None:
+    path, names = plain(WEIGHTS, models), tmp_path / "names.txt"
+    names.write_text("cat\ndog\nhen\n")
+    for given in (str(names), ["cat", "dog", "hen"]):
+        classifier = custom_classifier(f"{models.name}.build", path, categories=given)
+        assert {name for name, _ in classifier.top(torch.rand(1, 3))[0]} == {"cat", "dog", "hen"}
+    few = custom_classifier(f"{models.name}.build", path, categories=["cat"])
+    with pytest.raises(ValueError, match=r"Expected 3 categories, .* Found 1\."):
+        few.top(torch.rand(1, 3))
+    with pytest.raises(ValueError, match=r"Expected classifier\.categories .* one name a line"):
+        custom_classifier(f"{models.name}.build", path, categories=str(tmp_path / "absent.txt"))
+
+
+@dataclass
+class LogitsAndMore:
+    """As the models of transformers return them."""
+
+    logits: Tensor
+    hidden: None = None
+
+
+class Wrapped(nn.Module):
+    """Returns its logits within an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, images: Tensor) -> LogitsAndMore:
+        return LogitsAndMore(self.network(images))
+
+
+def test_logits_of_an_output_of_hugging_face() -> None:
+    classifier, images = FrozenClassifier(Wrapped(), name="wrapped"), torch.rand(2, 3, 8, 8)
+    assert torch.equal(classifier(images), network().eval()(images))
+    assert torch.equal(classifier.forward_uncompiled(images), classifier(images))
 
 
 @pytest.mark.parametrize("path", ["nowhere.build", "{}.missing", "build", "", "..build"])

@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 
-COMMANDS = ("train", "explain", "evaluate", "export", "shard")
-HEAVY = {"torch", "torchvision", "lightning", "wandb", "matplotlib", "numpy"}
+COMMANDS = ("train", "explain", "evaluate", "export", "shard", "app")
+HEAVY = {"torch", "torchvision", "lightning", "wandb", "matplotlib", "numpy", "gradio"}
 SCRIPT = """
 import contextlib, importlib, io, json, sys
 
 printed = {}
 for name in sys.argv[1:]:
-    command = getattr(importlib.import_module(f"saliency_vae.{name}"), name)
+    module = "app.__main__" if name == "app" else name
+    command = getattr(importlib.import_module(f"saliency_vae.{module}"), name)
     sys.argv = [name, "--help"]
     with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
         command()

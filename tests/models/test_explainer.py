@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
@@ -562,8 +563,9 @@ def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> Non
         (torch.full((2, 3, 20, 20), torch.nan), "nan"),
         (torch.zeros(2, 3, 20, 20, dtype=torch.uint8), "uint8"),
         (torch.rand(3, 20, 20), r"\(3, 20, 20\)"),
+        (Image.new("RGB", (20, 20)), r"Image, which explainer\.explain"),
     ],
-    ids=["to 255", "normalised", "NaN", "bytes", "no batch"],
+    ids=["to 255", "normalised", "NaN", "bytes", "no batch", "Pillow"],
 )
 @pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_what_is_no_image_is_refused(
@@ -576,6 +578,8 @@ def test_what_is_no_image_is_refused(
 def test_a_plain_network_is_no_classifier() -> None:
     with pytest.raises(ValueError, match=r"FrozenClassifier\. Found Linear"):
         explain_without_training(blobs(1), nn.Linear(1, 1))  # type: ignore[arg-type]  # likewise
+    with pytest.raises(ValueError, match=r"FrozenClassifier\. Found Linear"):
+        load_explainer("universal", nn.Linear(1, 1))  # type: ignore[arg-type]  # likewise
 
 
 def test_no_steps_change_nothing_and_fewer_are_refused() -> None:

@@ -1,0 +1,52 @@
+"""A frozen copy of a network that shares the memory of its weights."""
+
+import copy
+
+from torch import Tensor, nn
+
+from saliency_vae.runtime.text import described
+
+
+def frozen_alias(network: nn.Module) -> nn.Module:
+    """Copy the modules of a network, in eval mode and without gradients to the weights.
+
+    The weights are the network's own, in the same memory, so that the copy costs none and follows a
+    training of the network. The network itself stays as it was: its mode, which of its weights are
+    trained, its device and its hooks.
+
+    Args:
+        network: Network to copy.
+
+    Returns:
+        Copy that shares all parameters and buffers.
+
+    Raises:
+        ValueError: If it cannot be copied.
+
+    Example:
+        >>> network = nn.Linear(2, 1)
+        >>> alias = frozen_alias(network)
+        >>> network.weight.requires_grad, alias.weight.requires_grad
+        (True, False)
+        >>> network.weight.data_ptr() == alias.weight.data_ptr()
+        True
+    """
+    shared: dict[int, Tensor] = {}
+    for module in network.modules():
+        for tensor in vars(module).values():  # what parametrisations keep, which has a gradient
+            if isinstance(tensor, Tensor):
+                shared[id(tensor)] = tensor.detach()
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                shared[id(buffer)] = buffer.detach()
+        for parameter in module._parameters.values():
+            if type(parameter) is nn.Parameter:  # others, such as quantised ones, hold more
+                shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    try:
+        alias = copy.deepcopy(network, shared)
+    except Exception as error:  # the network is any code
+        raise ValueError(
+            "Expected a network that copy.deepcopy can copy. "
+            f"Found one that it cannot ({described(error)})."
+        ) from None
+    return alias.requires_grad_(False).eval()
