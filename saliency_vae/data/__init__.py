@@ -8,7 +8,7 @@ from saliency_vae.data.image_file_dataset import ImageFiles, too_many_broken
 from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_name import image_name
 from saliency_vae.data.image_reader import load_rgb, upright_rgb
-from saliency_vae.data.own_images import OwnData
+from saliency_vae.data.own_images import OwnData, Photographs
 from saliency_vae.data.picture import as_picture
 from saliency_vae.data.preprocessing import (
     MINIMUM_SIZE,
@@ -23,6 +23,7 @@ __all__ = [
     "ImageFiles",
     "Interpolation",
     "OwnData",
+    "Photographs",
     "Preprocessing",
     "TooLargeError",
     "as_picture",

@@ -1,7 +1,6 @@
 """Images that a person has in Python, of any form, as training data."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
@@ -12,16 +11,22 @@ from saliency_vae.data.picture import as_picture
 from saliency_vae.data.preprocessing import Preprocessing
 
 
+class Photographs(Protocol):
+    """A sequence or a map-style data set of photographs in any form, see :func:`as_picture`."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 class OwnImages(Dataset[Batch]):
     """Photographs as the classifier sees them.
 
     Args:
-        photographs: Sequence or map-style data set of photographs, see :func:`as_picture`; of a
-            tuple, such as (image, label), the first part is taken.
+        photographs: Photographs; of a tuple, such as (image, label), the first part is taken.
         preprocessing: Preprocessing of the classifier.
     """
 
-    def __init__(self, photographs: Sequence[Any], preprocessing: Preprocessing) -> None:
+    def __init__(self, photographs: Photographs, preprocessing: Preprocessing) -> None:
         self.photographs = photographs
         self.preprocessing = preprocessing
 
@@ -51,8 +56,8 @@ class OwnData(SaliencyDataModule):
 
     def __init__(
         self,
-        train: Sequence[Any],
-        val: Sequence[Any],
+        train: Photographs,
+        val: Photographs,
         *,
         batch_size: int = 16,
         num_workers: int = 0,

@@ -1,14 +1,14 @@
 """Training in Python: an explainer, a classifier and images of one's own."""
 
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import Dataset, Subset
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data import OwnData
+from saliency_vae.data import OwnData, Photographs
 from saliency_vae.models import Explainer
 from saliency_vae.objective import Objective
 from saliency_vae.training.module import VariationalSaliency
@@ -17,7 +17,7 @@ from saliency_vae.training.module import VariationalSaliency
 def fit(
     explainer: Explainer,
     classifier: FrozenClassifier,
-    images: Sequence[Any],
+    images: Photographs,
     *,
     steps: int = 300,
     data: OwnData | None = None,
@@ -64,17 +64,15 @@ def fit(
     return explainer.requires_grad_(False).eval()
 
 
-def _split(images: Sequence[Any]) -> OwnData:
+def _split(images: Photographs) -> OwnData:
     """Validate on a tenth of the images, drawn at random; steps of 16 images, or of all."""
     if len(images) < 2:
         raise ValueError(f"Expected at least two images. Found {len(images)}.")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
     number = max(1, len(images) // 10)
-    val, train = (
-        torch.utils.data.Subset(images, part)  # type: ignore[arg-type]  # any sequence will do
-        for part in (order[:number], order[number:])
-    )
-    return OwnData(train, val, batch_size=min(16, len(train)))  # type: ignore[arg-type]
+    data = cast("Dataset[Any]", images)
+    val, train = Subset(data, order[:number]), Subset(data, order[number:])
+    return OwnData(train, val, batch_size=min(16, len(train)))
 
 
 def _trainer(steps: int) -> Trainer:

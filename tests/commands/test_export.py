@@ -314,7 +314,7 @@ def test_one_class_is_traced_with_its_classifier() -> None:
     torch.manual_seed(0)
     classifier = FrozenClassifier(tiny_classifier.build(), name="tiny", categories=[*"abcdefghij"])
     explainer = load_explainer("universal", classifier)
-    explainer.encoder.copies = 1
+    explainer.encoder.copies = 1  # type: ignore[assignment]  # fast
     images = random_images(3, 3, HEIGHT, WIDTH)
     asked, other = (explainer(images, name).mean for name in "cd")
     target = class_weights(explainer, "c", images[:1])

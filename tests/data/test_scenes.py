@@ -20,7 +20,7 @@ def test_the_image_differs_from_the_photograph_at_the_objects_alone(number: int,
     changed = (found.image.astype(int) - found.empty).max(-1)
     assert found.masks.shape == (number, 64, 64)
     assert (changed[found.masks.any(0)] > 40).all()
-    near = Image.fromarray(found.masks.any(0)).resize((64, 64))
+    near = Image.fromarray(np.asarray(found.masks.any(0))).resize((64, 64))
     rows, columns = np.nonzero(changed > 0)
     marked = np.argwhere(np.asarray(near))
     for row, column in zip(rows, columns, strict=True):  # blended edges reach a few pixels

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
 from torch import Tensor, nn
 
@@ -159,7 +159,9 @@ SCHEMAS = {
 
 def start(command: str, plain: dict[str, Any]) -> None:
     """What a command does with its settings before anything long."""
-    config = resolve(OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain))
+    merged = OmegaConf.merge(OmegaConf.structured(SCHEMAS[command]), plain)
+    assert isinstance(merged, DictConfig)
+    config = resolve(merged)
     if command == "train":
         training_settings.check(config)
         prepare(config)

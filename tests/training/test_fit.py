@@ -48,7 +48,7 @@ def test_an_explainer_is_trained_on_files_and_explains(tmp_path: Path) -> None:
 def test_a_data_set_of_images_and_labels_will_do() -> None:
     data = TensorDataset(torch.rand(4, 3, 32, 32), torch.zeros(4))
     network = classifier()
-    explainer = fit(universal(network), network, data, steps=1)  # type: ignore[arg-type]
+    explainer = fit(universal(network), network, data, steps=1)
     assert explainer(torch.rand(1, 3, 32, 32)).mean.isfinite().all()
 
 
