@@ -1,11 +1,17 @@
 """Training in Python: an explainer, a classifier and images of one's own."""
 
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import Dataset, Subset
+from tqdm import tqdm
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import OwnData, Photographs
@@ -60,7 +66,8 @@ def fit(
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
         seed=data.seed,
     )
-    (trainer or _trainer(steps)).fit(module, datamodule=data)
+    with _quiet_lightning() if trainer is None else nullcontext():
+        (trainer or _trainer(steps)).fit(module, datamodule=data)
     return explainer.requires_grad_(False).eval()
 
 
@@ -83,4 +90,40 @@ def _trainer(steps: int) -> Trainer:
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=False,
+        callbacks=[_StepBar()],
     )
+
+
+class _StepBar(Callback):
+    """One bar over all steps; Lightning's starts anew with every epoch, here often a few steps."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        silent = not trainer.is_global_zero
+        self.bar = tqdm(
+            total=trainer.max_steps, desc="fit", unit="step", file=sys.stdout, disable=silent
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        self.bar.set_postfix_str(f"loss {outputs['loss'].item():.3f}", refresh=False)
+        self.bar.update()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.bar.close()
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says of devices, its services and loader processes."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
+            warnings.filterwarnings("ignore", ".*does not have many workers", UserWarning)
+            yield
+    finally:
+        log.setLevel(level)

@@ -219,10 +219,10 @@ class Explanation:
             f"top {100 * self.fraction:.3g} %: {self.measured}>"
         )
 
-    def _repr_png_(self) -> bytes:
-        """Panel as a notebook shows it."""
+    def _repr_jpeg_(self) -> bytes:
+        """Panel as a notebook shows it; as a PNG it would be three times as large."""
         buffer = BytesIO()
-        self.plot().save(buffer, "PNG")
+        self.plot().save(buffer, "JPEG", quality=80)
         return buffer.getvalue()
 
     def _restored(self, maps: Tensor) -> Map:

@@ -200,7 +200,7 @@ def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_pat
     panel = explanation.plot()
     with Image.open(tmp_path / "panel.png") as saved:
         np.testing.assert_array_equal(np.array(saved), np.array(panel))
-    with Image.open(BytesIO(explanation._repr_png_())) as shown:
+    with Image.open(BytesIO(explanation._repr_jpeg_())) as shown:
         assert shown.size == panel.size
     with np.load(tmp_path / "maps.npz") as arrays:
         np.testing.assert_array_equal(arrays["samples"], explanation.samples)

@@ -1,0 +1,26 @@
+"""The notebooks run from start to end, without warnings, on what the packages ship."""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RUN: dict[str, Any] = runpy.run_path(str(ROOT / "docs/run_notebooks.py"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_without_warnings(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    shown = RUN["outputs"](RUN["executed"](path, tmp_path))
+    assert [output.text for output in shown if output.get("name") == "stderr"] == []
+    pictures = [output for output in shown if "image/jpeg" in output.get("data", {})]
+    assert pictures
+
+
+def test_kept_outputs_are_small() -> None:
+    assert len(NOTEBOOKS) == 3
+    for path in NOTEBOOKS:
+        assert path.stat().st_size < 300_000, f"{path.name}: fewer or smaller pictures"
