@@ -27,7 +27,7 @@ found=$("$python" -c "import saliency_vae; print(saliency_vae.__file__)")
 "$python" -m saliency_vae.explain explainer=run images=a.png output_dir=own
 "$python" -m saliency_vae.explain images=a.png output_dir=universal classifier=cluttered_digits \
     classifier.image_size=32 classifier.train_size=64 classifier.epochs=1
-for file in own/a.png.npz universal/a.png.npz own/index.html run/explainer/classifier.safetensors; do
+for file in own/a.png.panel.jpg universal/a.png.panel.jpg own/index.html run/explainer/classifier.safetensors; do
     [[ -s $file ]] || { echo "error: Expected $file. Found none."; exit 1; }
 done
 for script in "$work"/venv/bin/saliency-vae*; do
