@@ -77,7 +77,7 @@ def _split(images: Sequence[Any]) -> OwnData:
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
     number = max(1, len(images) // 10)
     val, train = (
-        torch.utils.data.Subset(images, part)  # type: ignore[arg-type]  # any sequence will do
+        torch.utils.data.Subset[Any](images, part)  # type: ignore[arg-type]  # any sequence will do
         for part in (order[:number], order[number:])
     )
     return OwnData(train, val, batch_size=min(16, len(train)))  # type: ignore[arg-type]
