@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from saliency_vae.cli.arguments import check_arguments, quoted
+from saliency_vae.cli.arguments import added, check_arguments, quoted
 from saliency_vae.cli.renamed import check_override
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.validation import config_dir, resolve
@@ -50,7 +50,7 @@ def settings(arguments: str) -> list[str]:
 
 def compose_and_check(command: str, *overrides: str) -> None:
     """Do what a command does before its work; without settings, only compose."""
-    overrides = tuple(quoted(override, PATHS) for override in overrides)
+    overrides = tuple(added(quoted(override, PATHS)) for override in overrides)
     check_arguments(overrides)
     for override in overrides:
         check_override(override)

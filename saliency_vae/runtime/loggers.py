@@ -130,7 +130,6 @@ def wandb_logger(
             f"Expected logger.wandb.save_dir={save_dir} to be a directory that can be written to. "
             f"Found: {error.strerror}. Name another one, or leave W&B out with logger=csv."
         ) from None
-    os.environ.setdefault(_FLUSH, "1")
     mode = os.environ.get("WANDB_MODE")
     if offline is not None:
         mode = "offline" if offline else "online"
@@ -156,6 +155,8 @@ def wandb_logger(
 
 def _wandb() -> ModuleType:
     """Load W&B, which only a run that logs to it needs."""
+    os.environ.setdefault(_FLUSH, "1")
+    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it is advertised beside transformers
     try:
         import wandb  # slow, and not everywhere
 

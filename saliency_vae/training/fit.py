@@ -67,7 +67,7 @@ def fit(
         seed=data.seed,
     )
     with _quiet_lightning() if trainer is None else nullcontext():
-        (trainer or _trainer(steps)).fit(module, datamodule=data)
+        (trainer or _trainer(steps)).fit(module, datamodule=data, weights_only=True)
     return explainer.requires_grad_(False).eval()
 
 

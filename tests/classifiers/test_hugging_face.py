@@ -36,10 +36,14 @@ def processor(kind: str = "ViTImageProcessor", **settings: Any) -> Any:
     return getattr(transformers, kind)(**({"size": {"height": 32, "width": 32}} | settings))
 
 
+def save_tiny_model(directory: Path) -> None:
+    tiny().save_pretrained(directory)  # type: ignore[operator]  # of transformers
+    processor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(directory)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    tiny().save_pretrained(tmp_path)  # type: ignore[operator]  # of transformers
-    processor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(tmp_path)
+    save_tiny_model(tmp_path)
     return tmp_path
 
 

