@@ -64,6 +64,7 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
         "classifier.train_size=64",
         "classifier.epochs=1",
     ],
+    ("classifier", "huggingface"): ["classifier.name={tmp}/model"],
     ("trainer", "default"): ["trainer.accelerator=cpu", "+trainer.logger=false"],
     ("logger", "wandb"): ["logger.wandb.offline=true"],
 }
@@ -151,6 +152,7 @@ def test_every_option_builds_what_its_group_promises(
     for needs, module in (
         (("classifier", "timm"), "timm"),
         (("classifier", "efficientnet_lite"), "efficientnet_lite_pytorch"),
+        (("classifier", "huggingface"), "transformers"),
         (("data", STREAMING), "litdata"),
     ):
         if (group, option) == needs:
@@ -161,6 +163,11 @@ def test_every_option_builds_what_its_group_promises(
     for part in ("train", "val"):
         (tmp_path / part).mkdir()
         Image.new("RGB", (20, 20)).save(tmp_path / part / "image.png")
+    if option == "huggingface":
+        from tests.classifiers.test_hugging_face import processor, tiny  # skips without its extra
+
+        for saved in (tiny(), processor()):
+            saved.save_pretrained(tmp_path / "model")
     torch.save(nn.Conv2d(3, 2, 3).state_dict(), tmp_path / "conv.pt")
     extra = [text.replace("{tmp}", str(tmp_path)) for text in OVERRIDES.get((group, option), [])]
     config = resolve(composed(f"{group}={option}", *extra, output_dir=tmp_path / "run"))
