@@ -72,9 +72,9 @@ def evaluation(names: list[str], args: argparse.Namespace) -> list[str]:
         *[sys.executable, "-m", "saliency_vae.evaluate", f"explainer='{explainers}'"],
         *["classifier=efficientnet_lite", "classifier.image_size=128", "data=cutouts"],
         *scenes("data", args.photographs),
-        *[f"methods=[{methods}]", f"limit={args.images}", "steps=16", "quick=true"],
+        *[f"methods=[{methods}]", f"limit={args.images}", "steps=16", "slow_images=0"],
         *["baseline_images=[blur,mean,inpaint]", "robustness_images=0", "batch_size=25"],
-        *["grid_questions=100", "two_object_images=0"],
+        *["grid_questions=100", "two_object_images=0", "reference_images=0"],
         f"hydra.run.dir={args.out / 'evaluation'}",
     ]
 

@@ -169,11 +169,8 @@ def write_split(
         )
     directory.mkdir(parents=True, exist_ok=True)
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
-    files = DataLoader(
-        _Files([paths[i] for i in order]),
-        batch_size=None,
-        num_workers=loader_processes(num_workers),
-    )
+    workers = loader_processes(num_workers)
+    files = DataLoader(_Files([paths[i] for i in order]), batch_size=None, num_workers=workers)
     writer = BinaryWriter(str(directory), chunk_bytes=shard_bytes)
     broken, written = [], 0
     for path, data in progress(files):

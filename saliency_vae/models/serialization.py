@@ -100,10 +100,8 @@ def load_explainer(
         ) from None
     for name, network in networks.items():
         setattr(explainer, name, network)
-    figure = directory / FIGURE
-    explainer.figure = figure if figure.is_file() else None
-    kept = directory / CLASSIFIER
-    explainer.kept_classifier = kept if kept.is_file() else None
+    explainer.figure = _file(directory / FIGURE)
+    explainer.kept_classifier = _file(directory / CLASSIFIER)
     # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
     explainer.to(memory_format=torch.channels_last)
     if (warning := undertrained(config.metrics)) is not None:
@@ -111,6 +109,10 @@ def load_explainer(
     if classifier is not None:
         explainer.attach_classifier(classifier)
     return explainer.eval().requires_grad_(False)
+
+
+def _file(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def _read_weights(directory: Path) -> dict[str, Tensor]:

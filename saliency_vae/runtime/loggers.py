@@ -140,15 +140,14 @@ def wandb_logger(
             "W&B: no key found, so the run is kept offline. "
             f"To upload it: wandb login, then wandb sync {save_dir}/wandb/offline-run-*"
         )
-    # Offline, W&B's lines say nothing that the line above does not say.
-    quiet = wandb.Settings(silent=True) if mode in ("offline", "disabled") else None
+    silent = mode in ("offline", "disabled")  # W&B would say what the line above says
     logger = WandbLogger(
         project=project,
         name=f"{name}/{Path(save_dir).name}" if name else None,
         save_dir=save_dir,
         mode=mode,
         id=run_id,
-        settings=quiet,
+        settings=wandb.Settings(silent=True) if silent else None,
         resume="allow",  # offline, too: wandb sync then adds a resumed part to the run
     )
     logger._wandb_init.pop("anonymous", None)  # Lightning sets it, and W&B warns of it
