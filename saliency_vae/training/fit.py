@@ -52,8 +52,7 @@ def fit(
         The explainer, ready for use, with the classifier attached.
 
     Raises:
-        ValueError: If there are fewer than two images, steps is not positive, or the classifier is
-            a plain network.
+        ValueError: If there are fewer than two images, no steps, or a plain network.
     """
     if steps < 1:
         raise ValueError(f"Expected steps >= 1. Found {steps}.")
