@@ -167,7 +167,7 @@ def test_every_option_builds_what_its_group_promises(
         from tests.classifiers.test_hugging_face import processor, tiny  # skips without its extra
 
         for saved in (tiny(), processor()):
-            saved.save_pretrained(tmp_path / "model")
+            saved.save_pretrained(tmp_path / "model")  # type: ignore[operator]
     torch.save(nn.Conv2d(3, 2, 3).state_dict(), tmp_path / "conv.pt")
     extra = [text.replace("{tmp}", str(tmp_path)) for text in OVERRIDES.get((group, option), [])]
     config = resolve(composed(f"{group}={option}", *extra, output_dir=tmp_path / "run"))
