@@ -20,9 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from benchmarks.fastshap_method import ShapleyNetwork, save_fastshap
-from saliency_vae.classifiers import FrozenClassifier, counted_passes
+from saliency_vae.classifiers import FrozenClassifier, counted_passes, efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
 from saliency_vae.data import Batch, collate
 from saliency_vae.data.cluttered_digits import ClutteredDigitsData
 from saliency_vae.data.cutouts import CutoutsData

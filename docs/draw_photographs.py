@@ -19,8 +19,7 @@ from torch import Tensor
 
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.baselines import CaptumMethod, GradCAM
-from saliency_vae.classifiers import class_target
-from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
+from saliency_vae.classifiers import class_target, efficientnet_lite_classifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.topk import hard_topk, num_kept

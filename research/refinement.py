@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_vae import FrozenClassifier, load_explainer
-from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
+from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.data.cutouts import CutoutsData
 from saliency_vae.metrics import InPainting, insertion_deletion, mask_iou, pointing_game
 from saliency_vae.perturbations import Blur, blurred

@@ -11,6 +11,7 @@ from saliency_vae.classifiers.builders import (
 )
 from saliency_vae.classifiers.check import check_classifier, check_frozen
 from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
+from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import Passes, counted_passes
@@ -33,6 +34,7 @@ __all__ = [
     "class_target",
     "counted_passes",
     "custom_classifier",
+    "efficientnet_lite_classifier",
     "huggingface_classifier",
     "parameter_hash",
     "timm_classifier",

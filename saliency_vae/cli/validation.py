@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -38,6 +38,8 @@ def resolve(config: DictConfig) -> Node:
     """
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ValueError(f"Expected {error.full_key}=VALUE. Found nothing.") from None
     except OmegaConfBaseException as error:
         key = f" ({error.full_key})" if getattr(error, "full_key", None) else ""
         raise ValueError(str(error).splitlines()[0] + key) from None

@@ -13,9 +13,8 @@ from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.data import find_images
 from saliency_vae.inference.image_files import name_of
 from saliency_vae.inference.outputs import Outputs, is_panel
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
 from saliency_vae.models import Explainer, load_explainer
-from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.device import pick_device
 
 _MAPS = ("store", "npz")
@@ -96,11 +95,15 @@ class Job:
             samples=self.config.samples,
             seed=self.config.seed,
             target=self.config.target,
+            curve=self.config.gallery or self.config.maps == "npz",
         )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that an explanation depends on, plain values; models by their SHA-256."""
+        explained = asdict(self._explain_settings)
+        # What a gallery adds is measured when one is asked for, see Outputs.done.
+        del explained["curve"]
         models = {
             "explainer": [self.explainer.config.to_plain(), parameter_hash(self.explainer.encoder)],
             "classifier": [asdict(self.classifier.identity())],
@@ -111,7 +114,7 @@ class Job:
                 name: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
                 for name, values in models.items()
             },
-            **asdict(self._explain_settings),
+            **explained,
         }
 
     def explainer_on(self, device: str) -> BatchExplainer:
@@ -119,8 +122,8 @@ class Job:
         place = pick_device(device)
         classifier = self.classifier.to(place)
         explainer = self.explainer.to(place).attach_classifier(classifier, force=True)
-        baseline = Blur() if explainer.is_universal else explainer.objective().perturbation
-        return BatchExplainer(explainer, classifier, baseline.to(place), self._explain_settings)
+        baseline = default_baseline(explainer).to(place)
+        return BatchExplainer(explainer, classifier, baseline, self._explain_settings)
 
 
 def _number_of_panels(setting: str) -> int | None:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from saliency_vae.data import Preprocessing, as_picture
 from saliency_vae.inference.image_files import BrokenImage, checked, same_size
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
 from saliency_vae.models import Explainer
-from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, displayed
 
@@ -80,18 +79,14 @@ def _check(settings: ExplainSettings) -> None:
 def _batch_explainer(
     explainer: Explainer, settings: ExplainSettings, baseline: nn.Module | None
 ) -> BatchExplainer:
-    """Put together what explains batches, on the explainer's device.
-
-    By default the baseline images are those of the explainer's training; a universal explainer
-    has a blur.
-    """
+    """Put together what explains batches, on the explainer's device."""
     if baseline is not None and not callable(baseline):
         raise ValueError(
             "Expected baseline to make baseline images of images, such as "
             f"saliency_vae.perturbations.Mean(). Found {baseline!r}."
         )
     if baseline is None:
-        baseline = Blur() if explainer.is_universal else explainer.objective().perturbation
+        baseline = default_baseline(explainer)
     device = next(explainer.encoder.parameters()).device
     classifier = explainer.classifier.to(device)
     if settings.target is not None:

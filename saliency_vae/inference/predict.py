@@ -11,6 +11,7 @@ from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
+from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
 from saliency_vae.visualization import (
@@ -193,6 +194,11 @@ class BatchExplainer:
         predictions = self.classifier.top(logits)
         rows = zip(views.cpu(), probabilities, predictions, strict=True)
         return [ClassifiedView(*row) for row in rows]
+
+
+def default_baseline(explainer: Explainer) -> nn.Module:
+    """Make the baseline images of the explainer's training; of a universal explainer, a blur."""
+    return Blur() if explainer.is_universal else explainer.objective().perturbation
 
 
 def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:

@@ -17,10 +17,9 @@ from torch import Tensor
 from saliency_vae.data import Preprocessing
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.runtime.atomic_file import write_whole
-from saliency_vae.visualization import restored
+from saliency_vae.visualization import MAPS, restored
 
 DIRECTORY = "explanations"  # of the store, below the directory of the outputs
-_MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
 _KEY = "explanations"  # of the records in the metadata of a file
 
 
@@ -105,7 +104,7 @@ class Store:
         for number, one in enumerate(found):
             arrays = {k: v for k, v in one.values.items() if isinstance(v, np.ndarray)}
             for key, array in arrays.items():
-                tensors[f"{number}.{key}"] = _small(array) if key in _MAPS else array
+                tensors[f"{number}.{key}"] = _small(array) if key in MAPS else array
             if one.entry is not None:
                 tensors[f"{number}.entry"] = np.frombuffer(one.entry.encode("ascii"), np.uint8)
             records.append(

@@ -492,6 +492,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 take 2n passes of the classifier.
         """
         _check(images)
+        check_frozen(classifier)
         classifier = _beside(classifier, images)
         if self.is_conditional and self._attached is None:
             self.attach_classifier(classifier)

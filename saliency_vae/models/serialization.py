@@ -28,7 +28,7 @@ from saliency_vae.models.model_card import FIGURE
 from saliency_vae.models.undertrained import undertrained
 from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.hub import hub_or_cache
-from saliency_vae.runtime.text import described
+from saliency_vae.runtime.text import described, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,11 @@ def read_config(directory: str | Path) -> ExplainerConfig:
     try:
         plain: dict[str, Any] = json.loads(path.read_text())
         plain["format"]
+    except FileNotFoundError:
+        raise ValueError(
+            f"Expected {directory} to be an explainer's directory with {CONFIG} and {WEIGHTS}. "
+            f"Found no {path}.{did_you_mean(str(directory), [UNIVERSAL])}"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected {directory} to be an explainer's directory with {CONFIG} and {WEIGHTS}. "

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, check_frozen
 from saliency_vae.data import OwnData, Photographs
 from saliency_vae.models import Explainer
 from saliency_vae.objective import Objective
@@ -52,10 +52,11 @@ def fit(
         The explainer, ready for use, with the classifier attached.
 
     Raises:
-        ValueError: If there are fewer than two images, or steps is not positive.
+        ValueError: If there are fewer than two images, no steps, or a plain network.
     """
     if steps < 1:
         raise ValueError(f"Expected steps >= 1. Found {steps}.")
+    check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
     module = VariationalSaliency(

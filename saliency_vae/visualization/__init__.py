@@ -10,7 +10,7 @@ from saliency_vae.visualization.explanation import (
     Prediction,
     Sample,
 )
-from saliency_vae.visualization.explanation_files import arrays, restored
+from saliency_vae.visualization.explanation_files import MAPS, arrays, restored
 from saliency_vae.visualization.figures import explanation_figure, save_figure
 from saliency_vae.visualization.gallery import write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
@@ -21,6 +21,7 @@ from saliency_vae.visualization.panel import displayed, draw_panel
 
 __all__ = [
     "FRACTIONS",
+    "MAPS",
     "ClassifiedView",
     "Entry",
     "Explanation",

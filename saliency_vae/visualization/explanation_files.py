@@ -13,7 +13,7 @@ from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.measurement import Measurement
 
-_MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
+MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
 
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def restored(values: Mapping[str, Any], restore: Callable[[Tensor], Tensor]) -> 
     Returns:
         The values; maps are NaN where the image was cropped.
     """
-    maps = {name: restore(torch.from_numpy(values[name])) for name in _MAPS if name in values}
+    maps = {name: restore(torch.from_numpy(values[name])) for name in MAPS if name in values}
     return {**values, **{name: found.numpy() for name, found in maps.items()}}
 
 

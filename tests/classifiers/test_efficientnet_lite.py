@@ -8,8 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
+from saliency_vae.classifiers import FrozenClassifier, efficientnet_lite_classifier
 from saliency_vae.models import feature_maps
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="an optional extra")

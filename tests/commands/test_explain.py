@@ -409,6 +409,18 @@ def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_
         assert 0 < entry["sufficiency"] <= 1
 
 
+def test_a_gallery_may_be_asked_for_later(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 2)
+    run(*own, f"images={images}", "panels=none", "gallery=false")
+    measured = load_explanations(tmp_path / "out")["0.png"]
+    assert measured["curve_fraction"].tolist() == [0.1]
+    assert run(*own, f"images={images}", "panels=none")[0] == "2 of 2 images explained."
+    with_gallery = load_explanations(tmp_path / "out")["0.png"]
+    assert with_gallery["curve_fraction"].tolist() == list(FRACTIONS)
+    assert with_gallery["sufficiency"] == pytest.approx(measured["sufficiency"], abs=1e-5)
+    assert (tmp_path / "out/index.html").is_file()
+
+
 def test_the_output_directory_may_lie_among_the_images(
     own: list[str], run: Run, tmp_path: Path, classified: list[int]
 ) -> None:

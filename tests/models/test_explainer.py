@@ -580,6 +580,8 @@ def test_a_plain_network_is_no_classifier() -> None:
         explain_without_training(blobs(1), nn.Linear(1, 1))  # type: ignore[arg-type]  # likewise
     with pytest.raises(ValueError, match=r"FrozenClassifier\. Found Linear"):
         load_explainer("universal", nn.Linear(1, 1))  # type: ignore[arg-type]  # likewise
+    with pytest.raises(ValueError, match=r"FrozenClassifier\. Found Linear"):
+        load_explainer("universal").refine(blobs(1), nn.Linear(1, 1))  # type: ignore[arg-type]
 
 
 def test_no_steps_change_nothing_and_fewer_are_refused() -> None:

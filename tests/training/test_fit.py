@@ -52,9 +52,11 @@ def test_a_data_set_of_images_and_labels_will_do() -> None:
     assert explainer(torch.rand(1, 3, 32, 32)).mean.isfinite().all()
 
 
-def test_too_few_images_are_refused() -> None:
+def test_what_cannot_be_trained_on_is_refused() -> None:
     network = classifier()
     with pytest.raises(ValueError, match=r"at least two images\. Found 1"):
         fit(universal(network), network, [torch.rand(3, 32, 32)], steps=1)
     with pytest.raises(ValueError, match=r"steps >= 1\. Found 0"):
         fit(universal(network), network, [torch.rand(3, 32, 32)] * 4, steps=0)
+    with pytest.raises(ValueError, match=r"FrozenClassifier\. Found"):
+        fit(universal(network), network.network, [torch.rand(3, 32, 32)] * 4)  # type: ignore[arg-type]
