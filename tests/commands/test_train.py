@@ -108,6 +108,7 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
     assert config["image_size"] == [32, 32]
     assert len(config["classifier"]["sha256"]) == 64
     assert {"val/loss", "test/iou", "test/pointing_game"} <= set(config["metrics"])
+    assert len(config.pop("weights_sha256")) == 64
     best = torch.load(run / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
     explainer = Explainer.from_config(ExplainerConfig.from_plain(config, "config.json"))
     prefix = "explainer."
