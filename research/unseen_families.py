@@ -4,7 +4,7 @@ python research/unseen_families.py --out DIR
 
 Trains a transformer and a depthwise convolutional network with layer norm on the built-in digits,
 with strides and normalisations of their own, and evaluates the universal explainer on them beside
-other methods. The results are in docs/results.md.
+other methods. It has not been run at full size yet.
 """
 
 import argparse
@@ -85,7 +85,7 @@ FAMILIES = {"transformer": DigitTransformer, "depthwise": DepthwiseNet}
 
 
 def train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
-    """Train a network on digits, mirrored for none of them: a mirrored digit is another one."""
+    """Train a network on digits."""
     loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

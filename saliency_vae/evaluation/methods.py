@@ -81,9 +81,7 @@ class RefinedExplainer(ExplainerMethod):
         images = batch["image"].clamp(0, 1)  # robustness is measured by added noise
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         target = batch.get("target")
-        refined = explainer.refine(
-            images, classifier, target=target, steps=self.steps, evaluations=1
-        )
+        refined = explainer.refine(images, classifier, target=target, steps=self.steps)
         return refined.posterior.mean
 
 

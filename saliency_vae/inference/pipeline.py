@@ -39,7 +39,7 @@ def explain_images(config: ExplainConfig) -> Summary:
         index = job.outputs.store.index()
         new = [name for name in names if not job.outputs.done(name, index)]
         if len(devices) == 1:
-            _explain(job, partition, devices[0])
+            _explain(job, partition, devices[0], index)
     if len(devices) > 1:
         settings = replace(config, devices=1, overwrite=False)
         parts = zip(partition.split(len(devices)), devices, strict=True)
@@ -68,12 +68,12 @@ def _explain_part(config: ExplainConfig) -> None:
     """Explain one of the parts of a partition, in a process of its own."""
     job, part = Job.of(config), Partition.chosen(config.partition)
     with job.outputs.taken(part, job.settings, [], overwrite=False):
-        _explain(job, part, config.device)
+        _explain(job, part, config.device, job.outputs.store.index())
 
 
-def _explain(job: Job, partition: Partition, device: str) -> None:
+def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
     """Explain and save what is left of a partition, with few batches in memory at a time."""
-    config, outputs, index = job.config, job.outputs, job.outputs.store.index()
+    config, outputs = job.config, job.outputs
     left = [
         [file for file in batch if not outputs.done(job.name(file), index)]
         for batch in partition.of(job.batches)

@@ -488,8 +488,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             objective: Objective to lower; by default that of the training, for a universal
                 explainer over a blur alone.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``; by default a
-                universal explainer takes one sample a step and a learning rate of .005: n steps
-                take 2n passes of the classifier.
+                universal explainer takes one sample a step, a learning rate of .005 and one
+                evaluation: n steps take 2n + 6 passes of the classifier.
         """
         _check(images)
         check_frozen(classifier)
@@ -505,7 +505,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a class, or weights of the logits, as target of a refinement. "
                 "Found a score."
             )
-        defaults = {"lr": 0.005, "samples": 1} if self.is_universal else {}
+        defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if self.is_universal else {}
         refinement = refine(
             posterior,
             images,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils.backend_registration import _DummyBackendModule
 
 NAME = "pretend"
@@ -105,7 +105,7 @@ def start() -> None:
     torch.utils.backend_registration._setup_privateuseone_for_python_backend(
         NAME, backend_module=_Backend()
     )
-    make_library: Any = torch.library.Library
+    make_library: Any = library.Library
     everything, factories = (make_library(name, "IMPL") for name in ("_", "aten"))
     everything.fallback(_compute, "PrivateUse1")
     for name in _FACTORIES:  # torch would make an empty tensor and enlarge it
