@@ -4,7 +4,8 @@ Equation 1 of the paper, and three terms beyond it that are off by default. The 
 from the image to this loss, is :meth:`saliency_vae.training.module.VariationalSaliency.step`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,13 @@ class MaskedViews:
     prediction: Tensor
     target: Tensor | None = None
     uninformed: Tensor | None = None
+
+    def first(self, number: int) -> Self:
+        """Take the first views alone."""
+        return replace(
+            self,
+            **{name: each[:number] for name, each in self.__dict__.items() if each is not None},
+        )
 
 
 @dataclass(frozen=True)
@@ -109,18 +117,19 @@ class Objective:
         """Compute the loss of masked views.
 
         Args:
-            views: Images through masks of maps sampled from the posterior.
-            posterior: q(s|x) of these images.
+            views: Images through masks of maps sampled from the posterior; with n samples of each
+                image, (n x B, ...): all images once, then all of them again.
+            posterior: q(s|x) of these images, batch shape (B,).
             prior: p(s).
             classifier: M, frozen; gradients flow through it into the mask.
         """
-        reconstruction = self._reconstruction(views, classifier)
+        reconstruction = _of_images(self._reconstruction(views, classifier), posterior)
         with torch.autocast(views.images.device.type, enabled=False):
             kl = kl_divergence(posterior, prior) / posterior.event_shape.numel()
         loss = reconstruction + self.beta * kl
         complement, mean_penalty = torch.zeros_like(loss), torch.zeros_like(loss)
         if self.complement:
-            complement = _complement(views, classifier)
+            complement = _of_images(_complement(views, classifier), posterior)
             loss = loss + self.complement * complement
         if self.mean_penalty:
             mean_penalty = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
@@ -133,6 +142,11 @@ class Objective:
             return -classifier.log_probability(views.prediction, views.target)
         sharpened = self.sharpness * views.original  # logits
         return classifier.divergence(sharpened, views.prediction)
+
+
+def _of_images(terms: Tensor, posterior: SaliencyPosterior) -> Tensor:
+    """Mean over the samples of each image, (n x B,) to (B,)."""
+    return terms.unflatten(0, (-1, *posterior.batch_shape)).mean(0)
 
 
 def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:

@@ -42,6 +42,7 @@ class TrainConfig:
         sharpness: Inverse temperature of the target prediction; 1: the paper.
         mean_penalty: Weight of the L2 penalty on the posterior's mean minus the prior's mean; 0:
             the paper.
+        samples: Maps sampled from the posterior of each image in a step; 1: the paper.
         confidence_width: Channels of the first block of the confidence network.
         randomise_classifier: Whether to explain a copy of the classifier whose weights are
             shuffled, for the sanity check of an evaluation.
@@ -73,6 +74,7 @@ class TrainConfig:
     complement: float = 0.0
     sharpness: float = 1.0
     mean_penalty: float = 0.0
+    samples: int = 1
     confidence_width: int | None = 16
     randomise_classifier: bool = False
     optimizer: Node = field(default_factory=dict)

@@ -38,6 +38,7 @@ from saliency_vae.training.measuring import (
     measured_terms,
 )
 from saliency_vae.training.resume import check_resumable
+from saliency_vae.training.samples import repeated, stratified
 from saliency_vae.training.targets import draw_target
 
 ANNEALED = 0.5  # share of the steps in which the temperature falls to its final value
@@ -49,7 +50,8 @@ class Step:
 
     Attributes:
         posterior: q(s|x) of the images, batch shape (B,).
-        views: The images through masks of sampled maps, and the predictions for them.
+        views: The images through masks of sampled maps, one of each image, and the predictions for
+            them.
         terms: The loss of each image, term by term.
     """
 
@@ -84,7 +86,12 @@ class VariationalSaliency(LightningModule):
         execution: Memory format and compilation of the networks.
         confidence_width: Channels of the first block of the confidence network; None for no such
             network.
+        samples: Maps sampled from the posterior of each image in a step, >= 1, each masked by a
+            fraction and over a baseline image of its own.
         seed: Seed of the noise of each step.
+
+    Raises:
+        ValueError: If samples is less than one.
     """
 
     def __init__(
@@ -97,9 +104,12 @@ class VariationalSaliency(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         execution: Execution | None = None,
         confidence_width: int | None = None,
+        samples: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if samples < 1:
+            raise ValueError(f"Expected samples >= 1. Found {samples}.")
         self.explainer = explainer
         # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
         # SyncBatchNorm conversion. _apply moves it along.
@@ -112,6 +122,7 @@ class VariationalSaliency(LightningModule):
         self.execution = execution or Execution()
         self.confidence_width = confidence_width
         self.scores, self.agreed = CatMetric(), CatMetric()
+        self.samples = samples
         self.seed = seed
         self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
@@ -139,17 +150,22 @@ class VariationalSaliency(LightningModule):
         signals = explainer.signals(images, target, classifier=classifier)
         prior = explainer.prior(images, signals)  # p(s)
         posterior = explainer.encode(images, prior, signals)  # q(s|x) = N(mu, diag(exp(eta)))
-        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            saliency = posterior.rsample()  # s = mu + exp(eta / 2) * eps
-            mask = objective.topk(saliency, temperature=temperature)  # m in [0, 1], sum(m) = k
-            baseline = objective.perturbation(images)
-            perturbed = perturb(images, mask, baseline)  # x' = m * x + (1 - m) * baseline
         with torch.no_grad():
             original = classifier(images) if signals is None else signals.logits  # y = M(x)
-        prediction = classifier(perturbed)  # y' = M(x'), whose gradient reaches the mask
         asked = None if signals is None else signals.target  # None: the whole prediction
+        samples = self.samples if self.training else 1
+        images, original = repeated(images, samples), repeated(original, samples)
+        asked = None if asked is None else repeated(asked, samples)
+        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+            saliency = posterior.rsample((samples,)).flatten(0, 1)  # s = mu + exp(eta / 2) * eps
+            uniform = stratified(len(posterior.mean), samples, saliency.device)
+            mask = objective.topk(saliency, temperature=temperature, uniform=uniform)  # sum(m) = k
+            baseline = objective.perturbation(images)
+            perturbed = perturb(images, mask, baseline)  # x' = m * x + (1 - m) * baseline
+        prediction = classifier(perturbed)  # y' = M(x'), whose gradient reaches the mask
         views = MaskedViews(images, mask, baseline, perturbed, original, prediction, asked)
-        return Step(posterior, views, objective(views, posterior, prior, classifier))
+        terms = objective(views, posterior, prior, classifier)
+        return Step(posterior, views.first(len(posterior.mean)), terms)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Make one step of training: the mean loss, and the loss of each image."""

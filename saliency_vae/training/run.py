@@ -136,6 +136,7 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
         scheduler=scheduler,
         execution=Execution(config["channels_last"], config["compile"]),
         confidence_width=config["confidence_width"],
+        samples=config["samples"],
         seed=config["seed"],
     )
     return trainer, module, data
