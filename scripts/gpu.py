@@ -45,8 +45,10 @@ def parts(output: Path) -> list[Part]:
     tests += ["--timeout=60"] if find_spec("pytest_timeout") else []
     tests += ["--numprocesses=4", "--dist=worksteal"] if find_spec("xdist") else []
     rate = ["benchmarks/training_rate.py", "--device", "cuda", "--output", str(output)]
+    universal = ["benchmarks/universal.py", "--device", "cuda", "--output", str(output)]
     return [
         Part("machine", [python, "-c", MACHINE], 60),
+        Part("universal", [python, *universal], 90),
         Part("tests", [python, *tests], 110),
         Part("training_rate", [python, *rate, "--profile", "--seconds", "60"], 150),
     ]
