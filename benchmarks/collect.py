@@ -24,6 +24,7 @@ ORDER = (
     "memory",
     "training_memory",
     "startup",
+    "training_rate",
     "universal",
 )
 
