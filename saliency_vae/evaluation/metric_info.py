@@ -263,7 +263,7 @@ def _swap(order: str, baseline: str) -> MetricInfo:
         True,
         "Rank correlation of a patch's uncertainty with how little the log-odds of the decision "
         "change when the patch is swapped in or out of the kept view"
-        + (", among patches of neighbouring rank of saliency" if matched else "")
+        + (", within pairs of patches of neighbouring rank of saliency" if matched else "")
         + "; 1 is perfect, 0 is chance.",
     )
 

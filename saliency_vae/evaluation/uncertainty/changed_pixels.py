@@ -25,13 +25,13 @@ def changed_share(masks: Tensor, kept: Tensor) -> Tensor:
     return (masks & ~kept).sum((-2, -1)) / kept.sum((-2, -1))
 
 
-def scaled_to_change(mean: Tensor, deviation: Tensor, *, fraction: float, share: float) -> Tensor:
+def scaled_to_change(mean: Tensor, kept: Tensor, deviation: Tensor, share: float) -> Tensor:
     """Scale each deviation from a map until it changes a share of the kept set.
 
     Args:
         mean: Map, (H, W).
-        deviation: Deviations from it, (n, H, W).
-        fraction: Share of the pixels that are kept, in (0, 1].
+        kept: Kept set of the map, its most salient pixels, (H, W) bool.
+        deviation: Deviations from the map, (n, H, W).
         share: Share of the kept set to change, in [0, 1].
 
     Returns:
@@ -41,13 +41,14 @@ def scaled_to_change(mean: Tensor, deviation: Tensor, *, fraction: float, share:
 
     Example:
         >>> mean, deviation = torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([[[0.0, 0, 0, 1]]])
-        >>> scaled_to_change(mean, deviation, fraction=0.5, share=0.5)
+        >>> scaled_to_change(mean, mean > 1, deviation, share=0.5)
         tensor([[[ True, False, False,  True]]])
     """
-    scores, moves = mean.flatten().double(), deviation.flatten(1).double()
-    number = num_kept(fraction, len(scores))
-    wanted, kept = round(share * number), hard_topk(scores, number)
-    unit = scores.std() / moves.std(1, keepdim=True).clamp_min(torch.finfo(moves.dtype).tiny)
+    scores, moves = mean.flatten(), deviation.flatten(1)
+    number, left_out = int(kept.sum()), ~kept.flatten()
+    wanted = round(share * number)
+    spread = moves.std(1, keepdim=True)
+    unit = torch.where(spread > 0, scores.std() / spread, 0.0)
 
     def moved(power: Tensor) -> Tensor:
         return scores + unit * power.exp2() * moves
@@ -58,7 +59,7 @@ def scaled_to_change(mean: Tensor, deviation: Tensor, *, fraction: float, share:
         middle = (low + high) / 2
         maps = moved(middle)
         border = maps.kthvalue(len(scores) - number + 1, dim=1, keepdim=True).values
-        changed = ((maps >= border) & ~kept).sum(1, keepdim=True)
+        changed = ((maps >= border) & left_out).sum(1, keepdim=True)
         low = torch.where(changed < wanted, middle, low)
         high = torch.where(changed < wanted, high, middle)
     return hard_topk(moved(high), number).view_as(deviation)

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from saliency_vae.distributions import SaliencyPosterior, SaliencyPrior
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.topk import num_kept
 
 SAMPLED = "sampled maps"
 ISOTROPIC = "isotropic noise"
@@ -26,9 +25,9 @@ ROLES = {
 def deviations(
     posterior: SaliencyPosterior,
     prior: SaliencyPrior,
+    kept: Tensor,
     *,
     samples: int,
-    fraction: float,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
     """Draw the deviations of sampled maps, and of controls, from the mean of one image's posterior.
@@ -39,8 +38,9 @@ def deviations(
     Args:
         posterior: Posterior of one image, batch shape ().
         prior: Prior, whose correlation the smooth noise has.
+        kept: Kept set of the mean, whose least salient pixel is the threshold that distances are
+            measured from, (H, W) bool.
         samples: Number of maps.
-        fraction: Share of the pixels above the threshold that distances are measured from.
         generator: Generator of the noise and of the order of shuffled variances, of the CPU.
 
     Returns:
@@ -55,8 +55,7 @@ def deviations(
     places = torch.stack(
         [torch.randperm(mean.numel(), generator=generator) for _ in range(samples)]
     ).to(mean.device)
-    k = num_kept(fraction, mean.numel())
-    squared = (mean - mean.flatten().topk(k).values[-1]).square()
+    squared = (mean - mean[kept].min()).square()
     distant = squared * (variance.sum() / squared.sum().clamp_min(torch.finfo(mean.dtype).tiny))
     common = variance.mean().sqrt()
     return {

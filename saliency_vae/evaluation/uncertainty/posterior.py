@@ -43,7 +43,14 @@ def check_posterior(
         samples: Number of sampled maps, and of each control, of each image.
         seed: Seed of all that is drawn.
     """
-    controls = {name: methods[name] for name in CONTROLS if name in methods}
+    controls = [
+        {
+            f"small {name}": -methods[name]({"image": batch.images}, classifier)
+            for name in CONTROLS
+            if name in methods
+        }
+        for batch in explained
+    ]
     return {
         "predictions": {
             baseline: check_predictions(explained, classifier, baseline, samples=samples, seed=seed)

@@ -21,6 +21,7 @@ from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.deviations import deviations
 from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
+from saliency_vae.topk import hard_topk
 
 SAMPLES = 4  # maps of each image
 SHARES = (0.1, 0.25, 0.5)  # of the kept set, which scaled maps change
@@ -95,7 +96,7 @@ def check_predictions(
     for batch, seen in zip(explained, views, strict=True):
         kept = top_pixels(batch.posterior.mean, fraction)[:, None]
         of_mean.append(_see(seen, kept, kept))
-        masks = _drawn_masks(batch, fraction, samples, generator)
+        masks = _drawn_masks(batch, kept[:, 0], samples, generator)
         drawn.append(
             {
                 scaling: {name: _see(seen, mask, kept) for name, mask in by_name.items()}
@@ -113,25 +114,21 @@ def check_predictions(
 
 
 def _drawn_masks(
-    batch: ExplainedBatch, fraction: float, samples: int, generator: torch.Generator
+    batch: ExplainedBatch, kept: Tensor, samples: int, generator: torch.Generator
 ) -> dict[str, dict[str, Tensor]]:
     """Kept sets of sampled maps and controls by condition and name, (B, samples, H, W) bool."""
-    masks: dict[str, dict[str, list[Tensor]]] = {scaling: {} for scaling in CONDITIONS}
-    for alone in batch.posterior.split():
-        moved = deviations(
-            alone, batch.prior, samples=samples, fraction=fraction, generator=generator
+    masks: dict[str, list[Tensor]] = {scaling: [] for scaling in CONDITIONS}
+    for alone, shown in zip(batch.posterior.split(), kept, strict=True):
+        by_name = deviations(alone, batch.prior, shown, samples=samples, generator=generator)
+        moved, mean = torch.cat(list(by_name.values())), alone.mean
+        masks[UNSCALED].append(
+            hard_topk((mean + moved).flatten(1), int(shown.sum())).view_as(moved)
         )
-        for name, deviation in moved.items():
-            found = {UNSCALED: top_pixels(alone.mean + deviation, fraction)}
-            for share in SHARES:
-                found[condition(share)] = scaled_to_change(
-                    alone.mean, deviation, fraction=fraction, share=share
-                )
-            for scaling, mask in found.items():
-                masks[scaling].setdefault(name, []).append(mask)
+        for share in SHARES:
+            masks[condition(share)].append(scaled_to_change(mean, shown, moved, share))
     return {
-        scaling: {name: torch.stack(of_images) for name, of_images in by_name.items()}
-        for scaling, by_name in masks.items()
+        scaling: dict(zip(by_name, torch.stack(of_images).split(samples, dim=1), strict=True))
+        for scaling, of_images in masks.items()
     }
 
 

@@ -1,5 +1,7 @@
 """Report on posterior predictive checks: sampled maps beside every control."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -88,7 +90,12 @@ def _judge(check: PredictiveCheck, what: str, judged: Tensor, seed: int) -> list
         f"[{moved.low:.3f}, {moved.high:.3f}] of the kept set"
         + ("." if enough else f", less than {LEAST_CHANGED:.0%}: this posterior hardly varies."),
     )
-    return [said, *(_judge_scaling(check, what, s, judged, seed) for s in CONDITIONS)]
+    verdicts = [_judge_scaling(check, what, scaling, judged, seed) for scaling in CONDITIONS]
+    if not enough:  # a posterior that hardly varies passes nothing
+        verdicts = [
+            v if v.judgement != "better" else replace(v, judgement="level") for v in verdicts
+        ]
+    return [said, *verdicts]
 
 
 def _judge_scaling(
@@ -102,10 +109,10 @@ def _judge_scaling(
     mine, theirs = float(lost[SAMPLED].mean()), float(lost[best].mean())
     numbers = (
         f"{what}, {maps}: sampled maps lose {mine:.3f} of the decisions, the best control, "
-        f"{best}, {theirs:.3f}"
+        f"{best}, {theirs:.3f}{_short_of(check, scaling)}"
     )
-    if theirs == 0:
-        return Verdict("note", f"{numbers}: there is nothing to lose less of.")
+    if mine == theirs == 0:
+        return Verdict("note", f"{numbers}: there is nothing to tell them apart by.")
     over = difference_interval(lost[SAMPLED], lost[best] / 2, seed=seed)
     judgement = judge(over, higher_is_better=False)
     is_half = "at most half" if mine <= theirs / 2 else "more than half"
@@ -114,3 +121,12 @@ def _judge_scaling(
         f"{numbers}: {is_half} (difference from half {over.mean:+.3f} [{over.low:+.3f}, "
         f"{over.high:+.3f}]).",
     )
+
+
+def _short_of(check: PredictiveCheck, scaling: str) -> str:
+    """Name those that change less of the kept set than they should, at any scale."""
+    if scaling == UNSCALED:
+        return ""
+    shares = {name: float(seen["changed"].mean()) for name, seen in check["drawn"][scaling].items()}
+    short = [f"{n} {share:.0%}" for n, share in shares.items() if share < int(scaling) / 100 - 0.01]
+    return f" (changed at most: {', '.join(short)})" if short else ""

@@ -2,7 +2,7 @@
 
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.kept_fraction import FRACTIONS
-from saliency_vae.evaluation.uncertainty.pixels import ROLES
+from saliency_vae.evaluation.uncertainty.pixels import FAINT, ROLES
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
@@ -22,7 +22,7 @@ def assess_swaps(swaps: Swaps | None, baseline: str, *, seed: int) -> Uncertaint
     if swaps is None:
         how = f"the kept views keep fewer than half of the decisions up to {FRACTIONS[-1]:.0%}."
         return UncertaintyReport(left_out=(f"{what}: {how}",))
-    calm, saliency = -swaps["effect"], swaps["saliency"]
+    calm, saliency = -swaps["effect"], -swaps["uncertainties"][FAINT]
     roles = {name: ROLES.get(name, Role.CONTROL) for name in swaps["uncertainties"]}
     plain = {name: spearman(values, calm) for name, values in swaps["uncertainties"].items()}
     matched = {
@@ -42,7 +42,10 @@ def assess_swaps(swaps: Swaps | None, baseline: str, *, seed: int) -> Uncertaint
         return UncertaintyReport(tuple(verdicts), intervals, roles=roles)
     controls = [name for name, role in roles.items() if role is Role.CONTROL]
     for name in (name for name, role in roles.items() if role is Role.EXPLAINER):
-        for order, found in (("", plain), (" among patches of neighbouring saliency", matched)):
+        for order, found in (
+            ("", plain),
+            (" which of two patches of neighbouring saliency minds less, and", matched),
+        ):
             best = max(controls, key=lambda control: float(found[control].mean()))
             verdicts.append(
                 judge_uncertainty(

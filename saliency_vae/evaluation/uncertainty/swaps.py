@@ -6,16 +6,17 @@ compared with their uncertainty.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypedDict
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluation.uncertainty.changed_pixels import top_pixels
+from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.evaluation.uncertainty.pixels import DISTANCE, FAINT, INCLUSION, SPREAD, STDDEV
@@ -25,6 +26,7 @@ from saliency_vae.topk import num_kept
 _PIXELS = 8  # along the side of a patch
 _PATCHES = 8  # along the shorter side of an image, at least
 MOST_SWAPS = 64  # of each image
+_EFFECT = "effect"
 
 
 class Swaps(TypedDict):
@@ -34,14 +36,12 @@ class Swaps(TypedDict):
         fraction: Share of the patches that the views keep.
         side: Side of a patch, pixels.
         uncertainties: Uncertainty to its values, (N, n), higher where less certain.
-        saliency: Mean of the patch's saliency, (N, n).
         effect: Change of the log-odds of the decision when the patch is swapped, nats, (N, n).
     """
 
     fraction: float
     side: int
     uncertainties: dict[str, Tensor]
-    saliency: Tensor
     effect: Tensor
 
 
@@ -60,7 +60,7 @@ def swap_patches(
     explained: Sequence[ExplainedBatch],
     classifier: FrozenClassifier,
     baseline: str,
-    controls: Mapping[str, Method],
+    controls: Sequence[Mapping[str, Tensor]],
     *,
     swaps: int = MOST_SWAPS,
     seed: int = 0,
@@ -71,7 +71,8 @@ def swap_patches(
         explained: Images with their posteriors.
         classifier: Classifier to explain.
         baseline: Name of the baseline image.
-        controls: Methods by name whose maps are small where the classifier should not mind.
+        controls: By name the maps of each batch, (B, H, W), high where the classifier should not
+            mind.
         swaps: Number of patches of each image, drawn at random.
         seed: Seed of the draw.
 
@@ -79,41 +80,36 @@ def swap_patches(
         What was found, on the CPU; None if the kept views keep fewer than half of the decisions at
         any share of the patches.
     """
-    side = patch_side(*explained[0].images.shape[-2:])
+    height, width = explained[0].images.shape[-2:]
+    side = patch_side(height, width)
     views = [batch.views(classifier, baseline) for batch in explained]
     maps = [in_patches(batch.posterior.mean, side) for batch in explained]
-    shown = [enlarged(scores, of.images) for scores, of in zip(maps, explained, strict=True)]
-    fraction = kept_fraction(views, shown)
+    fraction = kept_fraction(views, maps, partial(enlarged, height=height, width=width))
     if fraction is None:
         return None
     generator = torch.Generator().manual_seed(seed)
     gathered: dict[str, list[Tensor]] = {}
-    for batch, seen, scores in zip(explained, views, maps, strict=True):
-        number = scores[0].numel()
-        order = torch.stack([torch.randperm(number, generator=generator) for _ in scores])
-        chosen = order[:, :swaps].to(scores.device)
-        kept = top_pixels(scores, fraction)
-        swapped = F.one_hot(chosen, number).bool().view(*chosen.shape, *scores.shape[1:])
-        masks = enlarged(torch.cat([kept[:, None], kept[:, None] ^ swapped], 1), batch.images)
-        log_odds = seen.answers(masks).log_odds
+    for batch, seen, scores, further in zip(explained, views, maps, controls, strict=True):
+        orders = [torch.randperm(scores[0].numel(), generator=generator) for _ in scores]
+        chosen = torch.stack(orders)[:, :swaps].to(scores.device)
         found = patch_uncertainties(batch.posterior, side, fraction)
-        for name, method in controls.items():
-            of_pixels = method({"image": batch.images, "decision": batch.decision}, classifier)
-            found[f"small {name}"] = -in_patches(of_pixels, side)
-        found[FAINT] = -scores
+        found |= {name: in_patches(of_pixels, side) for name, of_pixels in further.items()}
         values = {name: of.flatten(1).gather(1, chosen).cpu() for name, of in found.items()}
-        values["effect"] = (log_odds[:, 1:] - log_odds[:, :1]).abs()
+        values[_EFFECT] = _effects(seen, top_pixels(scores, fraction), chosen)
         for name, value in values.items():
             gathered.setdefault(name, []).append(value)
     joined = {name: torch.cat(parts) for name, parts in gathered.items()}
-    effect = joined.pop("effect")
-    return {
-        "fraction": fraction,
-        "side": side,
-        "uncertainties": joined,
-        "saliency": -joined[FAINT],
-        "effect": effect,
-    }
+    effect = joined.pop(_EFFECT)
+    return {"fraction": fraction, "side": side, "uncertainties": joined, "effect": effect}
+
+
+def _effects(views: DecisionViews, kept: Tensor, chosen: Tensor) -> Tensor:
+    """Change of the log-odds when each chosen patch, (B, n), is swapped, kept (B, h, w): (B, n)."""
+    swapped = F.one_hot(chosen, kept[0].numel()).bool().view(*chosen.shape, *kept.shape[1:])
+    patches = torch.cat([kept[:, None], kept[:, None] ^ swapped], dim=1)
+    height, width = views.images.shape[-2:]
+    log_odds = views.answers(enlarged(patches, height, width)).log_odds
+    return (log_odds[:, 1:] - log_odds[:, :1]).abs()
 
 
 def in_patches(maps: Tensor, side: int) -> Tensor:
@@ -121,9 +117,8 @@ def in_patches(maps: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(maps[:, None].float(), side, ceil_mode=True)[:, 0]
 
 
-def enlarged(patches: Tensor, images: Tensor) -> Tensor:
-    """Give the pixels of images (B, 3, H, W) the values of their patches: (..., H, W)."""
-    height, width = images.shape[-2:]
+def enlarged(patches: Tensor, height: int, width: int) -> Tensor:
+    """Give pixels the values of their patches, (..., h, w) to (..., height, width)."""
     side = patch_side(height, width)
     rows = patches.repeat_interleave(side, -2)[..., :height, :]
     return rows.repeat_interleave(side, -1)[..., :width]
@@ -132,7 +127,7 @@ def enlarged(patches: Tensor, images: Tensor) -> Tensor:
 def patch_uncertainties(
     posterior: SaliencyPosterior, side: int, fraction: float
 ) -> dict[str, Tensor]:
-    """Uncertainties of patches, and how near each is to the threshold, (B, h, w)."""
+    """Uncertainties of patches, and controls that need nothing but their mean, (B, h, w)."""
     probability = posterior.inclusion_probability(fraction)
     scores = in_patches(posterior.mean, side)
     k = num_kept(fraction, scores[0].numel())
@@ -143,14 +138,14 @@ def patch_uncertainties(
     }
     if posterior.signal_spread is not None:
         found[SPREAD] = in_patches(posterior.signal_spread, side)
-    return found | {DISTANCE: -(scores - threshold).abs()}
+    return found | {DISTANCE: -(scores - threshold).abs(), FAINT: -scores}
 
 
 def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:
-    """Rank correlation among values that are matched by a third, (N, n) each.
+    """Rank correlation within pairs of values that are neighbours by a third, (N, n) each.
 
-    The values are cut into about sqrt(n) strata of neighbours in the third's order, and the
-    correlations within the strata averaged: the third explains nothing of the result.
+    The value with the higher ``first`` of a pair has the higher ``second``, too, in a share s of
+    the pairs: the correlation is 2s - 1, of which the third explains hardly anything.
 
     Returns:
         Correlation, (N,) float64, in [-1, 1].
@@ -160,8 +155,6 @@ def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:
         >>> matched_spearman(first, matched, matched)
         tensor([-1.], dtype=torch.float64)
     """
-    n = first.shape[1]
-    size = max(2, round(n**0.5))
-    order = matched.argsort(dim=1)[:, : n - n % size]
-    strata = [values.gather(1, order).view(-1, size) for values in (first, second)]
-    return spearman(*strata).view(len(first), -1).mean(1)
+    order = matched.argsort(dim=1, descending=True)[:, : first.shape[1] // 2 * 2]
+    pairs = [values.gather(1, order).view(-1, 2) for values in (first, second)]
+    return spearman(*pairs).view(len(first), -1).mean(1)
