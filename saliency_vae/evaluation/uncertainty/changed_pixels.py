@@ -44,7 +44,8 @@ def scaled_to_change(mean: Tensor, kept: Tensor, deviation: Tensor, share: float
         >>> scaled_to_change(mean, mean > 1, deviation, share=0.5)
         tensor([[[ True, False, False,  True]]])
     """
-    scores, moves = mean.flatten(), deviation.flatten(1)
+    # Where two pixels change places, they differ by less than single precision resolves.
+    scores, moves = mean.flatten().double(), deviation.flatten(1).double()
     number, left_out = int(kept.sum()), ~kept.flatten()
     wanted = round(share * number)
     spread = moves.std(1, keepdim=True)
