@@ -102,7 +102,11 @@ def _judge_scaling(
     check: PredictiveCheck, what: str, scaling: str, judged: Tensor, seed: int
 ) -> Verdict:
     """Judge whether sampled maps lose at most half of the decisions that each control loses."""
-    maps = "as drawn" if scaling == UNSCALED else f"scaled to change {scaling} % of the kept set"
+    maps = (
+        "maps as drawn"
+        if scaling == UNSCALED
+        else f"maps scaled to change {scaling} % of the kept set"
+    )
     lost = {name: 1 - _of_images(check, "kept", scaling, name, judged) for name in ROLES}
     controls = [name for name, role in ROLES.items() if role is Role.CONTROL]
     best = min(controls, key=lambda name: float(lost[name].mean()))
@@ -111,6 +115,8 @@ def _judge_scaling(
         f"{what}, {maps}: sampled maps lose {mine:.3f} of the decisions, the best control, "
         f"{best}, {theirs:.3f}{_short_of(check, scaling)}"
     )
+    if scaling == UNSCALED:  # where the controls change more or fewer pixels
+        return Verdict("note", f"{numbers}, at equal variance.")
     if mine == theirs == 0:
         return Verdict("note", f"{numbers}: there is nothing to tell them apart by.")
     over = difference_interval(lost[SAMPLED], lost[best] / 2, seed=seed)
