@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from saliency_vae.evaluation.baseline_images import (
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.preparation import Setup, prepare
-from saliency_vae.evaluation.progress import Progress, begin
+from saliency_vae.evaluation.progress import Part, Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, train_randomised
 from saliency_vae.evaluation.report import publish
 from saliency_vae.evaluation.results import Results
@@ -191,8 +192,10 @@ def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -
     if not len(images):
         return UncertaintyReport()
 
-    def check() -> PosteriorChecks:
+    def check() -> Part:
         explained = explain_batches(images, setup.explainer, setup.classifier)
-        return check_posterior(explained, setup.classifier, setup.methods.by_name, seed=seed)
+        found = check_posterior(explained, setup.classifier, setup.methods.by_name, seed=seed)
+        return cast(Part, found)
 
-    return assess_posterior(progress.part("uncertainty/posterior", check), seed=seed)
+    found = progress.part("uncertainty/posterior", check)
+    return assess_posterior(cast(PosteriorChecks, found), seed=seed)

@@ -127,7 +127,9 @@ def _drawn_masks(
         for share in SHARES:
             masks[condition(share)].append(scaled_to_change(mean, shown, moved, share))
     return {
-        scaling: dict(zip(by_name, torch.stack(of_images).split(samples, dim=1), strict=True))
+        scaling: dict(
+            zip(by_name, torch.split(torch.stack(of_images), samples, dim=1), strict=True)
+        )
         for scaling, of_images in masks.items()
     }
 
