@@ -190,6 +190,7 @@ class EvaluateConfig:
     reference_runs: Annotated[int, _AT_LEAST_0] = 3
     reference_steps: Annotated[int, _AT_LEAST_1] = 200
     ensemble: list[str] = field(default_factory=list)
+    posterior_images: Annotated[int, _AT_LEAST_0] = 16
     own_mask_images: Annotated[int, _AT_LEAST_0] = 32
     robustness_images: Annotated[int, _AT_LEAST_0] = 4
     grid_questions: Annotated[int, _AT_LEAST_0] = 200

@@ -29,6 +29,10 @@ class SaliencyPosterior(MapGaussian):
     Attributes:
         estimate_confidence: Function of the posterior behind :attr:`confidence`; the explainer
             that makes the posterior sets it.
+        signal_spread: Where the signals disagree: spread of the classifier's smoothed gradient over
+            noisy copies of the image, (..., h, w), >= 0. It does not say that the classifier would
+            not mind another map there, which :attr:`stddev` is about. None for explainers that see
+            no such signals; the explainer that makes the posterior sets it.
 
     Raises:
         ValueError: If the two shapes differ or are not at least (h, w).
@@ -43,6 +47,7 @@ class SaliencyPosterior(MapGaussian):
         self._mean = mean
         self.log_variance = log_variance
         self.estimate_confidence: Callable[[SaliencyPosterior], Tensor] | None = None
+        self.signal_spread: Tensor | None = None
         super().__init__(mean.shape[:-2], mean.shape[-2:], mean.device, mean.dtype)
 
     def __repr__(self) -> str:
@@ -89,7 +94,11 @@ class SaliencyPosterior(MapGaussian):
 
     def split(self) -> list["SaliencyPosterior"]:
         """Split the posterior of a batch (B,) into one posterior for each image."""
-        return [self.like(*one) for one in zip(self.mean, self.log_variance, strict=True)]
+        parts = [self.like(*one) for one in zip(self.mean, self.log_variance, strict=True)]
+        if self.signal_spread is not None:
+            for part, spread in zip(parts, self.signal_spread, strict=True):
+                part.signal_spread = spread
+        return parts
 
     @cached_property
     def confidence(self) -> Tensor:

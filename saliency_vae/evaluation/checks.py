@@ -29,6 +29,7 @@ from saliency_vae.evaluation.scoring import with_decision
 _MEASURED_WITH = {
     "own_mask_images": "Own mask",
     "robustness_images": "Infidelity and max-sensitivity",
+    "posterior_images": "Posterior predictive checks and swap test",
     "corruption_images": "Confidence on corrupted images",
     "grid_questions": "Grid pointing game",
     "two_object_images": "Images of two objects",

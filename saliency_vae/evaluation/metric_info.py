@@ -211,6 +211,10 @@ def metric_info(metric: str) -> MetricInfo:
     kind, _, rest = metric.partition("_")
     if kind == "agreement":
         return _agreement(int(rest))
+    if kind == "samples":
+        return _samples(*rest.split("_", 2))
+    if kind == "swap":
+        return _swap(*rest.split("_", 1))
     first, removal = _METRICS[kind], removal_title(rest)
     return replace(
         first,
@@ -227,6 +231,40 @@ def _agreement(percent: int) -> MetricInfo:
         True,
         f"Share of the images whose decision stays the same when only the {percent} % most salient "
         "pixels are kept.",
+    )
+
+
+def _samples(measured: str, condition: str, baseline: str) -> MetricInfo:
+    """What sampled maps do, of ``samples_kept_25_blur`` or ``samples_changed_unscaled_blur``."""
+    maps = "as drawn" if condition == "unscaled" else f"{condition} % changed"
+    where = f"{maps}, over {removal_title(baseline)}"
+    scaled = "" if condition == "unscaled" else f", scaled to change {condition} % of the kept set"
+    among = f" for maps drawn about the mean{scaled}, among images whose mean map keeps it."
+    return {
+        "kept": MetricInfo(f"Kept, {where}", "", True, f"Share of decisions that stay{among}"),
+        "probability": MetricInfo(
+            f"Probability, {where}", "", True, f"Mean probability of the decision{among}"
+        ),
+        "changed": MetricInfo(
+            f"Changed, {where}",
+            "",
+            None,
+            f"Share of the mean map's kept set that maps drawn about it replace{scaled}.",
+        ),
+    }[measured]
+
+
+def _swap(order: str, baseline: str) -> MetricInfo:
+    """The swap test, of ``swap_all_blur`` or ``swap_matched_blur``."""
+    matched = ", at equal saliency" if order == "matched" else ""
+    return MetricInfo(
+        f"Swaps over {removal_title(baseline)}{matched}",
+        "",
+        True,
+        "Rank correlation of a patch's uncertainty with how little the log-odds of the decision "
+        "change when the patch is swapped in or out of the kept view"
+        + (", within pairs of patches of neighbouring rank of saliency" if matched else "")
+        + "; 1 is perfect, 0 is chance.",
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from saliency_vae.evaluation.baseline_images import (
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.preparation import Setup, prepare
-from saliency_vae.evaluation.progress import Progress, begin
+from saliency_vae.evaluation.progress import Part, Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, train_randomised
 from saliency_vae.evaluation.report import publish
 from saliency_vae.evaluation.results import Results
@@ -31,10 +32,14 @@ from saliency_vae.evaluation.scoring import measure
 from saliency_vae.evaluation.signal_controls import compare_with_signal_controls
 from saliency_vae.evaluation.uncertainty import (
     PixelMaps,
+    PosteriorChecks,
     UncertaintyReport,
     assess_corruption,
     assess_images,
     assess_pixels,
+    assess_posterior,
+    check_posterior,
+    explain_batches,
     gather_pixel_maps,
     gather_uncertainties,
 )
@@ -51,6 +56,7 @@ _QUICK = {
     "grid_questions": 40,
     "two_object_images": 10,
     "reference_images": 0,
+    "posterior_images": 0,
     "corruption_images": 20,
 }
 # Settings that no part of the results depends on.
@@ -155,16 +161,17 @@ def assess_uncertainty(
     """Report what the explainer's uncertainty of pixels and of images is worth."""
     if EXPLAINER not in scores.methods:
         return UncertaintyReport()
+    report = judge_posterior(config, setup, scores.seed, progress)
     explainer, classifier, seed = setup.explainer, setup.classifier, scores.seed
     vargrad = setup.methods.by_name.get("vargrad")
     referenced = setup.images.first(config["reference_images"])
     if setup.runs and len(referenced):
         gather = partial(gather_pixel_maps, referenced, explainer, classifier, setup.runs, vargrad)
         maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
-        report = assess_pixels(PixelMaps(**maps), seed=seed)
+        report += assess_pixels(PixelMaps(**maps), seed=seed)
     else:
         how = "there are no independent runs, see reference_images, reference_runs and ensemble."
-        report = UncertaintyReport(left_out=(f"Uncertainty of pixels: {how}",))
+        report += UncertaintyReport(left_out=(f"Uncertainty of pixels: {how}",))
     if explainer.confidence is None:
         how = "this explainer has no confidence network: it asks the classifier itself."
         return report + UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
@@ -177,3 +184,18 @@ def assess_uncertainty(
     if len(corrupted):
         report += assess_corruption(corrupted, explainer, classifier, seed=seed)
     return report
+
+
+def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -> UncertaintyReport:
+    """Report which other maps would do, and where the classifier does not mind."""
+    images = setup.images.first(config["posterior_images"])
+    if not len(images):
+        return UncertaintyReport()
+
+    def check() -> Part:
+        explained = explain_batches(images, setup.explainer, setup.classifier)
+        found = check_posterior(explained, setup.classifier, setup.methods.by_name, seed=seed)
+        return cast(Part, found)
+
+    found = progress.part("uncertainty/posterior", check)
+    return assess_posterior(cast(PosteriorChecks, found), seed=seed)

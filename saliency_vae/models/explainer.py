@@ -38,6 +38,7 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
+from saliency_vae.models.universal_signals import UniversalSignals
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur, blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
@@ -349,6 +350,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         prior = self.prior(images, signals) if prior is None else prior
         mean, log_variance = self.mean_and_log_variance(images, signals)
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
+        if isinstance(signals, UniversalSignals):
+            posterior.signal_spread = signals.spread
         if self.confidence is not None:
             posterior.estimate_confidence = partial(self.estimate_confidence, images)
         elif self.is_universal and signals is not None:
@@ -517,6 +520,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             scale=_spread(posterior) if self.is_universal else 1.0,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
+        refinement.posterior.signal_spread = posterior.signal_spread
         return refinement
 
     def _refinement_objective(self) -> Objective:

@@ -36,12 +36,25 @@ class UniversalSignals:
         maps: Stride in pixels to the maps of gradient times activation at that stride: positive
             part, negative part, Grad-CAM and strength at each level, mean over the copies and their
             spread, (B, 8 x levels, h, w). A stride that the classifier lacks is missing.
+        copies: Number of copies of the image.
     """
 
     logits: Tensor
     target: Tensor | None
     gradients: Tensor
     maps: dict[int, Tensor]
+    copies: int = 1
+
+    @property
+    def spread(self) -> Tensor | None:
+        """Spread of the gradients over the noisy copies, mean over the levels, (B, H, W), >= 0.
+
+        None where there is one copy alone.
+        """
+        if self.copies == 1:
+            return None
+        _, spread = self.gradients.chunk(2, dim=1)
+        return spread.mean(1)
 
     def zeroed(self) -> Self:
         """Signals of zeros, as a control."""
@@ -85,6 +98,7 @@ def extract_universal_signals(
         asked if isinstance(asked, Tensor) else None,
         joined(torch.cat([part.gradients for part in parts])),
         {s: joined(torch.cat([part.maps[s] for part in parts])).log1p() for s in strides},
+        len(copies),
     )
 
 

@@ -42,7 +42,13 @@ def test_train_and_evaluate_on_photographs(tmp_path: Path, monkeypatch: pytest.M
     assert config["data"]["type"] == "cutouts"
     assert {"test/pointing_game", "test/iou"} <= config["metrics"].keys()
 
-    asked = ("methods=[explainer,gradient,oracle]", "limit=6", "reference_images=0", "gallery=2")
+    asked = (
+        "methods=[explainer,gradient,oracle]",
+        "limit=6",
+        "reference_images=0",
+        "posterior_images=2",
+        "gallery=2",
+    )
     fast = ("corruption_images=0", "own_mask_images=0", "steps=4", "baseline_images=[blur]")
     given = (f"explainer={tmp_path}/run/explainer", "data=cutouts", *data, *classifier)
     run = f"hydra.run.dir={tmp_path}/evaluation"

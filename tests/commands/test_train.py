@@ -322,7 +322,13 @@ def test_an_encoder_that_asks_the_classifier(
         *(
             f"{part}=0"
             for part in (
-                *("reference_images", "corruption_images", "robustness_images", "own_mask_images"),
+                *(
+                    "reference_images",
+                    "posterior_images",
+                    "corruption_images",
+                    "robustness_images",
+                    "own_mask_images",
+                ),
                 *("grid_questions", "two_object_images", "gallery"),
             )
         ),

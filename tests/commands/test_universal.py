@@ -243,6 +243,7 @@ SMALL = [
     "gallery=2",
     "own_mask_images=2",
     "reference_images=0",
+    "posterior_images=0",
     "robustness_images=0",
     "two_object_images=0",
     "corruption_images=4",

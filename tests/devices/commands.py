@@ -51,6 +51,7 @@ def test_evaluate_digits(
         "gallery=1",
         "own_mask_images=1",
         "reference_images=1",
+        "posterior_images=1",
         "robustness_images=1",
         "grid_questions=1",
         "corruption_images=2",
@@ -95,7 +96,14 @@ def test_evaluate_cutouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     given = (f"explainer={tmp_path}/run/explainer", "data=cutouts", *data, *classifier, ON)
     methods = "methods=[explainer,zeroed_signals,randomised_signals,gradient,oracle]"
     every = "baseline_images=[blur,mean,zero,noise,light_blur,classifier_mean,inpaint,road]"
-    few = ("limit=2", "steps=2", "gallery=1", "reference_images=1", "reference_steps=1")
+    few = (
+        "limit=2",
+        "steps=2",
+        "gallery=1",
+        "reference_images=1",
+        "posterior_images=1",
+        "reference_steps=1",
+    )
     run = f"hydra.run.dir={tmp_path}/evaluation"
     monkeypatch.setattr(sys, "argv", ["-", *given, methods, every, *few, "eval_x_steps=1", run])
     evaluate()

@@ -410,7 +410,12 @@ def test_split_gives_each_image_its_own_posterior(family: Family) -> None:
     prior = KroneckerNormal(5, 4, correlation=0.8)
     mean, log_variance = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
     whole = posterior_of(family, mean, log_variance, prior)
+    assert all(part.signal_spread is None for part in whole.split())
+    whole.signal_spread = torch.rand(3, 5, 4)
     parts = whole.split()
+    for part, spread in zip(parts, whole.signal_spread, strict=True):
+        assert part.signal_spread is not None
+        assert torch.equal(part.signal_spread, spread)
     assert [type(part) for part in parts] == [type(whole)] * 3
     value = torch.randn(3, 5, 4)
     apart = torch.stack([part.log_prob(one) for part, one in zip(parts, value, strict=True)])

@@ -24,6 +24,7 @@ CONFIG = {
     "own_mask_images": 32,
     "robustness_images": 3,
     "reference_images": 16,
+    "posterior_images": 12,
     "reference_runs": 2,
     "ensemble": ["one"],
     "batch_size": 50,

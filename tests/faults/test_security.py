@@ -257,6 +257,7 @@ def test_the_network_is_not_used_unasked(
                 "methods=[explainer,random]",
                 "steps=2",
                 "reference_images=0",
+                "posterior_images=0",
                 "reference_runs=1",
                 "own_mask_images=1",
                 "robustness_images=1",

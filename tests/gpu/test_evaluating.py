@@ -21,7 +21,14 @@ SAME = (
 )
 # Small numbers of everything.
 SMALL = (
-    *("batch_size=5", "steps=6", "gallery=3", "own_mask_images=4", "reference_images=3"),
+    *(
+        "batch_size=5",
+        "steps=6",
+        "gallery=3",
+        "own_mask_images=4",
+        "reference_images=3",
+        "posterior_images=3",
+    ),
     *("reference_runs=2", "reference_steps=2", "slow_images=null"),
 )
 CHEAP = (
@@ -74,7 +81,13 @@ def test_scores_are_those_of_the_cpu(
     trained: Path, device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = "methods=[explainer,gradient,grad_cam,occlusion,centre_prior,oracle]"
-    cheap = [*NO_CHECKS, "baseline_images=[blur]", "reference_images=0", "corruption_images=0"]
+    cheap = [
+        *NO_CHECKS,
+        "baseline_images=[blur]",
+        "reference_images=0",
+        "posterior_images=0",
+        "corruption_images=0",
+    ]
     expected, found = (
         evaluated(trained, tmp_path / name, name, monkeypatch, methods, *cheap)
         for name in ("cpu", device.type)

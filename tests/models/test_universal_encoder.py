@@ -242,6 +242,23 @@ def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClass
     assert (moved <= 1.01 * 0.005 * farthest * scale).all()
 
 
+def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier) -> None:
+    explainer = load_explainer("universal", digits)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    posterior, signals = explainer(images), explainer.signals(images)
+    assert isinstance(signals, UniversalSignals)
+    assert posterior.signal_spread is not None
+    # Channels: the mean over the copies at each of two levels, then the spread at each.
+    expected = (signals.gradients[:, 2] + signals.gradients[:, 3]) / 2
+    torch.testing.assert_close(posterior.signal_spread, expected)
+    assert (posterior.signal_spread > 0).all()
+    refined = explainer.refine(images, digits, steps=1).posterior
+    assert refined.signal_spread is not None
+    torch.testing.assert_close(refined.signal_spread, expected)
+    one = Explainer(encoder_of(copies=1), prior=partial(KroneckerNormal, correlation=0.5))
+    assert one.attach_classifier(digits).eval()(images).signal_spread is None
+
+
 def test_refinement_keeps_what_it_cannot_improve(digits: FrozenClassifier) -> None:
     explainer = load_explainer("universal", digits)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

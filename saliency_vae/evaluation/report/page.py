@@ -19,7 +19,7 @@ from saliency_vae.evaluation.report.rows import (
     further_tables,
     ranking_rows,
     removal_tables,
-    uncertainty_rows,
+    uncertainty_tables,
 )
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.scores import Scores
@@ -77,8 +77,7 @@ def write_report(
         gallery=gallery,
         captions=captions,
         charts={name: data_url("image/svg+xml", svg.read_bytes()) for name, svg in charts.items()},
-        uncertainty_metrics=described(list(uncertainty.intervals)),
-        uncertainty_rows=uncertainty_rows(uncertainty),
+        uncertainty_tables=uncertainty_tables(uncertainty),
     )
     text = page.replace("<!--policy-->", content_policy(page), 1)
     write_whole(path, text.encode(errors="replace"))

@@ -1,7 +1,7 @@
 """The rows of the tables: what a method scored and cost, as tables write it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from saliency_vae.evaluation.main_metrics import agreements, further_metrics
@@ -158,6 +158,21 @@ def uncertainty_rows(report: UncertaintyReport) -> list[dict[str, Any]]:
             ],
         }
         for name in names
+    ]
+
+
+def uncertainty_tables(report: UncertaintyReport) -> list[dict[str, Any]]:
+    """Tables of what sampled maps keep, and of the uncertainties of pixels and images."""
+    sampled = {name: of for name, of in report.intervals.items() if name.startswith("samples_")}
+    others = {name: of for name, of in report.intervals.items() if name not in sampled}
+    return [
+        {
+            "heading": heading,
+            "metrics": described(list(intervals)),
+            "rows": uncertainty_rows(replace(report, intervals=intervals)),
+        }
+        for heading, intervals in (("Maps", sampled), ("Uncertainty", others))
+        if intervals
     ]
 
 

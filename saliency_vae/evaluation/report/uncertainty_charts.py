@@ -14,7 +14,7 @@ from saliency_vae.evaluation.report.line_styles import (
 )
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import label
+from saliency_vae.evaluation.wording import label, removal_title
 
 
 def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
@@ -43,6 +43,16 @@ def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
             roles=roles,
         )
     for name, lines in curves.items():
+        if name.startswith("predictive_"):
+            drawn[name] = lines_figure(
+                lines,
+                x="changed",
+                x_label="share of the kept set that is changed",
+                y_label="share of the decisions that stay",
+                heading=f"Drawn maps over {removal_title(name.removeprefix('predictive_'))}: "
+                "higher is better",
+                roles=roles,
+            )
         if name.startswith("corruption_"):
             drawn[name] = lines_figure(
                 lines,

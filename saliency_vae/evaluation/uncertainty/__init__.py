@@ -1,9 +1,10 @@
-"""What an explainer's uncertainty is worth: of pixels, of images, and on corrupted images.
+"""What an explainer's uncertainty is worth: of maps, of pixels, of images, and on corrupted images.
 
 Each part returns an :class:`UncertaintyReport`, in which every number stands beside a control's.
 """
 
 from saliency_vae.evaluation.uncertainty.corruption import assess_corruption
+from saliency_vae.evaluation.uncertainty.explained import explain_batches
 from saliency_vae.evaluation.uncertainty.images import assess_images, gather_uncertainties
 from saliency_vae.evaluation.uncertainty.independent_runs import independent_runs
 from saliency_vae.evaluation.uncertainty.pixels import (
@@ -11,14 +12,23 @@ from saliency_vae.evaluation.uncertainty.pixels import (
     assess_pixels,
     gather_pixel_maps,
 )
+from saliency_vae.evaluation.uncertainty.posterior import (
+    PosteriorChecks,
+    assess_posterior,
+    check_posterior,
+)
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 
 __all__ = [
     "PixelMaps",
+    "PosteriorChecks",
     "UncertaintyReport",
     "assess_corruption",
     "assess_images",
     "assess_pixels",
+    "assess_posterior",
+    "check_posterior",
+    "explain_batches",
     "gather_pixel_maps",
     "gather_uncertainties",
     "independent_runs",

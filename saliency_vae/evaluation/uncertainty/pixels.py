@@ -31,12 +31,14 @@ from saliency_vae.topk import hard_topk, num_kept
 
 INCLUSION = "P(1-P)"  # P: probability that a pixel is among the most salient
 STDDEV = "standard deviation"
+SPREAD = "spread of the signals"
 DISTANCE = "nearness to the threshold"
 FAINT = "lack of saliency"
 VARGRAD = "VarGrad"
 ROLES = {
     INCLUSION: Role.EXPLAINER,
     STDDEV: Role.EXPLAINER,
+    SPREAD: Role.EXPLAINER,
     DISTANCE: Role.CONTROL,
     FAINT: Role.CONTROL,
     VARGRAD: Role.CONTROL,
@@ -119,12 +121,15 @@ def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
     mean = posterior.mean
     k = num_kept(INCLUSION_FRACTION, mean[0].numel())
     threshold = mean.flatten(1).topk(k).values[:, -1, None, None]
-    return {
+    found = {
         INCLUSION: probability * (1 - probability),
         STDDEV: posterior.stddev,
         DISTANCE: -(mean - threshold).abs(),
         FAINT: -mean,
     }
+    if posterior.signal_spread is not None:
+        found[SPREAD] = posterior.signal_spread
+    return found
 
 
 def assess_pixels(maps: PixelMaps, *, seed: int) -> UncertaintyReport:

@@ -1,0 +1,64 @@
+"""What a classifier makes of views: whether its decision stays, and how probable it is."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.evaluation.baseline_images import Baseline
+from saliency_vae.metrics.views import masked_views
+
+_VIEWS = 32  # classified at once
+
+
+class Answers(NamedTuple):
+    """Answers to the views of images, (B, views) each.
+
+    Attributes:
+        kept: 1 where the decision is that for the whole image, else 0.
+        probability: Probability of that decision, in [0, 1].
+        log_odds: Log-odds of that decision, nats.
+    """
+
+    kept: Tensor
+    probability: Tensor
+    log_odds: Tensor
+
+
+@dataclass(frozen=True)
+class DecisionViews:
+    """Images, the decision for each of them, and what takes the place of removed pixels.
+
+    Attributes:
+        classifier: Classifier of the views.
+        images: Images in [0, 1], (B, 3, H, W).
+        decision: Decision for the whole images, weights of the logits, (B, classes).
+        baseline: Baseline images, (B, 3, H, W), or an imputation.
+    """
+
+    classifier: FrozenClassifier
+    images: Tensor
+    decision: Tensor
+    baseline: Baseline
+
+    @torch.no_grad()
+    def answers(self, masks: Tensor) -> Answers:
+        """Classify the views that show the pixels of masks (B, views, H, W) bool."""
+        number, parts = masks.shape[1], list[Tensor]()
+        for rows, seen in masked_views(
+            self.images,
+            self.baseline,
+            lambda image, column: masks[image, column],
+            columns=number,
+            batch_size=_VIEWS,
+        ):
+            logits, decided = self.classifier(seen), self.decision[rows]
+            answers = (
+                self.classifier.keeps_decision(logits, decided).float(),
+                self.classifier.probability(logits, decided),
+                self.classifier.log_odds(logits, decided),
+            )
+            parts.append(torch.stack(answers))
+        return Answers(*torch.cat(parts, dim=1).view(3, len(masks), number).cpu())

@@ -1,0 +1,111 @@
+"""Posterior predictive checks, where it is known which pixels the classifier does not mind."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from saliency_vae.evaluation.uncertainty.deviations import ROLES, SAMPLED
+from saliency_vae.evaluation.uncertainty.predictive import (
+    CONDITIONS,
+    SHARES,
+    PredictiveCheck,
+    check_predictions,
+    condition,
+)
+from saliency_vae.evaluation.uncertainty.predictive_report import assess_predictions
+from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from tests.helpers import free_pixels
+
+
+def checked(*, knows: bool, baseline: str = "blur") -> PredictiveCheck:
+    check = check_predictions(
+        free_pixels.explained(knows=knows), free_pixels.classifier(), baseline, samples=2
+    )
+    assert check is not None
+    return check
+
+
+@pytest.fixture(scope="module")
+def checks() -> Mapping[bool, PredictiveCheck]:
+    return {knows: checked(knows=knows) for knows in (True, False)}
+
+
+def report(check: PredictiveCheck) -> UncertaintyReport:
+    return assess_predictions(check, "blur", seed=0)
+
+
+def test_a_posterior_that_knows_what_is_free_passes(
+    checks: Mapping[bool, PredictiveCheck],
+) -> None:
+    said, *by_scaling = report(checks[True]).verdicts
+    assert said.judgement == "note"
+    assert "where the mean map keeps 10 of 10 decisions" in said.text
+    judged = dict(zip(CONDITIONS, by_scaling, strict=True))
+    assert [judged[condition(share)].judgement for share in (0.25, 0.5)] == ["better"] * 2
+    assert "sampled maps lose 0.000 of the decisions" in judged["50"].text
+    assert ": at most half (" in judged["50"].text
+
+
+def test_a_posterior_that_varies_where_it_matters_fails(
+    checks: Mapping[bool, PredictiveCheck],
+) -> None:
+    _, *by_scaling = report(checks[False]).verdicts
+    judged = dict(zip(CONDITIONS, by_scaling, strict=True))
+    assert judged["25"].judgement == "worse"
+    assert "the best control, reversed variances, 0.000" in judged["25"].text
+    assert ": more than half (" in judged["25"].text
+
+
+def test_sampled_maps_and_controls_change_the_same_pixels(
+    checks: Mapping[bool, PredictiveCheck],
+) -> None:
+    check = checks[True]
+    number = round(check["fraction"] * free_pixels.SIDE**2)
+    for share in SHARES[:2]:  # half of its pixels the posterior does not always change
+        for name, seen in check["drawn"][condition(share)].items():
+            assert seen["changed"].shape == (free_pixels.IMAGES, 2)
+            expected = torch.full_like(seen["changed"], round(share * number) / number)
+            torch.testing.assert_close(seen["changed"], expected, msg=name)
+
+
+def test_numbers_are_those_of_the_images_whose_mean_map_keeps_the_decision(
+    checks: Mapping[bool, PredictiveCheck],
+) -> None:
+    check = checks[False]
+    kept = check["mean"]["kept"].clone()
+    kept[:2] = 0
+    some: PredictiveCheck = {**check, "mean": {**check["mean"], "kept": kept}}
+    found = report(some)
+    for measured in ("kept", "probability"):
+        seen = check["drawn"]["25"][SAMPLED][measured]  # type: ignore[literal-required]
+        interval = found.intervals[f"samples_{measured}_25_blur"][SAMPLED]
+        assert float(interval.mean) == pytest.approx(float(seen[2:].double().mean()))
+        assert interval.low <= interval.mean <= interval.high
+    curve = found.curves["predictive_blur"]
+    assert curve["changed"] == [0.0, *SHARES]
+    assert curve.keys() == {"changed", *ROLES}
+    assert curve[SAMPLED][2] == float(found.intervals["samples_kept_25_blur"][SAMPLED].mean)
+
+
+def test_a_posterior_of_no_variance_passes_nothing(
+    checks: Mapping[bool, PredictiveCheck],
+) -> None:
+    check = checks[True]
+    still = {**check["drawn"]["unscaled"][SAMPLED], "changed": torch.zeros(10, 2)}
+    drawn = {**check["drawn"], "unscaled": {**check["drawn"]["unscaled"], SAMPLED: still}}
+    found = report({**check, "drawn": drawn})  # type: ignore[typeddict-item]
+    assert found.verdicts[0].judgement == "worse"
+    assert "this posterior hardly varies" in found.verdicts[0].text
+    assert all(verdict.judgement != "better" for verdict in found.verdicts)
+
+
+def test_in_painting_and_too_few_decisions() -> None:
+    assert checked(knows=True, baseline="inpaint")["fraction"] < 0.8
+    explained = free_pixels.explained(knows=True)
+    for batch in explained:
+        batch.decision.copy_(batch.decision.flip(1))  # that no view has with most pixels kept
+    check = check_predictions(explained, free_pixels.classifier(), "blur", samples=1)
+    assert check is None or check["fraction"] < 0.2
+    found = assess_predictions(None, "inpaint", seed=0)
+    assert "fewer than half of the decisions up to 80%" in found.left_out[0]
