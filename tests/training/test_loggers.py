@@ -1,5 +1,6 @@
 """TensorBoard and MLflow, in a training that is resumed."""
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def test_both_hold_curves_pictures_and_the_best(
     run_here(monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=2")
     check_tensorboard(run / "tensorboard")
     check_mlflow(run, f"sqlite:///{tmp_path}/outputs/mlflow.db")
+
+
+def test_the_view_of_a_wandb_project_is_laid_out() -> None:
+    """As far as it goes without W&B itself: what would be sent."""
+    pytest.importorskip("wandb_workspaces")
+    script = runpy.run_path(str(Path(__file__).parents[2] / "docs/wandb_view.py"))
+    sent = script["build"]("me", "mine", ["prior.correlation"])._to_model().model_dump_json()
+    for name in ("prior.value.correlation", "summary:best/loss", "explanations", "val/loss"):
+        assert name in sent
 
 
 def check_tensorboard(directory: Path) -> None:
