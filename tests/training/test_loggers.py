@@ -46,6 +46,7 @@ def test_both_hold_curves_pictures_and_the_best(
     check_mlflow(run, f"sqlite:///{tmp_path}/outputs/mlflow.db")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # W&B's own use of its packages
 def test_the_view_of_a_wandb_project_is_laid_out() -> None:
     """As far as it goes without W&B itself: what would be sent."""
     pytest.importorskip("wandb_workspaces")
