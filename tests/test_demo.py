@@ -24,16 +24,18 @@ def test_the_best_other_method_is_named() -> None:
     """It is no control, no oracle, and was scored on the same images."""
     found = {
         "roles": {
-            **{"explainer": "explainer", "rise": "rival", "lrp": "rival", "gradient": "rival"},
-            **{"oracle": "oracle", "centre_prior": "control"},
+            "explainer": "explainer",
+            **dict.fromkeys(("rise", "lrp", "gradient"), "rival"),
+            "oracle": "oracle",
+            "centre": "control",
         },
         "metrics": [
-            *rows("insertion", explainer=0.9, lrp=0.7, gradient=0.8, oracle=0.99, centre_prior=0.85),
+            *rows("insertion", explainer=0.9, lrp=0.7, gradient=0.8, oracle=0.99, centre=0.85),
             *rows("insertion", 20, rise=0.95),
             *rows("deletion", explainer=0.1, lrp=0.2, gradient=0.3),
             *rows("iou", explainer=0.6, lrp=0.5, gradient=0.4),
         ],
-    }  # fmt: skip
+    }
     said = DEMO["main_figures"](found)
     assert "On 100 test digits" in said
     assert "best other method by insertion, gradient" in said

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -36,15 +37,18 @@ def test_numbers_and_options_have_their_places() -> None:
 def test_each_finished_job_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
-    )
+
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     failed = {**jobs()[0], "job": "3", "status": "failed", "val/loss": math.nan}
     draw_sweep([*jobs(), failed], METRICS, tmp_path / "sweep.png")
     (axes,) = drawn[0].axes
-    lines = [line for line in axes.lines if len(line.get_xdata()) == 4]  # type: ignore[arg-type]
+    lines = [np.asarray(line.get_ydata()) for line in axes.lines if np.size(line.get_xdata()) == 4]
     assert len(lines) == 3
-    assert [float(y) for y in lines[-1].get_ydata()][2] == 0  # type: ignore[union-attr]
+    assert lines[-1][2] == 0, "the lowest loss lies on top"
     texts = {text.get_text() for text in axes.texts}
     assert {"prior.\ncorrelation", "posterior", "loss", "KL", "mean_field"} <= texts
     assert "seed" not in texts
