@@ -2,14 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Trains the built-in classifier and its explainer, and evaluates it, in a directory of its own. What
-# takes long is left out, and the report names it: per-image optimisation and baseline images other
-# than the blur.
-demo: RUN := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+# Trains the built-in classifier and its explainer, compares it, and explains some images.
 demo: .venv/installed
-	$(BIN)/python -m saliency_vae.train experiment=cluttered_digits hydra.run.dir=$(RUN)
-	$(BIN)/python -m saliency_vae.evaluate explainer=$(RUN)/explainer data=cluttered_digits \
-	    limit=100 reference_images=10 baselines.per_image=null 'baseline_images=[blur]' hydra.run.dir=$(RUN)/evaluation
+	$(BIN)/python scripts/demo.py
 
 test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal

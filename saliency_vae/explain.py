@@ -15,7 +15,7 @@ from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.cli.validation import Node
 
 
-@command("explain", paths=("explainer", "images", "output_dir"))
+@command("explain", paths=("explainer", "images", "output_dir", "labels"))
 def explain(config: Node, run: Path) -> None:
     """Explain images as configured, and print what became of them.
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from saliency_vae.app.answers import Comparison, kept_pixels
 from saliency_vae.perturbations import perturb
+from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization import Explanation, Measurement, Pixels, as_rgb, limits
 from saliency_vae.visualization.overlay import overlay
 
@@ -134,11 +135,12 @@ def _figure(name: str, pixels: Pixels, measured: Measurement | None) -> str:
 
 
 def _bar(name: str, probability: float, note: str) -> str:
-    percent = f"{100 * probability:.1f}"
     return (
         f'<div class="row"><span class="name">{name}</span>'
-        f'<span class="track"><span class="fill" style="width:{percent}%"></span></span>'
-        f'<span class="value">{percent} %</span><span class="note">{note}</span></div>'
+        '<span class="track">'
+        f'<span class="fill" style="width:{100 * probability:.1f}%"></span></span>'
+        f'<span class="value">{escape(as_percent(probability))}</span>'
+        f'<span class="note">{note}</span></div>'
     )
 
 

@@ -130,7 +130,9 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
     )
     steps = epochs * len(loader)
     with tqdm(total=steps, desc="Training the classifier", unit="step", disable=None) as bar:
-        for _ in range(epochs):
+        for epoch in range(epochs):
+            if bar.disable:  # there is no terminal
+                print(f"Training the classifier: epoch {epoch + 1} of {epochs}", flush=True)
             for batch in loader:
                 images = batch["image"].float().div(255)
                 images = images.contiguous(memory_format=torch.channels_last)

@@ -116,6 +116,7 @@ class ExplainConfig:
     maps: str = "store"
     panels: str = "all"
     gallery: bool = True
+    labels: str | None = None
     batch_size: Annotated[int, _AT_LEAST_1] = 32
     num_workers: Annotated[int, _AT_LEAST_0] = 0
     device: str = "auto"

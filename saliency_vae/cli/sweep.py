@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from saliency_vae.cli.sweep_figure import draw_sweep
+
 # Metrics in the table with their headings: short, so that settings fit beside them on 80 columns.
 _COMPARED = {
     "val/loss": "loss",
@@ -63,7 +65,7 @@ def read_metrics(run: Path) -> dict[str, float]:
 
 
 class SweepTable(Callback):
-    """Writes ``sweep.csv`` into the sweep's directory and shows it."""
+    """Writes ``sweep.csv`` and ``sweep.png`` into the sweep's directory, and shows the table."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Compare the jobs.
@@ -78,6 +80,7 @@ class SweepTable(Callback):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
+        draw_sweep(rows, _COMPARED, directory / "sweep.png")
         Console().print(_table(rows, columns, title=str(directory / "sweep.csv")))
         failed = [row["job"] for row in rows if row["status"] == "failed"]
         if failed:

@@ -95,12 +95,39 @@ class Preprocessing:
         )
         return _interpolate(_interpolate(maps.mT, rows).mT, columns)
 
+    def view(
+        self, size: tuple[int, int], seen: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
+        """Find the part of an image that the classifier sees.
+
+        Args:
+            size: Height and width of the original image.
+            seen: Height and width of the preprocessed image.
+
+        Returns:
+            Left, top, width and height as shares of the original image.
+
+        Example:
+            >>> Preprocessing(crop_size=(50, 100)).view((100, 200), (50, 100))
+            (0.25, 0.25, 0.5, 0.5)
+        """
+        (top, bottom), (left, right) = (
+            (max(0.0, start / resized), min(1.0, (start + length) / resized))
+            for length, resized in zip(seen, self.resized(*size), strict=True)
+            for start in [_start(resized, length)]
+        )
+        return left, top, right - left, bottom - top
+
+
+def _start(resized: int, cropped: int) -> int:
+    """First pixel of a centre crop, as torchvision rounds, whether it cuts or pads."""
+    return round((resized - cropped) / 2) if resized >= cropped else -((cropped - resized) // 2)
+
 
 def _positions(length: int, resized: int, cropped: int) -> Tensor:
     """Positions of the pixel centres of a side after resizing and crop: 0.5 for the first."""
-    # As torchvision's centre crop rounds, whether it cuts or pads.
-    start = round((resized - cropped) / 2) if resized >= cropped else -((cropped - resized) // 2)
-    return (torch.arange(length, dtype=torch.float64) + 0.5) * (resized / length) - start
+    places = (torch.arange(length, dtype=torch.float64) + 0.5) * (resized / length)
+    return places - _start(resized, cropped)
 
 
 def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """The stages of an evaluation: each one returns values, from which the results are put together."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 from torch import Tensor
+from tqdm import tqdm
 
-from saliency_vae.classifiers import parameter_hash
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier, parameter_hash
 from saliency_vae.cli.validation import Node
+from saliency_vae.data import Batch
 from saliency_vae.evaluation.baseline_images import (
     BASELINE_IMAGES,
     other_baseline_images,
@@ -16,6 +20,7 @@ from saliency_vae.evaluation.baseline_images import (
 )
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
+from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.preparation import Setup, prepare
 from saliency_vae.evaluation.progress import Part, Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, train_randomised
@@ -166,8 +171,12 @@ def assess_uncertainty(
     vargrad = setup.methods.by_name.get("vargrad")
     referenced = setup.images.first(config["reference_images"])
     if setup.runs and len(referenced):
-        gather = partial(gather_pixel_maps, referenced, explainer, classifier, setup.runs, vargrad)
-        maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
+        with tqdm(
+            total=len(setup.runs) * batches(referenced), desc="Independent runs", unit="run"
+        ) as bar:
+            runs = [counted(run, bar.update) for run in setup.runs]
+            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, vargrad)
+            maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
         report += assess_pixels(PixelMaps(**maps), seed=seed)
     else:
         how = "there are no independent runs, see reference_images, reference_runs and ensemble."
@@ -177,12 +186,14 @@ def assess_uncertainty(
         return report + UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
     failed = scores.values["agreement_5"][EXPLAINER] == 0
     insertion = scores.values["insertion"][EXPLAINER]
-    gather_all = partial(gather_uncertainties, setup.images, explainer, classifier, vargrad)
+    shown = tqdm(setup.images, "Uncertainty of images", batches(setup.images), unit="batch")
+    gather_all = partial(gather_uncertainties, shown, explainer, classifier, vargrad)
     uncertainties = progress.part("uncertainty/images", gather_all)
     report += assess_images(uncertainties, failed, insertion, seed=seed)
     corrupted = setup.images.first(config["corruption_images"])
     if len(corrupted):
-        report += assess_corruption(corrupted, explainer, classifier, seed=seed)
+        shown = tqdm(corrupted, "Corrupted images", batches(corrupted), unit="batch")
+        report += assess_corruption(shown, explainer, classifier, seed=seed)
     return report
 
 
@@ -199,3 +210,19 @@ def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -
 
     found = progress.part("uncertainty/posterior", check)
     return assess_posterior(cast(PosteriorChecks, found), seed=seed)
+
+
+def batches(images: Images) -> int:
+    """Number of batches of images."""
+    return -(-len(images) // images.batch_size)
+
+
+def counted(method: Method, count: Callable[[], object]) -> Method:
+    """Tell after each batch that a method has explained."""
+
+    def explain(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        maps = method(batch, classifier)
+        count()
+        return maps
+
+    return explain

@@ -12,6 +12,7 @@ from saliency_vae.classifiers import FrozenClassifier, parameter_hash
 from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.data import find_images
 from saliency_vae.inference.image_files import name_of
+from saliency_vae.inference.labels import Labels
 from saliency_vae.inference.outputs import Outputs, is_panel
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
 from saliency_vae.models import Explainer, load_explainer
@@ -30,6 +31,7 @@ class Job:
         files: Image files, sorted.
         explainer: Explainer.
         classifier: Classifier to explain.
+        label: Finds the true class of an image.
     """
 
     config: ExplainConfig
@@ -37,6 +39,7 @@ class Job:
     files: Sequence[Path]
     explainer: Explainer
     classifier: FrozenClassifier
+    label: Labels
 
     @classmethod
     def of(cls, config: ExplainConfig) -> Self:
@@ -54,7 +57,8 @@ class Job:
         classifier = explainer.build_classifier(config.classifier, force=config.force)
         if config.target is not None:
             explainer.attach_classifier(classifier, force=True).target(config.target)
-        return cls(config, root, files, explainer, classifier)
+        label = Labels.of(classifier, config.labels)
+        return cls(config, root, files, explainer, classifier, label)
 
     def name(self, file: Path) -> str:
         """Name of an image."""
@@ -64,6 +68,11 @@ class Job:
     def names(self) -> list[str]:
         """Names of all images."""
         return [self.name(file) for file in self.files]
+
+    @cached_property
+    def shown(self) -> frozenset[str]:
+        """Names of the images that are shown, in the gallery or in a panel."""
+        return frozenset(self.names) if self.config.gallery else self.outputs.panels
 
     @property
     def batches(self) -> list[Sequence[Path]]:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -153,7 +154,13 @@ class Outputs:
         source, entry = explanation.source, None
         if self.gallery:
             panel = f"{source.name}{_PANEL}" if source.name in self.panels else ""
-            entry = Entry.of(explanation, panel=panel).to_json()
+            # The directory may be a link, through which a relative path would lead elsewhere.
+            file = (
+                os.path.relpath(source.original.resolve(), self.directory.resolve())
+                if isinstance(source.original, Path)
+                else ""
+            )
+            entry = Entry.of(explanation, panel=panel, file=file).to_json()
         return StoredExplanation(
             name=source.name,
             size=source.size,

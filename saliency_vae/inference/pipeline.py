@@ -79,7 +79,7 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
         for batch in partition.of(job.batches)
     ]
     files = [file for batch in left for file in batch]
-    images = InputImages(job.root, files, job.classifier.preprocessing, shown=outputs.panels)
+    images = InputImages(job.root, files, job.classifier.preprocessing, shown=job.shown)
     explain = job.explainer_on(device)
     loader: Iterable[list[InputImage | BrokenImage]] = DataLoader(
         images,
@@ -143,7 +143,11 @@ def _finish(job: Job) -> tuple[Index, int, Path | None]:
         ]
         if not (entries and outputs.gallery):
             return index, 0, None
-        return index, 0, write_gallery(entries, outputs.directory, title=job.title)
+        broken = [line_of(index.broken[name]) for name in job.names if name in index.broken]
+        gallery = write_gallery(
+            entries, outputs.directory, title=job.title, label=job.label, broken=broken
+        )
+        return index, 0, gallery
 
 
 def _objective(job: Job, index: Index, names: Iterable[str]) -> list[float] | None:

@@ -14,6 +14,21 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
+def as_percent(share: float) -> str:
+    """Write a probability in per cent; one that would round to 0 or 1 is said to be near it.
+
+    Args:
+        share: Probability in [0, 1].
+
+    Example:
+        >>> as_percent(0.75), as_percent(0.0002), as_percent(0.99999)
+        ('75.0 %', '< 0.1 %', '> 99.9 %')
+    """
+    if share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if share > 0.9995 else f"{100 * share:.1f} %"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name that is nearest to an unknown one.
 

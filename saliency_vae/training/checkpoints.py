@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.runtime.further_loggers import TensorBoardCurves
 from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.training import loop
 from saliency_vae.training.signals import StopSignals
@@ -124,7 +125,7 @@ class RunCheckpoints(Checkpoint):
     @staticmethod
     def _start_metrics(trainer: Trainer, step: int) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, MetricsCSV):
+            if isinstance(logger, MetricsCSV | TensorBoardCurves):
                 logger.start(step)
 
     def _take_max_steps(self, trainer: Trainer) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import Dataset
@@ -20,6 +19,7 @@ from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import FIGURE, save_explainer
 from saliency_vae.models.undertrained import undertrained
 from saliency_vae.training.comparison import as_line, compare_with_gradient
+from saliency_vae.training.logged import log_best
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import draw_explanations
 from saliency_vae.visualization import save_figure
@@ -52,9 +52,7 @@ def finish(
         metrics |= compare_with_gradient(module, data.val_set)
         _record(module, config, shown, metrics)
         _save(module, shown, run)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()  # prints its last lines before the run's own
+        log_best(trainer.loggers, config, metrics)
         _show(metrics, run)
     trainer.strategy.barrier()
     return metrics

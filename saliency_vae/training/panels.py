@@ -1,20 +1,20 @@
-"""Pictures of explanations during training: a PNG after each validation, and at W&B."""
+"""Pictures of explanations during training: a PNG after each validation, and at the loggers."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from torch.utils.data import ConcatDataset, Dataset, default_collate
 
 from saliency_vae.data import Batch
+from saliency_vae.training.logged import log_picture
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.visualization import explanation_figure, save_figure
 
 
 class SaliencyPanels(Callback):
-    """Explains the same validation images after each validation: to a PNG and to W&B.
+    """Explains the same validation images after each validation: to a PNG and to the loggers.
 
     Args:
         directory: Directory of the PNGs, ``epoch_000.png`` and on.
@@ -44,14 +44,7 @@ class SaliencyPanels(Callback):
         path = self.directory / f"epoch_{trainer.current_epoch:03d}.png"
         figure = draw_explanations(pl_module, dataset, self.images, self.fraction)
         save_figure(figure, path)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(
-                    "explanations",
-                    [figure],
-                    step=trainer.global_step,
-                    caption=[f"epoch {trainer.current_epoch}"],
-                )
+        log_picture(trainer.loggers, figure, path, trainer.global_step)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from saliency_vae.data import Preprocessing, load_rgb
+from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization.measurement import Measurement
 from saliency_vae.visualization.overlay import Pixels
 
@@ -173,7 +174,7 @@ class Explanation:
         """The target with its probability on the image, as it is shown; empty for the decision."""
         if self.target is None or not self.measured.is_probability:
             return self.target or ""
-        return f"{self.target} ({self.measured.on_image:.1%})"
+        return f"{self.target} ({as_percent(self.measured.on_image)})"
 
     @property
     def fraction(self) -> float:
@@ -215,7 +216,7 @@ class Explanation:
         label, probability = self.prediction[0]
         asked = f", target {self.asked}" if self.asked else ""
         return (
-            f"<Explanation of {self.name}: decision {label} ({probability:.1%}){asked}; "
+            f"<Explanation of {self.name}: decision {label} ({as_percent(probability)}){asked}; "
             f"top {100 * self.fraction:.3g} %: {self.measured}>"
         )
 

@@ -12,9 +12,11 @@ from typing import Any
 from urllib.parse import quote
 
 from saliency_vae.runtime.atomic_file import whole_file
+from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization.html_page import content_policy, load_template
 
 PAGE = 200  # images on a page, which is some megabytes then and opens at once
+_BROKEN = 200  # images named that could not be explained
 _TEMPLATE = Path(__file__).parent / "templates/gallery.html"
 
 ReadEntry = Callable[[], str]  # returns what Entry.to_json wrote
@@ -26,6 +28,8 @@ def write_gallery(
     *,
     title: str,
     description: Sequence[str] = (),
+    label: Callable[[str], str] = lambda name: "",
+    broken: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html``, ``index_2.html`` and so on: 200 images a page, least sufficient first.
 
@@ -36,6 +40,9 @@ def write_gallery(
         directory: Directory of the pages, made if needed; panels are relative to it.
         title: Heading, plain text.
         description: Lines below the heading, plain text.
+        label: Function of an image's name to its true class, as the classifier names it; ``""``
+            where that is unknown.
+        broken: Images that could not be explained and why, one a line, for the first page.
 
     Returns:
         Path of the first page.
@@ -48,7 +55,8 @@ def write_gallery(
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]
     template = load_template(_TEMPLATE)
-    policy = content_policy(_TEMPLATE.read_text(encoding="utf-8"))
+    # Beside what it holds, a page may load the images themselves.
+    policy = content_policy(_TEMPLATE.read_text(encoding="utf-8"), images="'self' file:")
     for number in range(len(pages), 0, -1):  # the first page last: its links then lead somewhere
         text = template.generate(
             policy=policy,
@@ -57,18 +65,29 @@ def write_gallery(
             summary=_summary(number, len(ranked)),
             page=number,
             pages=[(n, page_name(n)) for n in _linked(number, len(pages))],
-            entries=(_shown(read) for _, read in pages[number - 1]),
+            entries=(_shown(read, label) for _, read in pages[number - 1]),
+            broken=broken[:_BROKEN] if number == 1 else (),
+            more_broken=max(0, len(broken) - _BROKEN),
         )
-        with (
-            whole_file(directory / page_name(number)) as partial,
-            partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
-        ):
-            file.writelines(text)
-    number = len(pages) + 1
+        _write(directory / page_name(number), text)
+    _remove_pages(directory, after=len(pages))
+    return directory / page_name(1)
+
+
+def _write(path: Path, text: Iterable[str]) -> None:
+    with (
+        whole_file(path) as partial,
+        partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file,
+    ):
+        file.writelines(text)
+
+
+def _remove_pages(directory: Path, after: int) -> None:
+    """Remove the pages of an earlier, larger gallery."""
+    number = after + 1
     while (left := directory / page_name(number)).is_file():
         left.unlink()
         number += 1
-    return directory / page_name(1)
 
 
 def page_name(number: int) -> str:
@@ -89,7 +108,9 @@ def _summary(number: int, images: int) -> str:
     return f"Images {first:,} to {last:,} of {images:,}, from the least sufficient on"
 
 
-def _shown(read: ReadEntry) -> dict[str, Any]:
-    """Read an entry's fields as the page takes them: its panel as a link."""
+def _shown(read: ReadEntry, label: Callable[[str], str]) -> dict[str, Any]:
+    """Read an entry's fields as the page takes them: links, probabilities as text, the label."""
     fields: dict[str, Any] = json.loads(read())
-    return fields | {"panel": quote(os.fsencode(fields["panel"]))}
+    links = {key: quote(os.fsencode(fields[key])) for key in ("panel", "file")}
+    shares = [as_percent(share) for _, share in fields["predictions"]]
+    return fields | links | {"shares": shares, "label": label(fields["name"])}

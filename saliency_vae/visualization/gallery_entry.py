@@ -6,16 +6,18 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Any, Self
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.visualization.explanation import Explanation
-from saliency_vae.visualization.overlay import min_max
+from saliency_vae.visualization.explanation import Explanation, InputImage
+from saliency_vae.visualization.overlay import limits, min_max, without_border
 
-LONGER_SIDE = 160  # most pixels of a picture in the gallery
-_PICTURES = ("image", "baseline", "maps")
+LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
+
+Scale = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -25,60 +27,61 @@ class Entry:
     Attributes:
         name: Name of the image, as shown.
         panel: Path of the image's panel relative to the gallery, ``""`` if there is none.
+        file: Path of the image itself relative to the gallery, ``""`` if it has no file.
         target: What was asked about and its probability, ``""`` for the decision.
         fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
         sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
         predictions: Class names and probabilities of the image, most probable first.
-        image: Image as JPEG, at most 160 pixels on the longer side.
+        size: Width and height of the original image.
+        view: What the classifier saw of it: left, top, width and height as shares of the image.
+        whole: The whole image as a panel shows it, JPEG; empty where it was not read.
+        image: What the classifier saw as JPEG, at most 160 pixels on the longer side.
         baseline: Baseline image as JPEG of the same size.
-        maps: Maps as PNG of the same size. Red: ``255 sqrt(rank)``, where rank is 0 at the most
-            salient pixel and 1 past the least, so that small fractions are resolved finely. Green:
-            posterior mean from its lowest to its highest value. Blue: uncertainty ``4 P(1-P)``,
-            where P is the probability that the pixel is among the top 10 %.
+        maps: Maps by name as grey PNG of the same size, transparent where they are not shown.
+            ``rank`` is ``sqrt(rank)``, where rank is 0 at the most salient pixel and 1 past the
+            least, so that small fractions are resolved finely. ``mean``, ``stddev`` (without its
+            border), ``inclusion`` (probability, at 10 %) and ``sample 1`` and so on run from the
+            lowest to the highest value of their scale.
+        scales: Lowest and highest value of each map but the ranks.
     """
 
     name: str
     panel: str
+    file: str
     target: str
     fraction: float
     sufficiency: float
     curve: list[tuple[float, float, float]]
     predictions: list[tuple[str, float]]
+    size: tuple[int, int]
+    view: tuple[float, float, float, float]
+    whole: bytes
     image: bytes
     baseline: bytes
-    maps: bytes
+    maps: dict[str, bytes]
+    scales: dict[str, Scale]
 
     @classmethod
-    def of(cls, explanation: Explanation, *, panel: str = "") -> Self:
+    def of(cls, explanation: Explanation, *, panel: str = "", file: str = "") -> Self:
         """Make the entry of an explanation.
 
         Args:
             explanation: Explanation of the image.
             panel: Path of the image's panel relative to the gallery.
+            file: Path of the image itself relative to the gallery.
 
         Raises:
             ValueError: If the sizes differ, a number is not finite or the target is a score.
         """
-        name = explanation.name
-        image, baseline = explanation.original.image, explanation.baseline
-        mean, inclusion = explanation.maps[0], explanation.gallery_inclusion
-        sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, mean, inclusion)}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"Expected image, baseline and maps of one size. Found {sorted(sizes)}."
-            )
-        if not explanation.is_finite():
-            raise ValueError(f"Expected a finite explanation of {name}. Found NaN or infinity.")
-        if explanation.sufficiency is None:
-            raise ValueError(
-                f"Expected a class as target, for a gallery. Found {explanation.target}, a score."
-            )
-        mean, uncertainty = shrink(mean[None]), shrink((4 * inclusion * (1 - inclusion))[None])
-        maps = torch.cat([rank(mean).sqrt(), min_max(mean), uncertainty])
+        _check(explanation)
+        assert explanation.sufficiency is not None
+        source = explanation.source
+        maps, scales = _maps(explanation)
         return cls(
-            name=name,
+            name=explanation.name,
             panel=panel,
+            file=file,
             target=explanation.asked,
             fraction=explanation.fraction,
             sufficiency=explanation.sufficiency,
@@ -88,9 +91,13 @@ class Entry:
                 if one.sufficiency is not None and one.necessity is not None
             ],
             predictions=[(label, float(share)) for label, share in explanation.original.prediction],
-            image=_encode(shrink(image), "JPEG", quality=88, subsampling=0),
-            baseline=_encode(shrink(baseline), "JPEG", quality=88, subsampling=0),
-            maps=_encode(maps, "PNG", optimize=True),
+            size=(source.size[1], source.size[0]),
+            view=source.preprocessing.view(source.size, explanation.maps.shape[1:]),
+            whole=_whole(source),
+            image=_jpeg(shrink(explanation.original.image)),
+            baseline=_jpeg(shrink(explanation.baseline)),
+            maps=maps,
+            scales=scales,
         )
 
     def to_json(self) -> str:
@@ -99,9 +106,7 @@ class Entry:
         Raises:
             ValueError: If a number is not finite.
         """
-        fields = asdict(self)
-        fields |= {name: base64.b64encode(fields[name]).decode() for name in _PICTURES}
-        return json.dumps(fields, allow_nan=False)
+        return json.dumps(asdict(self), allow_nan=False, default=_base64)
 
 
 def shrink(image: Tensor) -> Tensor:
@@ -120,8 +125,71 @@ def rank(scores: Tensor) -> Tensor:
     return ranks.view(scores.shape)
 
 
-def _encode(image: Tensor, kind: str, **options: Any) -> bytes:
-    pixels = (255 * image.clamp(0, 1)).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+def _check(explanation: Explanation) -> None:
+    image, baseline = explanation.original.image, explanation.baseline
+    mean, inclusion = explanation.maps[0], explanation.gallery_inclusion
+    sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, mean, inclusion)}
+    if len(sizes) > 1:
+        raise ValueError(f"Expected image, baseline and maps of one size. Found {sorted(sizes)}.")
+    if not explanation.is_finite():
+        name = explanation.name
+        raise ValueError(f"Expected a finite explanation of {name}. Found NaN or infinity.")
+    if explanation.sufficiency is None:
+        raise ValueError(
+            f"Expected a class as target, for a gallery. Found {explanation.target}, a score."
+        )
+
+
+def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]:
+    """Draw the maps of an explanation, and the scales that they are drawn on."""
+    mean, stddev, _ = shrink(explanation.maps)
+    shown = {
+        "mean": mean,
+        "stddev": without_border(stddev),
+        "inclusion": shrink(explanation.gallery_inclusion[None])[0],
+    }
+    scales = {"mean": limits(mean), "stddev": (0.0, limits(shown["stddev"])[1])}
+    scales["inclusion"] = (0.0, 1.0)
+    if explanation.drawn:
+        samples = shrink(torch.stack([sample.scores for sample in explanation.drawn]))
+        named = {f"sample {number}": sample for number, sample in enumerate(samples, start=1)}
+        scales |= dict.fromkeys(named, limits(samples))  # one scale, so that they can be compared
+        shown |= named
+    maps = {name: _grey(min_max(values, scales[name])) for name, values in shown.items()}
+    return {"rank": _grey(rank(mean).sqrt()), **maps}, scales
+
+
+def _whole(source: InputImage) -> bytes:
+    """Encode the image at the size that a panel shows, if it was read at that."""
+    if not source.shown.size:
+        return b""
+    picture = Image.fromarray(np.ascontiguousarray(source.shown.transpose(1, 2, 0)))
+    return _encode(picture, "JPEG", quality=80)
+
+
+def _jpeg(image: Tensor) -> bytes:
+    """Encode an image (3, H, W) in [0, 1]."""
+    pixels = _bytes(image).permute(1, 2, 0).contiguous()
+    return _encode(Image.fromarray(pixels.numpy()), "JPEG", quality=88, subsampling=0)
+
+
+def _grey(values: Tensor) -> bytes:
+    """Encode a map (H, W) in [0, 1], transparent where it is NaN."""
+    picture = Image.fromarray(_bytes(values.nan_to_num()).numpy())
+    if not values.isfinite().all():
+        picture.putalpha(Image.fromarray(_bytes(values.isfinite().float()).numpy()))
+    return _encode(picture, "PNG", optimize=True)
+
+
+def _bytes(values: Tensor) -> Tensor:
+    return (255 * values.clamp(0, 1)).round().to(torch.uint8)
+
+
+def _encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(pixels.numpy()).save(buffer, kind, **options)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def _base64(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()

@@ -23,18 +23,19 @@ def load_template(path: Path) -> Template:
     return environment.get_template(path.name)
 
 
-def content_policy(page: str) -> str:
+def content_policy(page: str, images: str = "") -> str:
     """Write the Content-Security-Policy of a page with one ``<style>`` and one ``<script>``.
 
     The page may run these two, and load nothing but data within itself.
 
     Args:
         page: HTML, or its template; neither element may change afterwards.
+        images: Where else it may load images from, such as ``'self'``.
     """
     style, script = (_allowed(page, tag) for tag in ("style", "script"))
     return (
-        f"default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src {f'data: {images}'.strip()}; style-src {style}; "
+        f"script-src {script}; base-uri 'none'; form-action 'none'"
     )
 
 

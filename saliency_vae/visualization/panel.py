@@ -9,7 +9,7 @@ import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from saliency_vae.runtime.text import printable
+from saliency_vae.runtime.text import as_percent, printable
 from saliency_vae.visualization.explanation import ClassifiedView, Explanation, Prediction
 from saliency_vae.visualization.overlay import (
     Pixels,
@@ -34,8 +34,9 @@ _BAR, _FILLED = (244, 244, 245), (191, 219, 254)
 def draw_panel(explanation: Explanation) -> Image.Image:
     """Draw six tiles: image, mean, stddev, inclusion probability, kept and left-out view.
 
-    Below them are the kept views of the samples. The scale of each map is that of its values;
-    the stddev is drawn without its outermost pixels, see :func:`without_border`.
+    Below them are the samples on one scale, each above its kept view. The scale of each other map
+    is that of its values; the stddev is drawn without its outermost pixels, see
+    :func:`without_border`.
     """
     source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
     shown = torch.from_numpy(source.shown)
@@ -44,7 +45,7 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     restored = source.restore(
         torch.stack([mean, without_border(stddev), inclusion]), (height, width)
     )
-    rows = 1 + math.ceil(len(explanation.drawn) / _COLUMNS)
+    rows = 1 + 2 * math.ceil(len(explanation.drawn) / _COLUMNS)
     sheet = _Sheet(height=height, width=width, rows=rows)
     asked = f", asked about: {explanation.asked}" if explanation.asked else ""
     sheet.title(f"{source.name}{asked}", f"top {share}: {explanation.measured}")
@@ -64,9 +65,22 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     lost = "lost" if measured.decision_lost else "stays"
     sheet.view(4, f"top {share} kept: decision {stays}", explanation.kept)
     sheet.view(5, f"top {share} left out: decision {lost}", explanation.left_out)
-    for number, sample in enumerate(explanation.drawn, start=1):
-        sheet.view(_COLUMNS + number - 1, f"sample {number}: {sample.measured}", sample.kept)
+    if explanation.drawn:
+        _draw_samples(sheet, explanation)
     return sheet.picture
+
+
+def _draw_samples(sheet: "_Sheet", explanation: Explanation) -> None:
+    """Draw the samples from the second row on: a row of maps, and their kept views below it."""
+    shown = torch.from_numpy(explanation.source.shown)
+    scores = torch.stack([sample.scores for sample in explanation.drawn])
+    maps, scale = explanation.source.restore(scores, (sheet.height, sheet.width)), limits(scores)
+    for number, sample in enumerate(explanation.drawn):
+        row, column = divmod(number, _COLUMNS)
+        cell = (1 + 2 * row) * _COLUMNS + column
+        sheet.tile(cell, f"sample {number + 1}", overlay(shown, maps[number], scale=scale))
+        sheet.colour_bar(cell, "viridis", scale)
+        sheet.view(cell + _COLUMNS, f"{number + 1} kept: {sample.measured}", sample.kept)
 
 
 def display_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -149,7 +163,7 @@ class _Sheet:
             self.draw.rectangle((left, top, right, top + 15), fill=_BAR)
             filled = left + self.column * probability
             self.draw.rectangle((left, top, filled, top + 15), fill=_FILLED)
-            percent = f"{probability:.1%}"
+            percent = as_percent(probability)
             self.text((right - 4, top), percent, 12, right=True)
             room = self.column - _length(percent, 12) - 16
             self.text((left + 4, top), _fitting(label, 12, room), 12)

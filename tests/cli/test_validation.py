@@ -67,6 +67,7 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
     ],
     ("trainer", "default"): ["trainer.accelerator=cpu", "+trainer.logger=false"],
     ("logger", "wandb"): ["logger.wandb.offline=true"],
+    ("logger", "mlflow"): ["logger.mlflow.tracking_uri=sqlite:///{tmp}/mlflow.db"],
 }
 
 
@@ -154,6 +155,8 @@ def test_every_option_builds_what_its_group_promises(
         (("classifier", "huggingface"), "transformers"),
         (("classifier", "efficientnet_lite"), "efficientnet_lite_pytorch"),
         (("data", STREAMING), "litdata"),
+        (("logger", "tensorboard"), "tensorboard"),
+        (("logger", "mlflow"), "mlflow"),
     ):
         if (group, option) == needs:
             pytest.importorskip(module)

@@ -405,8 +405,27 @@ def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_
     assert sorted(entry["name"] for entry in entries) == ["0.png", "1.png", "2.png"]
     for entry in entries:
         assert (tmp_path / "out" / entry["panel"]).is_file()
-        assert base64.b64decode(entry["image"]).startswith(b"\xff\xd8")
+        assert (tmp_path / "out" / entry["file"]).samefile(images / entry["name"])
+        for picture in ("image", "whole"):
+            assert base64.b64decode(entry[picture]).startswith(b"\xff\xd8")
         assert 0 < entry["sufficiency"] <= 1
+
+
+def test_labels_may_be_given_later(own: list[str], run: Run, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 2)
+    (images / "2.png").write_bytes(b"no image")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("0.png,3\n1.png,4\n")
+    run(*own, f"images={images}", "panels=none", status=1)
+    again = run(*own, f"images={images}", "panels=none", f"labels={labels}", status=1)
+    assert again[0].startswith("0 of 3 images explained")
+    page = (tmp_path / "out/index.html").read_text()
+    entries = [json.loads(text) for text in re.findall(r'application/json">(.*?)</script>', page)]
+    assert {entry["name"]: entry["label"] for entry in entries} == {
+        "0.png": "class 3",
+        "1.png": "class 4",
+    }
+    assert "<li>2.png: cannot identify image file" in page
 
 
 def test_a_gallery_may_be_asked_for_later(own: list[str], run: Run, tmp_path: Path) -> None:
@@ -667,6 +686,6 @@ def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_p
     assert 0.5 < drawn[0].std(0).mean() / stddev.mean() < 1.5
     run(*own, f"images={images}", f"output_dir={tmp_path}/none")
     with Image.open(tmp_path / "none/1.png.panel.jpg") as panel:
-        assert with_samples == 2 * panel.height  # six samples need another row
+        assert with_samples == 3 * panel.height  # six samples: their maps, and their kept views
     maps = load_explanations(tmp_path / "none")["1.png"]
     assert "samples" not in maps

@@ -442,6 +442,7 @@ def test_a_sweep_runs_each_job_once_on_its_devices(
     table = rows(sweep / "sweep.csv")
     assert [row["trainer.devices"] for row in table] == ["1", "2"]
     assert [row["status"] for row in table] == ["done", "done"]
+    assert (sweep / "sweep.png").stat().st_size > 10_000
     for job in (0, 1):
         config = OmegaConf.load(sweep / str(job) / ".hydra/config.yaml")
         assert config.trainer.devices == job + 1

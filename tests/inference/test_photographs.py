@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from saliency_vae import Explanation, FrozenClassifier, Preprocessing, load_explainer
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import Mean, blurred, perturb
+from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization import FRACTIONS
 from tests.helpers.tiny_classifier import build
 
@@ -214,8 +215,8 @@ def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_pat
     assert numbers["samples"][1]["decision_lost"] == explanation.drawn[1].measured.decision_lost
     label, probability = explanation.prediction[0]
     assert repr(explanation) == (
-        f"<Explanation of image: decision {label} ({probability:.1%}), target animal 3 "
-        f"({explanation.measured.on_image:.1%}); top 25 %: {explanation.measured}>"
+        f"<Explanation of image: decision {label} ({as_percent(probability)}), target animal 3 "
+        f"({as_percent(explanation.measured.on_image)}); top 25 %: {explanation.measured}>"
     )
     with pytest.raises(ValueError, match=r"ends with \.png, \.npz, \.json\. Found .*map\.tiff"):
         explanation.save(tmp_path / "map.tiff")

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page
 
-from saliency_vae.visualization import FRACTIONS, Explanation, Prediction, gallery
+from saliency_vae.data import Preprocessing
+from saliency_vae.visualization import FRACTIONS, Explanation, Prediction, Sample, gallery
 from saliency_vae.visualization.gallery import ReadEntry, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry
 from tests.helpers.browser import Visit, chromium, visit
@@ -49,11 +50,12 @@ def make_explanation(
     sufficiency: float = 0.5,
     target: str | None = None,
     predictions: Prediction = (("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)),
+    samples: Sequence[torch.Tensor] = (),
 ) -> Explanation:
     """Explain a white image over a black baseline image."""
     mean = ramp() if mean is None else mean
     made = explained(
-        source(name, np.zeros((3, H, W), dtype=np.uint8)),
+        source(name, np.full((3, H, W), 255, dtype=np.uint8)),
         mean.expand(3, -1, -1),
         image=torch.ones(3, H, W) if image is None else image,
         prediction=predictions,
@@ -62,15 +64,17 @@ def make_explanation(
     return replace(
         made,
         target=target,
+        drawn=[Sample(scores, made.kept, made.measured) for scores in samples],
         baseline=torch.zeros(3, H, W) if baseline is None else baseline,
         gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
     )
 
 
-def make_entry(name: str = "a.png", *, panel: str | None = None, **values: Any) -> Entry:
-    return Entry.of(
-        make_explanation(name, **values), panel=f"panels/{name}" if panel is None else panel
-    )
+def make_entry(
+    name: str = "a.png", *, panel: str | None = None, file: str = "", **values: Any
+) -> Entry:
+    panel = f"panels/{name}" if panel is None else panel
+    return Entry.of(make_explanation(name, **values), panel=panel, file=file)
 
 
 def readers(*entries: Entry) -> list[tuple[float, ReadEntry]]:
@@ -86,26 +90,47 @@ def test_an_entry_is_json_in_ascii() -> None:
     text = entry.to_json()
     assert text.isascii()
     fields = json.loads(text)
-    pictures = {name: base64.b64decode(fields[name]) for name in ("image", "baseline", "maps")}
-    predictions = [(label, share) for label, share in fields["predictions"]]
-    curve = [tuple(row) for row in fields["curve"]]
-    assert Entry(**fields | pictures | {"predictions": predictions, "curve": curve}) == entry
+    assert fields["name"] == HOSTILE
+    assert fields["predictions"] == [[HOSTILE_LABEL, 0.1]]
+    assert fields["panel"] == "bad\udcff.png"
+    assert base64.b64decode(fields["image"]) == entry.image
+    assert {name: base64.b64decode(fields["maps"][name]) for name in entry.maps} == entry.maps
 
 
-def test_maps_hold_rank_mean_and_uncertainty() -> None:
+def test_maps_hold_rank_mean_stddev_inclusion_and_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(H, W, generator=generator)
     inclusion = torch.rand(H, W, generator=generator)
-    maps = decoded(make_entry(mean=mean, inclusion=inclusion).maps).astype(np.float64)
+    samples = torch.randn(2, H, W, generator=generator)
+    entry = make_entry(mean=mean, inclusion=inclusion, samples=list(samples))
+    maps = {name: decoded(picture) for name, picture in entry.maps.items()}
     for fraction in (0.01, 0.02, 0.1, 0.25, 0.5):
-        kept = maps[..., 0] <= 255 * fraction**0.5
+        kept = maps["rank"] <= 255 * fraction**0.5
         count = round(fraction * H * W)
         exact = mean.numpy() >= np.sort(mean.numpy(), axis=None)[-count]
         assert np.mean(kept != exact) < 0.003, fraction
-    spread = (mean - mean.min()) / (mean.max() - mean.min())
-    np.testing.assert_allclose(maps[..., 1] / 255, spread.numpy(), atol=0.5 / 255 + 1e-6)
-    uncertainty = 4 * inclusion * (1 - inclusion)
-    np.testing.assert_allclose(maps[..., 2] / 255, uncertainty.numpy(), atol=0.5 / 255 + 1e-6)
+    for name, values in {
+        "mean": mean, "inclusion": inclusion, "sample 1": samples[0], "sample 2": samples[1]
+    }.items():  # fmt: skip
+        low, high = entry.scales[name]
+        shown = low + maps[name] / 255 * (high - low)
+        np.testing.assert_allclose(shown, values.numpy(), atol=0.51 / 255 * (high - low))
+    assert entry.scales["mean"] == pytest.approx((float(mean.min()), float(mean.max())))
+    assert entry.scales["sample 1"] == entry.scales["sample 2"]
+    assert entry.scales["inclusion"] == (0, 1)
+
+
+def test_the_border_of_the_stddev_is_not_shown_and_not_on_its_scale() -> None:
+    stddev = torch.full((H, W), 9.0)
+    stddev[3:-3, 3:-3] = torch.rand(H - 6, W - 6, generator=torch.Generator().manual_seed(0))
+    entry = make_entry(mean=stddev)  # all three maps are this one
+    grey, alpha = np.moveaxis(decoded(entry.maps["stddev"]), -1, 0)
+    inside = np.zeros((H, W), dtype=bool)
+    inside[3:-3, 3:-3] = True
+    np.testing.assert_array_equal(alpha, 255 * inside)
+    low, high = entry.scales["stddev"]
+    assert (low, high) == (0, pytest.approx(float(stddev[inside].max())))
+    np.testing.assert_allclose(grey[inside] / 255 * high, stddev[inside], atol=0.51 / 255 * high)
 
 
 def test_pictures_are_averaged_down_to_160_pixels() -> None:
@@ -114,18 +139,32 @@ def test_pictures_are_averaged_down_to_160_pixels() -> None:
     item = make_entry(
         image=image, baseline=image, mean=ramp(*size), inclusion=torch.full(size, 0.5)
     )
-    for picture in (item.image, item.baseline, item.maps):
-        assert decoded(picture).shape == (107, 160, 3)
-    assert decoded(item.maps)[..., 2].min() == 255
+    for picture in (item.image, item.baseline, *item.maps.values()):
+        assert decoded(picture).shape[:2] == (107, 160)
+    assert set(np.unique(decoded(item.maps["inclusion"]))) == {128}
     exact = image.view(3, 320, 160, 3).mean(-1)[:, :318].view(3, 106, 3, 160).mean(2)
     assert abs(decoded(item.image)[:106].mean() / 255 - float(exact.mean())) < 0.01
     assert decoded(item.image).std() / 255 < 0.5 * float(image.std())
 
 
 def test_constant_map_has_an_entry() -> None:
-    maps = decoded(make_entry(mean=torch.zeros(H, W)).maps)
-    assert maps[0, 0, 0] == 0
-    assert maps[..., 1].max() == 0
+    maps = make_entry(mean=torch.zeros(H, W)).maps
+    assert decoded(maps["rank"])[0, 0] == 0
+    assert decoded(maps["mean"]).max() == 0
+
+
+def test_the_classifiers_part_of_the_whole_image_is_known() -> None:
+    made = make_explanation()
+    cropped = replace(
+        made.source,
+        size=(80, 200),
+        preprocessing=Preprocessing(resize_size=H, crop_size=(H, W)),
+        shown=np.zeros((3, 80, 200), dtype=np.uint8),
+    )
+    entry = Entry.of(replace(made, source=cropped))
+    assert entry.size == (200, 80)
+    assert entry.view == pytest.approx((0.2, 0, 0.6, 1))
+    assert decoded(entry.whole).shape == (80, 200, 3)
 
 
 def test_wrong_values_are_refused() -> None:
@@ -174,7 +213,11 @@ def pixels(canvas: Locator) -> NDArray[np.uint8]:
 
 
 def names(page: Page) -> list[str]:
-    return page.locator("h2").all_text_contents()
+    return page.locator("#images h2").all_text_contents()
+
+
+def visible_names(page: Page) -> list[str]:
+    return page.locator("#images h2:visible").all_text_contents()
 
 
 def card(page: Page, name: str) -> Locator:
@@ -187,11 +230,26 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+LABELS = {"image 10.png": "cat", "image 9.png": "dog"}
+
+
 @pytest.fixture
 def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
+    Image.new("RGB", (900, 600), (255, 0, 0)).save(tmp_path / "image #10.png")
     entries = (
-        make_entry("image 10.png", sufficiency=0.2),
-        make_entry("image 9.png", sufficiency=0.9, panel=""),
+        make_entry(
+            "image 10.png",
+            sufficiency=0.2,
+            file="image #10.png",
+            samples=[ramp(), ramp().flip(0, 1)],
+        ),
+        make_entry(
+            "image 9.png",
+            sufficiency=0.9,
+            panel="",
+            file="gone.png",
+            predictions=[("cat", 0.9996), ("dog", 0.0001)],
+        ),
         make_entry(
             HOSTILE,
             sufficiency=0.4,
@@ -205,6 +263,8 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         tmp_path,
         title="<b>Title</b> & <script>window.pwned = 1</script>",
         description=["<i>first</i>", "second \udcff"],
+        label=lambda name: LABELS.get(name, ""),
+        broken=["<b>.png: no image", "b.png: cut off"],
     )
     with visit(browser, index) as found:
         found.page.locator(":nth-match(.kept[aria-label], 3)").wait_for()
@@ -219,8 +279,8 @@ def test_page_is_quiet_and_quotes_what_it_is_given(opened: Visit) -> None:
     assert names(page)[1] == HOSTILE
     assert page.evaluate("window.pwned") is None
     shown = card(page, HOSTILE)
-    assert shown.locator(".predictions li").all_inner_texts() == [f"{HOSTILE_LABEL}\n50 %"]
-    assert shown.locator(".target").inner_text() == f"asked about: {HOSTILE_LABEL} (75.0%)"
+    assert shown.locator(".predictions li").all_inner_texts() == [f"{HOSTILE_LABEL}\n50.0 %"]
+    assert shown.locator(".target").inner_text() == f"asked about: {HOSTILE_LABEL} (75.0 %)"
     link = shown.get_by_role("link").get_attribute("href")
     assert link is not None
     assert unquote(link) == HOSTILE_PANEL
@@ -233,10 +293,10 @@ def test_card_says_what_it_knows(opened: Visit) -> None:
     assert shown.locator(".measured").inner_text() == "sufficiency 0.90, necessity 0.25"
     assert shown.get_by_role("link").count() == 0
     lines = [text.split("\n") for text in shown.locator(".predictions li").all_inner_texts()]
-    assert lines == [["cat", "75 %"], ["dog", "20 %"], ["eel", "< 0.1 %"]]
+    assert lines == [["cat", "> 99.9 %"], ["dog", "< 0.1 %"]]
     labels = [canvas.get_attribute("aria-label") for canvas in shown.locator("canvas").all()]
     assert labels == ["Mean", "Kept 10 %", "Left out 10 %"]
-    original = shown.get_by_role("img", name="Original")
+    original = shown.get_by_role("img", name="Image")
     assert original.evaluate("i => [i.naturalHeight, i.naturalWidth]") == [H, W]
 
 
@@ -271,7 +331,7 @@ def test_slider_redraws_the_kept_views(opened: Visit) -> None:
             assert not kept[: (~kept).sum()].any(), "the last pixels are the most salient"
 
 
-def test_overlay_shows_mean_or_uncertainty(opened: Visit) -> None:
+def test_the_map_is_chosen(opened: Visit) -> None:
     page = opened.page
     mean = pixels(page.locator("canvas.overlay").first).astype(int)
     # Yellow where the map is high, blue where it is low.
@@ -279,13 +339,176 @@ def test_overlay_shows_mean_or_uncertainty(opened: Visit) -> None:
     assert mean[0, 0, 2] > mean[0, 0, 1]
     page.get_by_role("radio", name="Mean").focus()
     page.keyboard.press("ArrowRight")
-    page.locator("figcaption").get_by_text("Uncertainty").first.wait_for()
-    middle, side = (
-        pixels(page.locator("canvas.overlay").first)[H // 2, column].astype(int)
-        for column in (W // 2, 0)
+    page.locator("figcaption").get_by_text("Standard deviation").first.wait_for()
+    stddev = pixels(page.locator("canvas.overlay").first).astype(int)
+    assert (stddev[:3] == 255).all(), "the image itself at the border"
+    assert stddev[4, 4].max() < 160, "dark where it is low"
+    page.keyboard.press("ArrowRight")
+    page.locator("figcaption").get_by_text("Inclusion probability").first.wait_for()
+    left, right = pixels(page.locator("canvas.overlay").first)[H // 2, [0, -1]].astype(int)
+    assert right[0] > right[2] + 100
+    assert left[2] > left[0]
+
+
+def test_samples_are_maps_too(opened: Visit) -> None:
+    shown = card(opened.page, "image 10.png")
+    one, other = (pixels(shown.get_by_role("img", name=f"Sample {n}")).astype(int) for n in (1, 2))
+    np.testing.assert_array_equal(one, other[::-1, ::-1])
+    assert one[-1, -1, 2] < one[-1, -1, 0] - 100
+    assert card(opened.page, "image 9.png").get_by_role("img", name="Sample 1").count() == 0
+
+
+def test_broken_images_are_named(opened: Visit) -> None:
+    page = opened.page
+    page.get_by_text("2 could not be explained").click()
+    lines = page.locator(".broken li").all_inner_texts()
+    assert lines == ["<b>.png: no image", "b.png: cut off"]
+
+
+def test_right_and_wrong(opened: Visit) -> None:
+    page = opened.page
+    assert card(page, "image 10.png").locator(".label").inner_text() == "right: it is cat"
+    assert card(page, "image 9.png").locator(".label").inner_text() == "wrong: it is dog"
+    truth = page.get_by_label("Prediction is")
+    for option, expected in (("wrong", "image 9.png"), ("unknown", HOSTILE)):
+        truth.select_option(option)
+        assert visible_names(page) == [expected]
+    assert page.locator("#count").inner_text() == "1 of 3 shown"
+
+
+def test_filters(opened: Visit) -> None:
+    page = opened.page
+    page.locator("#predicted").select_option("cat (2)")
+    assert visible_names(page) == ["image 10.png", "image 9.png"]
+    page.get_by_role("spinbutton", name="from").fill("0.2")
+    page.get_by_role("spinbutton", name="to").fill("0.5")
+    assert visible_names(page) == ["image 10.png"]
+    page.get_by_label("Number to filter by").select_option("Probability of the class")
+    assert visible_names(page) == []
+    page.get_by_role("button", name="Show all").click()
+    assert len(visible_names(page)) == 3
+    page.get_by_role("spinbutton", name="from").fill("0.8")
+    assert visible_names(page) == ["image 9.png"]
+
+
+def test_filter_and_order_follow_the_slider(opened: Visit) -> None:
+    page = opened.page
+    page.get_by_role("spinbutton", name="from").fill("0.8")
+    assert visible_names(page) == ["image 9.png"]
+    page.get_by_role("slider", name="Kept").focus()
+    page.keyboard.press("End")  # eight times the pixels
+    assert visible_names(page) == ["image 10.png", HOSTILE, "image 9.png"]
+
+
+def focused(page: Page) -> str:
+    found: str = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    return found
+
+
+def test_search(opened: Visit) -> None:
+    page = opened.page
+    page.keyboard.press("/")
+    page.keyboard.type("IMAGE 1")
+    assert visible_names(page) == ["image 10.png"]
+    page.keyboard.press("Enter")
+    assert focused(page) == "image 10.png"
+    page.keyboard.press("/")
+    page.keyboard.press("Escape")
+    assert len(visible_names(page)) == 3
+    page.keyboard.type("a/b")  # no second search
+    assert page.get_by_role("searchbox").input_value() == "a/b"
+
+
+def test_arrows_move_from_image_to_image(opened: Visit) -> None:
+    page = opened.page
+    for keys, expected in (
+        ("ArrowRight", "image 10.png"),
+        ("ArrowRight", HOSTILE),
+        ("ArrowDown", HOSTILE),  # two columns, and nothing below
+        ("ArrowLeft", "image 10.png"),
+        ("ArrowLeft", "image 10.png"),
+        ("ArrowDown", "image 9.png"),
+        ("ArrowUp", "image 10.png"),
+        ("End", "image 9.png"),
+        ("Home", "image 10.png"),
+    ):
+        page.keyboard.press(keys)
+        assert focused(page) == expected, keys
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert float(outline.removesuffix("px")) >= 2
+    page.get_by_role("spinbutton", name="from").focus()
+    page.keyboard.press("Tab")
+    assert page.get_by_role("spinbutton", name="to").evaluate("e => e === document.activeElement")
+
+
+def test_an_image_is_enlarged(opened: Visit) -> None:
+    page, dialog = opened.page, opened.page.get_by_role("dialog")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    dialog.get_by_role("heading", name="image 10.png").wait_for()
+    image = dialog.locator("img")
+    image.evaluate("i => i.decode()")
+    assert image.evaluate("i => [i.naturalWidth, i.naturalHeight]") == [900, 600]
+    href = dialog.get_by_role("link", name="Open the image").get_attribute("href")
+    assert unquote(href or "") == "image #10.png"
+    assert dialog.locator(".range").last.inner_text() == "Mean: from 0 to 2400"
+    dialog.get_by_role("radio", name="Kept").check()
+    view = dialog.locator("canvas").evaluate(
+        "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
     )
-    assert middle[2] < middle[0] - 100, "even odds: most uncertain"
-    assert side[2] > side[1]
+    covered = np.array(view).reshape(H, W, 4)[..., 3] > 0  # by the baseline image
+    assert abs(covered.mean() - 0.9) < 0.004
+    dialog.get_by_role("radio", name="Sample 2").check()
+    dialog.get_by_role("button", name="Close").focus()
+    page.keyboard.press("ArrowRight")
+    dialog.get_by_role("heading", name=HOSTILE).wait_for()
+    page.keyboard.press("ArrowRight")
+    dialog.get_by_role("heading", name="image 9.png").wait_for()
+    dialog.locator("img[src^='data:']").wait_for()
+    image.evaluate("i => i.decode()")
+    assert image.evaluate("i => i.naturalWidth") == W, "the gallery's own picture"
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    assert focused(page) == "image 9.png"
+    assert [text for text in opened.complaints if "ERR_FILE_NOT_FOUND" not in text] == []
+    card(page, "image 10.png").locator(".views").click()
+    dialog.get_by_role("heading", name="image 10.png").wait_for()
+    dialog.get_by_role("button", name="Next image").click()
+    dialog.get_by_role("heading", name=HOSTILE).wait_for()
+    dialog.get_by_role("button", name="Close").click()
+    dialog.wait_for(state="hidden")
+
+
+def test_the_frame_marks_what_the_classifier_saw(browser: Browser, tmp_path: Path) -> None:
+    fields = json.loads(make_entry().to_json())
+    cropped = fields | {"size": [200, 80], "view": [0.2, 0, 0.6, 1], "name": "cropped.png"}
+    entries = [(0.5, partial(json.dumps, entry)) for entry in (fields, cropped)]
+    with visit(browser, write_gallery(entries, tmp_path, title="crop")) as found:
+        frame = card(found.page, "cropped.png").locator(".frame")
+        outer, inner = frame.bounding_box(), frame.locator("i").bounding_box()
+        assert outer is not None
+        assert inner is not None
+        assert inner["width"] / outer["width"] == pytest.approx(0.6, abs=0.02)
+        assert (inner["x"] - outer["x"]) / outer["width"] == pytest.approx(0.2, abs=0.02)
+        assert outer["width"] / outer["height"] == pytest.approx(2.5, abs=0.05)
+        assert not card(found.page, "a.png").locator(".frame i").is_visible()
+
+
+def test_the_size_of_the_pictures(opened: Visit) -> None:
+    page, size = opened.page, opened.page.get_by_role("slider", name="Size")
+    widths = []
+    for keys in ("Home", "End"):
+        size.press(keys)
+        widths.append(page.locator("canvas.kept").first.evaluate("c => c.clientWidth"))
+    assert widths[0] >= 100
+    assert widths[1] >= 300
+
+
+@pytest.mark.parametrize("width", [420, 1000])
+def test_a_narrow_window_needs_no_sideways_scrolling(opened: Visit, width: int) -> None:
+    page = opened.page
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_policy_refuses_foreign_scripts_and_requests(opened: Visit) -> None:

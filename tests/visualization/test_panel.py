@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageChops
 
 from saliency_vae.runtime.text import printable
+from saliency_vae.visualization import Sample
 from saliency_vae.visualization import panel as module
 from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.overlay import as_rgb, overlay, without_border
@@ -79,6 +80,24 @@ def test_six_tiles() -> None:
         np.testing.assert_array_equal(tile(picture, column), pixels)
 
 
+def test_samples_are_maps_above_their_kept_views() -> None:
+    shown = explanation()
+    scores = [shown.maps[1], shown.maps[1].flip(0) - 1]
+    measured, white = shown.measured, view(torch.ones(3, HEIGHT, WIDTH), ("cat", 1.0))
+    picture = draw_panel(replace(shown, drawn=[Sample(s, white, measured) for s in scores]))
+    row = HEIGHT + module._HEADER + module._FOOTER
+    assert picture.size == (6 * STEP + LEFT, 3 * row)
+    values = torch.stack(scores)
+    finite = values[values.isfinite()]
+    scale = float(finite.min()), float(finite.max())
+    image = torch.from_numpy(shown.source.shown)
+    for column, sample in enumerate(scores):
+        below = picture.crop((0, row, picture.width, 2 * row))
+        np.testing.assert_array_equal(tile(below, column), overlay(image, sample, scale=scale))
+        kept = picture.crop((0, 2 * row, picture.width, 3 * row))
+        assert (tile(kept, column) == 255).all()
+
+
 def test_a_png_of_it_opens() -> None:
     file = BytesIO()
     draw_panel(explanation()).save(file, "PNG")
@@ -125,7 +144,7 @@ def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
     assert bottom < module._HEADER - 22  # above the captions
     long = [(words, probability) for _, probability in short.original.prediction]
     left, top, right, bottom = difference(short, predicted(short, *long))
-    percent = module._font(12).getlength("70.0%")
+    percent = module._font(12).getlength("70.0 %")
     assert LEFT <= left < right <= LEFT + column - percent
     assert below < top < bottom <= picture.height
 
