@@ -83,8 +83,7 @@ def load_explainer(
         torch.Size([1, 32, 32])
     """
     directory = find_directory(path_or_hub_id, download)
-    written = _written(directory)
-    config = read_config(directory)
+    written, config = _written(directory), read_config(directory)
     try:
         explainer = Explainer.from_config(config)
         networks = _networks(explainer)

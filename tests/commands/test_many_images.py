@@ -148,7 +148,7 @@ def test_a_second_process_is_refused_in_one_line(given: list[str], tmp_path: Pat
         time.sleep(0.02)
     assert run_alone(run_explain, out, *given, output=log) == 1
     (line,) = log.read_text().splitlines()
-    assert line.startswith("error: Expected no other process to explain into output_dir=")
+    assert line.startswith(f"error: Expected no other process to write to {out} than those of")
     first.kill()
     assert finish(first) == -signal.SIGKILL
     log = tmp_path / "third"

@@ -31,7 +31,7 @@ class Fault(Callback):
         if trainer.global_step < self.step:
             return
         if self.kind == "accelerator":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore of it.")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
         for process in active_children():
             assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
@@ -59,7 +59,9 @@ def test_memory_that_is_full_at_a_later_step(
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: Expected trainer.accumulate_grad_batches=2 (half of the images")
     assert f", to fit into memory. Found {found}" in line
-    assert re.search(rf"\. Last checkpoint: {run}/checkpoints/last.ckpt \(step [67]\)\. To go", line)
+    assert re.search(
+        rf"\. Last checkpoint: {run}/checkpoints/last.ckpt \(step [67]\)\. To go", line
+    )
     assert line.endswith(f"python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}")
     resume = ["ckpt_path=last", f"hydra.run.dir={run}", "+callbacks.fault=null"]
     halved = ["trainer.accumulate_grad_batches=2"] if kind == "accelerator" else []

@@ -35,7 +35,7 @@ def test_a_replaced_explainer_is_the_one_or_the_other(
     if moment == "weights":  # all had been read
         loaded, seed = load_explainer(tmp_path / "explainer"), 0
     else:
-        with pytest.raises(ValueError, match="Found ValueError: those of another one.*again"):
+        with pytest.raises(ValueError, match=r"Found ValueError: those of another one.*again"):
             load_explainer(tmp_path / "explainer")
         loaded, seed = load_explainer(tmp_path / "explainer"), 1
     assert loaded.config.metrics["seed"] == seed
