@@ -82,9 +82,10 @@ class Progress:
             for file in (self.directory / name).glob("*-*.pt"):
                 start, stop = map(int, file.stem.split("-"))
                 if start <= rows.start and rows.stop <= stop:
-                    found = torch.load(file, weights_only=True)
+                    whole = torch.load(file, weights_only=True)
                     inside = slice(rows.start - start, rows.stop - start)
-                    return _rows(found, inside, stop - start)
+                    found: Part = _rows(whole, inside, stop - start)
+                    return found
         return self.part(f"{name}/{rows.start}-{rows.stop}", compute)
 
     def is_complete(self) -> bool:
