@@ -66,10 +66,10 @@ gpu:
 	.venv-minimum/bin/uv pip install --python .venv-minimum/bin/python --no-deps --editable .
 	touch $@
 
-# Exact versions for every platform and Python, without index addresses.
+# Exact versions and hashes for every platform and Python, without index addresses.
 lock:
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --no-header \
-	    --no-annotate --no-emit-index-url pyproject.toml --output-file requirements.lock
+	    --no-annotate --no-emit-index-url --generate-hashes pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf .venv .venv-minimum outputs site

@@ -3,6 +3,7 @@
 python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits
 python -m saliency_vae.evaluate explainer=DIR data=cluttered_digits methods=[explainer,rise]
 python -m saliency_vae.evaluate explainer=DIR data=imagenet annotations=BOXES tolerance=15
+python -m saliency_vae.evaluate explainer=DIR data=imagenet partition=1/4 hydra.run.dir=RUN
 """
 
 from pathlib import Path
@@ -27,9 +28,16 @@ def evaluate(config: Node, run: Path) -> None:
     from saliency_vae.evaluation.report import print_results
     from saliency_vae.runtime.memory import suggesting
 
-    with suggesting(f"batch_size < {config['batch_size']}"):
+    kept = f"What is done is kept: the same command with hydra.run.dir={run} goes on."
+    with suggesting(f"batch_size < {config['batch_size']}", kept):
         results = run_evaluation(config, run)
-    print_results(results, run / "report.html")
+    if results is not None:
+        print_results(results, run / "report.html")
+        return
+    print(
+        f"Partition {config['partition']} is done. The last one to finish writes "
+        f"{run}/report.html; the same command with partition=1/1 does all that is left."
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from saliency_vae.cli.arguments import added, check_arguments, quoted
-from saliency_vae.cli.errors import one_line_errors
+from saliency_vae.cli.errors import FULL, one_line_errors
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.sweep import run_job
 from saliency_vae.cli.validation import Node, config_dir, resolve
@@ -81,9 +81,11 @@ def _naming_paths(config: Node, paths: Collection[str]) -> Iterator[None]:
         for name in paths:
             value = Path(config[name] or "")
             if value.name and (file == value.parent or value in (file, *file.parents)):
+                full = error.errno in FULL
                 raise ValueError(
                     f"Expected {name}={value} to be a path that can be used. "
                     f"Found {error.strerror}: {file}."
+                    + (" Free some space: the same command goes on." if full else "")
                 ) from error
         raise
 

@@ -19,7 +19,7 @@ from saliency_vae.runtime.memory import LESS, suggesting
 from saliency_vae.runtime.text import did_you_mean, printable
 
 _EXPECTED = (HydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, or what may be written to it
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def _old_name(error: Exception) -> str | None:
 
 
 def _unusable(error: OSError) -> str:
-    what = "Free some space" if error.errno in _FULL else "Name another place"
+    what = "Free some space" if error.errno in FULL else "Name another place"
     return (
         f"Expected to be able to use {error.filename}. Found: {error.strerror}. {what}, "
         "for a run with hydra.run.dir=DIR."

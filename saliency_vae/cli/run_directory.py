@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -22,13 +23,13 @@ class OwnDirectory(Callback):
 
         if getattr(rank_zero_only, "rank", 0):
             config.hydra.output_subdir = None
-        elif not _is_given(config, "hydra.run.dir"):
+        elif not is_given("hydra.run.dir", config):
             config.hydra.run.dir = str(take(Path(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Take the directory of a sweep."""
         _name(config)
-        if not _is_given(config, "hydra.sweep.dir"):
+        if not is_given("hydra.sweep.dir", config):
             config.hydra.sweep.dir = str(take(Path(config.hydra.sweep.dir)))
 
 
@@ -60,5 +61,12 @@ def _name(config: DictConfig) -> None:
         config.name = config.hydra.runtime.choices.data
 
 
-def _is_given(config: DictConfig, key: str) -> bool:
-    return any(str(o).startswith(f"{key}=") for o in config.hydra.overrides.hydra)
+def is_given(key: str, config: DictConfig | None = None) -> bool:
+    """Whether the command line names a setting of Hydra's own.
+
+    Args:
+        key: Name of the setting.
+        config: Configuration with that of Hydra; None once the command runs.
+    """
+    given = (HydraConfig.get() if config is None else config.hydra).overrides.hydra
+    return any(str(o).startswith(f"{key}=") for o in given)

@@ -204,6 +204,7 @@ class EvaluateConfig:
     batch_size: Annotated[int, _AT_LEAST_1] = 50
     num_workers: Annotated[int, _AT_LEAST_0] = 0
     device: str = "auto"
+    partition: str | None = None
     force: bool = False
     seed: int = 0
 

@@ -134,6 +134,10 @@ class Methods:
         """Whether a method takes so many passes that it is scored on a few images alone."""
         return self.passes.get(name, 0) > self.slow_passes
 
+    def costly_first(self) -> list[str]:
+        """Names by passes, the most first, so that partitions get their share of each cost."""
+        return sorted(self.by_name, key=lambda name: -self.passes.get(name, 0))
+
 
 def role_of(method: Method) -> Role:
     """Role of a method, by its class.

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, parameter_hash
+from saliency_vae.cli.run_directory import is_given
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.baseline_images import (
@@ -49,6 +50,7 @@ from saliency_vae.evaluation.uncertainty import (
     gather_uncertainties,
 )
 from saliency_vae.evaluation.verdicts import Comparison, compare_with_rivals
+from saliency_vae.inference.partition import Locks, Partition
 from saliency_vae.runtime.loggers import wandb_logger
 
 # Largest settings of a quick evaluation.
@@ -65,22 +67,45 @@ _QUICK = {
     "corruption_images": 20,
 }
 # Settings that no part of the results depends on.
-_NO_RESULTS = ("device", "num_workers", "wandb", "quick")
+_NO_RESULTS = ("device", "num_workers", "batch_size", "partition", "wandb", "quick")
+# What needs the maps of all images, or trains: the last partition to finish does it.
+_AT_THE_END = {"own_mask_images": 0, "eval_x_steps": 0}
 
 
-def run_evaluation(config: Node, run: Path) -> Results:
+def run_evaluation(config: Node, run: Path) -> Results | None:
     """Evaluate an explainer beside other methods, and write the results.
 
     Args:
         config: Settings, those of ``conf/evaluate.yaml``.
         run: Directory to write into.
 
+    Returns:
+        The results; None if they are left to another partition, which has not finished yet.
+
     Raises:
-        ValueError: If a setting is wrong.
+        ValueError: If a setting is wrong, or another process evaluates the same partition.
     """
     config = at_most_quick(config) if config["quick"] else config
+    partition = Partition.chosen(config["partition"] or "1/1")
+    if partition.count > 1 and not is_given("hydra.run.dir"):
+        raise ValueError(
+            f"Expected hydra.run.dir=DIR, the same of all {partition.count} partitions. Found none."
+        )
     setup = prepare(config)
-    progress = begin(run / "progress", fingerprint(config, setup))
+    with Locks.opened(run / "progress/lock", run) as locks:
+        with locks.starting():
+            locks.take(partition, alone=False)
+            progress = begin(run / "progress", fingerprint(config, setup), partition)
+        if partition.count > 1:
+            scores, _ = score_methods(config, setup, progress)
+            add_checks({**config, **_AT_THE_END}, setup, scores, {}, progress)
+        with locks.one_at_a_time():
+            complete = progress.is_complete()
+            return finish(config, setup, Progress(progress.directory), run) if complete else None
+
+
+def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results:
+    """Measure what no partition has measured, and write the results."""
     scores, maps = score_methods(config, setup, progress)
     metadata = describe_run(config, setup.explainer, setup.classifier, setup.images)
     Results(scores, run_metadata=metadata).save(run)  # the following stages take long too

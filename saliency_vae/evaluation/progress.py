@@ -1,4 +1,7 @@
-"""Parts of an evaluation that are done, kept on disk: a killed evaluation goes on where it was."""
+"""Parts of an evaluation that are done, kept on disk: a killed evaluation goes on where it was.
+
+Several processes may compute them, each its partition.
+"""
 
 import json
 import shutil
@@ -7,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from saliency_vae.inference.partition import Partition
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 
 Part = dict[str, Any]  # nested dictionaries of tensors and numbers
 _SETTINGS = "settings.json"
+_WHOLE = Partition()
 
 
 class Progress:
@@ -19,6 +25,7 @@ class Progress:
 
     Args:
         directory: Directory of the files; None keeps nothing.
+        partition: Partition of the parts that this process computes.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -29,8 +36,9 @@ class Progress:
         {'seconds': 1.5}
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, partition: Partition = _WHOLE) -> None:
         self.directory = directory
+        self.partition = partition
 
     def part(self, name: str, compute: Callable[[], Part]) -> Part:
         """Read a part, or compute and keep it.
@@ -50,18 +58,67 @@ class Progress:
             torch.save(part, partial)
         return part
 
+    def rows(
+        self, name: str, rows: slice, compute: Callable[[], Part], turn: int = 0
+    ) -> Part | None:
+        """Read what is known of some images, or compute and keep it.
+
+        They may be some of the images of a part that is kept: a ``batch_size`` that divides an
+        earlier one loses nothing.
+
+        Args:
+            name: Name of all parts of this kind; slashes make directories.
+            rows: Numbers of the images, from start to stop.
+            compute: Function that computes the part: tensors with a row for each of the images, or
+                for the first ones, and numbers that are sums over the images.
+            turn: Number of the part, by which it belongs to one of the partitions.
+
+        Returns:
+            The part; None if it belongs to another partition.
+        """
+        if turn % self.partition.count != self.partition.number:
+            return None
+        if self.directory is not None:
+            for file in (self.directory / name).glob("*-*.pt"):
+                start, stop = map(int, file.stem.split("-"))
+                if start <= rows.start and rows.stop <= stop:
+                    whole = torch.load(file, weights_only=True)
+                    inside = slice(rows.start - start, rows.stop - start)
+                    found: Part = _rows(whole, inside, stop - start)
+                    return found
+        return self.part(f"{name}/{rows.start}-{rows.stop}", compute)
+
+    def is_complete(self) -> bool:
+        """Note that this partition is done, and find whether all are."""
+        count = self.partition.count
+        if self.directory is None or count == 1:
+            return True
+        done = [self.directory / "done" / f"{number}-{count}" for number in range(count)]
+        write_whole(done[self.partition.number], "")
+        return all(file.is_file() for file in done)
+
     def remove(self) -> None:
         """Remove all parts, once the results are written."""
         if self.directory is not None:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def begin(directory: Path, settings: Mapping[str, Any]) -> Progress:
+def _rows(part: Any, inside: slice, whole: int) -> Any:
+    """Part of the images that a part is of, see :meth:`Progress.rows`."""
+    if isinstance(part, dict):
+        return {name: _rows(value, inside, whole) for name, value in part.items()}
+    if isinstance(part, Tensor):
+        return part[inside]
+    return type(part)(part * (inside.stop - inside.start) / whole)
+
+
+def begin(directory: Path, settings: Mapping[str, Any], partition: Partition = _WHOLE) -> Progress:
     """Begin an evaluation, or go on with one of the same settings.
 
     Args:
         directory: Directory of the parts.
         settings: Settings that the parts depend on, plain values.
+        partition: Partition of the parts that this process computes.
 
     Raises:
         ValueError: If the directory holds parts of an evaluation with other settings.
@@ -70,7 +127,7 @@ def begin(directory: Path, settings: Mapping[str, Any]) -> Progress:
     plain = json.loads(json.dumps(settings))
     if not file.is_file():
         write_whole(file, json.dumps(plain, indent=2))
-        return Progress(directory)
+        return Progress(directory, partition)
     before = json.loads(file.read_text())
     keys = [key for key in {**before, **plain} if before.get(key) != plain.get(key)]
     if keys:
@@ -80,5 +137,6 @@ def begin(directory: Path, settings: Mapping[str, Any]) -> Progress:
             f"Expected the settings of the evaluation that was begun in {directory.parent}, "
             f"{begun}. Found {now}. Another hydra.run.dir begins a new one."
         )
-    print(f"Going on with the evaluation that was begun in {directory.parent}.")  # noqa: T201
-    return Progress(directory)
+    if partition.count == 1:
+        print(f"Going on with the evaluation that was begun in {directory.parent}.")  # noqa: T201
+    return Progress(directory, partition)

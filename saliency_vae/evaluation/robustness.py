@@ -43,10 +43,12 @@ def with_robustness(
         return scores.extended(left_out=[f"Infidelity and max-sensitivity: {needs}"])
     values: dict[str, dict[str, Tensor]] = {"infidelity": {}, "sensitivity": {}}
     fast = {name: method for name, method in methods.by_name.items() if not methods.is_slow(name)}
+    turns = methods.costly_first()
     for name, method in tqdm(fast.items(), desc="Robustness", unit="method"):
         compute = partial(robustness, method, batch, classifier, seed=scores.seed)
-        found = progress.part(f"robustness/{name}", compute)
-        for metric, of_method in found.items():
+        rows = slice(0, len(batch["image"]))
+        found = progress.rows(f"robustness/{name}", rows, compute, turns.index(name))
+        for metric, of_method in (found or {}).items():
             values[metric][name] = of_method
     return scores.extended(values)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -150,14 +150,21 @@ class _Gathered:
         self.seconds = 0.0
         self.images = 0
 
-    def add(self, part: Part) -> None:
-        """Add what :func:`_score_method` returned for a batch."""
+    def add(self, part: Part | None) -> None:
+        """Add what :func:`_score_method` returned for a batch; None is left to a partition."""
+        if part is None:
+            return
         for kind, gathered in (("values", self.values), ("curves", self.curves)):
             for name, of_batch in part[kind].items():
                 gathered.setdefault(name, []).append(of_batch)
         self.maps.append(part["maps"])
         self.seconds += part["seconds"]
         self.images += part["images"]
+
+    @classmethod
+    def known(cls, gathered: Mapping[str, Self]) -> dict[str, Self]:
+        """Methods that are scored at all: of a partition, some may be left to others."""
+        return {name: part for name, part in gathered.items() if part.images}
 
 
 def measure(
@@ -182,33 +189,33 @@ def measure(
         seed: Seed of the bootstrap of the scores.
 
     Returns:
-        The scores, and of each method the maps of the first images, (keep, H, W), on the CPU.
+        The scores, and of each method the maps of the first images, (keep, H, W), on the CPU; of
+        a partition, those that it has measured.
 
     Raises:
         ValueError: If a true mask is empty, or maps are not finite and (B, H, W).
     """
     limits = {name: protocol.limit(methods, name, len(images)) for name in methods.by_name}
     gathered = {name: _Gathered() for name, limit in limits.items() if limit}
+    turns = methods.costly_first()
     seen, groups = 0, []
     with tqdm(total=sum(limits.values()), desc="Evaluating", unit="map") as bar:
         for undecided in images:
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
             removals = cache(partial(protocol.removals, batch, classifier))
-            for name, part in _parts(batch, limits, seen):
+            for name, part, rows in _parts(batch, limits, seen):
                 bar.set_postfix_str(name)
                 scored = partial(_score_method, part, name, methods, classifier, removals, protocol)
                 kept = partial(scored, keep=max(0, keep - seen))
-                gathered[name].add(progress.part(f"scores/{name}/{seen}", kept))
+                turn = len(groups) + turns.index(name)
+                gathered[name].add(progress.rows(f"scores/{name}", rows, kept, turn))
                 bar.update(len(part["image"]))
             seen += len(batch["image"])
             groups.append(batch.get("group"))
-    scores = replace(
-        _scores(gathered, methods, protocol),
-        groups=_joined(groups),
-        left_out=protocol.left_out(methods, limits),
-        seed=seed,
-    )
+    gathered = _Gathered.known(gathered)
+    scores, left_out = _scores(gathered, methods, protocol), protocol.left_out(methods, limits)
+    scores = replace(scores, groups=_joined(groups), left_out=left_out, seed=seed)
     return scores, {name: torch.cat(part.maps) for name, part in gathered.items()}
 
 
@@ -236,12 +243,14 @@ def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
     return {**batch, "decision": classifier.decide(classifier(batch["image"]))}
 
 
-def _parts(batch: Batch, limits: Mapping[str, int], seen: int) -> Iterator[tuple[str, Batch]]:
-    """Each method, and the images of a batch that it is scored on, where there are any."""
+def _parts(
+    batch: Batch, limits: Mapping[str, int], seen: int
+) -> Iterator[tuple[str, Batch, slice]]:
+    """Each method, the images of a batch that it is scored on, if any, and their numbers."""
     for name, limit in limits.items():
         if limit > seen:
             part = {key: values[: limit - seen] for key, values in batch.items()}  # type: ignore[index]
-            yield name, cast("Batch", part)
+            yield name, cast("Batch", part), slice(seen, seen + len(part["image"]))
 
 
 def _score_method(

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from saliency_vae.inference.savers import end_with_parent, naming_killed
+from saliency_vae.inference.savers import end_with_parent
 from saliency_vae.runtime.device import pick_device
 
 T = TypeVar("T")
@@ -43,17 +43,14 @@ def in_processes(function: Callable[[T], None], arguments: Sequence[T]) -> None:
     """Call a function once for each argument, each in a process of its own, and wait for all.
 
     Raises:
-        ValueError: If one of the processes was killed.
+        BrokenProcessPool: If one of the processes was killed.
     """
-    with (
-        naming_killed(),
-        ProcessPoolExecutor(
-            len(arguments),
-            mp_context=get_context("spawn"),  # an accelerator does not survive a fork
-            initializer=_start,
-            initargs=(get_start_method(),),
-        ) as pool,
-    ):
+    with ProcessPoolExecutor(
+        len(arguments),
+        mp_context=get_context("spawn"),  # an accelerator does not survive a fork
+        initializer=_start,
+        initargs=(get_start_method(),),
+    ) as pool:
         for _ in pool.map(function, arguments):
             pass
 

@@ -130,9 +130,9 @@ class Locks:
         )
         if not (self._free(*kept_free) and self._lock(own, own + 1, fcntl.LOCK_NB)):
             raise ValueError(
-                f"Expected no other process to explain into output_dir={self._directory} than "
-                f"those of other partitions K/{partition.count}. Found one: wait for it to end, "
-                "or start all with partition=1/2 and partition=2/2, for example."
+                f"Expected no other process to write to {self._directory} than those of other "
+                f"partitions K/{partition.count}. Found one: wait for it to end, or start all "
+                "with partition=1/2 and partition=2/2, for example."
             )
 
     @contextmanager

@@ -24,6 +24,8 @@ from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, write_gallery
 
+_GOING_ON = "What is explained is kept, and the same command goes on."
+
 
 def explain_images(config: ExplainConfig) -> Summary:
     """Explain image files, and write their maps, panels and a gallery of all.
@@ -43,10 +45,11 @@ def explain_images(config: ExplainConfig) -> Summary:
     if len(devices) > 1:
         settings = replace(config, devices=1, overwrite=False)
         parts = zip(partition.split(len(devices)), devices, strict=True)
-        in_processes(
-            _explain_part,
-            [replace(settings, partition=str(part), device=device) for part, device in parts],
-        )
+        with suggesting(_less(config), _GOING_ON):
+            in_processes(
+                _explain_part,
+                [replace(settings, partition=str(part), device=device) for part, device in parts],
+            )
     index, left, gallery = _finish(job)
     told = names if left else job.names  # the last process tells of all broken images
     return Summary(
@@ -90,13 +93,20 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
     )
     title = "Explaining" if partition.count == 1 else f"Explaining {partition}"
     with (
-        suggesting(f"batch_size < {config.batch_size}, or smaller images"),
+        suggesting(_less(config), _GOING_ON),
         tqdm(total=len(files), desc=title, unit="image", disable=not files) as bar,
         saving(outputs, config.num_workers, bar.update) as save,
     ):
         for batch in loader:
             torch.manual_seed(config.seed)  # of noise as baseline image: no batch depends on others
             save(*_explain_batch(batch, explain))
+
+
+def _less(config: ExplainConfig) -> str:
+    """What needs less memory."""
+    numbers = {"batch_size": config.batch_size, "num_workers": config.num_workers}
+    smaller = [f"{name} < {number}" for name, number in numbers.items() if number > 1]
+    return ", or ".join([*smaller, "smaller images"])
 
 
 def _numbered(batches: Sequence[Sequence[object]]) -> list[list[int]]:

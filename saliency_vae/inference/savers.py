@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
@@ -36,7 +35,7 @@ def saving(outputs: Outputs, processes: int, saved: Callable[[int], object]) -> 
         saved: Told how many images have been saved, batch by batch.
 
     Raises:
-        ValueError: If one of the processes was killed.
+        BrokenProcessPool: If one of the processes was killed.
     """
     if not processes:
 
@@ -47,10 +46,7 @@ def saving(outputs: Outputs, processes: int, saved: Callable[[int], object]) -> 
         yield save
         return
     waiting: deque[Future[int]] = deque()
-    with (
-        naming_killed(),
-        ProcessPoolExecutor(processes, initializer=_start) as pool,
-    ):
+    with ProcessPoolExecutor(processes, initializer=_start) as pool:
         pool.submit(os.getpid).result()  # so that all have started before the device is used
 
         def submit(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> None:
@@ -89,22 +85,6 @@ def end_with_parent(_: int = 0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def naming_killed() -> Iterator[None]:
-    """Say in one line that a process of a pool was killed.
-
-    Raises:
-        ValueError: If one was.
-    """
-    try:
-        yield
-    except BrokenProcessPool:
-        raise ValueError(
-            "Expected all processes to go on. Found that one was killed, perhaps for its memory: "
-            "the same command goes on, if need be with a smaller batch_size or num_workers."
-        ) from None
 
 
 class _Pickler(pickle.Pickler):

@@ -83,7 +83,7 @@ def load_explainer(
         torch.Size([1, 32, 32])
     """
     directory = find_directory(path_or_hub_id, download)
-    config = read_config(directory)
+    written, config = _written(directory), read_config(directory)
     try:
         explainer = Explainer.from_config(config)
         networks = _networks(explainer)
@@ -92,7 +92,7 @@ def load_explainer(
             f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
         ) from None
     try:
-        networks.load_state_dict(_read_weights(directory))
+        networks.load_state_dict(_read_weights(directory, written))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
@@ -111,18 +111,32 @@ def load_explainer(
     return explainer.eval().requires_grad_(False)
 
 
+def _written(directory: Path) -> bytes:
+    """Bytes of an explainer's configuration, which each saving removes first and writes last."""
+    try:
+        return (directory / CONFIG).read_bytes()
+    except OSError:  # which reading the configuration reports
+        return b""
+
+
 def _file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read_weights(directory: Path) -> dict[str, Tensor]:
+def _read_weights(directory: Path, written: bytes) -> dict[str, Tensor]:
     """Read the weights of an explainer, and compare them with the hash in its configuration.
+
+    Args:
+        directory: Directory of the explainer.
+        written: Bytes of the configuration that was read before.
 
     Raises:
         ValueError: If they are not the bytes that were written; earlier versions kept no hash.
     """
     weights = (directory / WEIGHTS).read_bytes()
-    expected = json.loads((directory / CONFIG).read_text()).get(HASH)
+    if _written(directory) != written:
+        raise ValueError("those of another one, saved while this one was read: load it again")
+    expected = json.loads(written).get(HASH)
     if expected is not None and hashlib.sha256(weights).hexdigest() != expected:
         raise ValueError("other bytes than were written, by their SHA-256")
     state: dict[str, Tensor] = from_bytes(weights)

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.conditional_encoder import ConditionalEncoder, check_levels
@@ -94,6 +95,9 @@ class UniversalUNet(ConditionalEncoder):
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers
 def _fixed_noise(*shape: int) -> Tensor:
-    """Noise that is a function of its shape alone."""
-    with recording_gradients():
+    """Noise that is a function of its shape alone.
+
+    It is a real tensor even where the first caller is being traced, or its tensors are fake.
+    """
+    with _disable_current_modes(), recording_gradients():
         return NOISE * torch.randn(shape, generator=torch.Generator().manual_seed(0))

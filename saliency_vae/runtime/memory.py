@@ -10,10 +10,15 @@ LESS = {
     "export": "image_size=[224,224]",
 }
 _CPU = ("can't allocate memory", "not enough memory")  # torch raises a plain RuntimeError
+# A process of a loader or of a pool was killed, which the system does where memory is full.
+_KILLED = ("DataLoader worker (pid", "process in the process pool was terminated abruptly")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of the accelerator, or of the machine, is full."""
+    """Whether an error means that the memory of the accelerator, or of the machine, is full.
+
+    A process beside this one that was killed counts too: nearly always that is why.
+    """
     if isinstance(error, MemoryError):
         return True
     if not isinstance(error, RuntimeError):
@@ -21,15 +26,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     import torch  # only once something has failed: --help does not wait for torch
 
     full = isinstance(error, torch.OutOfMemoryError)
-    return full or any(text in str(error) for text in _CPU)
+    return full or any(text in str(error) for text in (*_CPU, *_KILLED))
 
 
 @contextmanager
-def suggesting(change: str) -> Iterator[None]:
+def suggesting(change: str, then: str = "") -> Iterator[None]:
     """Turn an error that means too little memory into one line that says what to change.
 
     Args:
         change: Setting that needs less memory, such as ``batch_size < 32``.
+        then: Sentence on what is kept, and how to go on.
 
     Raises:
         ValueError: If the memory is full.
@@ -40,4 +46,7 @@ def suggesting(change: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         why = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-        raise ValueError(f"Expected {change}, to fit into memory. Found it full: {why}") from None
+        killed = any(text in why for text in _KILLED)
+        found = "a process killed, perhaps for its memory" if killed else "it full"
+        said = f"Expected {change}, to fit into memory. Found {found}: {why.rstrip('.')}. {then}"
+        raise ValueError(said.rstrip()) from None

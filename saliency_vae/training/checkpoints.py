@@ -98,13 +98,15 @@ class RunCheckpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record the settings that the run was accepted with."""
+        """Record the settings that the run was accepted with, and the batches of a step."""
         checkpoint["overrides"] = self.overrides
+        checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Compare with the best of this directory, which may be later than the checkpoint."""
+        loop.count_batches_of(checkpoint, trainer.accumulate_grad_batches)
         self.saved_step = checkpoint["global_step"]
         self._start_metrics(trainer, self.saved_step)
         self.lowest_loss = trainer.strategy.broadcast(_loss_of(self.best))

@@ -1,5 +1,7 @@
 """What callbacks must know and change of Lightning's training loop, which keeps it private."""
 
+from typing import Any
+
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch import Trainer
 
@@ -43,6 +45,24 @@ def validate(trainer: Trainer) -> None:
     epoch_loop.val_loop.run()
     trainer.training = True
     epoch_loop._batches_that_stepped = stepped
+
+
+def count_batches_of(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Count the batches of a checkpoint anew, for a run that goes on with other ones a step.
+
+    The images of a step stay the same; where memory was too small for them, they come in more
+    batches. Lightning would go on after as many of these as there were of the earlier ones.
+
+    Args:
+        checkpoint: Checkpoint that is being loaded, written at the end of a step.
+        accumulate: Batches of a step from now on.
+    """
+    before = checkpoint.get("accumulate_grad_batches", accumulate)  # unknown before version 0.2.0
+    counted = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (counted["total"], counted["current"]):
+        more = counts["ready"] * accumulate // before - counts["ready"]
+        # The batch after which it was written is ready but not completed; that must stay so.
+        counts.update({name: number + more for name, number in counts.items()})
 
 
 def number_logged_steps(trainer: Trainer) -> None:

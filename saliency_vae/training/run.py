@@ -20,6 +20,7 @@ from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_si
 from saliency_vae.data.mixed import Task
 from saliency_vae.models import Explainer, ExplainerConfig
 from saliency_vae.objective import Objective
+from saliency_vae.runtime.memory import LESS, is_out_of_memory, suggesting
 from saliency_vae.training import settings
 from saliency_vae.training.checkpoints import last_checkpoint, run_checkpoints
 from saliency_vae.training.finalize import finish
@@ -168,6 +169,7 @@ def _is_of_the_run(record: logging.LogRecord) -> bool:
 def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
     """Turn SIGTERM and Ctrl-C into one line on how to go on, and the usual exit status.
 
+    Too little memory, or a loader's process that was killed, is one line too, with what to change.
     What all processes have found together, the first of them says.
     """
     try:
@@ -181,6 +183,11 @@ def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
             raise
         _say_where_stopped(trainer, run, "Ctrl-C")
         raise SystemExit(128 + SIGINT) from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        with suggesting(LESS["train"], f"{_kept(trainer)} {how_to_resume(run)}"):
+            raise
     except FloatingPointError:
         if trainer.is_global_zero:
             raise
@@ -191,9 +198,13 @@ def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
     """Print at which step a run was stopped, what is saved of it, and how to go on."""
     if trainer.is_global_zero:
         print(
-            f"Stopped by {by} at step {trainer.global_step}. "
-            f"Last checkpoint: {last_checkpoint(trainer)}. {how_to_resume(run)}"
+            f"Stopped by {by} at step {trainer.global_step}. {_kept(trainer)} {how_to_resume(run)}"
         )
+
+
+def _kept(trainer: Trainer) -> str:
+    """Sentence with what is saved of a run."""
+    return f"Last checkpoint: {last_checkpoint(trainer)}."
 
 
 def _build(node: Node, **further: Any) -> Any:

@@ -38,7 +38,7 @@ def test_its_header_and_requirements() -> None:
     assert settings["sdk"] == "gradio"
     assert (SPACE / settings["app_file"]).is_file()
     locked = (ROOT / "requirements.lock").read_text()
-    assert f"gradio=={settings['sdk_version']}\n" in locked
+    assert f"\ngradio=={settings['sdk_version']} " in locked
     (extras,) = re.findall(r"saliency-vae\[([\w,-]+)\]", (SPACE / "requirements.txt").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(extras.split(",")) <= set(project["optional-dependencies"])

@@ -1,9 +1,11 @@
 """Many images: explained by several processes, killed and started again, to the same bits."""
 
 import os
+import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,18 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 from saliency_vae import load_explanations
+from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.explain import explain
 from saliency_vae.inference import devices
+from saliency_vae.inference.image_files import BrokenImage, InputImages
 from saliency_vae.inference.outputs import Outputs
+from saliency_vae.visualization import Explanation, InputImage
+from tests.faults.full_disk import fill, free, small_disk
 from tests.faults.made import make_explainer
 from tests.faults.small_run import CallCounter, finish, run_alone, start
 
@@ -140,7 +148,7 @@ def test_a_second_process_is_refused_in_one_line(given: list[str], tmp_path: Pat
         time.sleep(0.02)
     assert run_alone(run_explain, out, *given, output=log) == 1
     (line,) = log.read_text().splitlines()
-    assert line.startswith("error: Expected no other process to explain into output_dir=")
+    assert line.startswith(f"error: Expected no other process to write to {out} than those of")
     first.kill()
     assert finish(first) == -signal.SIGKILL
     log = tmp_path / "third"
@@ -161,3 +169,74 @@ def test_killed_at_any_moment_it_goes_on(given: list[str], whole: Path, tmp_path
         explained.append(int(line.split()[0]))
     assert explained == sorted(explained, reverse=True)
     assert explained[-1] < NUMBER - 1
+
+
+def break_later(out: Path, fault: str) -> None:
+    """Let a batch fail after some others, in this process or in those that it forks."""
+    forward, read, save = FrozenClassifier.forward, InputImages.__getitem__, Outputs.save
+    first, calls = os.getpid(), 0
+
+    def broken_forward(self: FrozenClassifier, images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 8:  # of two batches, some of which are views
+            raise torch.OutOfMemoryError("CUDA out of memory.\nMore.")
+        return forward(self, images)
+
+    def broken_read(self: InputImages, index: int) -> InputImage | BrokenImage:
+        if index == 11 and os.getpid() != first:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, index)
+
+    def broken_save(self: Outputs, found: Sequence[Explanation], broken: Any) -> Any:
+        if any(explanation.source.name == "05.png" for explanation in found):
+            if fault == "saver":
+                os.kill(os.getpid(), signal.SIGKILL)
+            fill(out.parent)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # where it is no small disk
+        return save(self, found, broken)
+
+    patched: dict[str, tuple[Any, str, Any]] = {
+        "loader": (InputImages, "__getitem__", broken_read),
+        "saver": (Outputs, "save", broken_save),
+        "disk": (Outputs, "save", broken_save),
+    }
+    place, name, broken = patched.get(fault, (FrozenClassifier, "forward", broken_forward))
+    setattr(place, name, broken)
+
+
+def run_broken(out: Path, fault: str, *arguments: str) -> None:
+    """Run the command, one of whose later batches fails."""
+    break_later(out, fault)
+    run_explain(out, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("fault", "workers", "said"),
+    [
+        ("accelerator", 0, "Expected batch_size < 2, or smaller images, to fit into memory. Found"),
+        ("loader", 1, "Found a process killed, perhaps for its memory: DataLoader worker (pid"),
+        ("saver", 1, "Found a process killed, perhaps for its memory: A process in the process"),
+        ("disk", 1, "Free some space: the same command goes on."),
+    ],
+)
+def test_a_fault_in_a_later_batch_loses_no_other(
+    fault: str, workers: int, said: str, given: list[str], whole: Path, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        out, log = disk / "out", tmp_path / "log"
+        settings = [*given, f"num_workers={workers}"]
+        assert run_alone(run_broken, out, fault, *settings, output=log) == 1
+        text = log.read_text().replace("\r", "\n")
+        assert "Traceback" not in text
+        (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert said in line
+        found, expected = load_explanations(out), load_explanations(whole)
+        assert 0 < len(found) < NUMBER - 1
+        for name in found:
+            np.testing.assert_array_equal(found[name]["mean"], expected[name]["mean"])
+        free(disk)
+        log = tmp_path / "again"
+        assert run_alone(run_explain, out, *settings, output=log) == 1, log.read_text()
+        assert f"{NUMBER - 1 - len(found)} of 14 images explained" in log.read_text()
+        check_equal(out, whole)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from saliency_vae.evaluation.progress import Part, Progress, begin
+from saliency_vae.inference.partition import Partition
 
 SETTINGS = {"steps": 24, "explainer": "runs/a", "names": ("x", "y")}
 
@@ -56,3 +57,27 @@ def test_without_a_directory_nothing_is_kept() -> None:
     assert progress.part("a", lambda: {"seconds": 1.0}) == {"seconds": 1.0}
     assert progress.part("a", lambda: {"seconds": 2.0}) == {"seconds": 2.0}
     progress.remove()
+
+
+def test_rows_of_a_kept_part_are_not_computed_again(tmp_path: Path) -> None:
+    progress = Progress(tmp_path)
+    values, maps = torch.rand(6), torch.rand(4, 2, 2)  # of six images; maps of the first four
+    part = {"values": {"iou": values}, "maps": maps, "seconds": 3.0, "images": 6}
+    assert progress.rows("scores/rise", slice(6, 12), lambda: part) == part
+    found = progress.rows("scores/rise", slice(9, 11), never)
+    assert found is not None
+    torch.testing.assert_close(found["values"]["iou"], values[3:5])
+    torch.testing.assert_close(found["maps"], maps[3:])
+    assert (found["seconds"], found["images"]) == (1.0, 2)
+    with pytest.raises(AssertionError):
+        progress.rows("scores/rise", slice(5, 7), never)
+
+
+def test_each_part_belongs_to_one_partition(tmp_path: Path) -> None:
+    shares = [Progress(tmp_path, partition) for partition in Partition().split(3)]
+    for turn in range(7):
+        rows = slice(turn, turn + 1)
+        found = [share.rows("a", rows, lambda: {"images": 1}, turn) for share in shares]
+        assert [number for number, part in enumerate(found) if part] == [turn % 3]
+    assert [share.is_complete() for share in shares] == [False, False, True]
+    assert Progress(tmp_path).is_complete()

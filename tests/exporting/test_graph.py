@@ -1,5 +1,8 @@
 """A traced network answers as the network, gradients that it takes included."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,3 +70,28 @@ def test_a_traced_network_takes_no_gradient_itself() -> None:
     called = {str(node.target) for node in traced.operations.graph.nodes}
     assert "aten.convolution.default" in called
     assert not any("backward" in name for name in called)
+
+
+FIRST = """
+import torch
+from saliency_vae import load_explainer
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
+from tests.helpers.tiny_classifier import build
+
+torch.manual_seed(0)
+explainer = load_explainer("universal", FrozenClassifier(build(), name="tiny"))
+images = torch.rand(3, 3, 20, 33)
+graph = TracedGraph(ExplainerGraph(explainer), images[:2]).eval()
+program = torch.export.export(
+    graph, (images[:2],), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+)
+torch.testing.assert_close(program.module()(images)[0], explainer(images).mean)
+"""
+
+
+def test_traced_before_the_first_explanation() -> None:
+    """In a process of its own: its constants are real numbers there, for what comes after too."""
+    given = [sys.executable, "-W", "ignore", "-c", FIRST]
+    ended = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -82,15 +82,18 @@ def ask_all(
         if limit < len(images)
     ]
     seen = 0
-    for batch in tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch"):
-        for name in list(parts):
+    batches = tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch")
+    for number, batch in enumerate(batches):
+        for turn, name in enumerate(methods, start=number):
             size = min(len(batch["image"]), limits.get(name, len(images)) - seen)
-            if size <= 0:
+            if size <= 0 or name not in parts:
                 continue
             asked = partial(_ask, game.score, methods[name], batch, classifier, size)
             kept = partial(asked, keep=max(0, keep - seen))
             try:
-                parts[name].append(progress.part(f"{game.name}/{name}/{seen}", kept))
+                rows = slice(seen, seen + size)
+                if (found := progress.rows(f"{game.name}/{name}", rows, kept, turn)) is not None:
+                    parts[name].append(found)
             except ValueError as error:
                 del parts[name]
                 left_out.append(f"{game.title}, {title(name)}: {' '.join(str(error).split())}")
