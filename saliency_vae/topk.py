@@ -91,8 +91,7 @@ def _decreasing_root(
             if found.all():
                 break
         for point, value in ((middle, at_middle), (t, at_t)):
-            raises = (value > 0) & (point > low)
-            lowers = (value <= 0) & (point < high)
+            raises, lowers = value > 0, value <= 0  # neither where it is not a number
             low, at_low = torch.where(raises, point, low), torch.where(raises, value, at_low)
             high, at_high = torch.where(lowers, point, high), torch.where(lowers, value, at_high)
     return t
