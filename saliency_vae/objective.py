@@ -32,6 +32,8 @@ class MaskedViews:
         target: What is asked about, weights of the logits (B, classes); None for the whole
             prediction, as in the paper.
         uninformed: Logits of the baseline images, (B, classes), where they are at hand.
+        left_out: Logits of the images without the kept pixels, (B, classes), where they are at
+            hand.
     """
 
     images: Tensor
@@ -42,6 +44,7 @@ class MaskedViews:
     prediction: Tensor
     target: Tensor | None = None
     uninformed: Tensor | None = None
+    left_out: Tensor | None = None
 
     def first(self, number: int) -> Self:
         """Take the first views alone."""
@@ -136,6 +139,33 @@ class Objective:
             loss = loss + self.mean_penalty * mean_penalty
         return LossTerms(loss, reconstruction, kl, complement, mean_penalty)
 
+    def classify(
+        self,
+        perturbed: Tensor,
+        images: Tensor,
+        mask: Tensor,
+        baseline: Tensor,
+        classifier: FrozenClassifier,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Classify the views that the loss needs, all of them in one pass.
+
+        Args:
+            perturbed: Perturbed images x', (B, 3, H, W).
+            images: Images x in [0, 1], (B, 3, H, W).
+            mask: Mask m, (B, H, W).
+            baseline: Baseline images, (B, 3, H, W).
+            classifier: M, frozen.
+
+        Returns:
+            Logits of the perturbed images and of the images without the kept pixels, (B, classes)
+            each; None for the latter where their weight is 0.
+        """
+        if not self.complement:
+            return classifier(perturbed), None
+        left_out = perturb(images, 1 - mask, baseline)
+        prediction, of_left_out = classifier(torch.cat([perturbed, left_out])).chunk(2)
+        return prediction, of_left_out
+
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
         """KL(sharpened y || y'), or -log p'(target), its limit for the decision of a softmax."""
         if views.target is not None:
@@ -158,7 +188,9 @@ def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
     if uninformed is None:
         with torch.no_grad():
             uninformed = classifier(views.baseline)
-    left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
+    left_out = views.left_out
+    if left_out is None:
+        left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
     if views.target is None:
         return classifier.divergence(uninformed, left_out)
     odds = [classifier.each_log_odds(logits, views.target) for logits in (uninformed, left_out)]

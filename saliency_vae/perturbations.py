@@ -191,10 +191,11 @@ class Mixture(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Draw a baseline for each of the images (B, 3, H, W)."""
-        weights = torch.tensor(self.weights, device=images.device)
-        drawn = torch.multinomial(weights, len(images), replacement=True)
+        # Drawn on the CPU: nothing waits for a GPU to say which images it drew.
+        drawn = torch.multinomial(torch.tensor(self.weights), len(images), replacement=True)
         result = torch.empty_like(images)
         for index, baseline in enumerate(self.baselines):
-            chosen = drawn == index
-            result[chosen] = baseline(images[chosen])
+            chosen = (drawn == index).nonzero()[:, 0].to(images.device, non_blocking=True)
+            if len(chosen):
+                result[chosen] = baseline(images[chosen])
         return result

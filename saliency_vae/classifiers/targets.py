@@ -197,7 +197,8 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
             )
         if len(classes) not in (1, len(logits)):
             raise ValueError(f"Expected {len(logits)} targets, or one. Found {len(classes)}.")
-        return class_target(classes.to(logits.device).expand(len(logits)), logits)
+        there = classes.to(logits.device, non_blocking=True)  # nothing waits for a GPU
+        return class_target(there.expand(len(logits)), logits)
 
     return choose
 

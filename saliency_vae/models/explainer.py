@@ -580,7 +580,8 @@ def _check(images: Tensor) -> None:
             "Expected images (B, 3, H, W) of floating point. "
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
-    low, high = images.detach().aminmax() if images.numel() else (torch.zeros(()),) * 2
+    ends = torch.stack(images.detach().aminmax()) if images.numel() else torch.zeros(2)
+    low, high = ends.tolist()  # the only wait for a GPU
     if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
         raise ValueError(
             "Expected images in [0, 1]; the classifier normalises them itself. "

@@ -112,11 +112,14 @@ class _Problem:
             mask = objective.topk(saliency, temperature=temperature, uniform=uniform)
             baseline = objective.perturbation(images)
             perturbed = perturb(images, mask, baseline)
-        prediction = self.classifier(perturbed)
+        prediction, left_out = objective.classify(
+            perturbed, images, mask, baseline, self.classifier
+        )
         views = MaskedViews(
             *(images, mask, baseline, perturbed, self.original, prediction),
             target=self.target,
             uninformed=self.uninformed,
+            left_out=left_out,
         )
         return objective(views, posterior, self.prior, self.classifier).loss
 

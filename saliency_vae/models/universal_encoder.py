@@ -78,14 +78,16 @@ class UniversalUNet(ConditionalEncoder):
         if self.training:
             copies = self.copies if torch.rand(()) < 0.5 else 1
             return NOISE * torch.randn(copies - 1, *images.shape, device=images.device)
-        return _fixed_noise(self.copies - 1, 1, *images.shape[1:]).to(images)
+        return _fixed_noise(images.device, images.dtype, self.copies - 1, 1, *images.shape[1:])
 
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
         for stride in STRIDES[: len(self.unet.down) - 1]:
-            missing = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
-            joined.append([signals.maps.get(stride, missing).to(images.dtype)])
+            found = signals.maps.get(stride)
+            if found is None:
+                found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
+            joined.append([found.to(images.dtype)])
         encoded: Tensor = self.unet(images, joined).float()
         if self.output_stride == 1:
             return encoded
@@ -94,10 +96,11 @@ class UniversalUNet(ConditionalEncoder):
 
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers
-def _fixed_noise(*shape: int) -> Tensor:
-    """Noise that is a function of its shape alone.
+def _fixed_noise(device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:
+    """Noise that is a function of its shape alone, drawn on the CPU for every device.
 
     It is a real tensor even where the first caller is being traced, or its tensors are fake.
     """
     with _disable_current_modes(), recording_gradients():
-        return NOISE * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        noise = NOISE * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return noise.to(device, dtype)

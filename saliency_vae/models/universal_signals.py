@@ -15,12 +15,14 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
 from saliency_vae.models.signals import smoothed
-from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.perturbations import blurred
 from saliency_vae.runtime.autograd import recording_gradients
 
 KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, strength
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
 _LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
+# Most pixels of one image's copies in a pass: more need more memory, and save a CPU no time.
+_PIXELS_ON_CPU = 8 * 128 * 128
 _SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
 
 
@@ -85,10 +87,11 @@ def extract_universal_signals(
     """
     with torch.autocast(images.device.type, enabled=False), recording_gradients():
         images = images.detach().to(classifier.mean.dtype, copy=True)
-        copies, baseline = torch.cat([images[None], images + noise.to(images)]), blurred(images)
-        # A CPU takes one copy after the other, which needs a fraction of the memory.
+        copies, baseline = images[None], blurred(images)
+        if len(noise):
+            copies = torch.cat([copies, images + noise.to(images)])
         asked, parts = target, list[_CopySignals]()
-        for some in copies[:, None] if images.device.type == "cpu" else copies[None]:
+        for some in copies.split(_copies_at_once(copies, len(levels))):
             part, asked = _signals_of_copies(some, baseline, classifier, asked, levels)
             parts.append(part)
     joined = partial(_over_copies, copies=len(copies), levels=len(levels))
@@ -100,6 +103,14 @@ def extract_universal_signals(
         {s: joined(torch.cat([part.maps[s] for part in parts])).log1p() for s in strides},
         len(copies),
     )
+
+
+def _copies_at_once(copies: Tensor, levels: int) -> int:
+    """Number of copies (n, B, 3, H, W) of one pass, the same for every batch; at least one."""
+    if copies.device.type != "cpu":
+        return len(copies)
+    height, width = copies.shape[-2:]
+    return max(1, _PIXELS_ON_CPU // (levels * height * width))
 
 
 class _CopySignals(NamedTuple):
@@ -133,7 +144,7 @@ def _signals_of_copies(
         for stride, candidates in found.items()
         if (contributions := _last_contributions(candidates, gradients)) is not None
     }
-    return _CopySignals(whole, _scaled(of_mask), maps), asked
+    return _CopySignals(whole, _scaled(of_mask.flatten(0, 2)), maps), asked
 
 
 def _scaled(gradients: Tensor) -> Tensor:
@@ -167,11 +178,13 @@ def _asked(
 
 def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Copies (n, B, 3, H, W) at all levels, (n x levels x B, 3, H, W), and the mask of each."""
-    views = copies[:, None].expand(-1, len(levels), -1, -1, -1, -1).flatten(0, 2)
-    level = copies.new_tensor(levels).repeat_interleave(copies.shape[1]).repeat(len(copies))
-    mask = level[:, None, None].expand(-1, *copies.shape[-2:]).clone().requires_grad_()
-    repeated = baseline.repeat(len(copies) * len(levels), 1, 1, 1)
-    return perturb(views, mask, repeated), mask
+    number, batch, _, height, width = copies.shape
+    mask = copies.new_empty(number, len(levels), batch, height, width)
+    for index, level in enumerate(levels):  # a tensor of the levels would wait for a GPU
+        mask[:, index] = level
+    mask.requires_grad_()
+    views = torch.lerp(baseline, copies[:, None], mask.unsqueeze(3))  # as perturb does
+    return views.flatten(0, 2), mask
 
 
 def _last_contributions(
@@ -198,15 +211,17 @@ def _contributions(activation: Tensor, gradient: Tensor) -> Tensor:
     """
     product = (gradient * activation).sum(1)
     cam = (gradient.mean((-2, -1), keepdim=True) * activation).sum(1)
-    strength = torch.linalg.vector_norm(activation, dim=1)
-    maps = torch.stack([product.relu(), (-product).relu(), cam.relu(), strength], dim=1)
+    strength = activation.square().sum(1).sqrt()
+    maps = torch.stack([product, -product, cam, strength], dim=1).relu_()
     mean = maps.mean((-2, -1), keepdim=True)
-    return torch.where(mean > 0, maps / mean, 0.0)
+    return maps.div_(mean.clamp_min_(torch.finfo(maps.dtype).tiny))
 
 
 def _over_copies(maps: Tensor, *, copies: int, levels: int) -> Tensor:
     """Mean over copies, and spread, of maps (copies x levels x B, C, h, w): (B, 2LC, h, w)."""
     by_copy = maps.view(copies, levels, -1, *maps.shape[1:])
-    mean = by_copy.mean(0)
-    spread = by_copy.std(0) if copies > 1 else torch.zeros_like(mean)
-    return torch.stack([mean, spread]).permute(2, 0, 1, 3, 4, 5).flatten(1, 3)
+    if copies == 1:
+        mean = by_copy[0].transpose(0, 1).flatten(1, 2)
+        return torch.cat([mean, torch.zeros_like(mean)], dim=1)
+    joined = torch.stack([by_copy.mean(0), by_copy.std(0)])
+    return joined.permute(2, 0, 1, 3, 4, 5).flatten(1, 3)

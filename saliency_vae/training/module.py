@@ -162,8 +162,11 @@ class VariationalSaliency(LightningModule):
             mask = objective.topk(saliency, temperature=temperature, uniform=uniform)  # sum(m) = k
             baseline = objective.perturbation(images)
             perturbed = perturb(images, mask, baseline)  # x' = m * x + (1 - m) * baseline
-        prediction = classifier(perturbed)  # y' = M(x'), whose gradient reaches the mask
-        views = MaskedViews(images, mask, baseline, perturbed, original, prediction, asked)
+        # y' = M(x'), whose gradient reaches the mask; and what it makes of the pixels left out
+        prediction, left_out = objective.classify(perturbed, images, mask, baseline, classifier)
+        views = MaskedViews(
+            *(images, mask, baseline, perturbed, original, prediction), asked, left_out=left_out
+        )
         terms = objective(views, posterior, prior, classifier)
         return Step(posterior, views.first(len(posterior.mean)), terms)
 

@@ -22,5 +22,7 @@ def draw_target(logits: Tensor) -> Tensor:
         Weights of the logits, (B, classes).
     """
     highest, classes = logits.topk(min(_PROBABLE, logits.shape[1]))
-    place = torch.multinomial((highest / 2).softmax(1), 1)
+    probability = (highest / 2).softmax(1)
+    # As torch.multinomial draws one, which waits for a GPU to check the probabilities.
+    place = (probability / torch.empty_like(probability).exponential_()).argmax(1, keepdim=True)
     return class_target(classes.gather(1, place)[:, 0], logits)
