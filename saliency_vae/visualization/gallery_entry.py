@@ -77,6 +77,7 @@ class Entry:
         _check(explanation)
         assert explanation.sufficiency is not None
         source = explanation.source
+        height, width = explanation.maps.shape[1:]
         maps, scales = _maps(explanation)
         return cls(
             name=explanation.name,
@@ -92,7 +93,7 @@ class Entry:
             ],
             predictions=[(label, float(share)) for label, share in explanation.original.prediction],
             size=(source.size[1], source.size[0]),
-            view=source.preprocessing.view(source.size, explanation.maps.shape[1:]),
+            view=source.preprocessing.view(source.size, (height, width)),
             whole=_whole(source),
             image=_jpeg(shrink(explanation.original.image)),
             baseline=_jpeg(shrink(explanation.baseline)),

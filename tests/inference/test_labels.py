@@ -6,12 +6,13 @@ import pytest
 from torch import nn
 
 from saliency_vae import FrozenClassifier
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.inference.labels import Labels
 
 NAMES = ["tabby, tabby cat", "tiger cat", "crane", "crane, bird"]
 
 
-def classifier(output: str = "softmax") -> FrozenClassifier:
+def classifier(output: Output = "softmax") -> FrozenClassifier:
     return FrozenClassifier(
         nn.Identity(), mean=[0, 0, 0], std=[1, 1, 1], output=output, categories=NAMES
     )
