@@ -153,7 +153,7 @@ def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:
     Example:
         >>> first, matched = torch.tensor([[1.0, 0, 3, 2]]), torch.tensor([[0.0, 1, 2, 3]])
         >>> matched_spearman(first, matched, matched)
-        tensor([-1.], dtype=torch.float64)
+        tensor([-1.0000], dtype=torch.float64)
     """
     order = matched.argsort(dim=1, descending=True)[:, : first.shape[1] // 2 * 2]
     pairs = [values.gather(1, order).view(-1, 2) for values in (first, second)]
