@@ -200,7 +200,7 @@ def measure(
     turns = methods.costly_first()
     seen, groups = 0, []
     with tqdm(total=sum(limits.values()), desc="Evaluating", unit="map") as bar:
-        for undecided in images:
+        for number, undecided in enumerate(images):
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
             removals = cache(partial(protocol.removals, batch, classifier))
@@ -208,7 +208,7 @@ def measure(
                 bar.set_postfix_str(name)
                 scored = partial(_score_method, part, name, methods, classifier, removals, protocol)
                 kept = partial(scored, keep=max(0, keep - seen))
-                turn = len(groups) + turns.index(name)
+                turn = number + turns.index(name)
                 gathered[name].add(progress.rows(f"scores/{name}", rows, kept, turn))
                 bar.update(len(part["image"]))
             seen += len(batch["image"])
