@@ -22,7 +22,7 @@ KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, streng
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
 _LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
 # Most pixels of one image's copies in a pass: more need more memory, and save a CPU no time.
-_PIXELS_ON_CPU = 8 * 128 * 128
+_PIXELS_ON_CPU = 2 * 128 * 128
 _SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
 
 
