@@ -182,6 +182,7 @@ def parts_of_explanation(
 ) -> dict[str, Call]:
     """An explanation by the universal explainer, and its parts alone."""
     explainer = load_explainer("universal", classifier).to(images.device)
+    assert isinstance(explainer.encoder, UniversalUNet)
     explainer.encoder.copies = copies
     signals = explainer.signals(images)
 

@@ -53,6 +53,21 @@ def test_the_left_out_view_tells_no_more_than_the_baseline_image() -> None:
     torch.testing.assert_close(found.loss, expected)
 
 
+@pytest.mark.parametrize("complement", [0.0, 0.7])
+def test_all_views_are_classified_in_one_pass(complement: float) -> None:
+    views, expected = evaluate(complement=complement)
+    classifier, calls = blob_classifier(), list[int]()
+    classifier.network.register_forward_hook(lambda net, given, out: calls.append(len(given[0])))
+    whole = replace(objective(), complement=complement)
+    seen = (views.perturbed, views.images, views.mask, views.baseline)
+    prediction, left_out = whole.classify(*seen, classifier)
+    assert calls == [8 if complement else 4]
+    torch.testing.assert_close(prediction, views.prediction)
+    found = terms_of(classifier, replace(views, left_out=left_out), complement=complement)
+    torch.testing.assert_close(found.complement, expected.complement)
+    assert (left_out is not None) == bool(complement)
+
+
 def test_sharpness_is_a_power_of_the_prediction() -> None:
     views, found = evaluate(sharpness=3.0)
     y = blob_classifier()(blobs(4)).softmax(-1) ** 3

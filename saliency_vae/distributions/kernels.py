@@ -86,7 +86,7 @@ class ExponentialKernel(Kernel):
 
     def hadamard(self, x: Tensor) -> Tensor:
         """Apply T, which is tridiagonal: the diagonal of K^-1, and -rho^2 / (1-rho^2) beside it."""
-        diagonal = self.precision_diagonal.to(x)
+        diagonal = self.precision_diagonal.to(x, non_blocking=True)
         neighbours = torch.zeros_like(x)
         neighbours[..., 1:] += x[..., :-1]
         neighbours[..., :-1] += x[..., 1:]

@@ -102,7 +102,9 @@ class BatchExplainer:
             originals = self._classified(images, logits)
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
-            gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
+            gallery_inclusion = maps[:, -1]
+            if fraction != INCLUSION_FRACTION:
+                gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
             baseline, scores = baseline.cpu(), drawn.cpu()
         confidence, of_mean = self._confidence(posterior), len(self._fractions)
         return [

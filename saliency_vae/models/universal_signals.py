@@ -91,7 +91,7 @@ def extract_universal_signals(
         if len(noise):
             copies = torch.cat([copies, images + noise.to(images)])
         asked, parts = target, list[_CopySignals]()
-        for some in copies.split(_copies_at_once(copies, len(levels))):
+        for some in torch.split(copies, _copies_at_once(copies, len(levels))):
             part, asked = _signals_of_copies(some, baseline, classifier, asked, levels)
             parts.append(part)
     joined = partial(_over_copies, copies=len(copies), levels=len(levels))

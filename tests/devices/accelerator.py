@@ -22,12 +22,16 @@ _INDICES = {_aten.index: 1, _aten.index_put: 1, _aten.index_put_: 1, _aten._inde
 # Ops besides pointwise ones that take scalar tensors of the CPU.
 _SCALARS = {*_INDICES, _aten.masked_fill, _aten.masked_fill_, _aten.fill, _aten.fill_}
 
+# Ops whose result has to be known before the CPU goes on; copies between devices beside them.
+_ANSWERING = {_aten._local_scalar_dense, _aten.nonzero, _aten.masked_select, _aten.is_nonzero}
+
 _FACTORIES = (
     *("arange", "arange.start", "arange.start_step", "linspace", "logspace", "eye", "eye.m"),
     *("randperm", "randperm.generator"),
 )
 
 waits: list[torch.device] = []  # calls of torch.accelerator.synchronize
+answers: list[Any] = []  # operators whose result the CPU waits for
 _real_generator = torch.Generator
 _generators: dict[int, torch.Generator] = {}  # those of the accelerator, by address
 
@@ -146,6 +150,11 @@ def _compute(func: Any, *args: Any, **kwargs: Any) -> Any:
     if func.overloadpacket not in _CROSSING:
         _check(func, args, kwargs)
     asked = kwargs.get("device")
+    moves = func.overloadpacket in _CROSSING and not any(
+        given is True for given in (*args[2:], kwargs.get("non_blocking"))
+    )
+    if func.overloadpacket in _ANSWERING or (moves and _crosses(asked, args)):
+        answers.append(func)
     if asked is not None:
         stays = torch.device(asked).type == NAME
         kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -166,6 +175,14 @@ def _compute(func: Any, *args: Any, **kwargs: Any) -> Any:
         **{name: _mapped(_held, arg) for name, arg in kwargs.items()},
     )
     return _mapped(wrapped, result)
+
+
+def _crosses(asked: Any, args: Any) -> bool:
+    """Whether a copy goes from one device to another."""
+    ends = [isinstance(tensor, PretendTensor) for tensor in _tensors(args)]
+    if asked is not None:
+        ends.append(torch.device(asked).type == NAME)
+    return len(set(ends)) > 1
 
 
 def _held(tensor: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from saliency_vae.baselines import Method, Oracle, RandomMap, Rise
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import (
+    CorrelatedNormal,
     ExponentialPrior,
     Family,
     KroneckerNormal,
@@ -24,12 +25,13 @@ from saliency_vae.distributions import (
 )
 from saliency_vae.evaluation.pointing.questions import ask_all
 from saliency_vae.evaluation.pointing.two_objects import TWO_OBJECTS
-from saliency_vae.models import Explainer
+from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.refinement import explain_without_training
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise
+from saliency_vae.topk import soft_topk
 from saliency_vae.training.checkpoints import RunCheckpoints
 from saliency_vae.training.finite_check import StopAtNonFinite
 from saliency_vae.training.image_rate import ImageRate
@@ -43,7 +45,7 @@ from tests.conftest import (
     make_trainer,
     objective,
 )
-from tests.devices.accelerator import NAME
+from tests.devices.accelerator import NAME, answers
 from tests.evaluation.pointing.test_two_objects import PAIRS
 
 __all__ = ["make_module"]
@@ -152,6 +154,65 @@ def test_explain_and_refine(prior: str, family: Family) -> None:
         assert getattr(refined.posterior, name).device == images.device
     assert refined.posterior.inclusion_probability(0.1).device == images.device
     assert refined.posterior.map_agreement(0.1).device == images.device
+
+
+def universal(classifier: FrozenClassifier) -> Explainer:
+    return load_explainer("universal", classifier).to(DEVICE)
+
+
+@pytest.mark.parametrize("target", [None, 3])
+def test_refine_the_universal_explainer(target: int | None) -> None:
+    classifier = blob_classifier()
+    images = blobs(2).to(DEVICE)
+    refined = universal(classifier).refine(images, classifier, target=target, steps=2)
+    assert refined.posterior.mean.device == refined.after.device == images.device
+    assert (refined.after <= refined.before).all()
+
+
+@pytest.mark.parametrize("target", [None, 3])
+def test_an_explanation_waits_for_the_check_of_the_images_alone(target: int | None) -> None:
+    explainer, images = universal(blob_classifier()), blobs(2).to(DEVICE)
+    explainer(images, target)  # moves the classifier
+    answers.clear()
+    posterior = explainer(images, target)
+    assert len(answers) == 1
+    expected = load_explainer("universal", blob_classifier())(blobs(2), target)
+    torch.testing.assert_close(posterior.mean.cpu(), expected.mean, rtol=1e-3, atol=1e-3)
+
+
+def test_a_step_of_training_waits_for_the_top_k_alone(make_module: MakeModule) -> None:
+    module = make_module(
+        explainer=Explainer(UniversalUNet((4, 8)), prior=ExponentialPrior(0.9)),
+        objective=replace(objective(perturbation=MIXTURE), complement=1.0),
+        confidence_width=None,
+    ).to(DEVICE)
+    images = blobs(4).to(DEVICE)
+    module.step(images)
+    answers.clear()
+    torch.autograd.backward(module.step(images).terms.loss.mean())
+    assert 1 <= len(answers) <= 6  # rounds of its search after those that are not asked for
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 0.03, 1.0])
+def test_the_top_k_is_as_exact(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(4, 2000, generator=generator, dtype=torch.float64)
+    scores[1] = scores[1] ** 5
+    scores[2, :300] += 5
+    for k in (0.0, 1.0, 200.0, 1999.0, 2000.0):
+        expected = soft_topk(scores, k, temperature=temperature)
+        found = soft_topk(scores.to(DEVICE), k, temperature=temperature).cpu()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_the_inclusion_probability_is_that_of_the_cpu() -> None:
+    mean = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
+    spread = torch.full_like(mean, -2.0)
+    expected = CorrelatedNormal(mean, spread, KroneckerNormal(16, 16)).inclusion_probability(0.1)
+    there = KroneckerNormal(16, 16, device=DEVICE)
+    posterior = CorrelatedNormal(mean.to(DEVICE), spread.to(DEVICE), there)
+    found = posterior.inclusion_probability(0.1)
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("prior", [None, SoftTVNormal(16, 16, device=DEVICE)])

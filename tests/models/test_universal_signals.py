@@ -393,6 +393,34 @@ def test_all_copies_and_levels_are_one_pass_each() -> None:
     assert passes.number == 3 * 4 * len(LEVELS)
 
 
+def network_calls(size: int) -> int:
+    """Calls of the network for four copies of one image."""
+    network = nn.Sequential(nn.Conv2d(3, 2, 16, 16), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier, calls = classifier_of(network), list[Any]()
+    convolution = cast(nn.Sequential, classifier.network)[0]
+    convolution.register_forward_hook(lambda *call: calls.append(call))
+    extract(torch.rand(1, 3, size, size), classifier, copies=4)
+    return len(calls)
+
+
+def test_a_cpu_takes_copies_of_small_images_together() -> None:
+    assert (network_calls(48), network_calls(224)) == (1, 4)
+
+
+@pytest.mark.parametrize("target", [None, torch.eye(10)[[3, 7]], lambda logits: logits[:, 0]])
+def test_together_or_apart_copies_give_the_same_signals(
+    target: Target | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, classifier = torch.rand(2, 3, 32, 32), network_of("residual")
+    together = extract(images, classifier, target, copies=3)
+    monkeypatch.setattr("saliency_vae.models.universal_signals._PIXELS_ON_CPU", 0)
+    apart = extract(images, classifier, target, copies=3)
+    torch.testing.assert_close(together.gradients, apart.gradients, rtol=1e-3, atol=1e-3)
+    for stride, maps in apart.maps.items():
+        torch.testing.assert_close(together.maps[stride], maps, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(together.logits, apart.logits)
+
+
 def test_zeroed_signals_keep_what_is_asked() -> None:
     signals = extract(torch.rand(2, 3, 16, 18), small_classifier(), copies=2)
     zeroed = signals.zeroed()
