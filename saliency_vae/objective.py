@@ -91,9 +91,11 @@ class Objective:
         complement: Weight of KL(M(baseline) || M(image without the kept pixels)), >= 0.
         sharpness: Inverse temperature of the prediction to reconstruct, > 0; 1 in the paper.
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean, >= 0.
+        samples: Maps sampled for each image in a training step, >= 1, each masked by a fraction and
+            over a baseline image of its own; 1 in the paper.
 
     Raises:
-        ValueError: If a weight is negative or sharpness is not positive.
+        ValueError: If a weight is negative, sharpness is not positive or samples is less than one.
     """
 
     topk: SoftTopK
@@ -102,6 +104,7 @@ class Objective:
     complement: float = 0.0
     sharpness: float = 1.0
     mean_penalty: float = 0.0
+    samples: int = 1
 
     def __post_init__(self) -> None:
         for name in ("beta", "complement", "mean_penalty"):
@@ -109,6 +112,8 @@ class Objective:
                 raise ValueError(f"Expected {name} >= 0. Found {getattr(self, name)}.")
         if not self.sharpness > 0:
             raise ValueError(f"Expected sharpness > 0. Found {self.sharpness}.")
+        if self.samples < 1:
+            raise ValueError(f"Expected samples >= 1. Found {self.samples}.")
 
     def __call__(
         self,
@@ -176,7 +181,7 @@ class Objective:
 
 def _of_images(terms: Tensor, posterior: SaliencyPosterior) -> Tensor:
     """Mean over the samples of each image, (n x B,) to (B,)."""
-    return terms.unflatten(0, (-1, *posterior.batch_shape)).mean(0)
+    return terms.view(-1, *posterior.batch_shape).mean(0)
 
 
 def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.conditional_encoder import ConditionalEncoder, check_levels
 from saliency_vae.models.encoders import UNet, check_channels
+from saliency_vae.models.ensemble import Ensemble
 from saliency_vae.models.feature_taps import STRIDES
 from saliency_vae.models.universal_signals import (
     KINDS,
@@ -33,10 +34,11 @@ class UniversalUNet(ConditionalEncoder):
         copies: Noisy copies that signals are averaged over. In training, every other step has one.
         output_stride: Pixels of the image to one of the map's grid, along each side; the map is
             enlarged to the image's size.
+        members: Networks that read the same signals, and whose posteriors are averaged.
 
     Raises:
-        ValueError: If a channel count is not positive, copies or output_stride are less than one or
-            the levels do not rise to 1.
+        ValueError: If a channel count is not positive, copies, output_stride or members are less
+            than one or the levels do not rise to 1.
     """
 
     answers_targets = True
@@ -47,18 +49,23 @@ class UniversalUNet(ConditionalEncoder):
         levels: Sequence[float] = (0.5, 1.0),
         copies: int = 4,
         output_stride: int = 1,
+        members: int = 1,
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
         check_levels(levels)
-        for name, found in (("copies", copies), ("output_stride", output_stride)):
+        counts = {"copies": copies, "output_stride": output_stride, "members": members}
+        for name, found in counts.items():
             if found < 1:
                 raise ValueError(f"Expected encoder.{name} >= 1. Found {found}.")
         self.levels = list(levels)
         self.copies = copies
         self.output_stride = output_stride
         self.of_stride = 2 * KINDS * len(levels)
-        self.unet = UNet(channels, [2 * len(levels), *[self.of_stride] * (len(channels) - 1)])
+        self.strides = STRIDES[: len(channels) - 1]
+        joined = [2 * len(levels), *[self.of_stride] * (len(channels) - 1)]
+        networks = [UNet(channels, joined) for _ in range(members)]
+        self.unet = networks[0] if members == 1 else Ensemble(networks)
 
     def signals(
         self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
@@ -83,7 +90,7 @@ class UniversalUNet(ConditionalEncoder):
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
-        for stride in STRIDES[: len(self.unet.down) - 1]:
+        for stride in self.strides:
             found = signals.maps.get(stride)
             if found is None:
                 found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)

@@ -86,12 +86,7 @@ class VariationalSaliency(LightningModule):
         execution: Memory format and compilation of the networks.
         confidence_width: Channels of the first block of the confidence network; None for no such
             network.
-        samples: Maps sampled from the posterior of each image in a step, >= 1, each masked by a
-            fraction and over a baseline image of its own.
         seed: Seed of the noise of each step.
-
-    Raises:
-        ValueError: If samples is less than one.
     """
 
     def __init__(
@@ -104,12 +99,9 @@ class VariationalSaliency(LightningModule):
         scheduler: Callable[..., LRScheduler] | None = None,
         execution: Execution | None = None,
         confidence_width: int | None = None,
-        samples: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"Expected samples >= 1. Found {samples}.")
         self.explainer = explainer
         # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
         # SyncBatchNorm conversion. _apply moves it along.
@@ -122,7 +114,6 @@ class VariationalSaliency(LightningModule):
         self.execution = execution or Execution()
         self.confidence_width = confidence_width
         self.scores, self.agreed = CatMetric(), CatMetric()
-        self.samples = samples
         self.seed = seed
         self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
@@ -153,7 +144,7 @@ class VariationalSaliency(LightningModule):
         with torch.no_grad():
             original = classifier(images) if signals is None else signals.logits  # y = M(x)
         asked = None if signals is None else signals.target  # None: the whole prediction
-        samples = self.samples if self.training else 1
+        samples = objective.samples if self.training else 1
         images, original = repeated(images, samples), repeated(original, samples)
         asked = None if asked is None else repeated(asked, samples)
         with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32

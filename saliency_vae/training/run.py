@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -110,7 +110,7 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     explainer = Explainer.from_config(ExplainerConfig(**{name: config[name] for name in _RECIPE}))
     if config["init"] is not None:
         start_from(explainer, config["init"])
-    objective = explainer.objective()
+    objective = replace(explainer.objective(), samples=config["samples"])
     optimizer = _build(config["optimizer"])
     scheduler = config["scheduler"] and _build(config["scheduler"])
     settings.try_out(config, optimizer, scheduler)
@@ -137,7 +137,6 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
         scheduler=scheduler,
         execution=Execution(config["channels_last"], config["compile"]),
         confidence_width=config["confidence_width"],
-        samples=config["samples"],
         seed=config["seed"],
     )
     return trainer, module, data

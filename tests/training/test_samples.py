@@ -27,8 +27,8 @@ def test_a_batch_is_repeated_as_a_whole() -> None:
 def test_the_loss_of_several_samples_is_the_mean_of_the_loss_of_each(
     make_module: MakeModule,
 ) -> None:
-    objective = Objective(SoftTopK((0.2, 0.5), 0.1), Mean(), beta=0.3, complement=0.7)
-    module = make_module(objective=objective, samples=3)
+    objective = Objective(SoftTopK((0.2, 0.5), 0.1), Mean(), beta=0.3, complement=0.7, samples=3)
+    module = make_module(objective=objective)
     seen: list[MaskedViews] = []
     whole = Objective.__call__
 
@@ -61,8 +61,19 @@ def test_the_loss_of_several_samples_is_the_mean_of_the_loss_of_each(
     torch.testing.assert_close(step.terms.loss, torch.stack(each).mean(0))
 
 
-def test_masks_of_an_image_differ_and_validation_takes_one(make_module: MakeModule) -> None:
-    module = make_module(samples=2)
-    assert len(module.eval().step(blobs()).views.mask) == len(blobs())
+def test_validation_takes_one_sample(make_module: MakeModule) -> None:
+    objective = Objective(SoftTopK((0.2, 0.5), 0.1), Mean(), beta=0.3, samples=2)
+    seen: list[int] = []
+    module = make_module(objective=objective)
+    module.classifiers[0].network.register_forward_pre_hook(
+        lambda _, given: seen.append(len(given[0]))
+    )
+    module.train().step(blobs())
+    module.eval().step(blobs())
+    number = len(blobs())
+    assert seen == [number, 2 * number, number, number]  # the images, then their masked views
+
+
+def test_less_than_one_sample_is_refused() -> None:
     with pytest.raises(ValueError, match=r"Expected samples >= 1\. Found 0\."):
-        make_module(samples=0)
+        Objective(SoftTopK(), Mean(), beta=0.1, samples=0)
