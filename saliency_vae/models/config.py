@@ -32,6 +32,7 @@ class ExplainerConfig:
         complement: Weight of what the pixels left out still say.
         sharpness: Inverse temperature of the prediction to reconstruct.
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean.
+        samples: Maps sampled for each image in a training step.
         optimizer: Optimizer of the training.
         data: Data module of the training.
         classifier: Identity of the classifier that is explained.
@@ -56,6 +57,7 @@ class ExplainerConfig:
     complement: float = 0.0
     sharpness: float = 1.0
     mean_penalty: float = 0.0
+    samples: int = 1
     optimizer: Node | None = None
     data: Node | None = None
     classifier: ClassifierIdentity | None = None

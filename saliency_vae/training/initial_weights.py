@@ -14,9 +14,7 @@ def start_from(explainer: Explainer, source: str) -> None:
         ValueError: If there is no such explainer, or its encoder is of another kind or size.
     """
     trained = load_explainer(source)
-    # Explainers saved before there were members do not record that they have one.
-    here, there = ({"members": 1, **each.config.encoder} for each in (explainer, trained))
-    if here != there:
+    if trained.config.encoder != explainer.config.encoder:
         raise ValueError(
             f"Expected the encoder of init={source}, {trained.config.encoder}. "
             f"Found {explainer.config.encoder}."

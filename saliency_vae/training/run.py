@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -110,7 +110,7 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     explainer = Explainer.from_config(ExplainerConfig(**{name: config[name] for name in _RECIPE}))
     if config["init"] is not None:
         start_from(explainer, config["init"])
-    objective = replace(explainer.objective(), samples=config["samples"])
+    objective = explainer.objective()
     optimizer = _build(config["optimizer"])
     scheduler = config["scheduler"] and _build(config["scheduler"])
     settings.try_out(config, optimizer, scheduler)

@@ -244,6 +244,7 @@ def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClass
 
 def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier) -> None:
     explainer = load_explainer("universal", digits)
+    explainer.encoder.copies = 2  # type: ignore[assignment]  # one alone disagrees with nothing
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     posterior, signals = explainer(images), explainer.signals(images)
     assert isinstance(signals, UniversalSignals)
