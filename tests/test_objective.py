@@ -23,7 +23,7 @@ def kl(target: Tensor, prediction: Tensor) -> Tensor:
     return (target * (target / prediction).log()).sum(-1)
 
 
-def evaluate(**settings: float) -> tuple[MaskedViews, LossTerms]:
+def evaluate(**settings: Any) -> tuple[MaskedViews, LossTerms]:
     images, classifier = blobs(4), blob_classifier()
     torch.manual_seed(0)
     posterior = DiagonalNormal(torch.randn(4, SIZE, SIZE), torch.full((4, SIZE, SIZE), -2.0))

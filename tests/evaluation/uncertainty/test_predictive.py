@@ -78,7 +78,7 @@ def test_numbers_are_those_of_the_images_whose_mean_map_keeps_the_decision(
     some: PredictiveCheck = {**check, "mean": {**check["mean"], "kept": kept}}
     found = report(some)
     for measured in ("kept", "probability"):
-        seen = check["drawn"]["25"][SAMPLED][measured]  # type: ignore[literal-required]
+        seen = check["drawn"]["25"][SAMPLED][measured]
         interval = found.intervals[f"samples_{measured}_25_blur"][SAMPLED]
         assert float(interval.mean) == pytest.approx(float(seen[2:].double().mean()))
         assert interval.low <= interval.mean <= interval.high

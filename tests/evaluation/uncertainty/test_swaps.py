@@ -45,7 +45,7 @@ def slow_effects(fraction: float, index: int) -> list[float]:
         for place in places:
             view[:, *patches[place]] = image[:, *patches[place]]
         against, speaks_for = classifier(view[None])[0].tolist()
-        return speaks_for - against
+        return float(speaks_for - against)
 
     before = log_odds(shown)
     return [abs(log_odds(shown ^ {place}) - before) for place in range(side**2)]
