@@ -65,7 +65,7 @@ class UniversalUNet(ConditionalEncoder):
         self.strides = STRIDES[: len(channels) - 1]
         joined = [2 * len(levels), *[self.of_stride] * (len(channels) - 1)]
         networks = [UNet(channels, joined) for _ in range(members)]
-        self.unet = networks[0] if members == 1 else Ensemble(networks)
+        self.unet: UNet | Ensemble = networks[0] if members == 1 else Ensemble(networks)
 
     def signals(
         self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None

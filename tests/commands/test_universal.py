@@ -26,6 +26,7 @@ from saliency_vae.evaluation.altered_signals import signal_controls
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.pointing import GRID_POINTING, ask_all, build_grids
 from saliency_vae.models import Explainer
+from saliency_vae.models.encoders import UNet
 from saliency_vae.models.universal_encoder import UniversalUNet
 from tests.commands.test_train import error_of, run_here
 from tests.conftest import blob_classifier, blobs
@@ -317,6 +318,7 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
 def explainer_of(classifier: FrozenClassifier) -> Explainer:
     torch.manual_seed(0)
     encoder = UniversalUNet((4, 6), copies=2)
+    assert isinstance(encoder.unet, UNet)
     nn.init.normal_(encoder.unet.head.weight)
     made = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.5)).eval()
     return made.attach_classifier(classifier)

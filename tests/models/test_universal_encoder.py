@@ -12,6 +12,7 @@ from saliency_vae.classifiers import FrozenClassifier, class_target, counted_pas
 from saliency_vae.classifiers.digit_networks import digit_network
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.models.encoders import UNet
 from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
@@ -27,6 +28,7 @@ def encoder_of(**settings: Any) -> UniversalUNet:
     torch.manual_seed(0)
     defaults: dict[str, Any] = {"channels": SMALL, "copies": 2}
     encoder = UniversalUNet(**(defaults | settings))
+    assert isinstance(encoder.unet, UNet)
     nn.init.normal_(encoder.unet.head.weight)
     return encoder.eval()
 
@@ -115,6 +117,7 @@ def test_zeros_stand_for_a_stride_that_is_missing(missing: int) -> None:
 
 def test_a_map_joins_the_scale_of_its_stride() -> None:
     encoder = UniversalUNet(SMALL, levels=(0.2, 0.5, 1.0))
+    assert isinstance(encoder.unet, UNet)
     inputs = [block[0][0].in_channels for block in encoder.unet.down]  # type: ignore[index]
     assert inputs == [3 + 6, 4 + 24, 5 + 24, 6 + 24]
     sizes: list[tuple[int, ...]] = []
