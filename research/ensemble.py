@@ -4,7 +4,8 @@ python research/ensemble.py EXPLAINER... --photographs DIR --out DIR
 
 Maps of different trainings differ in scale, which the order of the pixels does not depend on: each
 member is scaled so that its maps have the standard deviation of the first one's, over validation
-scenes. The weights are written in float16, and read as float32.
+scenes. The weights are written in float16, and read as float32. Each member and the whole are
+judged on these scenes; no test portion is looked at.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from refinement import scenes
+from refinement import scenes, scored
 from torch import Tensor
 
 from saliency_vae import load_explainer
@@ -21,12 +22,7 @@ from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.models import Explainer
 from saliency_vae.models.serialization import write_directory
 
-SCENES, SIZE = 24, 128
-
-
-def spread(explainer: Explainer, images: Tensor) -> float:
-    """Mean standard deviation of the maps of images."""
-    return float(explainer(images).mean.flatten(1).std(1).mean())
+SIZE = 128
 
 
 def scaled(explainer: Explainer, scale: float) -> dict[str, Tensor]:
@@ -39,22 +35,25 @@ def scaled(explainer: Explainer, scale: float) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Write the explainer, and print the scale of each member."""
+    """Write the explainer, and print what each member and the whole are worth."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("explainers", nargs="+", metavar="EXPLAINER")
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--images", type=int, default=48, help="validation scenes")
     args = parser.parse_args()
     classifier = efficientnet_lite_classifier(name="lite0", image_size=SIZE)
     with torch.no_grad():
-        images, _ = scenes(args.photographs, classifier, SIZE, SCENES)
+        images, masks = scenes(args.photographs, classifier, SIZE, args.images)
     members = [load_explainer(path, classifier) for path in args.explainers]
     spreads = []
     for path, member in zip(args.explainers, members, strict=True):
         member.encoder.copies = args.copies  # type: ignore[assignment]
-        spreads.append(spread(member, images))
-        print(f"{path}: maps of standard deviation {spreads[-1]:.3f}")
+        found = member(images).mean
+        spreads.append(float(found.flatten(1).std(1).mean()))
+        line = scored(classifier, images, masks, found)
+        print(f"{path}: {line}, standard deviation {spreads[-1]:.3f}", flush=True)
     state = {
         f"encoder.unet.{index}.{name}": value.half()
         for index, member in enumerate(members)
@@ -65,7 +64,8 @@ def main() -> None:
     command = "python research/ensemble.py EXPLAINER... --photographs DIR --out DIR"
     config = replace(config, encoder=encoder, command=command, metrics={})
     write_directory(args.out, config, state, {})
-    print(args.out)
+    whole = load_explainer(args.out, classifier)
+    print(f"{args.out}: {scored(classifier, images, masks, whole(images).mean)}")
 
 
 if __name__ == "__main__":
