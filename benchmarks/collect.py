@@ -24,8 +24,8 @@ ORDER = (
     "memory",
     "training_memory",
     "startup",
-    "training_rate",
     "universal",
+    "training_rate",
 )
 
 

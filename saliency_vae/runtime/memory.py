@@ -11,7 +11,11 @@ LESS = {
 }
 _CPU = ("can't allocate memory", "not enough memory")  # torch raises a plain RuntimeError
 # A process of a loader or of a pool was killed, which the system does where memory is full.
-_KILLED = ("DataLoader worker (pid", "process in the process pool was terminated abruptly")
+_KILLED = (
+    "DataLoader worker (pid",
+    "process in the process pool was terminated abruptly",
+    "the process pool is not usable",  # the next task of the same pool
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -216,7 +216,7 @@ def run_broken(out: Path, fault: str, *arguments: str) -> None:
     [
         ("accelerator", 0, "Expected batch_size < 2, or smaller images, to fit into memory. Found"),
         ("loader", 1, "Found a process killed, perhaps for its memory: DataLoader worker (pid"),
-        ("saver", 1, "Found a process killed, perhaps for its memory: A process in the process"),
+        ("saver", 1, "Found a process killed, perhaps for its memory: A "),
         ("disk", 1, "Free some space: the same command goes on."),
     ],
 )
