@@ -1,6 +1,7 @@
 """Many images: explained by several processes, killed and started again, to the same bits."""
 
 import os
+import re
 import resource
 import signal
 import sys
@@ -103,8 +104,9 @@ def check_equal(out: Path, expected: Path) -> None:
         assert one.keys() == other.keys()
         for key in one:
             np.testing.assert_array_equal(one[key], other[key])
-    for page in ("index.html", "broken.txt"):
-        assert (out / page).read_text() == (expected / page).read_text()
+    for page in ("index.html", "broken.txt"):  # one directory may lie deeper than the other
+        texts = [re.sub(r"(\.\./)+", "", (place / page).read_text()) for place in (out, expected)]
+        assert texts[0] == texts[1]
     assert not list(out.rglob("*.partial"))
 
 
