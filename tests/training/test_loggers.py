@@ -37,6 +37,7 @@ def test_both_hold_curves_pictures_and_the_best(
     pytest.importorskip("tensorboard")
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for later runs
     run = tmp_path / "run"
     settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors"]
     settings += ["logger=[tensorboard,mlflow]", "scheduler=constant", "data.test_size=4"]
