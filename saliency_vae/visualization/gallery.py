@@ -50,7 +50,7 @@ def write_gallery(
     Raises:
         ValueError: If there is no entry.
     """
-    ranked = sorted(entries, key=lambda entry: round(entry[0], 5))  # as it is shown
+    ranked = sorted(entries, key=lambda entry: entry[0])
     if not ranked:
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]

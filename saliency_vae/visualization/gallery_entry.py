@@ -85,15 +85,13 @@ class Entry:
             file=file,
             target=explanation.asked,
             fraction=explanation.fraction,
-            sufficiency=_short(explanation.sufficiency),
+            sufficiency=explanation.sufficiency,
             curve=[
-                (one.fraction, _short(one.sufficiency), _short(one.necessity))
+                (one.fraction, one.sufficiency, one.necessity)
                 for one in explanation.curve
                 if one.sufficiency is not None and one.necessity is not None
             ],
-            predictions=[
-                (label, _short(float(share))) for label, share in explanation.original.prediction
-            ],
+            predictions=[(label, float(share)) for label, share in explanation.original.prediction],
             size=(source.size[1], source.size[0]),
             view=source.preprocessing.view(source.size, (height, width)),
             whole=_whole(source),
@@ -126,11 +124,6 @@ def rank(scores: Tensor) -> Tensor:
     ranks = torch.empty(len(order))
     ranks[order] = torch.arange(len(order)) / len(order)
     return ranks.view(scores.shape)
-
-
-def _short(share: float) -> float:
-    """Round a probability: further digits depend on the other images of its batch."""
-    return round(share, 5)
 
 
 def _check(explanation: Explanation) -> None:
