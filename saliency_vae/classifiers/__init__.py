@@ -14,7 +14,7 @@ from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
-from saliency_vae.classifiers.passes import Passes, counted_passes
+from saliency_vae.classifiers.passes import Passes, TooManyPassesError, counted_passes
 from saliency_vae.classifiers.recorded import build_classifier, build_recorded
 from saliency_vae.classifiers.targets import Output, Target, as_target, class_target
 
@@ -24,6 +24,7 @@ __all__ = [
     "Output",
     "Passes",
     "Target",
+    "TooManyPassesError",
     "as_target",
     "bernoulli_kl",
     "build_classifier",

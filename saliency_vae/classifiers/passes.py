@@ -5,16 +5,25 @@ One image once forward is one pass, and so is one image once forward and back.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
+
+
+class TooManyPassesError(Exception):
+    """Classifiers have seen more images than allowed."""
 
 
 class Passes:
     """Number of images that classifiers have seen.
 
+    Args:
+        at_most: Number of images that are allowed.
+
     Attributes:
         number: Number of images so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_most: float = inf) -> None:
+        self.at_most = at_most
         self.number = 0
 
 
@@ -22,8 +31,14 @@ _counting: list[Passes] = []
 
 
 @contextmanager
-def counted_passes() -> Iterator[Passes]:
+def counted_passes(at_most: float = inf) -> Iterator[Passes]:
     """Count the images that any :class:`FrozenClassifier` sees within the block.
+
+    Args:
+        at_most: Number of images after which the next one ends the block.
+
+    Raises:
+        TooManyPassesError: If there are more of them.
 
     Example:
         >>> import torch
@@ -35,7 +50,7 @@ def counted_passes() -> Iterator[Passes]:
         >>> passes.number
         5
     """
-    passes = Passes()
+    passes = Passes(at_most)
     _counting.append(passes)
     try:
         yield passes
@@ -44,6 +59,12 @@ def counted_passes() -> Iterator[Passes]:
 
 
 def count_passes(images: int) -> None:
-    """Add a number of images to all counts that are going on."""
+    """Add a number of images to all counts that are going on.
+
+    Raises:
+        TooManyPassesError: If one of them allows fewer.
+    """
     for passes in _counting:
         passes.number += images
+        if passes.number > passes.at_most:
+            raise TooManyPassesError

@@ -1,7 +1,8 @@
 """The methods that are compared: the explainer, those of the configuration, and what can run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor
+from tqdm import tqdm
 
 from saliency_vae.baselines import (
     Blurred,
@@ -18,7 +20,7 @@ from saliency_vae.baselines import (
     Oracle,
     RandomMap,
 )
-from saliency_vae.classifiers import FrozenClassifier, counted_passes
+from saliency_vae.classifiers import FrozenClassifier, TooManyPassesError, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.altered_signals import RandomisedSignals, ZeroedSignals
 from saliency_vae.evaluation.roles import EXPLAINER, Role
@@ -223,7 +225,7 @@ def _lacking_extra(error: InstantiationException) -> str | None:
 
 
 def warm_up(
-    methods: Methods, image: Batch, classifier: FrozenClassifier, *, strict: bool
+    methods: Methods, image: Batch, classifier: FrozenClassifier, *, strict: bool, slow: bool = True
 ) -> Methods:
     """Let each method explain one image: this warms it up, and shows whether it can.
 
@@ -233,6 +235,8 @@ def warm_up(
         classifier: Classifier to explain.
         strict: Whether a method that cannot explain this classifier or these data is an error;
             otherwise it is left out. For an explainer it always is one.
+        slow: Whether slow methods explain the image to its end. Otherwise they stop when they are
+            known to be slow, and their passes are a number above ``slow_passes``.
 
     Returns:
         The methods that can explain the image, with their peak memory and passes.
@@ -244,12 +248,16 @@ def warm_up(
     memory: dict[str, float] = {}
     passes: dict[str, float] = {}
     left_out = list(methods.left_out)
-    for name, method in methods.by_name.items():
+    progress = tqdm(methods.by_name.items(), desc="Trying methods", unit="method", leave=False)
+    for name, method in progress:
+        progress.set_postfix_str(name)
+        explain = partial(method, image, classifier)
         try:
-            method(image, classifier)  # what is made once and kept is no cost of an explanation
-            with counted_passes() as counted:
-                memory[name] = peak_memory(partial(method, image, classifier))
-            passes[name] = counted.number
+            passes[name] = _passes_at_first(explain, methods.slow_passes)
+            if slow or passes[name] <= methods.slow_passes:
+                with counted_passes() as counted:
+                    memory[name] = peak_memory(explain)
+                passes[name] = counted.number
         except ValueError as error:
             if strict or role_of(method) is Role.EXPLAINER:
                 raise
@@ -264,3 +272,10 @@ def warm_up(
         else:
             able[name] = method
     return replace(methods, by_name=able, memory=memory, passes=passes, left_out=tuple(left_out))
+
+
+def _passes_at_first(explain: Callable[[], object], enough: float) -> float:
+    """Passes of a first explanation, which makes what is kept; ends when they are enough."""
+    with counted_passes(enough) as counted, suppress(TooManyPassesError):
+        explain()
+    return counted.number

@@ -104,8 +104,13 @@ def prepare(config: Node) -> Setup:
     data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
     images = load_images(config, data, explainer, classifier)
     one = with_decision(images.first(1).as_batch(), classifier)
-    methods = warm_up(methods, one, classifier, strict=config["methods"] is not None)
-    methods = replace(methods, slow_passes=config["slow_passes"])
+    methods = warm_up(
+        replace(methods, slow_passes=config["slow_passes"]),
+        one,
+        classifier,
+        strict=config["methods"] is not None,
+        slow=config["slow_images"] != 0,
+    )
     return Setup(protocol, explainers, classifier, data, images, methods, runs, randomised)
 
 

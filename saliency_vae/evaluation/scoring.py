@@ -111,7 +111,9 @@ class Protocol:
         """What the limits of slow methods leave out, one sentence each."""
         most = max(limits.values(), default=0)
         return tuple(
-            f"{title(name)}: takes {methods.passes[name]:,.0f} passes of the classifier an image; "
+            f"{title(name)}: takes "
+            + (f"{methods.passes[name]:,.0f}" if limit else f"more than {methods.slow_passes}")
+            + " passes of the classifier an image; "
             + (f"scored on {limit} images, " if limit else "scored with ")
             + f"slow_images={'N' if not limit else 'null scores it on all'}."
             for name, limit in limits.items()

@@ -224,6 +224,29 @@ def test_roles_follow_from_the_class_and_not_from_the_name() -> None:
     assert list(found.memory) == ["a", "b", "c", "control"]
 
 
+class Asking:
+    """A method that asks the classifier about an image ten times, one view after another."""
+
+    def __init__(self) -> None:
+        self.answers = 0
+
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        for _ in range(10):
+            classifier(batch["image"])
+            self.answers += 1
+        return mean(batch, classifier)
+
+
+@pytest.mark.parametrize(("slow", "answers"), [(False, 3), (True, 3 + 10)])
+def test_a_slow_method_that_is_left_out_is_not_waited_for(slow: bool, answers: int) -> None:
+    asking = Asking()
+    methods = Methods({"asking": asking}, slow_passes=3)
+    found = warm_up(methods, {"image": blobs(1)}, blob_classifier(), strict=False, slow=slow)
+    assert found.is_slow("asking")
+    assert asking.answers == answers
+    assert ("asking" in found.memory) == slow
+
+
 class RefusingExplainer(ExplainerMethod):
     """An explainer that cannot explain this classifier."""
 
