@@ -19,7 +19,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Preprocessing, collate
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.metrics import Imputation, descending_rank
-from saliency_vae.metrics.views import BATCH_SIZE
+from saliency_vae.metrics.views import views_at_once
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import num_kept
 
@@ -216,7 +216,7 @@ def training_images(
 @torch.no_grad()
 def _predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
     """Logits (n, classes) of images (n, 3, H, W), a batch of bounded size at a time."""
-    return torch.cat([classifier(part) for part in torch.split(images, BATCH_SIZE)])
+    return torch.cat([classifier(part) for part in torch.split(images, views_at_once(images))])
 
 
 def _loss(

@@ -8,7 +8,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.metrics.views import BATCH_SIZE, masked_views
+from saliency_vae.metrics.views import masked_views
 from saliency_vae.topk import num_kept
 
 
@@ -21,7 +21,7 @@ def kept_agreement(
     *,
     fractions: Sequence[float],
     target: Tensor | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Whether an image reduced to its most salient pixels is classified like the whole image.
 
@@ -33,7 +33,7 @@ def kept_agreement(
             imputation.
         fractions: Shares of the pixels to keep, each in (0, 1].
         target: What is asked, weights of the logits, (B, classes); None for the decision.
-        batch_size: Number of views in memory at once.
+        batch_size: Number of views in memory at once; None chooses it by the images' size.
 
     Returns:
         Agreement, (B, fractions) bool.
@@ -66,7 +66,7 @@ def mask_agreement_matrix(
     masks: Tensor,
     baseline: Tensor | Imputation,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Whether image i seen through the mask of image j is classified like the whole image i.
 
@@ -79,7 +79,7 @@ def mask_agreement_matrix(
         masks: Pixels that the explanation of each image keeps, (N, H, W) bool.
         baseline: What is seen outside the kept pixels: baseline images, (N, 3, H, W), or an
             imputation.
-        batch_size: Number of views in memory at once.
+        batch_size: Number of views in memory at once; None chooses it by the images' size.
 
     Returns:
         Agreement, (N, N) bool: image i in row i, mask j in column j.

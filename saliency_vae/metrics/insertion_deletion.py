@@ -17,7 +17,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.metrics.views import BATCH_SIZE, masked_view, masked_views
+from saliency_vae.metrics.views import masked_view, masked_views
 
 Keeps = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,7 +71,7 @@ def insertion_deletion(
     step: int,
     target: Tensor | None = None,
     ends: CurveEnds | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> InsertionDeletion:
     """Insertion and deletion of the pixels of images.
 
@@ -105,7 +105,7 @@ def insertion_curve(
     *,
     step: int,
     target: Tensor | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Probability of the target while the image is inserted into its baseline image.
 
@@ -116,7 +116,7 @@ def insertion_curve(
         baseline: What is seen of removed pixels: baseline images, (B, 3, H, W), or an imputation.
         step: Number of pixels changed between two points, >= 1; the last step takes the rest.
         target: What is asked, weights of the logits, (B, classes); None for the decision.
-        batch_size: Number of views in memory at once.
+        batch_size: Number of views in memory at once; None chooses it by the images' size.
 
     Returns:
         Probabilities, (B, ceil(HW / step) + 1).
@@ -143,7 +143,7 @@ def deletion_curve(
     *,
     step: int,
     target: Tensor | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Probability of the target while the baseline image replaces the image.
 
@@ -216,7 +216,7 @@ class _Curves:
     baseline: Tensor | Imputation
     target: Tensor
     step: int
-    batch_size: int
+    batch_size: int | None
 
     def __post_init__(self) -> None:
         if self.step < 1:

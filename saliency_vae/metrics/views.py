@@ -7,7 +7,20 @@ from torch import Tensor
 
 from saliency_vae.metrics.imputation import Imputation
 
-BATCH_SIZE = 64  # views that the classifier sees at once; 256 is slower on a CPU
+_MOST = 64  # views that the classifier sees at once
+_PIXELS_ON_CPU = 2**18  # of those views: larger activations leave a CPU's cache
+
+
+def views_at_once(images: Tensor) -> int:
+    """Number of views like images (B, 3, H, W) that the classifier sees at once.
+
+    Example:
+        >>> views_at_once(torch.rand(1, 3, 128, 128)), views_at_once(torch.rand(1, 3, 48, 48))
+        (16, 64)
+    """
+    if images.device.type != "cpu":
+        return _MOST
+    return min(_MOST, max(1, _PIXELS_ON_CPU // images[0, 0].numel()))
 
 
 def masked_view(images: Tensor, kept: Tensor, baseline: Tensor | Imputation) -> Tensor:
@@ -32,7 +45,7 @@ def masked_views(
     kept: Callable[[Tensor, Tensor], Tensor],
     *,
     columns: int,
-    batch_size: int,
+    batch_size: int | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Show each image through several masks; outside a mask its baseline is seen.
 
@@ -42,13 +55,14 @@ def masked_views(
         kept: Function that gives the masks, (n, H, W) bool, of n pairs of an image and a column,
             both int64 (n,).
         columns: Number of masks for each image.
-        batch_size: Number of views in memory at once.
+        batch_size: Number of views in memory at once; None for that of :func:`views_at_once`.
 
     Yields:
         Indices of n images, (n,), and their views, (n, 3, H, W): B x columns in total, those of an
         image one after another.
     """
     rows = torch.arange(len(images), device=images.device)
+    batch_size = batch_size or views_at_once(images)
     pairs = torch.cartesian_prod(rows, torch.arange(columns, device=images.device))
     for start in range(0, len(pairs), batch_size):
         image, column = pairs[start : start + batch_size].unbind(1)
