@@ -4,8 +4,9 @@ python research/ensemble.py EXPLAINER... --photographs DIR --out DIR
 
 Maps of different trainings differ in scale, which the order of the pixels does not depend on: each
 member is scaled so that its maps have the standard deviation of the first one's, over validation
-scenes. The weights are written in float16, and read as float32. Each member and the whole are
-judged on these scenes; no test portion is looked at.
+scenes. A share of the mean is smoothed within the image's regions. The weights are written in
+float16, and read as float32. Each member and the whole are judged on these scenes; no test portion
+is looked at.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--edge-aware", type=float, default=0.5, metavar="SHARE")
     parser.add_argument("--images", type=int, default=48, help="validation scenes")
     args = parser.parse_args()
     classifier = efficientnet_lite_classifier(name="lite0", image_size=SIZE)
@@ -63,6 +65,7 @@ def main() -> None:
     }
     config = members[0].config
     node = {**config.encoder, "copies": args.copies, "members": len(members)}
+    node["edge_aware"] = args.edge_aware
     command = "python research/ensemble.py EXPLAINER... --photographs DIR --out DIR"
     config = replace(config, encoder=node, command=command, metrics={})
     write_directory(args.out, config, state, {})

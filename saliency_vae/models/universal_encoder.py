@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.conditional_encoder import ConditionalEncoder, check_levels
+from saliency_vae.models.edge_aware import edge_aware
 from saliency_vae.models.encoders import UNet, check_channels
 from saliency_vae.models.ensemble import Ensemble
 from saliency_vae.models.feature_taps import STRIDES
@@ -35,10 +36,11 @@ class UniversalUNet(ConditionalEncoder):
         output_stride: Pixels of the image to one of the map's grid, along each side; the map is
             enlarged to the image's size.
         members: Networks that read the same signals, and whose posteriors are averaged.
+        edge_aware: Share of the mean that is smoothed within the image's regions, in [0, 1].
 
     Raises:
         ValueError: If a channel count is not positive, copies, output_stride or members are less
-            than one or the levels do not rise to 1.
+            than one, the levels do not rise to 1 or edge_aware is not in [0, 1].
     """
 
     answers_targets = True
@@ -50,6 +52,7 @@ class UniversalUNet(ConditionalEncoder):
         copies: int = 4,
         output_stride: int = 1,
         members: int = 1,
+        edge_aware: float = 0.0,
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
@@ -58,7 +61,10 @@ class UniversalUNet(ConditionalEncoder):
         for name, found in counts.items():
             if found < 1:
                 raise ValueError(f"Expected encoder.{name} >= 1. Found {found}.")
+        if not 0 <= edge_aware <= 1:
+            raise ValueError(f"Expected encoder.edge_aware in [0, 1]. Found {edge_aware}.")
         self.levels = list(levels)
+        self.edge_aware = edge_aware
         self.copies = copies
         self.output_stride = output_stride
         self.of_stride = 2 * KINDS * len(levels)
@@ -96,10 +102,14 @@ class UniversalUNet(ConditionalEncoder):
                 found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
             joined.append([found.to(images.dtype)])
         encoded: Tensor = self.unet(images, joined).float()
-        if self.output_stride == 1:
+        if self.output_stride > 1:
+            coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
+            encoded = F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+        if not self.edge_aware:
             return encoded
-        coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
-        return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+        mean, log_variance = encoded.unbind(1)
+        mean = torch.lerp(mean, edge_aware(mean, images.float()), self.edge_aware)
+        return torch.stack([mean, log_variance], dim=1)
 
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers

@@ -12,6 +12,7 @@ from saliency_vae.classifiers import FrozenClassifier, class_target, counted_pas
 from saliency_vae.classifiers.digit_networks import digit_network
 from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.models.edge_aware import edge_aware
 from saliency_vae.models.encoders import UNet
 from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.universal_encoder import UniversalUNet
@@ -283,3 +284,22 @@ def test_explanations_depend_on_what_is_asked(digits: FrozenClassifier) -> None:
         again = explainer.encode(images, target=asked[0]).mean
     assert torch.equal(three, again)
     assert not torch.allclose(three, seven, atol=1e-2)
+
+
+def test_a_share_of_the_mean_is_smoothed_and_nothing_of_the_variance() -> None:
+    torch.manual_seed(0)
+    encoder, smoothing = (UniversalUNet([8, 8], edge_aware=share).eval() for share in (0, 0.5))
+    for value in encoder.parameters():
+        torch.nn.init.normal_(value, std=0.3)
+    smoothing.load_state_dict(encoder.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    signals = made_signals((32, 32), (2,))
+    plain, half = encoder(images, signals), smoothing(images, signals)
+    torch.testing.assert_close(half[:, 1], plain[:, 1])
+    expected = (plain[:, 0] + edge_aware(plain[:, 0], images)) / 2
+    torch.testing.assert_close(half[:, 0], expected)
+
+
+def test_a_share_outside_0_and_1_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder.edge_aware in \[0, 1\]. Found 1.5"):
+        UniversalUNet([8, 8], edge_aware=1.5)

@@ -1,0 +1,80 @@
+"""Smoothing of maps within the image's regions, by the fast guided filter.
+
+He, Sun & Tang, "Guided Image Filtering" (2010); He & Sun, "Fast Guided Filter" (2015).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_STEP = 4  # pixels to one of the grid on which the map is regressed
+_WINDOW = 0.2  # half a window's side, of the image's side
+_RIDGE = 1e-3  # of colours in [0, 1]: a smaller variance counts as flat
+
+
+def edge_aware(maps: Tensor, images: Tensor) -> Tensor:
+    """Smooth maps so that their edges are those of the image.
+
+    In each window the map is regressed on the three colours; a pixel's value is that of the mean
+    of the regressions of all windows that hold it. This is linear in the map.
+
+    Args:
+        maps: Maps, (B, H, W).
+        images: Images in [0, 1], (B, 3, H, W).
+
+    Returns:
+        Smoothed maps, (B, H, W).
+
+    Example:
+        >>> image = torch.zeros(1, 3, 64, 64)
+        >>> image[..., 32:] = 1  # the right half is white
+        >>> speckle = (torch.rand(1, 64, 64) < 0.5) * image[:, 0]
+        >>> smooth = edge_aware(speckle, image)[0]
+        >>> bool(smooth[:, 40:].min() > 0.3), bool(smooth[:, :24].abs().max() < 0.1)
+        (True, True)
+    """
+    colours = F.avg_pool2d(images, _STEP, ceil_mode=True)
+    coarse = F.avg_pool2d(maps[:, None], _STEP, ceil_mode=True)
+    radius = [max(1, round(_WINDOW * side)) for side in colours.shape[-2:]]
+    mean_colour, mean_map = _window_mean(colours, radius), _window_mean(coarse, radius)
+    covariance = _window_mean(colours * coarse, radius) - mean_colour * mean_map
+    slope = _solved(_colour_covariance(colours, mean_colour, radius), covariance)
+    offset = mean_map - (slope * mean_colour).sum(1, keepdim=True)
+    line = _window_mean(torch.cat([slope, offset], dim=1), radius)
+    line = F.interpolate(line, maps.shape[-2:], mode="bilinear", align_corners=False)
+    return (line[:, :3] * images).sum(1) + line[:, 3]
+
+
+def _colour_covariance(colours: Tensor, mean: Tensor, radius: list[int]) -> list[Tensor]:
+    """Rows of the covariance of the colours in each window, with a ridge: three of (B, 3, h, w)."""
+    rows = []
+    for index in range(3):
+        one = slice(index, index + 1)
+        row = _window_mean(colours * colours[:, one], radius) - mean * mean[:, one]
+        ridge = torch.zeros(3, 1, 1, dtype=row.dtype, device=row.device)
+        ridge[index] = _RIDGE
+        rows.append(row + ridge)
+    return rows
+
+
+def _solved(rows: list[Tensor], right: Tensor) -> Tensor:
+    """Solve three equations at each pixel by Gauss-Jordan elimination, (B, 3, h, w).
+
+    It needs no pivoting, as the matrices are positive definite, and unlike torch.linalg.solve is
+    exported to ONNX.
+    """
+    rows = [
+        torch.cat([row, side], dim=1) for row, side in zip(rows, right.split(1, 1), strict=True)
+    ]
+    for pivot in range(3):
+        rows[pivot] = rows[pivot] / rows[pivot][:, pivot, None]
+        for other in {0, 1, 2} - {pivot}:
+            rows[other] = rows[other] - rows[other][:, pivot, None] * rows[pivot]
+    return torch.stack([row[:, 3] for row in rows], dim=1)
+
+
+def _window_mean(maps: Tensor, radius: list[int]) -> Tensor:
+    """Mean over windows of 2 radius + 1 pixels a side, as far as they lie in the maps."""
+    (up, left), options = radius, {"stride": 1, "count_include_pad": False}
+    columns = F.avg_pool2d(maps, (2 * up + 1, 1), padding=(up, 0), **options)
+    return F.avg_pool2d(columns, (1, 2 * left + 1), padding=(0, left), **options)
