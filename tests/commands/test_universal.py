@@ -12,12 +12,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from saliency_vae import load_explainer
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.digit_networks import Architecture, digit_network
+from saliency_vae.classifiers.digit_networks import Architecture
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.distributions import KroneckerNormal, SaliencyPosterior
@@ -32,6 +32,7 @@ from tests.commands.test_train import error_of, run_here
 from tests.conftest import blob_classifier, blobs
 from tests.evaluation.pointing.colours import CPU
 from tests.evaluation.pointing.colours import images as painted
+from tests.helpers.digits import write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,33 +57,12 @@ TASKS: list[tuple[str, Architecture, int]] = [
 ]
 
 
-def sharpened(network: nn.Module, size: int) -> nn.Module:
-    """Make the last layer of a network decide on digits, each class on some of them."""
-    data = ClutteredDigits("test", 24, image_size=size)
-    images = torch.stack([data[index]["image"] for index in range(24)]).float() / 255
-    head = list(network.modules())[-1]
-    assert isinstance(head, nn.Linear)
-    with torch.no_grad():
-        logits = network.eval()(images)
-        scale = 4 / logits.std(0)
-        head.weight *= scale[:, None]
-        head.bias.copy_(scale * (head.bias - logits.mean(0)))
-    return network
-
-
 @pytest.fixture(scope="module")
 def classifiers(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of the files of classifiers that nobody has trained."""
     root = tmp_path_factory.mktemp("classifiers")
     for task, architecture, size in TASKS:
-        settings: dict[str, Any] = {"image_size": size, "train_size": 64, "epochs": 1, "seed": 0}
-        if architecture != "convolutional":
-            settings["architecture"] = architecture
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = sharpened(digit_network(architecture), size)
-        metadata = {"settings": json.dumps(settings)}
-        save_file(network.state_dict(), root / f"{task}.safetensors", metadata)
+        write_digits(root / f"{task}.safetensors", size, architecture=architecture)
     return root
 
 
@@ -263,18 +243,11 @@ Run = Callable[..., list[str]]
 def run(
     trained: Path,
     tmp_path: Path,
+    plain_figures: None,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Run:
     """Run the command in this process; returns the printed lines."""
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.files.figures",
-        lambda results: {"curves": Figure((1, 1)), "speed": Figure((1, 1))},
-    )
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.files.gallery_figure",
-        lambda *shown, **roles: Figure((1, 1)),
-    )
 
     def call(*arguments: str) -> list[str]:
         where = [f"explainer={trained / 'explainer'}", f"hydra.run.dir={tmp_path / 'run'}"]
