@@ -6,11 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.distributions import ExponentialPrior
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
-from saliency_vae.models import Explainer
-from saliency_vae.models.universal_encoder import UniversalUNet, _fixed_noise
-from tests.helpers.tiny_classifier import build
+from saliency_vae.models.universal_encoder import _fixed_noise
+from tests.helpers import tiny_classifier, tiny_universal
 
 
 class InputGradient(nn.Module):
@@ -78,9 +76,7 @@ def test_traced_before_the_first_explanation() -> None:
     """Its constants are real numbers, for what comes after too."""
     _fixed_noise.cache_clear()  # as in a process of its own
     torch.manual_seed(0)
-    explainer = Explainer(UniversalUNet((4, 6), copies=2), prior=ExponentialPrior(0.9)).eval()
-    nn.init.normal_(explainer.get_parameter("encoder.unet.head.weight"))
-    explainer.attach_classifier(FrozenClassifier(build(), name="tiny"))
+    explainer = tiny_universal.build(FrozenClassifier(tiny_classifier.build(), name="tiny"))
     images = torch.rand(3, 3, 20, 33)
     graph = TracedGraph(ExplainerGraph(explainer), images[:2]).eval()
     program = torch.export.export(
