@@ -31,7 +31,7 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.train import train
 from saliency_vae.training.finalize import finish
-from tests.conftest import BlobsData, MakeModule
+from tests.conftest import BlobsData, MakeModule, draw_plain_panels
 from tests.helpers import tiny_classifier
 from tests.helpers.digits import write_digits
 
@@ -133,6 +133,7 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
         assert any(row[name] for row in logged), name
     check_wandb(run)
 
+    draw_plain_panels(monkeypatch)
     run_here(
         monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=3", "logger=csv"
     )

@@ -1,5 +1,7 @@
 """A universal explainer with random weights, for tests of anything but its maps' quality."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -10,7 +12,7 @@ from saliency_vae.models.config import ExplainerConfig
 
 def build(classifier: FrozenClassifier, **settings: int) -> Explainer:
     """Make an explainer of a classifier; settings of the encoder replace its own."""
-    encoder = {
+    encoder: dict[str, Any] = {
         "_target_": "saliency_vae.models.universal_encoder.UniversalUNet",
         "channels": [4, 6],
         "copies": 2,
