@@ -6,12 +6,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
 
+# Some tests start processes, which take the bytecode that the first of them writes.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # With the oldest versions that pyproject.toml allows; their deprecation warnings are ignored.
 test-minimum: .venv-minimum/installed
-	OMP_NUM_THREADS=1 .venv-minimum/bin/python -m pytest --numprocesses auto --dist worksteal \
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= .venv-minimum/bin/python -m pytest --numprocesses auto --dist worksteal \
 	    -W ignore::DeprecationWarning -W ignore::FutureWarning
 
 # Ten times the cases that make test runs, other ones each time.

@@ -91,6 +91,22 @@ def root_logger_as_before() -> Iterator[None]:
     logging.root.setLevel(level)
 
 
+def compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command compose its configuration once, and not first to see whether it is a sweep.
+
+    Hydra then takes that from ``-m`` alone. To compose takes most of the time of a wrong setting.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def composed_once() -> Iterator[None]:
+    """Let the commands that tests call in this process compose their configuration once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        compose_once(monkeypatch)
+        yield
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """No name is resolved, no connection made, and to wait for a second try fails the test."""
@@ -103,9 +119,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda *_: pytest.fail("a wait for the network"))
 
 
-@pytest.fixture
-def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly all of the time would go into drawing the figures of an evaluation."""
+def draw_plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in an evaluation: nearly all of its time would go into its figures."""
     drawn = {"curves": Figure((1, 1)), "speed": Figure((1, 1))}
     monkeypatch.setattr("saliency_vae.evaluation.report.files.figures", lambda results: dict(drawn))
     monkeypatch.setattr(
@@ -115,11 +130,22 @@ def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def plain_panels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time of a small training would go into drawing explanations."""
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in an evaluation."""
+    draw_plain_figures(monkeypatch)
+
+
+def draw_plain_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in a training: most of a small one would go into its explanations."""
     monkeypatch.setattr(
         "saliency_vae.training.panels.explanation_figure", lambda *_, **__: Figure((1, 1))
     )
+
+
+@pytest.fixture
+def plain_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in a training."""
+    draw_plain_panels(monkeypatch)
 
 
 MakeModule = Callable[..., VariationalSaliency]

@@ -2,12 +2,13 @@
 
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.faults.small_run import run_alone
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Shared code, and the training of a method to compare: no benchmarks.
@@ -24,19 +25,27 @@ def as_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
+def run_benchmark(*command: str) -> None:
+    """Run a benchmark as it is typed, after ``python``."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(sys, "argv", list(command))
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        runpy.run_path(str(BENCHMARKS / command[0]), run_name="__main__")
+
+
 def timing() -> Any:
     return runpy.run_path(str(BENCHMARKS / "timing.py"))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # from Captum, Lightning and litdata
-def test_runs(subject: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs(subject: str, tmp_path: Path) -> None:
     arguments = [f"{subject}.py", "--quick", "--device", "cpu", "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", arguments)
     if subject == "ddp":  # it forks, which the autograd threads of earlier tests do not survive
-        subprocess.run([sys.executable, BENCHMARKS / arguments[0], *arguments[1:]], check=True)
+        log = tmp_path / "log"
+        assert run_alone(run_benchmark, *arguments, output=log) == 0, log.read_text()
     else:
-        runpy.run_path(str(BENCHMARKS / f"{subject}.py"), run_name="__main__")
+        run_benchmark(*arguments)
     written = json.loads((tmp_path / f"{subject}.json").read_text())
     assert written["quick"]
     assert {"device", "threads", "torch", "load"} <= written["machine"].keys()

@@ -1,9 +1,10 @@
 """The page in a real browser: a photograph dropped, asked about, and what cannot be explained."""
 
+import os
 import re
 import signal
-import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from playwright.sync_api import Page as BrowserPage
 from playwright.sync_api import Request, expect
 from safetensors.torch import save_file
 
+from saliency_vae.__main__ import main
 from saliency_vae.app.page import Page
 from saliency_vae.app.serve import example_files, launch
 from saliency_vae.cli.schemas import AppConfig
 from tests.app.test_answers import NAMES, answers
+from tests.faults.small_run import finish, start
 from tests.helpers.browser import chromium
 from tests.helpers.tiny_classifier import build
 
@@ -26,6 +29,12 @@ pytest.importorskip("gradio")
 
 SECONDS = 60_000.0
 URL = re.compile(r"http://127\.0\.0\.1:\d+/")
+
+
+def run_app(*settings: str) -> None:
+    """Run the command as it is typed."""
+    sys.argv = ["saliency-vae", "app", *settings]
+    main()
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +56,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "max_megabytes": 1,
         "port": "null",
     }
-    command = [sys.executable, "-m", "saliency_vae", "app"]
-    command += [f"{name}={value}" for name, value in settings.items()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = URL.search(process.stdout.readline())
-            assert found is not None
-            yield found.group()
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=SECONDS / 1000)
-    assert process.returncode == 0
+    log = directory / "log"
+    given = [f"{name}={value}" for name, value in settings.items()]
+    process = start(run_app, *given, output=log)
+    try:
+        while (found := URL.search(log.read_text() if log.exists() else "")) is None:
+            assert process.is_alive(), log.read_text()
+            time.sleep(0.05)
+        yield found.group()
+    finally:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGINT)
+        status = finish(process)
+    assert status == 0, log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.cli.schemas import EvaluateConfig
 from saliency_vae.cli.validation import config_dir
@@ -29,6 +28,7 @@ from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
 from tests.faults.made import PARTS
 from tests.helpers.browser import chromium, visit
+from tests.helpers.digits import recorded_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,16 +90,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Pat
     """Explainers ``mine`` and ``twin`` of one classifier, and ``other`` of another."""
     root = tmp_path_factory.mktemp("explainers")
     for name, classifier, seed in (("mine", "a", 0), ("twin", "a", 1), ("other", "b", 2)):
-        builder = {
-            "path": str(root / f"{classifier}.safetensors"),
-            "image_size": 32,
-            "train_size": 64,
-            "epochs": 1,
-            "seed": ord(classifier),
-        }
-        identity = cluttered_digits_classifier(**builder).identity()  # type: ignore[arg-type]
-        target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
-        identity = replace(identity, builder={"_target_": target, **builder})
+        identity = recorded_digits(root / f"{classifier}.safetensors", seed=ord(classifier))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             explainer = Explainer.from_config(ExplainerConfig(**PARTS, classifier=identity))
@@ -276,10 +267,10 @@ class Counting:
 
 
 class Slow:
-    """A method of 300 passes an image."""
+    """A method of 30 passes an image."""
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        for _ in range(300):
+        for _ in range(30):
             classifier(batch["image"])
         return batch["image"].mean(1)
 
@@ -335,20 +326,18 @@ def test_slow_methods_are_scored_on_a_few_images(run: Run, tmp_path: Path) -> No
         "methods=[explainer,slow,random]",
         "+baselines.slow._target_=tests.commands.test_evaluate.Slow",
     )
-    lines = run(*DIGITS, *slow, "slow_images=3")
+    lines = run(*DIGITS, *slow, "slow_passes=20", "slow_images=3")
     rows = metrics(tmp_path / "run")
     assert (rows["slow", "insertion"]["images"], rows["random", "insertion"]["images"]) == (
         "3",
         "8",
     )
-    assert float(rows["slow", "passes"]["mean"]) == 300
-    assert any("slow: takes 300 passes" in line and "on 3 images" in line for line in lines)
-    lines = run(*DIGITS, *slow, "slow_images=0")
+    assert float(rows["slow", "passes"]["mean"]) == 30
+    assert any("slow: takes 30 passes" in line and "on 3 images" in line for line in lines)
+    lines = run(*DIGITS, *slow, "slow_passes=20", "slow_images=0")
     assert not any(method == "slow" for method, _ in metrics(tmp_path / "run"))
-    assert any(
-        "slow: takes more than 200 passes" in line and "slow_images=N" in line for line in lines
-    )
-    few = "methods=[explainer,refined,slow]", "refine_steps=2", "slow_images=0", "slow_passes=300"
+    assert any("slow: takes more than 20" in line and "slow_images=N" in line for line in lines)
+    few = "methods=[explainer,refined,slow]", "refine_steps=2", "slow_images=0", "slow_passes=30"
     run(*DIGITS, slow[1], *few)
     rows = metrics(tmp_path / "run")
     assert ("slow", "insertion") in rows

@@ -16,6 +16,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluate import evaluate
 from tests.commands.test_evaluate import DIGITS, SMALL, metrics
+from tests.conftest import draw_plain_figures
 from tests.faults.made import make_explainer
 from tests.faults.small_run import finish, run_alone, start
 
@@ -40,7 +41,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def run_evaluate(run: Path, *arguments: str) -> None:
-    """Run the command."""
+    """Run the command; it draws nothing."""
+    draw_plain_figures(pytest.MonkeyPatch())  # for the rest of this process
     sys.argv = ["evaluate.py", f"hydra.run.dir={run}", *arguments]
     evaluate()
 

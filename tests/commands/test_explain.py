@@ -9,7 +9,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from saliency_vae import load_explainer, load_explanations
 from saliency_vae.classifiers.builders import custom_classifier
-from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.cli.schemas import ExplainConfig
@@ -38,6 +37,7 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.perturbations import Mean, perturb
 from saliency_vae.visualization import FRACTIONS, Explanation, InputImage
 from tests.faults.made import PARTS
+from tests.helpers.digits import recorded_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -93,16 +93,7 @@ def own_weights(directory: Path, seed: int) -> Path:
 def digits(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> list[str]:
     """Settings of an explainer that recorded its classifier: 32 pixels, cropped."""
     directory = tmp_path_factory.mktemp("digits")
-    arguments = {
-        "path": str(directory / "digits.safetensors"),
-        "image_size": 32,
-        "train_size": 64,
-        "epochs": 1,
-        "seed": 0,
-    }
-    identity = cluttered_digits_classifier(**arguments).identity()  # type: ignore[arg-type]
-    target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
-    identity = replace(identity, builder={"_target_": target, **arguments})
+    identity = recorded_digits(directory / "digits.safetensors")
     return [f"explainer={make_explainer(directory / 'explainer', identity)}"]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from saliency_vae.exporting.formats import FORMATS, Run
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.exporting.pipeline import class_weights, describe
 from saliency_vae.models import Explainer, load_explainer, save_explainer
-from tests.helpers import tiny_classifier
+from tests.helpers import tiny_classifier, tiny_universal
 from tests.models.test_explainer import (
     CONDITIONAL,
     PAPER,
@@ -248,13 +248,17 @@ def test_an_explainer_of_unknown_image_size_asks_for_one(
     assert "Expected image_size=[HEIGHT,WIDTH]. Found None." in message
 
 
-def conditional_explainer(network: nn.Module, **parts: Any) -> Explainer:
-    """An explainer whose encoder is conditioned on a classifier with this network."""
+def conditional_explainer(
+    network: nn.Module, levels: Sequence[float] = (1.0,), **parts: Any
+) -> Explainer:
+    """An explainer whose encoder is conditioned on a classifier with this network.
+
+    To trace the gradients of another level takes about as long as all the rest.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        explainer = Explainer.from_config(
-            configuration(encoder=CONDITIONAL | {"prior_mean_scale": 0.5}, **parts)
-        )
+        encoder = CONDITIONAL | {"prior_mean_scale": 0.5, "levels": list(levels)}
+        explainer = Explainer.from_config(configuration(encoder=encoder, **parts))
         classifier = FrozenClassifier(network, name="mine", mean=[0.5] * 3)
         explainer.find_features(classifier, random_images(2, 3, HEIGHT, WIDTH))
         nn.init.normal_(explainer.get_parameter("encoder.unet.head.weight"), std=0.2)
@@ -273,14 +277,21 @@ def transposed() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("name", "posterior", "network"),
-    [("onnx", "mean_field", tiny_classifier.build), ("torch_export", "correlated", transposed)],
+    ("name", "posterior", "network", "levels"),
+    [
+        ("onnx", "mean_field", tiny_classifier.build, (0.5, 1.0)),
+        ("torch_export", "correlated", transposed, (1.0,)),
+    ],
 )
 def test_a_conditional_explainer_is_exported_with_its_classifier_and_stays_channels_last(
-    tmp_path: Path, name: str, posterior: str, network: Callable[[], nn.Module]
+    tmp_path: Path,
+    name: str,
+    posterior: str,
+    network: Callable[[], nn.Module],
+    levels: Sequence[float],
 ) -> None:
     torch.manual_seed(0)
-    explainer = conditional_explainer(network(), posterior=posterior)
+    explainer = conditional_explainer(network(), levels, posterior=posterior)
     explainer.to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"
@@ -313,8 +324,7 @@ def test_one_class_is_traced_with_its_classifier() -> None:
     """The graph, which then is written as any other."""
     torch.manual_seed(0)
     classifier = FrozenClassifier(tiny_classifier.build(), name="tiny", categories=[*"abcdefghij"])
-    explainer = load_explainer("universal", classifier)
-    explainer.encoder.copies = 1  # type: ignore[assignment]  # fast
+    explainer = tiny_universal.build(classifier, copies=1, members=2, output_stride=2)
     images = random_images(3, 3, HEIGHT, WIDTH)
     asked, other = (explainer(images, name).mean for name in "cd")
     target = class_weights(explainer, "c", images[:1])

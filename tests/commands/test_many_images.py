@@ -30,7 +30,7 @@ from tests.faults.made import make_explainer
 from tests.faults.small_run import CallCounter, finish, run_alone, start
 
 NUMBER = 14  # images, of which one is broken
-QUIET = ("panels=none", "batch_size=2")
+QUIET = ("panels=none", "batch_size=2", "num_workers=2")
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,9 @@ from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.train import train
 from saliency_vae.training.finalize import finish
-from tests.conftest import BlobsData, MakeModule
+from tests.conftest import BlobsData, MakeModule, draw_plain_panels
 from tests.helpers import tiny_classifier
+from tests.helpers.digits import write_digits
 
 TINY = [
     "experiment=cluttered_digits",
@@ -50,6 +51,12 @@ TINY = [
     "++trainer.enable_progress_bar=false",
     "++trainer.enable_model_summary=false",
 ]
+
+
+def tiny(directory: Path) -> list[str]:
+    """Settings of a tiny run, of a classifier that nobody has trained."""
+    path = write_digits(directory / "classifier.safetensors")
+    return [*TINY, f"classifier.path={path}"]
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -126,6 +133,7 @@ def test_a_run_directory_holds_what_the_contract_says_and_resumes(
         assert any(row[name] for row in logged), name
     check_wandb(run)
 
+    draw_plain_panels(monkeypatch)
     run_here(
         monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=3", "logger=csv"
     )
@@ -255,10 +263,10 @@ def test_image_folder_with_a_classifier_of_ones_own(
 
 @pytest.mark.usefixtures("plain_panels", "plain_figures")
 def test_an_encoder_that_asks_the_classifier(
-    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    settings += ["logger=csv", "trainer.max_epochs=1"]
+    settings = [*tiny(tmp_path), "logger=csv", "trainer.max_epochs=1"]
     run_here(monkeypatch, *settings, f"hydra.run.dir={run}")
     assert json.loads((run / "explainer/config.json").read_text())["encoder"]["features"] == {
         "1": {"channels": 24, "stride": 2},
@@ -431,8 +439,8 @@ def test_a_sweep_runs_each_job_once_on_its_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The sweep is this process, its jobs are others: one on one device, one on two."""
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
-    settings += ["callbacks.panels=null"]
+    settings = [*tiny(tmp_path), "logger=csv"]
+    settings += ["callbacks.panels=null", "data.test_size=1"]
     sweep = tmp_path / "sweep"
     command = ["-m", "trainer.devices=1,2", "prior.correlation=0.5", *settings]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

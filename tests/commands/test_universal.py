@@ -4,7 +4,6 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,25 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 from saliency_vae import load_explainer
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.classifiers.digit_networks import Architecture, digit_network
+from saliency_vae.classifiers.digit_networks import Architecture
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
-from saliency_vae.distributions import KroneckerNormal, SaliencyPosterior
+from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.altered_signals import signal_controls
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.pointing import GRID_POINTING, ask_all, build_grids
-from saliency_vae.models import Explainer
-from saliency_vae.models.encoders import UNet
-from saliency_vae.models.universal_encoder import UniversalUNet
 from tests.commands.test_train import error_of, run_here
 from tests.conftest import blob_classifier, blobs
 from tests.evaluation.pointing.colours import CPU
 from tests.evaluation.pointing.colours import images as painted
+from tests.helpers import tiny_universal
+from tests.helpers.digits import write_digits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,33 +54,12 @@ TASKS: list[tuple[str, Architecture, int]] = [
 ]
 
 
-def sharpened(network: nn.Module, size: int) -> nn.Module:
-    """Make the last layer of a network decide on digits, each class on some of them."""
-    data = ClutteredDigits("test", 24, image_size=size)
-    images = torch.stack([data[index]["image"] for index in range(24)]).float() / 255
-    head = list(network.modules())[-1]
-    assert isinstance(head, nn.Linear)
-    with torch.no_grad():
-        logits = network.eval()(images)
-        scale = 4 / logits.std(0)
-        head.weight *= scale[:, None]
-        head.bias.copy_(scale * (head.bias - logits.mean(0)))
-    return network
-
-
 @pytest.fixture(scope="module")
 def classifiers(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of the files of classifiers that nobody has trained."""
     root = tmp_path_factory.mktemp("classifiers")
     for task, architecture, size in TASKS:
-        settings: dict[str, Any] = {"image_size": size, "train_size": 64, "epochs": 1, "seed": 0}
-        if architecture != "convolutional":
-            settings["architecture"] = architecture
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = sharpened(digit_network(architecture), size)
-        metadata = {"settings": json.dumps(settings)}
-        save_file(network.state_dict(), root / f"{task}.safetensors", metadata)
+        write_digits(root / f"{task}.safetensors", size, architecture=architecture)
     return root
 
 
@@ -263,18 +240,11 @@ Run = Callable[..., list[str]]
 def run(
     trained: Path,
     tmp_path: Path,
+    plain_figures: None,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Run:
     """Run the command in this process; returns the printed lines."""
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.files.figures",
-        lambda results: {"curves": Figure((1, 1)), "speed": Figure((1, 1))},
-    )
-    monkeypatch.setattr(
-        "saliency_vae.evaluation.report.files.gallery_figure",
-        lambda *shown, **roles: Figure((1, 1)),
-    )
 
     def call(*arguments: str) -> list[str]:
         where = [f"explainer={trained / 'explainer'}", f"hydra.run.dir={tmp_path / 'run'}"]
@@ -315,18 +285,9 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
     assert not any("Forced" in verdict["text"] for verdict in said["verdicts"])
 
 
-def explainer_of(classifier: FrozenClassifier) -> Explainer:
-    torch.manual_seed(0)
-    encoder = UniversalUNet((4, 6), copies=2)
-    assert isinstance(encoder.unet, UNet)
-    nn.init.normal_(encoder.unet.head.weight)
-    made = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.5)).eval()
-    return made.attach_classifier(classifier)
-
-
 def test_methods_of_a_universal_explainer_take_what_is_asked() -> None:
     classifier = blob_classifier()
-    explainer = explainer_of(classifier)
+    explainer = tiny_universal.build(classifier)
     images = blobs(4)
     decision = classifier.decide(classifier(images))
     other = decision.roll(1, 1)
@@ -352,7 +313,7 @@ def test_grids_are_answered_by_what_is_asked(classifiers: Path) -> None:
     images = painted([], batch_size=4)
     images = type(images)(data, name="digits", batch_size=4, num_workers=0, device=CPU)
     grids = build_grids(images, classifier, questions=8)
-    methods = {"explainer": ExplainerMethod(explainer_of(classifier))}
+    methods = {"explainer": ExplainerMethod(tiny_universal.build(classifier))}
     answers = ask_all(GRID_POINTING, methods, grids, classifier, keep=1)
     assert answers.left_out == ()
     assert answers.values["grid_share"]["explainer"].shape == (2,)  # grids

@@ -5,7 +5,7 @@ on it as on a GPU, while values are real, so that code which looks at them runs 
 for a process of its own: torch then has an accelerator until the process ends.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -140,29 +140,29 @@ def _moved(make: Callable[..., Tensor], data: Any, **options: Any) -> Tensor:
 
 def _compute(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Call an operator with what the tensors hold, once all devices are checked."""
-    if func.overloadpacket in _MOVING:
+    packet = func.overloadpacket
+    if packet in _MOVING:
         return func.decompose(*args, **kwargs)
-    if (
-        func.overloadpacket is _aten._has_compatible_shallow_copy_type
-        and len({isinstance(leaf, PretendTensor) for leaf in _tensors(args)}) > 1
-    ):
+    tensors = _tensors([*args, *kwargs.values()])
+    pretended = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
+    if packet is _aten._has_compatible_shallow_copy_type and 0 < len(pretended) < len(tensors):
         return False  # asked by a module that moves to another device
-    if func.overloadpacket not in _CROSSING:
-        _check(func, args, kwargs)
+    if packet not in _CROSSING:
+        _check(func, args, kwargs, tensors)
     asked = kwargs.get("device")
-    moves = func.overloadpacket in _CROSSING and not any(
+    moves = packet in _CROSSING and not any(
         given is True for given in (*args[2:], kwargs.get("non_blocking"))
     )
-    if func.overloadpacket in _ANSWERING or (moves and _crosses(asked, args)):
+    if packet in _ANSWERING or (moves and _crosses(asked, tensors)):
         answers.append(func)
     if asked is not None:
         stays = torch.device(asked).type == NAME
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    elif func.overloadpacket is _aten.copy_:
+    elif packet is _aten.copy_:
         stays = isinstance(args[0], PretendTensor)
     else:
-        stays = any(isinstance(leaf, PretendTensor) for leaf in _tensors((args, kwargs)))
-    given = {id(leaf.held): leaf for leaf in _tensors(args) if isinstance(leaf, PretendTensor)}
+        stays = bool(pretended)
+    given = {id(tensor.held): tensor for tensor in pretended}
 
     def wrapped(tensor: Tensor) -> Tensor:
         if id(tensor) in given:
@@ -177,12 +177,12 @@ def _compute(func: Any, *args: Any, **kwargs: Any) -> Any:
     return _mapped(wrapped, result)
 
 
-def _crosses(asked: Any, args: Any) -> bool:
+def _crosses(asked: Any, tensors: list[Tensor]) -> bool:
     """Whether a copy goes from one device to another."""
-    ends = [isinstance(tensor, PretendTensor) for tensor in _tensors(args)]
+    ends = {isinstance(tensor, PretendTensor) for tensor in tensors}
     if asked is not None:
-        ends.append(torch.device(asked).type == NAME)
-    return len(set(ends)) > 1
+        ends.add(torch.device(asked).type == NAME)
+    return len(ends) > 1
 
 
 def _held(tensor: Tensor) -> Tensor:
@@ -198,25 +198,30 @@ def _mapped(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
     return tree
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Tensors in nested lists and dictionaries."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
-    elif isinstance(tree, list | tuple):
-        for branch in tree:
-            yield from _tensors(branch)
+def _tensors(tree: Any) -> list[Tensor]:
+    """Tensors in nested lists."""
+    found: list[Tensor] = []
+    for branch in tree:
+        if isinstance(branch, Tensor):
+            found.append(branch)
+        elif isinstance(branch, list | tuple):
+            found += _tensors(branch)
+    return found
 
 
-def _check(func: Any, args: Any, kwargs: Any) -> None:
+def _check(func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> None:
     """Refuse what a GPU refuses.
+
+    Args:
+        func: Operator.
+        args: Its arguments.
+        kwargs: Those with names.
+        tensors: All tensors among them.
 
     Raises:
         RuntimeError: If a tensor or the generator is of another device.
     """
     packet = func.overloadpacket
-    tensors = list(_tensors((args, kwargs)))
     asked = kwargs.get("device")
     on_pretend = any(isinstance(tensor, PretendTensor) for tensor in tensors)
     generator: Any = kwargs.get("generator") or next(
@@ -232,10 +237,11 @@ def _check(func: Any, args: Any, kwargs: Any) -> None:
         return
     if packet in _INDICES and isinstance(args[0], PretendTensor):
         place = _INDICES[packet]
-        tensors = list(_tensors((args[:place], args[place + 1 :], kwargs)))
-    scalars = packet in _SCALARS or torch.Tag.pointwise in func.tags
+        tensors = _tensors([*args[:place], *args[place + 1 :], *kwargs.values()])
     for tensor in tensors:
-        if not isinstance(tensor, PretendTensor) and not (scalars and tensor.ndim == 0):
+        if isinstance(tensor, PretendTensor):
+            continue
+        if tensor.ndim or not (packet in _SCALARS or torch.Tag.pointwise in func.tags):
             raise RuntimeError(
                 f"{func}: expected all tensors on one device. Found one of {tuple(tensor.shape)} "
                 "on the CPU."

@@ -1,15 +1,14 @@
 """A small explainer of a small classifier, made in a second, for the tests of faults."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
+from tests.helpers.digits import recorded_digits
 
 PARTS: dict[str, Any] = {
     "name": "tiny",
@@ -54,18 +53,7 @@ DIGITS = (
 
 def make_explainer(directory: Path) -> Path:
     """Save ``explainer`` and its classifier, ``digits.safetensors``, which it has recorded."""
-    builder: dict[str, Any] = {
-        "path": str(directory / "digits.safetensors"),
-        "image_size": 32,
-        "train_size": 64,
-        "epochs": 1,
-        "seed": 0,
-    }
-    target = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
-    identity = replace(
-        cluttered_digits_classifier(**builder).identity(),
-        builder={"_target_": target, **builder},
-    )
+    identity = recorded_digits(directory / "digits.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         explainer = Explainer.from_config(

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
@@ -33,10 +34,18 @@ from saliency_vae.topk import SoftTopK
 from saliency_vae.training.checkpoints import RunCheckpoints
 from saliency_vae.training.finite_check import StopAtNonFinite
 from saliency_vae.training.module import VariationalSaliency
-from tests.conftest import BlobsData, blob_classifier, make_trainer
+from tests.conftest import BlobsData, blob_classifier, compose_once, make_trainer
 
 _FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload([__name__, "tests.faults.command_run"])
+_FORKING.set_forkserver_preload(
+    [
+        __name__,
+        "tests.faults.command_run",
+        "tests.commands.test_many_images",
+        "tests.commands.test_evaluate_in_parts",
+        "captum.attr",
+    ]
+)
 
 
 @dataclass
@@ -218,6 +227,7 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], output: Path)
     os.dup2(file, 1)
     os.dup2(file, 2)
     torch.set_num_threads(1)
+    compose_once(pytest.MonkeyPatch())  # for the rest of this process
     multiprocessing.set_start_method("fork", force=True)  # of the loaders' workers, as elsewhere
     function(*arguments)
 

@@ -198,9 +198,9 @@ def test_a_traceback_where_it_is_asked_for(tmp: Path, monkeypatch: pytest.Monkey
 
 def test_from_the_command_line(tmp: Path) -> None:
     """Users see the line alone, and a status, also once Lightning is loaded."""
-    wrong = "trainer.devices=4096"
+    wrong = [f"classifier.path={tmp}/digits.safetensors", "trainer.devices=4096"]
     ended = subprocess.run(
-        [sys.executable, "-m", "saliency_vae.train", *arguments("train", tmp), wrong],
+        [sys.executable, "-m", "saliency_vae.train", *arguments("train", tmp), *wrong],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.commands.test_train import TINY
+from tests.commands.test_train import tiny
 from tests.faults.command_run import run_train, run_train_on_terminal
 from tests.faults.small_run import (
     SendSignal,
@@ -109,12 +109,19 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
     assert not partial.exists()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A run that saves nothing before its end."""
+    return Whole(tmp_path_factory.mktemp("whole"), Settings(every_n_steps=100))
+
+
 @pytest.mark.parametrize(
     ("stage", "step", "saved"),
     [("train", 1, 2), ("train", 3, 3), ("train", 6, 7), ("validation", 4, 3)],
 )
-def test_sigterm_saves_and_exits(stage: str, step: int, saved: int, tmp_path: Path) -> None:
-    whole = Whole(tmp_path, Settings(every_n_steps=100))
+def test_sigterm_saves_and_exits(
+    stage: str, step: int, saved: int, whole: Whole, tmp_path: Path
+) -> None:
     run, log = tmp_path / "stopped", tmp_path / "log"
     sigterm = SendSignal(signal.SIGTERM, stage, step)
     run_alone(fit, run, Settings(every_n_steps=100, callbacks=[sigterm]), output=log)
@@ -133,8 +140,8 @@ def wait_for(path: Path, process: BaseProcess) -> None:
 
 
 def test_the_command_is_stopped_then_killed_and_ends_the_same(tmp_path: Path) -> None:
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
-    settings += ["data.train_size=640", "trainer.max_epochs=1", "checkpoint_every_n_steps=2"]
+    settings = [*tiny(tmp_path), "logger=csv"]
+    settings += ["data.train_size=320", "trainer.max_epochs=1", "checkpoint_every_n_steps=2"]
     settings += ["callbacks.panels=null", "data.test_size=1"]
     whole, run, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     command = [*settings, f"hydra.run.dir={whole}"]
@@ -171,7 +178,7 @@ def ctrl_c(process: BaseProcess) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ctrl_c_saves_and_ends_the_command_with_how_to_go_on(workers: int, tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "log"
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings = [*tiny(tmp_path), "logger=csv"]
     settings += ["data.train_size=640", f"data.num_workers={workers}", f"hydra.run.dir={run}"]
     process = start(run_train_on_terminal, tmp_path, *settings, output=output)
     wait_for(run / "metrics.csv", process)  # there is no checkpoint yet
@@ -190,7 +197,7 @@ def test_ctrl_c_saves_and_ends_the_command_with_how_to_go_on(workers: int, tmp_p
 
 def test_a_second_ctrl_c_ends_a_process_that_waits(tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "log"
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings = [*tiny(tmp_path), "logger=csv"]
     settings += [
         "+callbacks.wait={_target_: tests.faults.two_processes.Wait, step: 1, devices: [0]}",
         f"hydra.run.dir={run}",
@@ -209,7 +216,7 @@ def test_a_second_ctrl_c_ends_a_process_that_waits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_after_the_training_loses_nothing(number: signal.Signals, tmp_path: Path) -> None:
     run, output = tmp_path / "run", tmp_path / "log"
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings = [*tiny(tmp_path), "logger=csv"]
     send = "{_target_: tests.faults.small_run.SendSignal, stage: test, step: 2, number: "
     settings += ["+trainer.max_steps=2", f"hydra.run.dir={run}"]
     sent = [*settings, f"+callbacks.send={send}{int(number)}}}"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from tests.commands.test_train import TINY
+from tests.commands.test_train import tiny
 from tests.faults.command_run import run_train
 from tests.faults.small_run import curves, run_alone
 
@@ -49,7 +49,7 @@ def test_memory_that_is_full_at_a_later_step(
     kind: str, workers: int, found: str, tmp_path: Path
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings = [*tiny(tmp_path), "logger=csv"]
     settings += ["callbacks.panels=null", "trainer.max_epochs=2", "checkpoint_every_n_steps=2"]
     settings += [f"data.num_workers={workers}", f"hydra.run.dir={run}"]
     fault = f"+callbacks.fault={{_target_: {__name__}.Fault, kind: {kind}, step: 6}}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_train import TINY
+from tests.commands.test_train import tiny
 from tests.faults.small_run import finish, start
 from tests.faults.two_processes import run_on_two
 
@@ -44,8 +44,7 @@ def errors(output: str) -> list[str]:
 
 def settings(directory: Path, *further: str) -> list[str]:
     return [
-        *TINY,
-        f"classifier.path={directory}/classifier.safetensors",
+        *tiny(directory),
         "logger=csv",
         "data.train_size=640",
         "checkpoint_every_n_steps=2",

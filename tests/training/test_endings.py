@@ -18,7 +18,7 @@ from saliency_vae.topk import SoftTopK
 from saliency_vae.training.checkpoints import RunCheckpoints, last_step, planned_steps
 from saliency_vae.training.finite_check import StopAtNonFinite
 from saliency_vae.training.module import VariationalSaliency
-from tests.commands.test_train import TINY, error_of, run_here
+from tests.commands.test_train import TINY, error_of, run_here, tiny
 from tests.conftest import BlobsData, MakeModule, make_trainer
 from tests.faults.small_run import contents, differences
 
@@ -211,7 +211,7 @@ def test_overfitting_repeats_the_first_batches(module: Any, tmp_path: Path) -> N
 def test_the_command_trains_in_parts_and_always_leaves_an_explainer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors", "logger=csv"]
+    settings = [*tiny(tmp_path), "logger=csv"]
 
     def train(name: str, *further: str) -> Path:
         run_here(monkeypatch, *further, f"hydra.run.dir={tmp_path}/{name}")

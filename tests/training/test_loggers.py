@@ -10,7 +10,7 @@ import pytest
 from saliency_vae.cli.resumed_overrides import with_overrides_of_run
 from saliency_vae.runtime.further_loggers import TensorBoardCurves, mlflow_logger
 from saliency_vae.train import train
-from tests.commands.test_train import TINY
+from tests.commands.test_train import tiny
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -29,6 +29,7 @@ def test_a_missing_package_is_named(
         make(str(tmp_path))
 
 
+@pytest.mark.usefixtures("plain_panels")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own use of its packages
 def test_both_hold_curves_pictures_and_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,8 +40,7 @@ def test_both_hold_curves_pictures_and_the_best(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it for later runs
     run = tmp_path / "run"
-    settings = [*TINY, f"classifier.path={tmp_path}/classifier.safetensors"]
-    settings += ["logger=[tensorboard,mlflow]", "scheduler=constant", "data.test_size=4"]
+    settings = [*tiny(tmp_path), "logger=[tensorboard,mlflow]", "scheduler=constant"]
     run_here(monkeypatch, *settings, "trainer.max_epochs=1", f"hydra.run.dir={run}")
     run_here(monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=2")
     check_tensorboard(run / "tensorboard")

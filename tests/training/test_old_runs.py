@@ -25,6 +25,7 @@ def old_run(tmp_path: Path) -> Path:
     return run
 
 
+@pytest.mark.usefixtures("plain_panels")
 def test_it_ends_with_the_weights_that_the_old_code_ended_with(
     old_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
