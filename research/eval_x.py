@@ -1,0 +1,167 @@
+"""Test of encoding (EVAL-X) on photographs: do kept views convince a judge that is used to masks?
+
+python research/eval_x.py small --photographs DIR
+python research/eval_x.py lite0 --photographs DIR
+
+The judge is a copy of the classifier, tuned on views of training scenes through random masks. A mask
+that passes on the class by its shape convinces the classifier, but not the judge. `small` is a
+network trained here, in minutes, to tell ten objects apart, on scenes with training photographs;
+its judge is tuned on the same objects, and the maps are judged on scenes with validation photographs.
+`lite0` is EfficientNet-Lite0: its judge is tuned on training scenes, and the maps are judged on
+validation scenes, whose objects and photographs are others. No test portion is looked at.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from refinement import scenes
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from saliency_vae import FrozenClassifier, load_explainer
+from saliency_vae.baselines import CaptumMethod, GradCAM, Method, PerImageOptimisation, RandomMap
+from saliency_vae.classifiers import efficientnet_lite_classifier
+from saliency_vae.classifiers.digit_networks import DigitNet
+from saliency_vae.data import Preprocessing
+from saliency_vae.data.cutouts import Cutouts, CutoutsData, files_of, is_solid, load_rgba
+from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.evaluation.eval_x import eval_x, training_images, tune_on_random_masks
+from saliency_vae.evaluation.methods import ExplainerMethod, RefinedExplainer
+from saliency_vae.metrics import kept_agreement
+from saliency_vae.perturbations import blurred
+
+CLASSES = 10  # objects that the small classifier tells apart
+FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the pixels kept
+SIZES = {"small": 64, "lite0": 128}  # pixels
+BATCH = 32
+
+
+def over_blur(images: Tensor, kept: Tensor) -> Tensor:
+    """Show the blurred images (n, 3, H, W) where pixels (n, H, W) are removed."""
+    return torch.where(kept[:, None], images, blurred(images))
+
+
+def of_ten_objects(photographs: Path, split: str, number: int) -> Cutouts:
+    """Scenes of the first ten validation objects, whose group is their class, by a split."""
+    cutouts = [load_rgba(file) for file in files_of("val", photographs / "cutouts")]
+    backgrounds = files_of("val" if split == "val" else "train", photographs / "backgrounds")
+    made = Cutouts(
+        "val" if split == "val" else "train",
+        [cutout for cutout in cutouts if is_solid(cutout)][:CLASSES],
+        [load_rgb(file) for file in backgrounds],
+        range(number),
+        seed=0,
+        image_size=SIZES["small"],
+        number=(1, 1),
+    )
+    made.groups = range(CLASSES)
+    return made
+
+
+def gathered(data: Cutouts) -> tuple[Tensor, Tensor]:
+    """Images (N, 3, H, W) in [0, 1] of all scenes, and the class of each, (N,)."""
+    items = [data[index] for index in range(len(data))]
+    images, labels = (torch.stack([item[key] for item in items]) for key in ("image", "group"))
+    return images.float() / 255, labels
+
+
+def endless(images: Tensor) -> Iterator[Tensor]:
+    """Yield batches (B, 3, H, W) of images in random order, without end."""
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        order = torch.randperm(len(images), generator=generator)
+        yield from (images[part] for part in order.split(BATCH) if len(part) == BATCH)
+
+
+def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier, Tensor, Tensor]:
+    """Train the small classifier; returns it, its training images, and test images it gets right."""
+    images, labels = gathered(of_ten_objects(photographs, "train", number))
+    torch.manual_seed(0)
+    network = DigitNet().train().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
+    steps = epochs * (number // BATCH)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
+    data = list(zip(images, labels, strict=True))
+    for _ in range(epochs):
+        for batch, of_batch in DataLoader(data, BATCH, shuffle=True, drop_last=True):  # type: ignore[arg-type]  # a list is a data set
+            seen = batch.contiguous(memory_format=torch.channels_last)
+            loss = F.cross_entropy(network(seen), of_batch, label_smoothing=0.05)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            rate.step()
+    size = SIZES["small"]
+    preprocessing = Preprocessing(size, (size, size))
+    classifier = FrozenClassifier(network.eval(), name="ten cut-outs", preprocessing=preprocessing)
+    test, truth = gathered(of_ten_objects(photographs, "val", 200))
+    right = classifier(test).argmax(1) == truth
+    print(f"The small classifier is right about {right.float().mean():.1%} of 200 scenes.")
+    return classifier, images, test[right]
+
+
+def lite0(photographs: Path, number: int) -> tuple[FrozenClassifier, Iterator[Tensor], Tensor]:
+    """EfficientNet-Lite0, batches of training scenes, and validation scenes."""
+    size = SIZES["lite0"]
+    classifier = efficientnet_lite_classifier(name="lite0", image_size=size)
+    data = CutoutsData(
+        str(photographs / "cutouts"), str(photographs / "backgrounds"), size, (1, 3), num_workers=0
+    )
+    batches = training_images(data, classifier.preprocessing, torch.device("cpu"))
+    return classifier, batches, scenes(photographs, classifier, size, number)[0]
+
+
+def compared(classifier: FrozenClassifier) -> dict[str, Method]:
+    """Methods by name."""
+    explainer = load_explainer("universal", classifier)
+    tunnel = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15, "nt_samples_batch_size": 5}
+    return {
+        "universal": ExplainerMethod(explainer),
+        "universal, refined": RefinedExplainer(explainer, 30),
+        "per-image optimisation": PerImageOptimisation(steps=60),
+        "SmoothGrad": CaptumMethod("captum.attr.Saliency", noise_tunnel=tunnel),
+        "Grad-CAM": GradCAM(),
+        "random": RandomMap(),
+    }
+
+
+def main() -> None:
+    """Print how good the judge is, and what classifier and judge say of each method's views."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("classifier", choices=SIZES)
+    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=100, help="at most, to judge maps on")
+    parser.add_argument("--scenes", type=int, default=8000, help="of the small one's training")
+    parser.add_argument("--epochs", type=int, default=6, help="of the small one's training")
+    parser.add_argument("--steps", type=int, default=600, help="of the judge's tuning")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the judge's tuning")
+    args = parser.parse_args()
+    if args.classifier == "small":
+        classifier, images, test = small(args.photographs, args.scenes, args.epochs)
+        batches = endless(images)
+    else:
+        with torch.no_grad():
+            classifier, batches, test = lite0(args.photographs, args.images)
+    test = test[: args.images]
+    judge = tune_on_random_masks(
+        classifier, batches, over_blur, test, steps=args.steps, lr=args.lr
+    )
+    print(f"{len(test)} images: {judge}", flush=True)
+    with torch.no_grad():
+        decisions = classifier.decide(classifier(test))
+    for name, method in compared(classifier).items():
+        parts = [method({"image": part}, classifier) for part in test.split(10)]
+        maps = torch.cat([part.detach() for part in parts])
+        own = kept_agreement(classifier, test, maps, blurred(test), fractions=FRACTIONS)
+        lines = [
+            f"{100 * fraction:.0f} %: {agreed:.3f} / "
+            f"{eval_x(judge.classifier, {'': maps}, test, decisions, over_blur, fraction=fraction)[''].mean():.3f}"
+            for fraction, agreed in zip(FRACTIONS, own.float().mean(0).tolist(), strict=True)
+        ]
+        print(f"{name}, classifier / judge: {', '.join(lines)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
