@@ -3,12 +3,12 @@
 python research/eval_x.py small --photographs DIR
 python research/eval_x.py lite0 --photographs DIR
 
-The judge is a copy of the classifier, tuned on views of training scenes through random masks. A mask
-that passes on the class by its shape convinces the classifier, but not the judge. `small` is a
+The judge is a copy of the classifier, tuned on views of training scenes through random masks. A
+mask that passes on the class by its shape convinces the classifier, but not the judge. `small` is a
 network trained here, in minutes, to tell ten objects apart, on scenes with training photographs;
-its judge is tuned on the same objects, and the maps are judged on scenes with validation photographs.
-`lite0` is EfficientNet-Lite0: its judge is tuned on training scenes, and the maps are judged on
-validation scenes, whose objects and photographs are others. No test portion is looked at.
+its judge is tuned on the same scenes, and the maps are judged on scenes with validation
+photographs. `lite0` is EfficientNet-Lite0: its judge is tuned on training scenes, and the maps are
+judged on validation scenes, whose objects and photographs are others. No test portion is seen.
 """
 
 import argparse
@@ -26,11 +26,10 @@ from saliency_vae.baselines import CaptumMethod, GradCAM, Method, PerImageOptimi
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.data import Preprocessing
-from saliency_vae.data.cutouts import Cutouts, CutoutsData, files_of, is_solid, load_rgba
+from saliency_vae.data.cutouts import Cutouts, CutoutsData, Split, files_of, is_solid, load_rgba
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.evaluation.eval_x import eval_x, training_images, tune_on_random_masks
 from saliency_vae.evaluation.methods import ExplainerMethod, RefinedExplainer
-from saliency_vae.metrics import kept_agreement
 from saliency_vae.perturbations import blurred
 
 CLASSES = 10  # objects that the small classifier tells apart
@@ -44,12 +43,15 @@ def over_blur(images: Tensor, kept: Tensor) -> Tensor:
     return torch.where(kept[:, None], images, blurred(images))
 
 
-def of_ten_objects(photographs: Path, split: str, number: int) -> Cutouts:
-    """Scenes of the first ten validation objects, whose group is their class, by a split."""
+def of_ten_objects(photographs: Path, split: Split, number: int) -> Cutouts:
+    """Scenes of the first ten validation objects, whose group is their class.
+
+    Their photographs are those of a split.
+    """
     cutouts = [load_rgba(file) for file in files_of("val", photographs / "cutouts")]
-    backgrounds = files_of("val" if split == "val" else "train", photographs / "backgrounds")
+    backgrounds = files_of(split, photographs / "backgrounds")
     made = Cutouts(
-        "val" if split == "val" else "train",
+        split,
         [cutout for cutout in cutouts if is_solid(cutout)][:CLASSES],
         [load_rgb(file) for file in backgrounds],
         range(number),
@@ -77,7 +79,7 @@ def endless(images: Tensor) -> Iterator[Tensor]:
 
 
 def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier, Tensor, Tensor]:
-    """Train the small classifier; returns it, its training images, and test images it gets right."""
+    """Train the small classifier: it, its training images, and test images that it gets right."""
     images, labels = gathered(of_ten_objects(photographs, "train", number))
     torch.manual_seed(0)
     network = DigitNet().train().to(memory_format=torch.channels_last)
@@ -133,9 +135,9 @@ def main() -> None:
     parser.add_argument("classifier", choices=SIZES)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--images", type=int, default=100, help="at most, to judge maps on")
-    parser.add_argument("--scenes", type=int, default=8000, help="of the small one's training")
+    parser.add_argument("--scenes", type=int, default=5000, help="of the small one's training")
     parser.add_argument("--epochs", type=int, default=6, help="of the small one's training")
-    parser.add_argument("--steps", type=int, default=600, help="of the judge's tuning")
+    parser.add_argument("--steps", type=int, default=400, help="of the judge's tuning")
     parser.add_argument("--lr", type=float, default=1e-3, help="of the judge's tuning")
     args = parser.parse_args()
     if args.classifier == "small":
@@ -145,22 +147,20 @@ def main() -> None:
         with torch.no_grad():
             classifier, batches, test = lite0(args.photographs, args.images)
     test = test[: args.images]
-    judge = tune_on_random_masks(
-        classifier, batches, over_blur, test, steps=args.steps, lr=args.lr
-    )
+    judge = tune_on_random_masks(classifier, batches, over_blur, test, steps=args.steps, lr=args.lr)
     print(f"{len(test)} images: {judge}", flush=True)
     with torch.no_grad():
         decisions = classifier.decide(classifier(test))
     for name, method in compared(classifier).items():
-        parts = [method({"image": part}, classifier) for part in test.split(10)]
-        maps = torch.cat([part.detach() for part in parts])
-        own = kept_agreement(classifier, test, maps, blurred(test), fractions=FRACTIONS)
-        lines = [
-            f"{100 * fraction:.0f} %: {agreed:.3f} / "
-            f"{eval_x(judge.classifier, {'': maps}, test, decisions, over_blur, fraction=fraction)[''].mean():.3f}"
-            for fraction, agreed in zip(FRACTIONS, own.float().mean(0).tolist(), strict=True)
-        ]
-        print(f"{name}, classifier / judge: {', '.join(lines)}", flush=True)
+        maps = torch.cat([method({"image": x}, classifier).detach() for x in test.split(10)])
+        parts = []
+        for fraction in FRACTIONS:
+            agreed = [
+                eval_x(by, {name: maps}, test, decisions, over_blur, fraction=fraction)[name].mean()
+                for by in (classifier, judge.classifier)
+            ]
+            parts.append("{:.0f} %: {:.3f} / {:.3f}".format(100 * fraction, *agreed))
+        print(f"{name}, classifier / judge: {', '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
