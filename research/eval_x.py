@@ -1,14 +1,11 @@
-"""Test of encoding (EVAL-X) on photographs: do kept views convince a judge that is used to masks?
+"""Test of encoding (EVAL-X) on cut-outs: do kept views convince a judge that is used to masks?
 
-python research/eval_x.py small --photographs DIR
-python research/eval_x.py lite0 --photographs DIR
+python research/eval_x.py --photographs DIR
 
-The judge is a copy of the classifier, tuned on views of training scenes through random masks. A
-mask that passes on the class by its shape convinces the classifier, but not the judge. `small` is a
-network trained here, in minutes, to tell ten objects apart, on scenes with training photographs;
-its judge is tuned on the same scenes, and the maps are judged on scenes with validation
-photographs. `lite0` is EfficientNet-Lite0: its judge is tuned on training scenes, and the maps are
-judged on validation scenes, whose objects and photographs are others. No test portion is seen.
+A small network is trained, in minutes, to tell ten objects apart, on scenes with training
+photographs. The judge is a copy of it, tuned on views of the same scenes through random masks. A
+mask that passes on the class by its shape convinces the classifier, but not the judge. The maps are
+judged on scenes of the same objects on validation photographs; no test portion is seen.
 """
 
 import argparse
@@ -16,25 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from refinement import scenes
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.baselines import CaptumMethod, GradCAM, Method, PerImageOptimisation, RandomMap
-from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.data import Preprocessing
-from saliency_vae.data.cutouts import Cutouts, CutoutsData, Split, files_of, is_solid, load_rgba
+from saliency_vae.data.cutouts import Cutouts, Split, files_of, is_solid, load_rgba
 from saliency_vae.data.image_reader import load_rgb
-from saliency_vae.evaluation.eval_x import eval_x, training_images, tune_on_random_masks
+from saliency_vae.evaluation.eval_x import eval_x, tune_on_random_masks
 from saliency_vae.evaluation.methods import ExplainerMethod, RefinedExplainer
 from saliency_vae.perturbations import blurred
 
-CLASSES = 10  # objects that the small classifier tells apart
+CLASSES = 10  # objects that the classifier tells apart
 FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the pixels kept
-SIZES = {"small": 64, "lite0": 128}  # pixels
+SIZE = 64  # pixels
 BATCH = 32
 
 
@@ -56,7 +51,7 @@ def of_ten_objects(photographs: Path, split: Split, number: int) -> Cutouts:
         [load_rgb(file) for file in backgrounds],
         range(number),
         seed=0,
-        image_size=SIZES["small"],
+        image_size=SIZE,
         number=(1, 1),
     )
     made.groups = range(CLASSES)
@@ -95,24 +90,12 @@ def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier
             torch.autograd.backward(loss)
             optimizer.step()
             rate.step()
-    size = SIZES["small"]
-    preprocessing = Preprocessing(size, (size, size))
+    preprocessing = Preprocessing(SIZE, (SIZE, SIZE))
     classifier = FrozenClassifier(network.eval(), name="ten cut-outs", preprocessing=preprocessing)
     test, truth = gathered(of_ten_objects(photographs, "val", 200))
     right = classifier(test).argmax(1) == truth
     print(f"The small classifier is right about {right.float().mean():.1%} of 200 scenes.")
     return classifier, images, test[right]
-
-
-def lite0(photographs: Path, number: int) -> tuple[FrozenClassifier, Iterator[Tensor], Tensor]:
-    """EfficientNet-Lite0, batches of training scenes, and validation scenes."""
-    size = SIZES["lite0"]
-    classifier = efficientnet_lite_classifier(name="lite0", image_size=size)
-    data = CutoutsData(
-        str(photographs / "cutouts"), str(photographs / "backgrounds"), size, (1, 3), num_workers=0
-    )
-    batches = training_images(data, classifier.preprocessing, torch.device("cpu"))
-    return classifier, batches, scenes(photographs, classifier, size, number)[0]
 
 
 def compared(classifier: FrozenClassifier) -> dict[str, Method]:
@@ -132,22 +115,18 @@ def compared(classifier: FrozenClassifier) -> dict[str, Method]:
 def main() -> None:
     """Print how good the judge is, and what classifier and judge say of each method's views."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("classifier", choices=SIZES)
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--images", type=int, default=100, help="at most, to judge maps on")
-    parser.add_argument("--scenes", type=int, default=5000, help="of the small one's training")
-    parser.add_argument("--epochs", type=int, default=6, help="of the small one's training")
-    parser.add_argument("--steps", type=int, default=400, help="of the judge's tuning")
-    parser.add_argument("--lr", type=float, default=1e-3, help="of the judge's tuning")
+    parser.add_argument("--scenes", type=int, default=5000, help="of the training")
+    parser.add_argument("--epochs", type=int, default=6, help="of the training")
+    parser.add_argument("--steps", type=int, default=400, help="of the tuning")
+    parser.add_argument("--lr", type=float, default=1e-3, help="of the tuning")
     args = parser.parse_args()
-    if args.classifier == "small":
-        classifier, images, test = small(args.photographs, args.scenes, args.epochs)
-        batches = endless(images)
-    else:
-        with torch.no_grad():
-            classifier, batches, test = lite0(args.photographs, args.images)
+    classifier, images, test = small(args.photographs, args.scenes, args.epochs)
     test = test[: args.images]
-    judge = tune_on_random_masks(classifier, batches, over_blur, test, steps=args.steps, lr=args.lr)
+    judge = tune_on_random_masks(
+        classifier, endless(images), over_blur, test, steps=args.steps, lr=args.lr
+    )
     print(f"{len(test)} images: {judge}", flush=True)
     with torch.no_grad():
         decisions = classifier.decide(classifier(test))
