@@ -1,5 +1,7 @@
 """What the gallery says about each image: where it is from and what the classifier decides."""
 
+from pathlib import Path
+
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
@@ -22,11 +24,16 @@ def captions_of(images: Images, classifier: FrozenClassifier) -> list[Caption]:
     logits = classifier(batch["image"])
     probability = classifier.probability(logits, batch["decision"]).tolist()
     return [
-        Caption(image_name(images.dataset, index), decision, certain)
+        Caption(_short(image_name(images.dataset, index)), decision, certain)
         for index, (decision, certain) in enumerate(
             zip(decisions(classifier, batch["decision"]), probability, strict=True)
         )
     ]
+
+
+def _short(name: str) -> str:
+    """Name of a file within its directory; where that lies does not matter to a report."""
+    return "/".join(Path(name).parts[-2:])
 
 
 def decisions(classifier: FrozenClassifier, targets: Tensor) -> list[str]:

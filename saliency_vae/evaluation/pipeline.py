@@ -24,7 +24,7 @@ from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.preparation import Setup, prepare
 from saliency_vae.evaluation.progress import Part, Progress, begin
-from saliency_vae.evaluation.randomised import TRAIN, train_randomised
+from saliency_vae.evaluation.randomised import TRAIN, ask_randomised, train_randomised
 from saliency_vae.evaluation.report import publish
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import EXPLAINER
@@ -176,7 +176,9 @@ def compare(config: Node, setup: Setup, scores: Scores, run: Path) -> Comparison
     if EXPLAINER not in scores.methods:
         return Comparison(tuple(verdicts))
     randomised = setup.randomised
-    if config["randomised"] == TRAIN:
+    if randomised is None and setup.explainer.is_universal:
+        randomised = ask_randomised(setup.explainer, setup.classifier)
+    elif config["randomised"] == TRAIN:
         randomised = train_randomised(config, setup.classifier, run / "randomised")
     if randomised is None:
         how = "measured with randomised=DIR, the directory of its explainer, or randomised=train."

@@ -1,5 +1,9 @@
-"""The explainer of a randomised classifier: loaded, or trained now as the evaluated one was."""
+"""The explainer of a randomised classifier: loaded, or trained now as the evaluated one was.
 
+A universal explainer needs no training for it: it is asked about the randomised classifier.
+"""
+
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +31,20 @@ def load_randomised(config: Node, explainer: Explainer, device: torch.device) ->
         device: Device of the evaluation.
 
     Returns:
-        The explainer; None if there is none, or if it is still to be trained.
+        The explainer; None if there is none, if it is still to be trained, or if the evaluated
+        explainer is universal, see :func:`ask_randomised`.
 
     Raises:
-        ValueError: If it explains the classifier of the evaluated explainer, or could not be
-            trained.
+        ValueError: If it explains the classifier of the evaluated explainer, could not be trained,
+            or is not needed.
     """
+    if explainer.is_universal:
+        if config["randomised"] not in (None, TRAIN):
+            raise ValueError(
+                "Expected no randomised=DIR with a universal explainer, which is asked about a "
+                f"randomised classifier itself. Found {config['randomised']}."
+            )
+        return None
     if config["randomised"] == TRAIN:
         overrides_of(main_explainer(config))
     if config["randomised"] in (None, TRAIN):
@@ -43,6 +55,19 @@ def load_randomised(config: Node, explainer: Explainer, device: torch.device) ->
         randomised.attach_classifier(classifier.to(device), force=True)
     check_randomised(explainer, randomised)
     return randomised
+
+
+def ask_randomised(explainer: Explainer, classifier: FrozenClassifier) -> Explainer:
+    """Ask a universal explainer, which stays as it is, about a classifier with shuffled weights.
+
+    Args:
+        explainer: Universal explainer.
+        classifier: Classifier to shuffle the weights of; it stays as it is.
+
+    Returns:
+        The same explainer, with the randomised classifier attached.
+    """
+    return copy.copy(explainer).attach_classifier(randomised_classifier(classifier), force=True)
 
 
 def train_randomised(config: Node, classifier: FrozenClassifier, run: Path) -> Explainer:

@@ -8,6 +8,7 @@ import pytest
 from safetensors.torch import save_file
 
 from saliency_vae.evaluate import evaluate
+from saliency_vae.evaluation.randomised import overrides_of
 from saliency_vae.train import train
 from tests.helpers.made_cutouts import write_all
 from tests.helpers.red_classifier import RedClassifier
@@ -42,6 +43,13 @@ def test_train_and_evaluate_on_photographs(tmp_path: Path, monkeypatch: pytest.M
     assert config["data"]["type"] == "cutouts"
     assert {"test/pointing_game", "test/iou"} <= config["metrics"].keys()
 
+    # What randomised=train would train in a process of its own, which starts slowly.
+    again = (*overrides_of(tmp_path / "run/explainer"), "randomise_classifier=true")
+    monkeypatch.setattr(
+        sys, "argv", ["-", *again, f"hydra.run.dir={tmp_path}/evaluation/randomised"]
+    )
+    train()
+
     asked = (
         "methods=[explainer,gradient,oracle]",
         "limit=6",
@@ -51,11 +59,12 @@ def test_train_and_evaluate_on_photographs(tmp_path: Path, monkeypatch: pytest.M
     )
     fast = ("corruption_images=0", "own_mask_images=0", "steps=4", "baseline_images=[blur]")
     given = (f"explainer={tmp_path}/run/explainer", "data=cutouts", *data, *classifier)
-    run = f"hydra.run.dir={tmp_path}/evaluation"
-    monkeypatch.setattr(sys, "argv", ["-", *given, *asked, *fast, run])
+    run = ("randomised=train", f"hydra.run.dir={tmp_path}/evaluation")
+    monkeypatch.setattr(sys, "argv", ["-", *given, *asked, *fast, *run])
     evaluate()
     found = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     pointing = {row["method"]: row for row in found["metrics"] if row["metric"] == "pointing_game"}
     assert pointing["oracle"]["mean"] == 1
     assert pointing["oracle"]["images"] == 6
+    assert any("for a randomised classifier" in verdict["text"] for verdict in found["verdicts"])
     assert any("6 of " in line and "scenes" in line for line in found["left_out"])

@@ -18,12 +18,14 @@ from saliency_vae import load_explainer
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.digit_networks import Architecture
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
+from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.altered_signals import signal_controls
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.pointing import GRID_POINTING, ask_all, build_grids
+from saliency_vae.evaluation.randomised import ask_randomised
 from tests.commands.test_train import error_of, run_here
 from tests.conftest import blob_classifier, blobs
 from tests.evaluation.pointing.colours import CPU
@@ -272,6 +274,7 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
         "classifier.train_size=64",
         "classifier.epochs=1",
         "grid_questions=8",
+        "randomised=train",  # nothing is trained
     )
     assert lines[-1] == str(tmp_path / "run/report.html")
     left_out = [line for line in lines if line.startswith("Left out")]
@@ -281,8 +284,27 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
     assert int(rows["explainer", "grid_share"]["images"]) == 2  # grids
     assert float(rows["explainer", "passes"]["mean"]) == 2 * 2  # copies x levels
-    said = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert not any("Forced" in verdict["text"] for verdict in said["verdicts"])
+    said = [
+        row["text"] for row in json.loads((tmp_path / "run/metrics.json").read_text())["verdicts"]
+    ]
+    assert not any("Forced" in text for text in said)
+    assert any("an explainer for a randomised classifier" in text for text in said)
+    assert not (tmp_path / "run/randomised").exists()
+
+
+def test_a_universal_explainer_needs_no_explainer_of_a_randomised_classifier(run: Run) -> None:
+    with pytest.raises(SystemExit, match=r"^error: Expected no randomised=DIR with a universal"):
+        run("grid_questions=0", "randomised=outputs")
+
+
+def test_a_universal_explainer_is_asked_about_a_randomised_classifier() -> None:
+    classifier = blob_classifier()
+    explainer = tiny_universal.build(classifier)
+    asked = ask_randomised(explainer, classifier)
+    shuffled = randomised_classifier(classifier)
+    expected = tiny_universal.build(shuffled)(blobs(4)).mean
+    torch.testing.assert_close(asked(blobs(4)).mean, expected)
+    assert explainer.classifier is classifier
 
 
 def test_methods_of_a_universal_explainer_take_what_is_asked() -> None:
