@@ -207,8 +207,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if self.is_universal and (node is not None or self.config.classifier is None):
             if node is None:
                 raise ValueError(
-                    "Expected classifier=..., or explainer.attach_classifier(classifier) in "
-                    "Python: a universal explainer explains any classifier, and comes with none."
+                    "Expected a classifier, such as classifier=torchvision "
+                    "classifier.name=resnet50, in Python explainer.attach_classifier(classifier): "
+                    "a universal explainer explains any classifier, and comes with none."
                 )
             return build_classifier(node)
         expected = self.classifier_identity
