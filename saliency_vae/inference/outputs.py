@@ -111,7 +111,8 @@ class Outputs:
         with self.locks() as locks:
             with locks.starting():
                 different = _different(path, settings)
-                if different and not overwrite:
+                # Where nothing was explained, a first command with a mistake has left its settings.
+                if different and not overwrite and self.store.index().places:
                     raise ValueError(
                         f"Expected output_dir={self.directory} to be new or made with the same "
                         f"settings. Found another {', '.join(different)}: overwrite=true, or "

@@ -398,6 +398,16 @@ def test_other_settings_are_not_mixed_in(
     assert "another explainer:" in error_of(*own, f"images={images}")
 
 
+def test_a_mistake_leaves_nothing_in_the_way(
+    own: list[str], run: Run, error_of: Fail, tmp_path: Path
+) -> None:
+    images = pictures(tmp_path / "images", 1)
+    wrong = ["classifier.resize_size=2000000", "force=true"]
+    assert "could not be" in "\n".join(run(*own, f"images={images}", *wrong, status=1))
+    assert run(*own, f"images={images}")[0] == "1 of 1 images explained."
+    assert "another fraction:" in error_of(*own, f"images={images}", "fraction=0.2")
+
+
 def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", 3)
     run(*own, f"images={images}")
