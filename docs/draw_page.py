@@ -8,6 +8,7 @@ Needs the extras ``app`` and ``efficientnet-lite``, and Chromium.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -57,8 +58,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
         page = browser.new_page(viewport={"width": 1320, "height": 1000})
         explained(page, address)
-        page.screenshot(path=FILE, full_page=True)
+        pixels = page.screenshot(full_page=True)
         browser.close()
+    Image.open(BytesIO(pixels)).convert("RGB").quantize(256).save(FILE, optimize=True)
     print(FILE)
 
 
