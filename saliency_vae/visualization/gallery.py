@@ -39,12 +39,9 @@ def write_gallery(
     Args:
         entries: Sufficiency of each image, and a function that reads its entry as JSON.
         directory: Directory of the pages, made if needed.
-        title: Heading, plain text.
-        description: Lines below the heading, plain text.
-        label: Function of an image's name to its true class, as the classifier names it; ``""``
-            where that is unknown.
-        panel: Function of an image's name to the path of its panel relative to the directory;
-            ``""`` where there is none.
+        title: Heading, plain text; ``description`` are lines below it.
+        label: True class of the image of a name, as the classifier calls it; ``""`` if unknown.
+        panel: Path of an image's panel relative to the directory; ``""`` if there is none.
         broken: Images that could not be explained and why, one a line, for the first page.
 
     Returns:
