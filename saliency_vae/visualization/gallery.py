@@ -34,18 +34,17 @@ def write_gallery(
 ) -> Path:
     """Write ``index.html``, ``index_2.html`` and so on: 200 images a page, least sufficient first.
 
-    Pages of an earlier gallery that are no longer needed are removed.
-
     Args:
         entries: Sufficiency of each image, and a function that reads its entry as JSON.
         directory: Directory of the pages, made if needed.
-        title: Heading, plain text; ``description`` are lines below it.
+        title: Heading, plain text.
+        description: Lines below the heading, plain text.
         label: True class of the image of a name, as the classifier calls it; ``""`` if unknown.
         panel: Path of an image's panel relative to the directory; ``""`` if there is none.
         broken: Images that could not be explained and why, one a line, for the first page.
 
     Returns:
-        Path of the first page.
+        Path of the first page; further pages of an earlier gallery are removed.
 
     Raises:
         ValueError: If there is no entry.
