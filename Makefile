@@ -19,9 +19,9 @@ test-minimum: .venv-minimum/installed
 fuzz: .venv/installed
 	FUZZ=10 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --hypothesis-show-statistics tests/faults/test_fuzz.py
 
-# Known faults of the locked versions, where a network allows.
+# Known faults of the locked versions; an error where the index cannot be asked about one of them.
 audit: .venv/installed
-	$(BIN)/uvx pip-audit --disable-pip --no-deps --requirement requirements.lock
+	$(BIN)/uvx pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Draw docs/photographs.png: the universal explainer beside other methods on four photographs.
+"""Draw docs/photographs.png, methods beside each other on four photographs, and docs/panel.png.
 
 python docs/draw_photographs.py [--beside DIR]
 
@@ -7,6 +7,7 @@ The photographs are those that scikit-image ships (public domain or CC0). Needs 
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -63,12 +64,20 @@ def maps(
     return {name: saliency.detach() for name, saliency in found.items()}
 
 
+def draw_panel(classifier: FrozenClassifier) -> None:
+    """Draw the panel that ``explain`` makes of a photograph."""
+    found = load_explainer("universal", classifier).explain(data.coffee(), fraction=KEPT)
+    replace(found, source=replace(found.source, name="coffee.png")).save(ROOT / "panel.png")
+    print(ROOT / "panel.png")
+
+
 def main() -> None:
-    """Draw a row for each photograph."""
+    """Draw a row for each photograph, and the panel of one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--beside", help="directory of another explainer of EfficientNet-Lite0")
     beside: str | None = parser.parse_args().beside
     classifier = efficientnet_lite_classifier("lite0")
+    draw_panel(classifier)
     size = classifier.preprocessing.crop_size or 224
     side = size if isinstance(size, int) else size[0]
     rows = []

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it into a new environment, and trains and explains from another
-# directory. The new environment borrows its dependencies from .venv, not the package, which is
-# there as an editable install: a directory in a .pth file is searched, its own .pth files are not.
+# Builds the wheel, installs it with the dependencies that it names, and no extra, into a new
+# environment, and trains and explains from another directory. The versions are the locked ones, which
+# uv has in its cache after .venv was made: it links them, and downloads nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -11,9 +11,7 @@ python=$work/venv/bin/python
 
 "$uv" build --quiet --wheel --out-dir "$work/wheels"
 "$uv" venv --quiet --python .venv/bin/python "$work/venv"
-borrowed=$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
-echo "$borrowed" > "$("$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth"
-"$uv" pip install --quiet --python "$python" --no-deps "$work"/wheels/*.whl
+"$uv" pip install --quiet --python "$python" --constraint requirements.lock "$work"/wheels/*.whl
 
 mkdir "$work/elsewhere" && cd "$work/elsewhere"
 export OMP_NUM_THREADS=1

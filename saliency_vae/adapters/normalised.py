@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,15 +28,15 @@ class NormalisedExplainer:
     def __init__(
         self, explainer: Explainer, mean: Sequence[float] | None, std: Sequence[float] | None
     ) -> None:
-        mean = (0.0, 0.0, 0.0) if mean is None else tuple(mean)
-        std = (1.0, 1.0, 1.0) if std is None else tuple(std)
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        mean = (0.0, 0.0, 0.0) if mean is None else mean
+        std = (1.0, 1.0, 1.0) if std is None else std
+        if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
             raise ValueError(
-                f"Expected mean and std of 3 numbers, std > 0. Found {list(mean)} and {list(std)}."
+                f"Expected mean and std of 3 numbers, std > 0. Found {mean} and {std}."
             )
         self.explainer = explainer
-        self._mean = torch.tensor(mean)[:, None, None]
-        self._std = torch.tensor(std)[:, None, None]
+        self._mean = torch.tensor(tuple(mean))[:, None, None]
+        self._std = torch.tensor(tuple(std))[:, None, None]
 
     @torch.no_grad()
     def __call__(self, inputs: Tensor, target: object = None) -> SaliencyPosterior:

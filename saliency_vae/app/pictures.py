@@ -57,6 +57,7 @@ def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:
     if kind == "uncertainty":
         return laid_over(shown, stddev, colours="magma", scale=(0.0, limits(stddev)[1]))
     if kind == "inclusion probability":
+        assert explanation.gallery_inclusion is not None
         return laid_over(shown, explanation.gallery_inclusion, colours="cividis", scale=(0.0, 1.0))
     return laid_over(shown, mean)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,10 +78,10 @@ class FrozenClassifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_network(network)
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
             raise ValueError(
                 "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
-                f"Found {list(mean)} and {list(std)}."
+                f"Found {mean} and {std}."
             )
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")

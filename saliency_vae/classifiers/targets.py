@@ -158,9 +158,9 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
     """Bring what a person asks about into the form of a target.
 
     Args:
-        asked: Index or name of a class; the class of each image, (B,) int; weights of the logits,
-            (B, classes); a function of the logits (N, classes) to a score (N,), such as the
-            difference of two logits; None for the decision.
+        asked: Index or name of a class; the class of each image, (B,) int, or their names; weights
+            of the logits, (B, classes); a function of the logits (N, classes) to a score (N,), such
+            as the difference of two logits; None for the decision.
         categories: Names of the classes.
 
     Returns:
@@ -180,6 +180,8 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
         return asked
     if isinstance(asked, str):
         asked = class_index(asked, categories)
+    elif isinstance(asked, list | tuple) and all(isinstance(name, str) for name in asked):
+        asked = [class_index(name, categories) for name in asked]
     try:
         asked = torch.as_tensor(asked)
     except (TypeError, ValueError, RuntimeError):
@@ -187,7 +189,7 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
     if asked.is_floating_point() and asked.ndim == 2:
         return asked
     if asked.is_floating_point() or asked.dtype == torch.bool or asked.ndim > 1:
-        raise _not_a_target(tuple(asked.shape))
+        raise _not_a_target(f"{asked.dtype} of shape {tuple(asked.shape)}")
     classes = asked.reshape(-1).long()
 
     def choose(logits: Tensor) -> Tensor:
@@ -226,9 +228,13 @@ def class_index(name: str, categories: Sequence[str] | None) -> int:
     ]
     if len(found) != 1:
         said = f"{len(found)} classes" if found else "no class"
+        known = [part for category in names for part in category.split(", ")]
+        advice = did_you_mean(wanted, [*names, *known])
+        if not names:
+            advice = " This classifier's classes have no names: give categories, or a number."
         raise ValueError(
             f"Expected target to be the name or the number of a class. Found {said} called "
-            f"{name!r}.{did_you_mean(wanted, names)}"
+            f"{name!r}.{advice}"
         )
     return found[0]
 

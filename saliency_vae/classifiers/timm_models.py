@@ -11,6 +11,7 @@ from saliency_vae.classifiers.imitated import imitation
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import Interpolation, Preprocessing
 from saliency_vae.runtime.hub import hub_or_cache, why_not
+from saliency_vae.runtime.text import did_you_mean
 
 
 def timm_classifier(
@@ -32,6 +33,7 @@ def timm_classifier(
     if ":" not in name and not timm.is_model(name):
         raise ValueError(
             f"Expected classifier.name to be one of timm.list_models(). Found {name!r}."
+            f"{did_you_mean(name, timm.list_models())}"
         )
     try:
         with hub_or_cache() as answers:

@@ -7,6 +7,7 @@ from torchvision.models import WeightsEnum
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import Preprocessing
+from saliency_vae.runtime.text import did_you_mean
 
 
 def torchvision_classifier(
@@ -28,6 +29,7 @@ def torchvision_classifier(
         raise ValueError(
             "Expected classifier.name to be one of torchvision's classification models "
             f"(torchvision.models.list_models()). Found {name!r}."
+            f"{did_you_mean(name, models.list_models(module=models))}"
         )
     if weights is None:
         return FrozenClassifier(models.get_model(name), name=f"torchvision/{name}", output=output)

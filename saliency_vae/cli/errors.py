@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra.errors import (
@@ -58,6 +58,8 @@ def one_line(error: Exception) -> str:
         error = cause if isinstance(cause, Exception) else error
     elif isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
+    elif isinstance(error, MissingConfigException) and error.options:
+        return _unknown_option(str(error.missing_cfg_file), error.options)
     elif isinstance(error, OverrideParseException):
         return f"Expected KEY=VALUE as Hydra writes it. Found {error.override}."
     if cause is not None and str(error).startswith("Error merging override"):
@@ -86,6 +88,12 @@ def _unusable(error: OSError) -> str:
         f"Expected to be able to use {error.filename}. Found: {error.strerror}. {what}, "
         "for a run with hydra.run.dir=DIR."
     )
+
+
+def _unknown_option(asked: str, known: Sequence[str]) -> str:
+    group, _, name = asked.rpartition("/")
+    hint = did_you_mean(name, known)
+    return f"Expected {group} to be one of {', '.join(known)}. Found {name}.{hint}"
 
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ from saliency_vae.inference.partition import Locks, Partition
 from saliency_vae.inference.store import DIRECTORY, Index, Store, StoredExplanation
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 from saliency_vae.runtime.text import printable
-from saliency_vae.visualization import Entry, Explanation, arrays, draw_panel
+from saliency_vae.visualization import Entry, Explanation, InputImage, arrays, draw_panel
 
 _PANEL = ".panel.jpg"
 _COMMENT = b"panel of saliency_vae"  # in a panel, so that it is not taken for an image to explain
 # Errors that the name of an image causes: too long, unknown characters, a file where another
 # image's name needs a directory, or the other way round.
-_NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+NAME_ERRORS = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,22 @@ class Outputs:
 
     def done(self, name: str, index: Index) -> bool:
         """Whether an image has all that is asked for."""
+        return self._explained(name, index) and not self._lacks_panel(name)
+
+    def undrawn(self, name: str, index: Index) -> bool:
+        """Whether an image has all that is asked for but its panel."""
+        return self._explained(name, index) and self._lacks_panel(name)
+
+    def _explained(self, name: str, index: Index) -> bool:
         place = index.places.get(name)
         return (
             place is not None
             and (place.entry is not None or not self.gallery)
-            and (name not in self.panels or self.panel_file(name).is_file())
             and (not self.npz or self.npz_file(name).is_file())
         )
+
+    def _lacks_panel(self, name: str) -> bool:
+        return name in self.panels and not self.panel_file(name).is_file()
 
     def locks(self) -> AbstractContextManager[Locks]:
         """Open the locks of the processes that write to the directory."""
@@ -101,7 +111,8 @@ class Outputs:
         with self.locks() as locks:
             with locks.starting():
                 different = _different(path, settings)
-                if different and not overwrite:
+                # Where nothing was explained, a first command with a mistake has left its settings.
+                if different and not overwrite and self.store.index().places:
                     raise ValueError(
                         f"Expected output_dir={self.directory} to be new or made with the same "
                         f"settings. Found another {', '.join(different)}: overwrite=true, or "
@@ -133,15 +144,12 @@ class Outputs:
             stored = self.stored(explanation)
             try:
                 if name in self.panels:
-                    with whole_file(self.panel_file(name)) as partial:
-                        draw_panel(explanation).save(
-                            partial, "JPEG", quality=90, subsampling=0, comment=_COMMENT
-                        )
+                    self.draw(explanation)
                 if self.npz:
                     with whole_file(self.npz_file(name)) as partial, partial.open("wb") as file:
                         np.savez(file, allow_pickle=False, **stored.restored())
             except OSError as error:
-                if error.errno not in _NAME_ERRORS:
+                if error.errno not in NAME_ERRORS:
                     raise
                 broken.append(BrokenImage.because(name, error.__cause__ or error))
             else:
@@ -149,18 +157,24 @@ class Outputs:
         self.store.write(found, broken)
         return broken
 
+    def draw(self, explanation: Explanation) -> None:
+        """Draw the panel of an image."""
+        with whole_file(self.panel_file(explanation.source.name)) as partial:
+            draw_panel(explanation).save(
+                partial, "JPEG", quality=90, subsampling=0, comment=_COMMENT
+            )
+
     def stored(self, explanation: Explanation) -> StoredExplanation:
         """Make of an explanation what is written."""
         source, entry = explanation.source, None
         if self.gallery:
-            panel = f"{source.name}{_PANEL}" if source.name in self.panels else ""
             # The directory may be a link, through which a relative path would lead elsewhere.
             file = (
                 os.path.relpath(source.original.resolve(), self.directory.resolve())
                 if isinstance(source.original, Path)
                 else ""
             )
-            entry = Entry.of(explanation, panel=panel, file=file).to_json()
+            entry = Entry.of(explanation, file=file).to_json()
         return StoredExplanation(
             name=source.name,
             size=source.size,
@@ -168,7 +182,12 @@ class Outputs:
             values=arrays(explanation),
             entry=entry,
             sufficiency=explanation.sufficiency,
+            checksum=checksum(source),
         )
+
+    def panel_link(self, name: str) -> str:
+        """Path of an image's panel relative to the directory; empty if there is none."""
+        return f"{name}{_PANEL}" if self.panel_file(name).is_file() else ""
 
     def list_broken(self, images: Iterable[BrokenImage]) -> None:
         """Write the list of broken images, one a line; none is written where none is broken."""
@@ -177,6 +196,11 @@ class Outputs:
             write_whole(self.broken_list, "".join(lines))
         else:
             self.broken_list.unlink(missing_ok=True)
+
+
+def checksum(image: InputImage) -> int:
+    """Compute the CRC-32 of an image as the classifier sees it."""
+    return zlib.crc32(np.ascontiguousarray(image.pixels))
 
 
 def line_of(image: BrokenImage) -> str:

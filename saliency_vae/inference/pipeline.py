@@ -19,6 +19,7 @@ from saliency_vae.inference.partition import Partition
 from saliency_vae.inference.predict import BatchExplainer
 from saliency_vae.inference.savers import end_with_parent, saving
 from saliency_vae.inference.store import Index, entry_at
+from saliency_vae.inference.stored_panels import draw_panels
 from saliency_vae.inference.summary import Summary
 from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.memory import suggesting
@@ -39,6 +40,7 @@ def explain_images(config: ExplainConfig) -> Summary:
     names = [job.name(file) for batch in partition.of(job.batches) for file in batch]
     with job.outputs.taken(partition, job.settings, names, overwrite=config.overwrite):
         index = job.outputs.store.index()
+        drawn = draw_panels(job, partition, index)
         new = [name for name in names if not job.outputs.done(name, index)]
         if len(devices) == 1:
             _explain(job, partition, devices[0], index)
@@ -58,6 +60,7 @@ def explain_images(config: ExplainConfig) -> Summary:
         images=len(names),
         explained=sum(name not in index.broken for name in new),
         earlier=len(names) - len(new),
+        drawn=drawn,
         broken=[line_of(index.broken[name]) for name in told if name in index.broken],
         broken_list=None if left else job.outputs.broken_list,
         left=left,
@@ -155,7 +158,12 @@ def _finish(job: Job) -> tuple[Index, int, Path | None]:
             return index, 0, None
         broken = [line_of(index.broken[name]) for name in job.names if name in index.broken]
         gallery = write_gallery(
-            entries, outputs.directory, title=job.title, label=job.label, broken=broken
+            entries,
+            outputs.directory,
+            title=job.title,
+            label=job.label,
+            panel=outputs.panel_link,
+            broken=broken,
         )
         return index, 0, gallery
 

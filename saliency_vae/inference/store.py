@@ -34,6 +34,8 @@ class StoredExplanation:
         values: Arrays and plain values of the explanation; maps as large as the classifier's image.
         entry: Entry of the gallery as JSON; None without a gallery.
         sufficiency: Sufficiency, by which the gallery is sorted; None where the target is a score.
+        checksum: Checksum of the image that the classifier saw, by which it is known again; None
+            in files of earlier versions.
     """
 
     name: str
@@ -42,6 +44,7 @@ class StoredExplanation:
     values: Mapping[str, Any]
     entry: str | None
     sufficiency: float | None
+    checksum: int | None = None
 
     def restored(self) -> dict[str, Any]:
         """Arrays and plain values, with the maps over the whole original image, float32."""
@@ -113,6 +116,7 @@ class Store:
                     "size": one.size,
                     "preprocessing": asdict(one.preprocessing),
                     "sufficiency": one.sufficiency,
+                    "checksum": one.checksum,
                     "values": {k: v for k, v in one.values.items() if k not in arrays},
                     "arrays": list(arrays),
                 }
@@ -161,6 +165,7 @@ class Store:
             values=record["values"] | arrays,
             entry=None if place.entry is None else entry_at(place),
             sufficiency=record["sufficiency"],
+            checksum=record.get("checksum"),
         )
 
     def forget(self, names: Iterable[str]) -> None:

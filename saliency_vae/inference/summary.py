@@ -17,6 +17,7 @@ class Summary:
         images: Number of its images.
         explained: Number of its images that have been explained now.
         earlier: Number of images that an earlier run had explained.
+        drawn: Number of panels that were drawn of images explained earlier.
         broken: Images that could not be explained, with the reason, one a line.
         broken_list: File that lists the broken images; None until all partitions are finished.
         left: Images of all partitions that none has finished yet.
@@ -31,6 +32,7 @@ class Summary:
     images: int
     explained: int
     earlier: int
+    drawn: int
     broken: Sequence[str]
     broken_list: Path | None
     left: int
@@ -43,7 +45,8 @@ class Summary:
         origin = f", of {self.origin}" if self.origin else ""
         start = f"Partition {self.partition}{origin}: " if self.partition else ""
         before = f", {self.earlier} had been explained before" if self.earlier else ""
-        lines = [f"{start}{self.explained} of {self.images} images explained{before}."]
+        drawn = f" ({self.drawn} of them drawn now)" if self.drawn else ""
+        lines = [f"{start}{self.explained} of {self.images} images explained{before}{drawn}."]
         if self.objective is not None:
             first, last = self.objective
             lines.append(

@@ -207,8 +207,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if self.is_universal and (node is not None or self.config.classifier is None):
             if node is None:
                 raise ValueError(
-                    "Expected classifier=..., or explainer.attach_classifier(classifier) in "
-                    "Python: a universal explainer explains any classifier, and comes with none."
+                    "Expected a classifier, such as classifier=torchvision "
+                    "classifier.name=resnet50, in Python explainer.attach_classifier(classifier): "
+                    "a universal explainer explains any classifier, and comes with none."
                 )
             return build_classifier(node)
         expected = self.classifier_identity
@@ -575,9 +576,9 @@ def _check(images: Tensor) -> None:
             "Expected images (B, 3, H, W) in [0, 1], a tensor. "
             f"Found {type(images).__name__}, which explainer.explain(photograph) may take."
         )
-    if images.ndim != 4 or not images.is_floating_point():
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise ValueError(
-            "Expected images (B, 3, H, W) of floating point. "
+            "Expected images (B, 3, H, W) of floating point in [0, 1]. "
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
     ends = torch.stack(images.detach().aminmax()) if images.numel() else torch.zeros(2)

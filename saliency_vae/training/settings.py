@@ -35,6 +35,7 @@ def check(config: Node) -> None:
             continue
         if "_target_" not in config[part]:
             raise ValueError(f"Expected {part}=OPTION or {part}._target_. Found {config[part]}.")
+    _check_tasks(config["tasks"])
     _check_perturbation(config["perturbation"])
     _check_trainer(config["trainer"])
     _check_devices(config["trainer"])
@@ -47,6 +48,20 @@ def check(config: Node) -> None:
         raise ValueError(
             f"Expected data.batch_size <= data.train_size={train_size}. Found {batch_size}."
         )
+
+
+def _check_tasks(tasks: Node) -> None:
+    """Refuse a task that is not a classifier with its data."""
+    for name, task in tasks.items():
+        for part in ("data", "classifier"):
+            node = task.get(part) if isinstance(task, dict) else task
+            if not (isinstance(node, dict) and "_target_" in node):
+                raise ValueError(
+                    f"Expected tasks.{name}.{part}._target_: each task has data and a classifier, "
+                    f"as those of experiment=universal. Found {node}."
+                )
+        if not isinstance(task.get("weight", 1), int | float):
+            raise ValueError(f"Expected tasks.{name}.weight > 0. Found {task['weight']}.")
 
 
 def _check_perturbation(perturbation: Node) -> None:

@@ -18,6 +18,7 @@ from saliency_vae.visualization.html_page import content_policy, load_template
 from saliency_vae.visualization.measurement import FRACTIONS, Measurement
 from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, min_max
 from saliency_vae.visualization.panel import displayed, draw_panel
+from saliency_vae.visualization.read_back import read_back
 
 __all__ = [
     "FRACTIONS",
@@ -40,6 +41,7 @@ __all__ = [
     "limits",
     "load_template",
     "min_max",
+    "read_back",
     "restored",
     "save_figure",
     "shrink",

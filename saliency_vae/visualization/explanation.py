@@ -103,9 +103,11 @@ class Explanation:
         left_out: Left-out view: the image with these pixels replaced by the baseline image.
         baseline: Baseline image, without information, (3, h, w) in [0, 1].
         maps: Posterior mean, stddev, and inclusion probability at ``fraction``, (3, h, w).
-        gallery_inclusion: Inclusion probability at the gallery's fraction, 10 %, (h, w).
         measured: Sufficiency and necessity at the fraction that was asked for.
-        curve: The same at this and at all of ``FRACTIONS``, by rising fraction.
+        curve: The same at this and at all of ``FRACTIONS``, by rising fraction; empty where the
+            explanation was read from a file.
+        gallery_inclusion: Inclusion probability at the gallery's fraction, 10 %, (h, w); None
+            where the explanation was read from a file.
         estimated_confidence: Confidence network's estimate of the probability that the decision
             stays when 5 % of the pixels are kept over a blur; None without such a network.
         drawn: Maps drawn from the posterior; empty by default.
@@ -119,9 +121,9 @@ class Explanation:
     left_out: ClassifiedView
     baseline: Tensor
     maps: Tensor
-    gallery_inclusion: Tensor
     measured: Measurement
-    curve: Sequence[Measurement]
+    curve: Sequence[Measurement] = ()
+    gallery_inclusion: Tensor | None = None
     estimated_confidence: float | None = None
     drawn: Sequence[Sample] = ()
     objective: Tensor | None = None
@@ -235,7 +237,7 @@ class Explanation:
         views = self.original, self.kept, self.left_out, *(sample.kept for sample in self.drawn)
         values = (
             self.maps,
-            self.gallery_inclusion,
+            *(() if self.gallery_inclusion is None else (self.gallery_inclusion,)),
             *(sample.scores for sample in self.drawn),
             *(view.probabilities for view in views),
         )

@@ -14,6 +14,7 @@ from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.measurement import Measurement
 
 MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
+_OF_SAMPLES = ("sufficiency", "necessity", "decision_stays", "decision_lost")
 
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         "stddev": stddev,
         "inclusion_probability": inclusion,
         **_measured(explanation.measured),
-        **{f"curve_{name}": values for name, values in _columns(explanation.curve).items()},
+        **_columns("curve", explanation.curve, ("fraction", "sufficiency", "necessity")),
         "probabilities": original.probabilities.numpy(),
         "kept_probabilities": kept.probabilities.numpy(),
         "left_out_probabilities": left_out.probabilities.numpy(),
@@ -42,8 +43,10 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         result["estimated_confidence"] = explanation.estimated_confidence
     if explanation.drawn:
         result["samples"] = np.stack([sample.scores.numpy() for sample in explanation.drawn])
-        columns = _columns([sample.measured for sample in explanation.drawn])
-        result |= {f"samples_{name}": columns[name] for name in columns if name != "fraction"}
+        result |= _columns("samples", [one.measured for one in explanation.drawn], _OF_SAMPLES)
+        views = [sample.kept for sample in explanation.drawn]
+        result["samples_kept_probabilities"] = np.stack([v.probabilities.numpy() for v in views])
+        result["samples_kept_top_classes"] = [[label for label, _ in v.prediction] for v in views]
     if explanation.objective is not None:
         result["objective"] = explanation.objective.numpy()
     return result
@@ -69,13 +72,10 @@ def _measured(measured: Measurement) -> dict[str, Any]:
     return {name: np.nan if value is None else value for name, value in plain.items()}
 
 
-def _columns(measured: Sequence[Measurement]) -> dict[str, Any]:
+def _columns(of: str, measured: Sequence[Measurement], names: Sequence[str]) -> dict[str, Any]:
     """The numbers of several measurements, an array for each."""
     rows = [_measured(one) for one in measured]
-    return {
-        name: np.array([row[name] for row in rows])
-        for name in ("fraction", "sufficiency", "necessity")
-    }
+    return {f"{of}_{name}": np.array([row[name] for row in rows]) for name in names}
 
 
 def summary(explanation: Explanation) -> dict[str, Any]:

@@ -29,23 +29,22 @@ def write_gallery(
     title: str,
     description: Sequence[str] = (),
     label: Callable[[str], str] = lambda name: "",
+    panel: Callable[[str], str] = lambda name: "",
     broken: Sequence[str] = (),
 ) -> Path:
     """Write ``index.html``, ``index_2.html`` and so on: 200 images a page, least sufficient first.
 
-    Pages of an earlier gallery that are no longer needed are removed.
-
     Args:
         entries: Sufficiency of each image, and a function that reads its entry as JSON.
-        directory: Directory of the pages, made if needed; panels are relative to it.
+        directory: Directory of the pages, made if needed.
         title: Heading, plain text.
         description: Lines below the heading, plain text.
-        label: Function of an image's name to its true class, as the classifier names it; ``""``
-            where that is unknown.
+        label: True class of the image of a name, as the classifier calls it; ``""`` if unknown.
+        panel: Path of an image's panel relative to the directory; ``""`` if there is none.
         broken: Images that could not be explained and why, one a line, for the first page.
 
     Returns:
-        Path of the first page.
+        Path of the first page; further pages of an earlier gallery are removed.
 
     Raises:
         ValueError: If there is no entry.
@@ -65,7 +64,7 @@ def write_gallery(
             summary=_summary(number, len(ranked)),
             page=number,
             pages=[(n, page_name(n)) for n in _linked(number, len(pages))],
-            entries=(_shown(read, label) for _, read in pages[number - 1]),
+            entries=(_shown(read, label, panel) for _, read in pages[number - 1]),
             broken=broken[:_BROKEN] if number == 1 else (),
             more_broken=max(0, len(broken) - _BROKEN),
         )
@@ -108,9 +107,13 @@ def _summary(number: int, images: int) -> str:
     return f"Images {first:,} to {last:,} of {images:,}, from the least sufficient on"
 
 
-def _shown(read: ReadEntry, label: Callable[[str], str]) -> dict[str, Any]:
+def _shown(
+    read: ReadEntry, label: Callable[[str], str], panel: Callable[[str], str]
+) -> dict[str, Any]:
     """Read an entry's fields as the page takes them: links, probabilities as text, the label."""
     fields: dict[str, Any] = json.loads(read())
-    links = {key: quote(os.fsencode(fields[key])) for key in ("panel", "file")}
+    name = fields["name"]
+    links = {"panel": panel(name), "file": fields["file"]}
+    quoted = {key: quote(os.fsencode(path)) for key, path in links.items()}
     shares = [as_percent(share) for _, share in fields["predictions"]]
-    return fields | links | {"shares": shares, "label": label(fields["name"])}
+    return fields | quoted | {"shares": shares, "label": label(name)}

@@ -26,7 +26,6 @@ class Entry:
 
     Attributes:
         name: Name of the image, as shown.
-        panel: Path of the image's panel relative to the gallery, ``""`` if there is none.
         file: Path of the image itself relative to the gallery, ``""`` if it has no file.
         target: What was asked about and its probability, ``""`` for the decision.
         fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
@@ -47,7 +46,6 @@ class Entry:
     """
 
     name: str
-    panel: str
     file: str
     target: str
     fraction: float
@@ -63,12 +61,11 @@ class Entry:
     scales: dict[str, Scale]
 
     @classmethod
-    def of(cls, explanation: Explanation, *, panel: str = "", file: str = "") -> Self:
+    def of(cls, explanation: Explanation, *, file: str = "") -> Self:
         """Make the entry of an explanation.
 
         Args:
             explanation: Explanation of the image.
-            panel: Path of the image's panel relative to the gallery.
             file: Path of the image itself relative to the gallery.
 
         Raises:
@@ -81,7 +78,6 @@ class Entry:
         maps, scales = _maps(explanation)
         return cls(
             name=explanation.name,
-            panel=panel,
             file=file,
             target=explanation.asked,
             fraction=explanation.fraction,
@@ -129,6 +125,7 @@ def rank(scores: Tensor) -> Tensor:
 def _check(explanation: Explanation) -> None:
     image, baseline = explanation.original.image, explanation.baseline
     mean, inclusion = explanation.maps[0], explanation.gallery_inclusion
+    assert inclusion is not None
     sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, mean, inclusion)}
     if len(sizes) > 1:
         raise ValueError(f"Expected image, baseline and maps of one size. Found {sorted(sizes)}.")
@@ -144,6 +141,7 @@ def _check(explanation: Explanation) -> None:
 def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]:
     """Draw the maps of an explanation, and the scales that they are drawn on."""
     mean, stddev, _ = shrink(explanation.maps)
+    assert explanation.gallery_inclusion is not None
     shown = {
         "mean": mean,
         "stddev": without_border(stddev),

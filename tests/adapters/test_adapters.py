@@ -156,7 +156,9 @@ def test_explains_inputs_of_another_precision(adapter: Adapter) -> None:
 
 
 @every_adapter
-@pytest.mark.parametrize("wrong", [{"mean": (0.5,)}, {"std": (1.0, 1.0)}, {"std": (1.0, 0.0, 1.0)}])
+@pytest.mark.parametrize(
+    "wrong", [{"mean": (0.5,)}, {"mean": 0.5}, {"std": (1.0, 1.0)}, {"std": (1.0, 0.0, 1.0)}]
+)
 def test_refuses_what_cannot_be_a_normalisation(adapter: Adapter, wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected mean and std of 3 numbers, std > 0\. Found"):
         adapter(linear_explainer(*WEIGHTS), blobs(1), **wrong)

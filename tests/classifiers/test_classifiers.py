@@ -170,6 +170,7 @@ def test_logits_are_float32_whatever_the_network_gives() -> None:
         {"std": (1.0, 0.0, 1.0)},
         {"std": (1.0, -1.0, 1.0)},
         {"mean": (0.0,)},
+        {"mean": 0.5, "std": 0.2},
         {"std": (1.0, 1.0, 1.0, 1.0)},
         {"output": "tanh"},
     ],

@@ -1,13 +1,21 @@
 """Targets against their definitions, label by label."""
 
 import math
+import re
 
 import pytest
 import torch
 from torch import nn
 
 from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
-from saliency_vae.classifiers.targets import Output, decision, keeps_decision, log_odds, probability
+from saliency_vae.classifiers.targets import (
+    Output,
+    as_target,
+    decision,
+    keeps_decision,
+    log_odds,
+    probability,
+)
 
 LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -70,3 +78,30 @@ def test_passes_are_the_images_that_any_copy_of_a_classifier_sees() -> None:
             first.forward_uncompiled(images)
     second(images)
     assert (outer.number, inner.number) == (12, 7)
+
+
+NAMES = ["tabby, tabby cat", "tiger cat", "dog"]
+
+
+def test_each_image_may_have_its_own_class_by_name() -> None:
+    asked = as_target(["Dog", "tabby"], NAMES)
+    assert callable(asked)
+    assert asked(torch.zeros(2, 3)).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "names", "message"),
+    [
+        ("tabbyy", NAMES, "called 'tabbyy'. Did you mean tabby?"),
+        ("tiger cta", NAMES, "called 'tiger cta'. Did you mean tiger cat?"),
+        ("dog", None, "have no names: give categories, or a number."),
+        (["dog", "wolff"], NAMES, "called 'wolff'."),
+        (1.5, NAMES, "Found torch.float32 of shape ()."),
+        (["dog", 1], NAMES, "Found ['dog', 1]."),
+    ],
+)
+def test_what_is_no_target_is_refused_with_a_way_out(
+    asked: object, names: list[str] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        as_target(asked, names)

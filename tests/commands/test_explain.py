@@ -309,8 +309,10 @@ def test_a_rerun_skips_what_is_done(
     (out / "3.png.panel.jpg").unlink()
     (out / "6.png.panel.jpg.partial").write_bytes(b"half")
     (out / "6.png.panel.jpg").unlink()
-    assert run(*arguments)[0] == "4 of 7 images explained, 3 had been explained before."
-    assert sum(classified) == (1 + VIEWS) * 4
+    assert run(*arguments)[0] == (
+        "2 of 7 images explained, 5 had been explained before (2 of them drawn now)."
+    )
+    assert sum(classified) == (1 + VIEWS) * 2
     assert done(out) == {f"{index}.png" for index in range(7)}
 
     classified.clear()
@@ -387,6 +389,16 @@ def test_other_settings_are_not_mixed_in(
     assert "another explainer:" in error_of(*own, f"images={images}")
 
 
+def test_a_mistake_leaves_nothing_in_the_way(
+    own: list[str], run: Run, error_of: Fail, tmp_path: Path
+) -> None:
+    images = pictures(tmp_path / "images", 1)
+    wrong = ["classifier.resize_size=2000000", "force=true"]
+    assert "could not be" in "\n".join(run(*own, f"images={images}", *wrong, status=1))
+    assert run(*own, f"images={images}")[0] == "1 of 1 images explained."
+    assert "another fraction:" in error_of(*own, f"images={images}", "fraction=0.2")
+
+
 def test_the_gallery_holds_all_that_was_explained(own: list[str], run: Run, tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", 3)
     run(*own, f"images={images}")
@@ -429,6 +441,35 @@ def test_a_gallery_may_be_asked_for_later(own: list[str], run: Run, tmp_path: Pa
     assert with_gallery["curve_fraction"].tolist() == list(FRACTIONS)
     assert with_gallery["sufficiency"] == pytest.approx(measured["sufficiency"], abs=1e-5)
     assert (tmp_path / "out/index.html").is_file()
+
+
+@pytest.mark.parametrize("extra", [[], ["gallery=false"]], ids=["gallery", "no gallery"])
+def test_panels_may_be_asked_for_later(
+    extra: list[str], digits: list[str], run: Run, tmp_path: Path, classified: list[int]
+) -> None:
+    """They are drawn of what is stored, as they would have been drawn at first."""
+    images = pictures(tmp_path / "images", 3, size=48)
+    picture(40, 60).save(images / f"{'n' * 240}.png")
+    arguments = [*digits, f"images={images}", "samples=2", "fraction=0.25", *extra]
+    run(*arguments, f"output_dir={tmp_path}/at once", status=1)
+    run(*arguments, "panels=none")
+    picture(48, 48, seed=9).save(images / "1.png")  # another image, which must be explained
+    classified.clear()
+    lines = run(*arguments, status=1)
+    assert lines[0] == "1 of 4 images explained, 2 had been explained before (2 of them drawn now)."
+    assert "File name too long" in lines[2]
+    assert sum(classified) == 2 * (1 + 2 * (3 + (0 if extra else 7)))
+    out, at_once = tmp_path / "out", tmp_path / "at once"
+    for name in ("0.png", "2.png"):
+        drawn, expected = (
+            np.asarray(Image.open(directory / f"{name}.panel.jpg"), dtype=float)
+            for directory in (out, at_once)
+        )
+        assert drawn.shape == expected.shape
+        assert abs(drawn - expected).mean() < 0.5  # of 255: maps are stored as float16
+    if not extra:
+        page = (out / "index.html").read_text()
+        assert page.count('.png.panel.jpg"') == 3
 
 
 def test_the_output_directory_may_lie_among_the_images(

@@ -563,9 +563,10 @@ def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> Non
         (torch.full((2, 3, 20, 20), torch.nan), "nan"),
         (torch.zeros(2, 3, 20, 20, dtype=torch.uint8), "uint8"),
         (torch.rand(3, 20, 20), r"\(3, 20, 20\)"),
+        (torch.rand(2, 20, 20, 3), r"\(2, 20, 20, 3\)"),
         (Image.new("RGB", (20, 20)), r"Image, which explainer\.explain"),
     ],
-    ids=["to 255", "normalised", "NaN", "bytes", "no batch", "Pillow"],
+    ids=["to 255", "normalised", "NaN", "bytes", "no batch", "channels last", "Pillow"],
 )
 @pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_what_is_no_image_is_refused(

@@ -70,11 +70,8 @@ def make_explanation(
     )
 
 
-def make_entry(
-    name: str = "a.png", *, panel: str | None = None, file: str = "", **values: Any
-) -> Entry:
-    panel = f"panels/{name}" if panel is None else panel
-    return Entry.of(make_explanation(name, **values), panel=panel, file=file)
+def make_entry(name: str = "a.png", *, file: str = "", **values: Any) -> Entry:
+    return Entry.of(make_explanation(name, **values), file=file)
 
 
 def readers(*entries: Entry) -> list[tuple[float, ReadEntry]]:
@@ -86,13 +83,13 @@ def readers(*entries: Entry) -> list[tuple[float, ReadEntry]]:
 
 
 def test_an_entry_is_json_in_ascii() -> None:
-    entry = make_entry(HOSTILE, predictions=[(HOSTILE_LABEL, 0.1)], panel="bad\udcff.png")
+    entry = make_entry(HOSTILE, predictions=[(HOSTILE_LABEL, 0.1)], file="bad\udcff.png")
     text = entry.to_json()
     assert text.isascii()
     fields = json.loads(text)
     assert fields["name"] == HOSTILE
     assert fields["predictions"] == [[HOSTILE_LABEL, 0.1]]
-    assert fields["panel"] == "bad\udcff.png"
+    assert fields["file"] == "bad\udcff.png"
     assert base64.b64decode(fields["image"]) == entry.image
     assert {name: base64.b64decode(fields["maps"][name]) for name in entry.maps} == entry.maps
 
@@ -247,7 +244,6 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         make_entry(
             "image 9.png",
             sufficiency=0.9,
-            panel="",
             file="gone.png",
             predictions=[("cat", 0.9996), ("dog", 0.0001)],
         ),
@@ -256,7 +252,6 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
             sufficiency=0.4,
             target=HOSTILE_LABEL,
             predictions=[(HOSTILE_LABEL, 0.5)],
-            panel=HOSTILE_PANEL,
         ),
     )
     index = write_gallery(
@@ -265,6 +260,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
         title="<b>Title</b> & <script>window.pwned = 1</script>",
         description=["<i>first</i>", "second \udcff"],
         label=lambda name: LABELS.get(name, ""),
+        panel=lambda name: HOSTILE_PANEL if name == HOSTILE else "",
         broken=["<b>.png: no image", "b.png: cut off"],
     )
     with visit(browser, index) as found:

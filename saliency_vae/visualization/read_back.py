@@ -1,0 +1,102 @@
+"""An explanation made again of the values that were stored of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saliency_vae.perturbations import perturb
+from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.visualization.explanation import (
+    ClassifiedView,
+    Explanation,
+    InputImage,
+    Sample,
+)
+from saliency_vae.visualization.measurement import Measurement
+
+
+def read_back(values: Mapping[str, Any], source: InputImage, baseline: Tensor) -> Explanation:
+    """Make an explanation again of what ``arrays`` made of it; no network is asked.
+
+    Args:
+        values: Its arrays and plain values, of a class or the decision as target. Maps may have
+            been stored as float16: then some pixels at the border of the kept view may differ.
+        source: The same image, as it was explained.
+        baseline: The same baseline image, (3, h, w) in [0, 1].
+    """
+    return _Stored(values, source, baseline).explanation()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    values: Mapping[str, Any]
+    source: InputImage
+    baseline: Tensor
+
+    def explanation(self) -> Explanation:
+        mean, stddev, inclusion = (
+            self._map(name) for name in ("mean", "stddev", "inclusion_probability")
+        )
+        return Explanation(
+            source=self.source,
+            original=self._classified(self._image, ""),
+            kept=self._classified(self._view(mean), "kept_"),
+            left_out=self._classified(self._view(mean, left_out=True), "left_out_"),
+            baseline=self.baseline,
+            maps=torch.stack([mean, stddev, inclusion]),
+            measured=self._measured,
+            estimated_confidence=self.values.get("estimated_confidence"),
+            drawn=self._samples(),
+            target=self.values.get("target"),
+        )
+
+    @cached_property
+    def _image(self) -> Tensor:
+        return torch.from_numpy(self.source.pixels).float() / 255
+
+    @cached_property
+    def _measured(self) -> Measurement:
+        return Measurement(**{field.name: self.values[field.name] for field in fields(Measurement)})
+
+    def _map(self, name: str) -> Tensor:
+        return torch.from_numpy(self.values[name]).float()
+
+    def _view(self, scores: Tensor, *, left_out: bool = False) -> Tensor:
+        flat = scores.flatten()
+        mask = hard_topk(flat, num_kept(self._measured.fraction, len(flat))).view_as(scores)
+        return perturb(self._image[None], (mask ^ left_out)[None], self.baseline[None])[0]
+
+    def _classified(self, view: Tensor, of: str) -> ClassifiedView:
+        probabilities, names = self.values[f"{of}probabilities"], self.values[f"{of}top_classes"]
+        return _classified(view, torch.from_numpy(probabilities), names)
+
+    def _samples(self) -> list[Sample]:
+        if "samples" not in self.values:
+            return []
+        on_image = self._measured.on_image
+        columns = (
+            self._map("samples"),
+            torch.from_numpy(self.values["samples_kept_probabilities"]),
+            self.values["samples_kept_top_classes"],
+            self.values["samples_sufficiency"].tolist(),
+            self.values["samples_necessity"].tolist(),
+            self.values["samples_decision_stays"].tolist(),
+            self.values["samples_decision_lost"].tolist(),
+        )
+        return [
+            Sample(
+                scores,
+                _classified(self._view(scores), probabilities, names),
+                Measurement(self._measured.fraction, on_image, kept, on_image - fall, stays, lost),
+            )
+            for scores, probabilities, names, kept, fall, stays, lost in zip(*columns, strict=True)
+        ]
+
+
+def _classified(view: Tensor, probabilities: Tensor, names: Sequence[str]) -> ClassifiedView:
+    highest = probabilities.topk(len(names)).values.tolist()
+    return ClassifiedView(view, probabilities, list(zip(names, highest, strict=True)))
