@@ -18,6 +18,10 @@ class Ensemble(nn.ModuleList):
 
     def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
         """Encode images (B, 3, H, W) to mean and log-variance of the mixture, (B, 2, H, W)."""
-        mean, log_variance = torch.stack([member(images, joined) for member in self]).unbind(2)
+        mean, log_variance = self.each(images, joined).unbind(2)
         variance = log_variance.exp().mean(0) + mean.var(0, correction=0)
         return torch.stack([mean.mean(0), variance.log()], dim=1)
+
+    def each(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Encode images to mean and log-variance of each member, (members, B, 2, H, W)."""
+        return torch.stack([member(images, joined) for member in self])

@@ -89,17 +89,34 @@ class UniversalUNet(ConditionalEncoder):
 
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
+        encoded: Tensor = self.unet(images, self._joined(images, signals))
+        return self._enlarged(encoded.float())
+
+    def of_members(self, images: Tensor, signals: UniversalSignals) -> Tensor:
+        """Encode images as each member does by itself, (members, B, 2, H, W)."""
+        joined = self._joined(images, signals)
+        if not isinstance(self.unet, Ensemble):
+            return self._enlarged(self.unet(images, joined).float())[None]
+        each = self.unet.each(images, joined).float()
+        return self._enlarged(each.flatten(0, 1)).view_as(each)
+
+    def _joined(self, images: Tensor, signals: UniversalSignals) -> list[list[Tensor]]:
+        """Signals that join each scale; zeros stand for a stride that the classifier lacks."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
         for stride in self.strides:
             found = signals.maps.get(stride)
             if found is None:
                 found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
             joined.append([found.to(images.dtype)])
-        encoded: Tensor = self.unet(images, joined).float()
+        return joined
+
+    def _enlarged(self, encoded: Tensor) -> Tensor:
+        """Bring (B, 2, H, W) to the grid of the maps, and back to the image's size."""
         if self.output_stride == 1:
             return encoded
         coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
-        return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+        size = encoded.shape[-2:]
+        return F.interpolate(coarse, size, mode="bilinear", align_corners=False)
 
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers
