@@ -15,7 +15,7 @@ from saliency_vae.evaluation.removals import (
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import label, short, title
+from saliency_vae.evaluation.wording import label, short, three_digits, title
 from saliency_vae.metrics import Interval
 
 COSTS = {
@@ -191,5 +191,7 @@ def _sorted(rows: list[Row], metric: str) -> list[Row]:
 
 def _cell(interval: Interval, *, best: bool = False, images: int | None = None) -> Cell:
     mean, low, high = map(float, interval)
+    if low == high and mean > 1:  # a number of passes is exact
+        return Cell(mean, three_digits(mean), "", "", best, images)
     bounds = f"[{short(low)}, {short(high)}]"
     return Cell(mean, short(mean), bounds, short((high - low) / 2), best, images)
