@@ -84,6 +84,7 @@ def scales(case: Case) -> dict[str, Tensor]:
         "distance": (case.mean - border).abs(),
         "mixture": mixture,
         "members' own": own.sqrt(),
+        "members' own, in logs": (case.variances.log().mean(0) / 2).exp(),
         "disagreement": between.sqrt(),
         "disagreement in rank": ranks.float(),
         "near in rank .3": near[0],
