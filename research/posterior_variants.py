@@ -151,6 +151,7 @@ def predictive(
     views: list[DecisionViews],
     of_images: list[list[Case]],
     fraction: float,
+    only: list[str] | None,
 ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
     """Whether the mean keeps its decision (N,), and by variant and share whether samples do."""
     generator = torch.Generator().manual_seed(0)
@@ -162,6 +163,8 @@ def predictive(
             noise = torch.randn(SAMPLES, *case.mean.shape, generator=generator)
             number = int(case.kept.sum())
             for name, moves in deviations(case, noise).items():
+                if only is not None and name not in (*only, *CONTROLS):
+                    continue
                 total = (case.variances.mean(0) + case.means.var(0, correction=0)).sum()
                 drawn = moves * (total / moves.square().sum((-2, -1), keepdim=True)).sqrt()
                 kept = hard_topk((case.mean + drawn).flatten(1), number).view_as(drawn)
@@ -237,6 +240,8 @@ def main() -> None:
     parser.add_argument("--digits", default=DIGITS, help="file of the digit classifier")
     parser.add_argument("--explainer", default="universal", help="name or directory")
     parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="with the controls; or all")
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=BASELINES)
     args = parser.parse_args()
     with torch.no_grad():
         classifier, images = explained_images(args)
@@ -249,14 +254,15 @@ def main() -> None:
         with torch.no_grad():
             return cases(batch, explainer, classifier, fraction)
 
-    for baseline in BASELINES:
+    for baseline in args.baselines:
         views = [batch.views(classifier, baseline) for batch in batches]
         fraction = kept_fraction(views, [batch.posterior.mean for batch in batches])
         print(f"{baseline}: {fraction} of the pixels kept", flush=True)
         print_swaps(batches, classifier, baseline, make)
         if fraction is None:
             continue
-        judged, found = predictive(batches, views, [make(b, fraction) for b in batches], fraction)
+        of_images = [make(batch, fraction) for batch in batches]
+        judged, found = predictive(batches, views, of_images, fraction, args.only)
         print(f"{int(judged.sum())} of {len(judged)} mean maps keep their decision")
         print_predictive(judged, found)
 

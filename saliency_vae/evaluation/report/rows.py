@@ -153,12 +153,20 @@ def uncertainty_rows(report: UncertaintyReport) -> list[dict[str, Any]]:
             "name": label(name, report.roles[name]),
             "role": report.roles[name],
             "cells": [
-                _cell(by_name[name]) if name in by_name else None
-                for by_name in report.intervals.values()
+                _uncertainty_cell(metric, by_name[name]) if name in by_name else None
+                for metric, by_name in report.intervals.items()
             ],
         }
         for name in names
     ]
+
+
+def _uncertainty_cell(metric: str, interval: Interval) -> Cell:
+    """Cell of an uncertainty; a number of passes is exact, and has no interval."""
+    cell = _cell(interval)
+    if metric != "passes":
+        return cell
+    return replace(cell, mean=three_digits(cell.value), interval="")
 
 
 def uncertainty_tables(report: UncertaintyReport) -> list[dict[str, Any]]:
@@ -191,7 +199,5 @@ def _sorted(rows: list[Row], metric: str) -> list[Row]:
 
 def _cell(interval: Interval, *, best: bool = False, images: int | None = None) -> Cell:
     mean, low, high = map(float, interval)
-    if low == high and mean > 1:  # a number of passes is exact
-        return Cell(mean, three_digits(mean), "", "", best, images)
     bounds = f"[{short(low)}, {short(high)}]"
     return Cell(mean, short(mean), bounds, short((high - low) / 2), best, images)
