@@ -25,7 +25,8 @@ from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.data.cutouts import CutoutsData, select
 from saliency_vae.evaluation.uncertainty import explain_batches
 from saliency_vae.evaluation.uncertainty.swaps import swap_patches
-from saliency_vae.metrics import average_rank, mean_interval, spearman
+from saliency_vae.metrics import mean_interval, spearman
+from saliency_vae.metrics.ranking import average_rank
 from saliency_vae.models import Explainer
 from saliency_vae.models.ensemble import Ensemble
 from saliency_vae.models.serialization import write_directory

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean and the variance of the mixture of their Gaussians."""
+"""Several networks as one: the average of their means and of their log-variances."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,19 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.ModuleList):
-    """Encoder networks over the same inputs, whose posteriors are averaged.
+    """Encoder networks over the same inputs, whose outputs are averaged.
 
-    The posterior has the mean and the variance of each pixel of their mixture, as in deep ensembles
-    (Lakshminarayanan et al. 2017): where the members disagree, it is wide.
+    The posterior is as wide as its members are on average. Where they disagree, it is no wider, as
+    the mixture of their posteriors would be: that the networks disagree does not mean that the
+    classifier would not mind another map (docs/uncertainty.md).
 
     Args:
         members: Networks from images and joined maps to mean and log-variance, (B, 2, H, W).
     """
 
     def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Encode images (B, 3, H, W) to mean and log-variance of the mixture, (B, 2, H, W)."""
-        mean, log_variance = self.each(images, joined).unbind(2)
-        variance = log_variance.exp().mean(0) + mean.var(0, correction=0)
-        return torch.stack([mean.mean(0), variance.log()], dim=1)
+        """Encode images (B, 3, H, W) to average mean and log-variance, (B, 2, H, W)."""
+        return self.each(images, joined).mean(0)
 
     def each(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
         """Encode images to mean and log-variance of each member, (members, B, 2, H, W)."""
