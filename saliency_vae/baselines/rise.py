@@ -1,6 +1,7 @@
 """RISE, randomised input sampling (Petsiuk et al. 2018)."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -58,10 +59,20 @@ class Rise:
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        total = sum(
+            torch.einsum("bn,nhw->bhw", scores, masks)
+            for masks, scores in self.masked_scores(batch, classifier)
+        )
+        assert isinstance(total, Tensor)  # there is a mask at least
+        return total / (self.probability * self.masks)
+
+    def masked_scores(
+        self, batch: Batch, classifier: FrozenClassifier
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Masks (n, H, W), and the target's probability for the images through them (B, n)."""
         images = batch["image"]
         count, _, height, width = images.shape
         score, target = TargetProbability(classifier), asked(batch, classifier)
-        saliency = torch.zeros(count, height, width, device=images.device)
         for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
             masks = enlarge(cells.to(images), shifts.to(images), height, width)
             n = len(masks)
@@ -69,8 +80,7 @@ class Rise:
                 images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), classifier.mean
             )
             scores = score(masked, target.repeat_interleave(n, 0)).view(count, n)
-            saliency += torch.einsum("bn,nhw->bhw", scores, masks)
-        return saliency / (self.probability * self.masks)
+            yield masks, scores
 
     def _draw(self, chunk: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Draw kept cells (n, grid, grid), 0 or 1, and shifts (n, 2) in [0, 1) cells, in chunks."""

@@ -180,6 +180,34 @@ _METRICS |= {
         "Area between the sparsification curves of the uncertainty and of the distance in rank; 0 "
         "is perfect.",
     ),
+    "aurc_top": MetricInfo(
+        "AURC, top 10 %",
+        "",
+        False,
+        "Area under the error-coverage curve: that error among the pixels that are left as the "
+        "most uncertain ones are withheld, mean over 0 to 95 % withheld.",
+    ),
+    "aurc_rank": MetricInfo(
+        "AURC, rank",
+        "",
+        False,
+        "Area under the error-coverage curve: distance in rank, as a share of the pixels, among "
+        "those that are left as the most uncertain ones are withheld.",
+    ),
+    "passes": MetricInfo(
+        "Passes",
+        "",
+        False,
+        "Passes of the classifier that the uncertainty takes for one image: once forward, or once "
+        "forward and back, is one pass. Conformal regions need independent runs of other images "
+        "before.",
+    ),
+    "covered": MetricInfo(
+        "Covered",
+        "",
+        None,
+        "Share of the pixels whose right rank lies in its conformal region, which promises 80 %.",
+    ),
     "ece": MetricInfo(
         "ECE",
         "",

@@ -48,6 +48,7 @@ from saliency_vae.evaluation.uncertainty import (
     explain_batches,
     gather_pixel_maps,
     gather_uncertainties,
+    rival_uncertainties,
 )
 from saliency_vae.evaluation.verdicts import Comparison, compare_with_rivals
 from saliency_vae.inference.partition import Locks, Partition
@@ -202,7 +203,8 @@ def assess_uncertainty(
             total=len(setup.runs) * batches(referenced), desc="Independent runs", unit="run"
         ) as bar:
             runs = [counted(run, bar.update) for run in setup.runs]
-            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, vargrad)
+            others = rival_uncertainties(explainer, vargrad)
+            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, others)
             maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
         report += assess_pixels(PixelMaps(**maps), seed=seed)
     else:

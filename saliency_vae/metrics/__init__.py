@@ -39,6 +39,7 @@ from saliency_vae.metrics.sparsity import gini_index
 from saliency_vae.metrics.uncertainty import (
     REJECTED,
     SPARSIFIED,
+    aurc,
     ause,
     calibration_error,
     expected_calibration_error,
@@ -58,6 +59,7 @@ __all__ = [
     "InsertionDeletion",
     "Interval",
     "NoisyLinearImputation",
+    "aurc",
     "ause",
     "calibration_error",
     "curve_ends",

@@ -93,6 +93,30 @@ def ause(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSI
     return torch.trapezoid(curve - oracle, torch.tensor(fractions).to(curve))
 
 
+def aurc(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED) -> Tensor:
+    """Area under the error-coverage curve (Geifman et al. 2019): mean error over the coverages.
+
+    Unlike :func:`ause` it is an error itself, and counts how wrong the values are altogether.
+
+    Args:
+        error: Errors, >= 0, (..., n).
+        uncertainty: Uncertainty of each value, (..., n).
+        fractions: Shares withheld, most uncertain first, that span the area; rising.
+
+    Returns:
+        Area over the width of the coverages, (...) float64; where the uncertainty is worth nothing,
+        the mean error.
+
+    Example:
+        >>> error = torch.tensor([0.0, 0.0, 1.0, 1.0])
+        >>> aurc(error, uncertainty=error, fractions=(0.0, 0.5))
+        tensor(0.2500, dtype=torch.float64)
+    """
+    curve = selective_curve(error, uncertainty, fractions)
+    area = torch.trapezoid(curve, torch.tensor(fractions).to(curve))
+    return area / (fractions[-1] - fractions[0])
+
+
 def reliability_table(probability: Tensor, outcome: Tensor, bins: int = 15) -> Tensor:
     """Compare predicted with observed frequencies in bins of equal width, image by image.
 

@@ -1,4 +1,4 @@
-"""Several networks as one: the mean and the variance of the mixture of their Gaussians."""
+"""Several networks as one: their average mean, and how wide their mixture is."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,23 @@ from torch import Tensor, nn
 class Ensemble(nn.ModuleList):
     """Encoder networks over the same inputs, whose posteriors are averaged.
 
-    The posterior has the mean and the variance of each pixel of their mixture, as in deep ensembles
-    (Lakshminarayanan et al. 2017): where the members disagree, it is wide.
+    The posterior has the mean and the total variance of their mixture, as in deep ensembles
+    (Lakshminarayanan et al. 2017). Over the pixels this variance is spread as the average of the
+    members' log-variances says: that the networks disagree about a pixel does not mean that the
+    classifier would not mind another map there (docs/uncertainty.md).
 
     Args:
         members: Networks from images and joined maps to mean and log-variance, (B, 2, H, W).
     """
 
     def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Encode images (B, 3, H, W) to mean and log-variance of the mixture, (B, 2, H, W)."""
-        mean, log_variance = torch.stack([member(images, joined) for member in self]).unbind(2)
-        variance = log_variance.exp().mean(0) + mean.var(0, correction=0)
-        return torch.stack([mean.mean(0), variance.log()], dim=1)
+        """Encode images (B, 3, H, W) to mean and log-variance, (B, 2, H, W)."""
+        means, log_variances = self.each(images, joined).unbind(2)
+        mixture = log_variances.exp().mean(0) + means.var(0, correction=0)
+        spread = log_variances.mean(0)
+        missing = mixture.mean((-2, -1), keepdim=True) / spread.exp().mean((-2, -1), keepdim=True)
+        return torch.stack([means.mean(0), spread + missing.log()], dim=1)
+
+    def each(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Encode images to mean and log-variance of each member, (members, B, 2, H, W)."""
+        return torch.stack([member(images, joined) for member in self])

@@ -95,13 +95,29 @@ class UniversalUNet(ConditionalEncoder):
 
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
+        encoded: Tensor = self.unet(images, self._joined(images, signals))
+        return self._as_maps(encoded.float(), images)
+
+    def of_members(self, images: Tensor, signals: UniversalSignals) -> Tensor:
+        """Encode images as each member does by itself, (members, B, 2, H, W)."""
+        joined = self._joined(images, signals)
+        if not isinstance(self.unet, Ensemble):
+            return self._as_maps(self.unet(images, joined).float(), images)[None]
+        each = self.unet.each(images, joined).float()
+        return torch.stack([self._as_maps(encoded, images) for encoded in each])
+
+    def _joined(self, images: Tensor, signals: UniversalSignals) -> list[list[Tensor]]:
+        """Signals that join each scale; zeros stand for a stride that the classifier lacks."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
         for stride in self.strides:
             found = signals.maps.get(stride)
             if found is None:
                 found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
             joined.append([found.to(images.dtype)])
-        encoded: Tensor = self.unet(images, joined).float()
+        return joined
+
+    def _as_maps(self, encoded: Tensor, images: Tensor) -> Tensor:
+        """Bring (B, 2, H, W) to the grid of the maps and back, and smooth a share of the mean."""
         if self.output_stride > 1:
             coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
             encoded = F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)

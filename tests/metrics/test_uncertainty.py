@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from saliency_vae.metrics.ranking import average_rank, descending_rank, spearman
 from saliency_vae.metrics.uncertainty import (
+    aurc,
     ause,
     calibration_error,
     expected_calibration_error,
@@ -93,6 +94,17 @@ def test_rejects_exactly_the_fraction() -> None:
     assert selective_curve(values, -values)[-1] == 9
     with pytest.raises(ValueError, match=r"^Expected fractions in \[0, 1\)\. Found \[1\.0\]\.$"):
         selective_curve(values, values, [1.0])
+
+
+def test_aurc_against_a_loop() -> None:
+    error, uncertainty = draw(0, 3, 40), draw(1, 3, 40)
+    for errors, order, found in zip(error, uncertainty, aurc(error, uncertainty), strict=True):
+        ranked = errors[order.argsort()].double()
+        left = [float(ranked[: 40 - 2 * twentieth].mean()) for twentieth in range(20)]
+        pairs = itertools.pairwise(left)
+        assert float(found) == pytest.approx(sum((a + b) / 2 for a, b in pairs) / 19)
+    assert (aurc(error, error) < aurc(error, -error)).all()
+    torch.testing.assert_close(aurc(error, torch.zeros(3, 40)), error.double().mean(1))
 
 
 def test_ause_against_a_loop() -> None:

@@ -15,7 +15,7 @@ from saliency_vae.evaluation.removals import (
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import label, short, title
+from saliency_vae.evaluation.wording import label, short, three_digits, title
 from saliency_vae.metrics import Interval
 
 COSTS = {
@@ -153,12 +153,20 @@ def uncertainty_rows(report: UncertaintyReport) -> list[dict[str, Any]]:
             "name": label(name, report.roles[name]),
             "role": report.roles[name],
             "cells": [
-                _cell(by_name[name]) if name in by_name else None
-                for by_name in report.intervals.values()
+                _uncertainty_cell(metric, by_name[name]) if name in by_name else None
+                for metric, by_name in report.intervals.items()
             ],
         }
         for name in names
     ]
+
+
+def _uncertainty_cell(metric: str, interval: Interval) -> Cell:
+    """Cell of an uncertainty; a number of passes is exact, and has no interval."""
+    cell = _cell(interval)
+    if metric != "passes":
+        return cell
+    return replace(cell, mean=three_digits(cell.value), interval="")
 
 
 def uncertainty_tables(report: UncertaintyReport) -> list[dict[str, Any]]:

@@ -28,9 +28,9 @@ def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
             drawn[f"sparsification_{kind}"] = lines_figure(
                 curves[f"sparsification_{kind}"],
                 x="removed",
-                x_label="share of the pixels removed, least certain first",
+                x_label="share of the pixels withheld, least certain first",
                 y_label="error of the other pixels, relative",
-                heading=f"Sparsification, error in {error}: lower is better",
+                heading=f"Error-coverage curves, error in {error}: lower is better",
                 roles=roles,
             )
     if "selective" in curves:

@@ -18,6 +18,7 @@ from saliency_vae.evaluation.uncertainty.posterior import (
     check_posterior,
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.uncertainty.rivals import rival_uncertainties
 
 __all__ = [
     "PixelMaps",
@@ -32,4 +33,5 @@ __all__ = [
     "gather_pixel_maps",
     "gather_uncertainties",
     "independent_runs",
+    "rival_uncertainties",
 ]

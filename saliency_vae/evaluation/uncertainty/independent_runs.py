@@ -62,7 +62,7 @@ def independent_runs(
     ]
     for directory in ensemble:
         other = load_explainer(directory)
-        if not same_classifier(explainer, other):
+        if not other.is_universal and not same_classifier(explainer, other):
             raise ValueError(
                 f"Expected ensemble=[...] of explainers of the same classifier. Found {directory}."
             )

@@ -1,21 +1,31 @@
 """Whether the uncertainty of pixels predicts which of them independent runs place elsewhere."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from saliency_vae.baselines import Method
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
 from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.scoring import with_decision
+from saliency_vae.evaluation.uncertainty.conformal import RankRegions, rank_regions, undecided
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.uncertainty.rivals import (
+    CONFORMAL,
+    ENSEMBLE,
+    RELAX,
+    REPEAT,
+    VARGRAD,
+)
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
 from saliency_vae.metrics import (
     SPARSIFIED,
     Interval,
+    aurc,
     ause,
     calibration_error,
     descending_rank,
@@ -34,7 +44,6 @@ STDDEV = "standard deviation"
 SPREAD = "spread of the signals"
 DISTANCE = "nearness to the threshold"
 FAINT = "lack of saliency"
-VARGRAD = "VarGrad"
 ROLES = {
     INCLUSION: Role.EXPLAINER,
     STDDEV: Role.EXPLAINER,
@@ -42,6 +51,10 @@ ROLES = {
     DISTANCE: Role.CONTROL,
     FAINT: Role.CONTROL,
     VARGRAD: Role.CONTROL,
+    REPEAT: Role.RIVAL,
+    RELAX: Role.RIVAL,
+    ENSEMBLE: Role.RIVAL,
+    CONFORMAL: Role.RIVAL,
 }
 _PREDICTED = {
     "top": "which pixels are wrongly in or out of the top 10 %",
@@ -58,12 +71,15 @@ class PixelMaps:
         mean: Mean of the explainer's posterior, (N, H, W).
         inclusion: Probability that a pixel is among the top 10 %, by that posterior, (N, H, W).
         references: Maps of R independent runs, (R, N, H, W).
+        passes: Uncertainty to the passes of the classifier that it takes for one image whose
+            decision is known.
     """
 
     uncertainties: Mapping[str, Tensor]
     mean: Tensor
     inclusion: Tensor
     references: Tensor
+    passes: Mapping[str, float] = field(default_factory=dict)
 
 
 def gather_pixel_maps(
@@ -71,7 +87,7 @@ def gather_pixel_maps(
     explainer: Explainer,
     classifier: FrozenClassifier,
     runs: Sequence[Method],
-    vargrad: Method | None = None,
+    others: Mapping[str, Method],
 ) -> PixelMaps:
     """Explain images by an explainer and by independent runs.
 
@@ -80,21 +96,25 @@ def gather_pixel_maps(
         explainer: Explainer to evaluate.
         classifier: Classifier to explain.
         runs: Independent runs, at least one.
-        vargrad: VarGrad, as a further control.
+        others: Methods by name whose maps are uncertainties: VarGrad and those of rivals.
     """
     gathered: list[PixelMaps] = []
-    for batch in batches:
-        with torch.no_grad():
+    for batch in (with_decision(each, classifier) for each in batches):
+        with torch.no_grad(), counted_passes() as counted:
             posterior = explainer(batch["image"])
             uncertainties = pixel_uncertainties(posterior)
-        if vargrad is not None:
-            uncertainties[VARGRAD] = vargrad(batch, classifier)
+        passes = dict.fromkeys([*uncertainties, CONFORMAL], counted.number / len(posterior.mean))
+        for name, method in others.items():
+            with counted_passes() as counted:
+                uncertainties[name] = method(batch, classifier)
+            passes[name] = counted.number / len(posterior.mean)
         gathered.append(
             PixelMaps(
                 {name: values.cpu() for name, values in uncertainties.items()},
                 posterior.mean.cpu(),
                 posterior.inclusion_probability(INCLUSION_FRACTION).cpu(),
                 torch.stack([run(batch, classifier).cpu() for run in runs]),
+                passes,
             )
         )
     return PixelMaps(
@@ -105,6 +125,7 @@ def gather_pixel_maps(
         torch.cat([part.mean for part in gathered]),
         torch.cat([part.inclusion for part in gathered]),
         torch.cat([part.references for part in gathered], dim=1),
+        gathered[0].passes,
     )
 
 
@@ -139,10 +160,29 @@ def assess_pixels(maps: PixelMaps, *, seed: int) -> UncertaintyReport:
         maps: Maps of the images.
         seed: Seed of the bootstrap.
     """
-    report = UncertaintyReport()
+    rank, right = _ranks(maps)
+    number, regions = num_kept(INCLUSION_FRACTION, rank.shape[1]), rank_regions(rank, right)
+    conformal = {"top": undecided(regions, rank, number), "rank": regions.half_width}
+    report = UncertaintyReport(intervals=_costs(maps, regions, seed))
     for kind, error in pixel_errors(maps).items():
-        report += _assess_error(kind, error, maps, seed)
+        uncertainties = {name: values.flatten(1) for name, values in maps.uncertainties.items()}
+        uncertainties[CONFORMAL] = conformal[kind]
+        report += _assess_error(kind, error, uncertainties, seed)
     return report + _assess_calibration(maps, seed)
+
+
+def _ranks(maps: PixelMaps) -> tuple[Tensor, Tensor]:
+    """Ranks of the pixels of the mean, and by the references' mean rank, (N, HW)."""
+    found = descending_rank(maps.mean), consensus_rank(maps.references)
+    return found[0].flatten(1), found[1].flatten(1)
+
+
+def _costs(maps: PixelMaps, regions: RankRegions, seed: int) -> dict[str, dict[str, Interval]]:
+    """Passes that each uncertainty takes, and how often conformal regions keep their promise."""
+    exact = {name: torch.tensor(passes) for name, passes in maps.passes.items()}
+    passes = {name: Interval(number, number, number) for name, number in exact.items()}
+    covered = {CONFORMAL: mean_interval(regions.covered, seed=seed)}
+    return ({"passes": passes} if passes else {}) | {"covered": covered}
 
 
 def pixel_errors(maps: PixelMaps) -> dict[str, Tensor]:
@@ -152,12 +192,11 @@ def pixel_errors(maps: PixelMaps) -> dict[str, Tensor]:
     is; the magnitude. ``rank``: distance of its rank from that by the references' mean rank, over
     the number of pixels; most of it lies in the background, whose order means little.
     """
-    mean = maps.mean
-    rank, target = descending_rank(mean), consensus_rank(maps.references)
-    among_top = rank < num_kept(INCLUSION_FRACTION, mean[0].numel())
+    rank, right = _ranks(maps)
+    among_top = rank < num_kept(INCLUSION_FRACTION, rank.shape[1])
     return {
-        "top": (among_top.double() - included(maps.references)).abs().flatten(1),
-        "rank": ((rank - target).abs() / mean[0].numel()).flatten(1),
+        "top": (among_top.double() - included(maps.references).flatten(1)).abs(),
+        "rank": (rank - right).abs() / rank.shape[1],
     }
 
 
@@ -176,9 +215,10 @@ def included(references: Tensor) -> Tensor:
     return hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
 
 
-def _assess_error(kind: str, error: Tensor, maps: PixelMaps, seed: int) -> UncertaintyReport:
-    """Report how well uncertainties predict one kind of error, (N, HW)."""
-    uncertainties = {name: values.flatten(1) for name, values in maps.uncertainties.items()}
+def _assess_error(
+    kind: str, error: Tensor, uncertainties: Mapping[str, Tensor], seed: int
+) -> UncertaintyReport:
+    """Report how well uncertainties predict one kind of error, (N, HW) each."""
     correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
     intervals: dict[str, dict[str, Interval]] = {
         f"spearman_{kind}": {
@@ -186,6 +226,10 @@ def _assess_error(kind: str, error: Tensor, maps: PixelMaps, seed: int) -> Uncer
         },
         f"ause_{kind}": {
             name: mean_interval(ause(error, values), seed=seed)
+            for name, values in uncertainties.items()
+        },
+        f"aurc_{kind}": {
+            name: mean_interval(aurc(error, values), seed=seed)
             for name, values in uncertainties.items()
         },
     }
@@ -206,13 +250,13 @@ def _judge_error(kind: str, correlation: Mapping[str, Tensor], seed: int) -> lis
     images = len(correlation[STDDEV])
     if images < LEAST_IMAGES:
         return [too_few(f"Per pixel, predicting {_PREDICTED[kind]}", images)]
-    controls = [name for name in correlation if ROLES[name] is Role.CONTROL]
-    best = max(controls, key=lambda name: float(correlation[name].mean()))
-    control = correlation[best]
+    others = [name for name in correlation if ROLES[name] is not Role.EXPLAINER]
+    best = max(others, key=lambda name: float(correlation[name].mean()))
+    control, what = correlation[best], _PREDICTED[kind]
     return [
         judge_uncertainty(
-            f"Per pixel, this explainer's {name} {{}} the best control, {best}, at predicting "
-            f"{_PREDICTED[kind]}: Spearman {values.mean():.3f} against {control.mean():.3f}",
+            f"Per pixel, this explainer's {name} {{}} the best {ROLES[best]}, {best}, at "
+            f"predicting {what}: Spearman {values.mean():.3f} against {control.mean():.3f}",
             difference_interval(values, control, seed=seed),
             above_chance=bool(mean_interval(values, seed=seed).low > 0),
         )

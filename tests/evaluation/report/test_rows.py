@@ -4,8 +4,16 @@ from dataclasses import replace
 
 import torch
 
-from saliency_vae.evaluation.report.rows import further_tables, ranking_rows, removal_tables
+from saliency_vae.evaluation.report.rows import (
+    further_tables,
+    ranking_rows,
+    removal_tables,
+    uncertainty_tables,
+)
+from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.uncertainty import UncertaintyReport
+from saliency_vae.metrics import Interval
 from tests.helpers.constructed_results import IMAGES, constructed, several, with_values
 
 EXPLAINER = "this explainer"
@@ -38,6 +46,18 @@ def test_costs_are_those_that_were_measured() -> None:
     costs = {row.name: row.costs for row in ranking_rows(scores)}
     assert costs[EXPLAINER] == {"passes": 2.0, "ms": 2.0, "MiB": 1.0}
     assert costs["RISE"] == {"ms": 900.0, "MiB": 1.0}
+
+
+def test_passes_of_an_uncertainty_are_exact() -> None:
+    half, passes = (Interval(*map(torch.tensor, of)) for of in ((0.5, 0.4, 0.6), (500.0,) * 3))
+    found = UncertaintyReport(
+        intervals={"aurc_top": {"RELAX": half}, "passes": {"RELAX": passes}},
+        roles={"RELAX": Role.RIVAL},
+    )
+    (table,) = uncertainty_tables(found)
+    (row,) = table["rows"]
+    assert row["name"] == "RELAX"
+    assert [(c.mean, c.interval) for c in row["cells"]] == [(".500", "[.400, .600]"), ("500", "")]
 
 
 def over_removals() -> Scores:

@@ -8,7 +8,7 @@ import torch
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data.batch import Batch
 from saliency_vae.evaluation.uncertainty.independent_runs import independent_runs
-from saliency_vae.models import save_explainer
+from saliency_vae.models import load_explainer, save_explainer
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
@@ -40,3 +40,11 @@ def test_an_ensemble_runs_too(tmp_path: Path) -> None:
     torch.testing.assert_close(maps, explainer(blobs(2)).mean, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match=r"explainers of the same classifier. Found .*other"):
         independent_runs(explainer, number=0, steps=1, seed=0, ensemble=[str(tmp_path / "other")])
+
+
+def test_a_universal_explainer_is_a_run_for_any_classifier() -> None:
+    explainer = trained_explainer(encoder=UNET, classifier=identity("a"))
+    (run,) = independent_runs(explainer, number=0, steps=1, seed=0, ensemble=["universal"])
+    universal = load_explainer("universal", blob_classifier())
+    maps = run({"image": blobs(2)}, blob_classifier())
+    torch.testing.assert_close(maps, universal(blobs(2)).mean)

@@ -17,7 +17,6 @@ from saliency_vae.evaluation.uncertainty.pixels import (
     FAINT,
     INCLUSION,
     STDDEV,
-    VARGRAD,
     PixelMaps,
     assess_pixels,
     gather_pixel_maps,
@@ -25,7 +24,9 @@ from saliency_vae.evaluation.uncertainty.pixels import (
     pixel_errors,
     pixel_uncertainties,
 )
+from saliency_vae.evaluation.uncertainty.relax import Relax
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.uncertainty.rivals import CONFORMAL, RELAX, VARGRAD
 from saliency_vae.metrics.ranking import descending_rank
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
@@ -106,7 +107,7 @@ def test_an_uncertainty_that_is_the_error_beats_its_control() -> None:
     report = judged(pixel_maps(inclusion=error("top")))
     first, *_ = report.verdicts
     assert first.judgement == "better"
-    assert first.text.startswith("Per pixel, this explainer's P(1-P) beats the best control, ")
+    assert first.text.startswith("Per pixel, this explainer's P(1-P) beats the best rival, conf")
     assert "Spearman 1.000 against" in first.text
     assert report.intervals["spearman_top"][INCLUSION].mean == pytest.approx(1)
     assert report.intervals["ause_top"][INCLUSION].mean == pytest.approx(0)
@@ -155,6 +156,7 @@ def test_both_uncertainties_are_judged_by_both_errors() -> None:
         DISTANCE,
         FAINT,
     ]
+    assert report.roles[CONFORMAL] is Role.RIVAL
     texts = [verdict.text for verdict in report.verdicts]
     assert [(STDDEV in text, "rank" in text) for text in texts] == [
         (False, False),
@@ -163,10 +165,13 @@ def test_both_uncertainties_are_judged_by_both_errors() -> None:
         (True, True),
     ]
     assert set(report.intervals) == {
+        "covered",
         "spearman_top",
         "ause_top",
+        "aurc_top",
         "spearman_rank",
         "ause_rank",
+        "aurc_rank",
         "ece",
     }
     curves = report.curves
@@ -213,10 +218,14 @@ def still(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 def test_maps_are_gathered_in_order() -> None:
     explainer = trained_explainer(encoder=UNET)
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], still)
+    others = {VARGRAD: still, RELAX: Relax(masks=6)}
+    found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], others)
     assert found.references.shape == (2, 5, 16, 16)
     torch.testing.assert_close(found.references[1], blobs(5).mean(1))
     torch.testing.assert_close(found.mean, explainer(blobs(5)).mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.uncertainties[VARGRAD], blobs(5).mean(1))
-    alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still])
+    assert (found.passes[STDDEV], found.passes[VARGRAD], found.passes[RELAX]) == (0, 0, 6)
+    alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still], {})
     assert VARGRAD not in alone.uncertainties
+    shown = judged(replace(found, references=found.references + 0.1 * noise(2, 5, 16, 16)))
+    assert shown.intervals["passes"][RELAX] == (6, 6, 6)

@@ -1,0 +1,79 @@
+"""Conformal regions of ranks: where does a pixel's right rank lie, at a promised level?"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEVEL = 0.8  # share of the pixels whose right rank lies in its region; .9 would need 9 images
+_BINS = 50  # of ranks, each with regions of its own width
+
+
+class RankRegions(NamedTuple):
+    """Regions of the ranks of pixels, as shares of the number of pixels.
+
+    Attributes:
+        half_width: Half the width of each pixel's region, which its rank is the middle of, (N, HW)
+            float64, in [0, 1].
+        covered: Share of the pixels of each image whose right rank lies in its region, (N,).
+    """
+
+    half_width: Tensor
+    covered: Tensor
+
+
+def rank_regions(rank: Tensor, right: Tensor, *, level: float = LEVEL) -> RankRegions:
+    """Regions of the ranks of pixels by split-conformal prediction, bin by bin of the ranks.
+
+    The regions of every other image are calibrated on the images between them, so that no image is
+    judged by its own. Pixels of one image belong together: the promise is kept for a pixel of a new
+    image, not of a known one (Lee, Barber and Willett 2023), and fewer than 4 images on each side
+    promise nothing but the whole range.
+
+    Args:
+        rank: Rank of each pixel by the explainer, (N, HW) int64, from 0.
+        right: Its right rank, (N, HW) int64.
+        level: Share of the pixels whose right rank is to lie in its region, in (0, 1).
+
+    Example:
+        >>> rank = torch.arange(100).expand(20, 100)
+        >>> regions = rank_regions(rank, rank.flip(1))
+        >>> regions.half_width[0, [0, 49]], bool(regions.covered.mean() >= LEVEL)
+        (tensor([0.9900, 0.0100], dtype=torch.float64), True)
+    """
+    pixels = rank.shape[1]
+    error = (rank - right).abs().double() / pixels
+    bins = _BINS * rank // pixels
+    half_width = torch.ones_like(error)
+    for turn in range(2):
+        calibration = slice(1 - turn, None, 2)
+        widths = _widths(error[calibration], bins[calibration], level)
+        half_width[turn::2] = widths[bins[turn::2]]
+    covered = (error <= half_width).double().mean(1)
+    return RankRegions(half_width, covered)
+
+
+def _widths(error: Tensor, bins: Tensor, level: float) -> Tensor:
+    """Quantile of the errors in each bin, (bins,): 1 where too few images promise it."""
+    images = len(error)
+    widths = error.new_ones(_BINS)
+    if level * (images + 1) > images:
+        return widths
+    for index in range(_BINS):
+        found = error[bins == index]
+        if len(found):
+            order = math.ceil(level * (images + 1) / images * len(found))
+            widths[index] = found.kthvalue(min(order, len(found))).values
+    return widths
+
+
+def undecided(regions: RankRegions, rank: Tensor, number: int) -> Tensor:
+    """How far each pixel's region reaches over the threshold of the top, (N, HW) in [-1, 1].
+
+    Args:
+        regions: Regions of the ranks.
+        rank: Rank of each pixel by the explainer, (N, HW) int64, from 0.
+        number: Number of pixels among the top.
+    """
+    return regions.half_width - (rank + 0.5 - number).abs() / rank.shape[1]
