@@ -43,7 +43,8 @@ def draw_panels(job: Job, partition: Partition, index: Index) -> int:
         num_workers=loader_processes(job.config.num_workers),
         worker_init_fn=end_with_parent,
     )
-    return sum(tqdm(loader, total=len(files), desc="Drawing", unit="panel"))
+    drawn: int = sum(tqdm(loader, total=len(files), desc="Drawing", unit="panel"))
+    return drawn
 
 
 class _Panels(Dataset[bool]):
