@@ -200,7 +200,7 @@ class Outputs:
 
 def checksum(image: InputImage) -> int:
     """Compute the CRC-32 of an image as the classifier sees it."""
-    return zlib.crc32(np.ascontiguousarray(image.pixels))
+    return zlib.crc32(np.ascontiguousarray(image.pixels).data)
 
 
 def line_of(image: BrokenImage) -> str:

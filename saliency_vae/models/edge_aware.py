@@ -63,9 +63,7 @@ def _solved(rows: list[Tensor], right: Tensor) -> Tensor:
     It needs no pivoting, as the matrices are positive definite, and unlike torch.linalg.solve is
     exported to ONNX.
     """
-    rows = [
-        torch.cat([row, side], dim=1) for row, side in zip(rows, right.split(1, 1), strict=True)
-    ]
+    rows = [torch.cat([row, right[:, i, None]], dim=1) for i, row in enumerate(rows)]
     for pivot in range(3):
         rows[pivot] = rows[pivot] / rows[pivot][:, pivot, None]
         for other in {0, 1, 2} - {pivot}:
@@ -75,6 +73,6 @@ def _solved(rows: list[Tensor], right: Tensor) -> Tensor:
 
 def _window_mean(maps: Tensor, radius: list[int]) -> Tensor:
     """Mean over windows of 2 radius + 1 pixels a side, as far as they lie in the maps."""
-    (up, left), options = radius, {"stride": 1, "count_include_pad": False}
-    columns = F.avg_pool2d(maps, (2 * up + 1, 1), padding=(up, 0), **options)
-    return F.avg_pool2d(columns, (1, 2 * left + 1), padding=(0, left), **options)
+    up, left = radius
+    columns = F.avg_pool2d(maps, (2 * up + 1, 1), 1, (up, 0), count_include_pad=False)
+    return F.avg_pool2d(columns, (1, 2 * left + 1), 1, (0, left), count_include_pad=False)

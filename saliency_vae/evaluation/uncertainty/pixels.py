@@ -233,7 +233,7 @@ def _assess_error(
             for name, values in uncertainties.items()
         },
     }
-    orders = uncertainties | {"oracle": error}
+    orders = {**uncertainties, "oracle": error}
     curve = {
         name: sparsification_curve(error, order).mean(0).tolist() for name, order in orders.items()
     }

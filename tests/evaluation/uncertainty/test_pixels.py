@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saliency_vae.baselines import Method
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
@@ -218,7 +219,7 @@ def still(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 def test_maps_are_gathered_in_order() -> None:
     explainer = trained_explainer(encoder=UNET)
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    others = {VARGRAD: still, RELAX: Relax(masks=6)}
+    others: dict[str, Method] = {VARGRAD: still, RELAX: Relax(masks=6)}
     found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], others)
     assert found.references.shape == (2, 5, 16, 16)
     torch.testing.assert_close(found.references[1], blobs(5).mean(1))
@@ -228,4 +229,4 @@ def test_maps_are_gathered_in_order() -> None:
     alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still], {})
     assert VARGRAD not in alone.uncertainties
     shown = judged(replace(found, references=found.references + 0.1 * noise(2, 5, 16, 16)))
-    assert shown.intervals["passes"][RELAX] == (6, 6, 6)
+    assert [float(value) for value in shown.intervals["passes"][RELAX]] == [6, 6, 6]
