@@ -1,12 +1,11 @@
 """Draw docs/photographs.png, methods beside each other on four photographs, and docs/panel.png.
 
-python docs/draw_photographs.py [--beside DIR]
+python docs/draw_photographs.py
 
 The photographs are those that scikit-image ships (public domain or CC0). Needs the extras
 ``efficientnet-lite`` and ``rivals``.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,17 +46,12 @@ def rank(saliency: Tensor) -> NDArray[np.float32]:
     return ranks
 
 
-def maps(
-    image: Tensor, target: Tensor, classifier: FrozenClassifier, beside: str | None
-) -> dict[str, Tensor]:
+def maps(image: Tensor, target: Tensor, classifier: FrozenClassifier) -> dict[str, Tensor]:
     """Maps of an image (1, 3, H, W) for a target (1, classes), by the name of the method."""
     tunnel = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15}
     smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=tunnel)
     universal = load_explainer("universal", classifier)
     found = {"universal": universal(image, target).mean[0]}
-    if beside is not None:
-        earlier = load_explainer(beside).attach_classifier(classifier, force=True)
-        found["trained for this classifier"] = earlier(image).mean[0]
     batch: Batch = {"image": image, "target": target}
     found["SmoothGrad"] = smoothgrad(batch, classifier)[0]
     found["Grad-CAM"] = GradCAM()(batch, classifier)[0]
@@ -73,9 +67,6 @@ def draw_panel(classifier: FrozenClassifier) -> None:
 
 def main() -> None:
     """Draw a row for each photograph, and the panel of one."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--beside", help="directory of another explainer of EfficientNet-Lite0")
-    beside: str | None = parser.parse_args().beside
     classifier = efficientnet_lite_classifier("lite0")
     draw_panel(classifier)
     size = classifier.preprocessing.crop_size or 224
@@ -86,7 +77,7 @@ def main() -> None:
         with torch.no_grad():
             logits = classifier(image)
         decision = int(logits.argmax())
-        found = maps(image, class_target(torch.tensor([decision]), logits), classifier, beside)
+        found = maps(image, class_target(torch.tensor([decision]), logits), classifier)
         rows.append((image, classifier.top(logits)[0][0], found))
     columns = ["image", *rows[0][2], f"top {KEPT:.0%} kept"]
     figure, axes = plt.subplots(
