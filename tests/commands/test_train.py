@@ -193,7 +193,7 @@ def test_imagenet_without_data_is_one_error_before_any_download(
         ("+prior.corelation=0.5", "Did you mean correlation?"),
         ("prior.corelation=0.5", "Did you mean correlation?"),
         ("topk.steps=3", "+topk.steps=VALUE adds it, where saliency_vae.topk.SoftTopK takes it."),
-        ("encoder=vit", "paper unet"),
+        ("encoder=vit", "paper, unet"),
         ("beta=[", "beta"),
         ("+trainer.max_epoch=2", "Did you mean max_epochs?"),
         ("trainer.max_stpes=2", "Found trainer.max_stpes. Did you mean max_steps?"),

@@ -137,7 +137,7 @@ def test_the_saved_explainer_records_all_classifiers_and_is_for_any(
     assert explainer.config.classifiers is not None
     assert [explainer.was_trained_for(classifier.identity()) for classifier in known] == [True] * 2
     assert not explainer.was_trained_for(blob_classifier().identity())
-    with pytest.raises(ValueError, match=r"Expected classifier=.*attach_classifier\(classifier\)"):
+    with pytest.raises(ValueError, match=r"Expected a classifier.*attach_classifier\(classifier\)"):
         explainer(blobs(2))
     for classifier, size in [(blob_classifier(), 16), (known[0], 32), (known[1], 40)]:
         images = torch.rand(2, 3, size, size)
@@ -259,7 +259,7 @@ def run(
 
 
 def test_an_evaluation_without_a_classifier_asks_for_one(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"^error: Expected classifier=.*universal explainer"):
+    with pytest.raises(SystemExit, match=r"^error: Expected a classifier.*universal explainer"):
         run("grid_questions=0")
     assert not (tmp_path / "run/report.html").exists()
 

@@ -40,7 +40,7 @@ def rank_regions(rank: Tensor, right: Tensor, *, level: float = LEVEL) -> RankRe
         >>> rank = torch.arange(100).expand(20, 100)
         >>> regions = rank_regions(rank, rank.flip(1))
         >>> regions.half_width[0, [0, 49]], bool(regions.covered.mean() >= LEVEL)
-        (tensor([0.9900, 0.0100], dtype=torch.float64), True)
+        (tensor([0.9900, 0.0300], dtype=torch.float64), True)
     """
     pixels = rank.shape[1]
     error = (rank - right).abs().double() / pixels
