@@ -32,7 +32,12 @@ def captions_of(images: Images, classifier: FrozenClassifier) -> list[Caption]:
 
 
 def _short(name: str) -> str:
-    """Name of a file within its directory; where that lies does not matter to a report."""
+    """Name of a file within its directory; where that lies does not matter to a report.
+
+    Example:
+        >>> _short("/data/photos/tench/1.jpg"), _short("val scene 3")
+        ('tench/1.jpg', 'val scene 3')
+    """
     return "/".join(Path(name).parts[-2:])
 
 
