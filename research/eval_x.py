@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.baselines import CaptumMethod, GradCAM, Method, PerImageOptimisation, RandomMap
@@ -81,9 +81,9 @@ def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.2)
     steps = epochs * (number // BATCH)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=steps)
-    data = list(zip(images, labels, strict=True))
+    data = TensorDataset(images, labels)
     for _ in range(epochs):
-        for batch, of_batch in DataLoader(data, BATCH, shuffle=True, drop_last=True):  # type: ignore[arg-type]  # a list is a data set
+        for batch, of_batch in DataLoader(data, BATCH, shuffle=True, drop_last=True):
             seen = batch.contiguous(memory_format=torch.channels_last)
             loss = F.cross_entropy(network(seen), of_batch, label_smoothing=0.05)
             optimizer.zero_grad()

@@ -40,9 +40,8 @@ def main() -> None:
     parser.add_argument("variants", nargs="+", metavar="VARIANT")
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--images", type=int, default=40)
-    parser.add_argument("--name", default="lite0", choices=("lite0", "lite1"))
     args = parser.parse_args()
-    classifier = efficientnet_lite_classifier(name=args.name, image_size=SIZE)
+    classifier = efficientnet_lite_classifier(name="lite0", image_size=SIZE)
     explainer = load_explainer("universal", classifier)
     assert isinstance(explainer.encoder, UniversalUNet)
     explainer.encoder.edge_aware = 0.0

@@ -66,5 +66,5 @@ def count_passes(images: int) -> None:
     """
     for passes in _counting:
         passes.number += images
-        if passes.number > passes.at_most:
-            raise TooManyPassesError
+    if any(passes.number > passes.at_most for passes in _counting):
+        raise TooManyPassesError

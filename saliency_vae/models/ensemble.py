@@ -20,12 +20,9 @@ class Ensemble(nn.ModuleList):
 
     def forward(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
         """Encode images (B, 3, H, W) to mean and log-variance, (B, 2, H, W)."""
-        means, log_variances = self.each(images, joined).unbind(2)
+        each = torch.stack([member(images, joined) for member in self])
+        means, log_variances = each.unbind(2)
         mixture = log_variances.exp().mean(0) + means.var(0, correction=0)
         spread = log_variances.mean(0)
         missing = mixture.mean((-2, -1), keepdim=True) / spread.exp().mean((-2, -1), keepdim=True)
         return torch.stack([means.mean(0), spread + missing.log()], dim=1)
-
-    def each(self, images: Tensor, joined: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Encode images to mean and log-variance of each member, (members, B, 2, H, W)."""
-        return torch.stack([member(images, joined) for member in self])

@@ -101,10 +101,8 @@ class UniversalUNet(ConditionalEncoder):
     def of_members(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images as each member does by itself, (members, B, 2, H, W)."""
         joined = self._joined(images, signals)
-        if not isinstance(self.unet, Ensemble):
-            return self._as_maps(self.unet(images, joined).float(), images)[None]
-        each = self.unet.each(images, joined).float()
-        return torch.stack([self._as_maps(encoded, images) for encoded in each])
+        networks = self.unet if isinstance(self.unet, Ensemble) else [self.unet]
+        return torch.stack([self._as_maps(net(images, joined).float(), images) for net in networks])
 
     def _joined(self, images: Tensor, signals: UniversalSignals) -> list[list[Tensor]]:
         """Signals that join each scale; zeros stand for a stride that the classifier lacks."""
