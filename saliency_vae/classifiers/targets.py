@@ -167,8 +167,8 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
         Target; None for the decision.
 
     Raises:
-        ValueError: If it is none of these, or a name that no class has. The target raises it where
-            there is no class of an index, or not one index for each image.
+        ValueError: If it is none of these, or there is no such class; the target raises it where
+            the number of classes is not known before, or there is not one index for each image.
 
     Example:
         >>> target = as_target("cat", ["dog", "cat"])
@@ -191,18 +191,22 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
     if asked.is_floating_point() or asked.dtype == torch.bool or asked.ndim > 1:
         raise _not_a_target(f"{asked.dtype} of shape {tuple(asked.shape)}")
     classes = asked.reshape(-1).long()
+    if categories is not None:
+        _check_classes(classes, len(categories))
 
     def choose(logits: Tensor) -> Tensor:
-        if not (int(classes.min()) >= 0 and int(classes.max()) < logits.shape[-1]):
-            raise ValueError(
-                f"Expected target in 0 to {logits.shape[-1] - 1}. Found {asked.tolist()}."
-            )
+        _check_classes(classes, logits.shape[-1])
         if len(classes) not in (1, len(logits)):
             raise ValueError(f"Expected {len(logits)} targets, or one. Found {len(classes)}.")
         there = classes.to(logits.device, non_blocking=True)  # nothing waits for a GPU
         return class_target(there.expand(len(logits)), logits)
 
     return choose
+
+
+def _check_classes(classes: Tensor, number: int) -> None:
+    if ((classes < 0) | (classes >= number)).any():
+        raise ValueError(f"Expected target in 0 to {number - 1}. Found {classes.tolist()}.")
 
 
 def class_index(name: str, categories: Sequence[str] | None) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
+from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
@@ -102,9 +102,6 @@ class BatchExplainer:
             originals = self._classified(images, logits)
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
-            gallery_inclusion = maps[:, -1]
-            if fraction != INCLUSION_FRACTION:
-                gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
             baseline, scores = baseline.cpu(), drawn.cpu()
         confidence, of_mean = self._confidence(posterior), len(self._fractions)
         return [
@@ -115,7 +112,6 @@ class BatchExplainer:
                 left_out=left_out[i],
                 baseline=baseline[i],
                 maps=maps[i],
-                gallery_inclusion=gallery_inclusion[i],
                 measured=measured[i][0],
                 curve=sorted(measured[i][:of_mean], key=lambda one: one.fraction),
                 estimated_confidence=confidence[i],

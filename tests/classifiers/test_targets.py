@@ -98,6 +98,8 @@ def test_each_image_may_have_its_own_class_by_name() -> None:
         (["dog", "wolff"], NAMES, "called 'wolff'."),
         (1.5, NAMES, "Found torch.float32 of shape ()."),
         (["dog", 1], NAMES, "Found ['dog', 1]."),
+        (len(NAMES), NAMES, f"Expected target in 0 to {len(NAMES) - 1}. Found [{len(NAMES)}]."),
+        ([0, -1], NAMES, "Found [0, -1]."),
     ],
 )
 def test_what_is_no_target_is_refused_with_a_way_out(
