@@ -58,6 +58,23 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
     return logits.shape[1]
 
 
+def refuse_probabilities(logits: Tensor, classifier: FrozenClassifier) -> None:
+    """Refuse probabilities in place of logits, which would give another explanation.
+
+    Args:
+        logits: What the classifier makes of some images, (B, classes).
+        classifier: The classifier, for the message.
+
+    Raises:
+        ValueError: If they are none negative and sum to 1 for each image, of a softmax.
+    """
+    if len(logits) and classifier.output == "softmax" and _are_probabilities(logits, 1e-4):
+        raise ValueError(
+            f"Expected classifier {classifier.name} to return logits. Found probabilities, which "
+            "sum to 1: leave out the softmax within it."
+        )
+
+
 def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | None:
     """What makes the logits unusable; None if they are usable."""
     softmax = classifier.output == "softmax"
@@ -75,9 +92,9 @@ def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | N
     return None
 
 
-def _are_probabilities(logits: Tensor) -> bool:
+def _are_probabilities(logits: Tensor, within: float = 1e-3) -> bool:
     sums = logits.sum(1)
-    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=within)
 
 
 def _refusal(classifier: FrozenClassifier, inputs: int, found: str) -> ValueError:

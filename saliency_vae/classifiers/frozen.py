@@ -1,6 +1,6 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -51,8 +51,9 @@ class FrozenClassifier(nn.Module):
         categories: Names of the classes.
 
     Raises:
-        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers,
-            a std is not positive, or output is unknown.
+        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers
+            of images in [0, 1], a std is not positive, output is unknown, or categories are no
+            list of names.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
@@ -78,11 +79,8 @@ class FrozenClassifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_network(network)
-        if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
-            raise ValueError(
-                "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
-                f"Found {mean} and {std}."
-            )
+        _check_normalisation(mean, std)
+        _check_names(categories)
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")
         self.network = frozen_alias(network)
@@ -177,10 +175,14 @@ class FrozenClassifier(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes)."""
+        """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes).
+
+        Raises:
+            WrongOutputError: If the network returns something else.
+        """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        logits: Tensor = _logits(self.network((images - self.mean) / self.std))
-        return logits.float()
+        found = _logits(self.network((images - self.mean) / self.std))
+        return as_logits(found, self.output).float()
 
     def forward_uncompiled(self, images: Tensor) -> Any:
         """Logits as the network gives them for images (B, 3, H, W), without ``torch.compile``.
@@ -270,6 +272,54 @@ class FrozenClassifier(nn.Module):
             std=tuple(self.std.flatten().tolist()),
             sha256=parameter_hash(self.network),
         )
+
+
+class WrongOutputError(ValueError):
+    """What a network returns cannot be logits, whatever the image."""
+
+
+def as_logits(output: object, kind: Output) -> Tensor:
+    """Refuse what a network returns if it cannot be logits (B, classes).
+
+    Raises:
+        WrongOutputError: If it is no tensor of this form, or has a single class for a softmax.
+    """
+    classes = "classes >= 2" if kind == "softmax" else "labels"
+    if not isinstance(output, Tensor):
+        found = type(output).__name__
+    elif output.ndim != 2 or (kind == "softmax" and output.shape[1] < 2):
+        found = f"shape {tuple(output.shape)}"
+    else:
+        return output
+    raise WrongOutputError(
+        f"Expected the classifier's network to return logits (B, {classes}). Found {found}: "
+        "wrap it in a module that returns them; a single logit has output='sigmoid'."
+    )
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
+        raise ValueError(
+            "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
+            f"Found {mean} and {std}."
+        )
+    if max(mean) > 2 or max(std) > 10:  # of images in [0, 255]: all of them would be black
+        raise ValueError(
+            "Expected classifier.mean and classifier.std of images in [0, 1]. "
+            f"Found {mean} and {std}: divide both by 255 if they are of images in [0, 255]."
+        )
+
+
+def _check_names(categories: object) -> None:
+    """Refuse a text or a dictionary, whose items are not the names."""
+    is_list = isinstance(categories, Sequence) and not isinstance(categories, str)
+    if categories is None or (is_list and all(isinstance(name, str) for name in categories)):
+        return
+    hint = ", such as list(names.values())" if isinstance(categories, Mapping) else ""
+    raise ValueError(
+        f"Expected classifier.categories to be a list of the classes' names{hint}. "
+        f"Found {type(categories).__name__}."
+    )
 
 
 def _check_network(network: object) -> None:

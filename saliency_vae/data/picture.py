@@ -44,7 +44,11 @@ def as_picture(photograph: object, name: str = "image") -> Image.Image:
 def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) of a tensor (3, H, W), or of an array (H, W, 3) or (3, H, W)."""
     is_tensor = isinstance(photograph, Tensor)
-    values = photograph.detach().cpu().numpy() if isinstance(photograph, Tensor) else photograph
+    if isinstance(photograph, Tensor):
+        values = photograph.detach()
+        values = (values.float() if values.is_floating_point() else values).cpu().numpy()
+    else:
+        values = photograph
     shape = tuple(values.shape)
     if len(shape) == 3 and shape[0] == 3 and (is_tensor or shape[2] != 3):
         values = values.transpose(1, 2, 0)

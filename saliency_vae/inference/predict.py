@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers import FrozenClassifier, WrongOutputError
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
@@ -74,6 +74,8 @@ class BatchExplainer:
         try:
             with torch.inference_mode():
                 logits = self.classifier(images)
+        except WrongOutputError:
+            raise
         except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network
             if is_out_of_memory(error):
                 raise

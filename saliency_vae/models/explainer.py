@@ -19,6 +19,7 @@ from saliency_vae.classifiers import (
     build_classifier,
     build_recorded,
     check_frozen,
+    refuse_probabilities,
 )
 from saliency_vae.classifiers.recorded import with_built_in_weights
 from saliency_vae.distributions import (
@@ -88,6 +89,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self._fixed_priors: dict[tuple[int, int, torch.device], SaliencyPrior] = {}
         # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
         self._attached: tuple[FrozenClassifier] | None = None
+        self._gives_logits = False  # the attached classifier, as far as its first images tell
 
     @classmethod
     def from_config(cls, config: ExplainerConfig) -> Self:
@@ -156,7 +158,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         expected = None if self.recorded is None else self.recorded.classifier
         if expected is not None and not force and not self.is_universal:
             classifier.identity().check(expected)
-        self._attached = (classifier,)
+        self._attached, self._gives_logits = (classifier,), False
         return self
 
     @property
@@ -260,6 +262,9 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             return None
         classifier = _beside(self.classifier, images) if classifier is None else classifier
         signals: Signals = self.encoder.signals(images, classifier, target)
+        if isinstance(signals, UniversalSignals) and not self._gives_logits:
+            refuse_probabilities(signals.logits, classifier)
+            self._gives_logits = True  # once: a GPU is waited for
         return signals
 
     @property
@@ -320,7 +325,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if asked is None:
             return None
         self._refuse_target()
-        return as_target(asked, self.classifier.categories)
+        return as_target(asked, self.classifier.categories, self.classifier.output)
 
     def _refuse_target(self) -> None:
         if not self.is_universal:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from saliency_vae.classifiers import FrozenClassifier, Target
+from saliency_vae.classifiers import FrozenClassifier, Target, as_logits
 from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
 from saliency_vae.models.signals import smoothed
 from saliency_vae.perturbations import blurred
@@ -131,7 +131,7 @@ def _signals_of_copies(
     """Signals of copies of images (n, B, 3, H, W), and the target as it is for further copies."""
     views, mask = _blended(copies, baseline, levels)
     with tapped_features(classifier.network, views) as found:
-        logits = classifier.forward_uncompiled(views).float()
+        logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
     features = [candidate for candidates in found.values() for candidate in candidates]
@@ -172,6 +172,11 @@ def _asked(
         if asked.ndim == 1:
             assert callable(target)
             return target, target(logits)
+    if asked.shape != whole.shape:
+        raise ValueError(
+            f"Expected target, weights of the logits, to be {tuple(whole.shape)}. "
+            f"Found {tuple(asked.shape)}."
+        )
     weights = asked.to(whole)
     return weights, classifier.log_odds(logits, weights.repeat(views, 1))
 

@@ -67,9 +67,12 @@ def fit(
         scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
         seed=data.seed,
     )
-    with _quiet_lightning() if trainer is None else nullcontext():
-        (trainer or _trainer(steps)).fit(module, datamodule=data, weights_only=True)
-    return explainer.requires_grad_(False).eval()
+    try:
+        with _quiet_lightning() if trainer is None else nullcontext():
+            (trainer or _trainer(steps)).fit(module, datamodule=data, weights_only=True)
+    finally:
+        explainer.requires_grad_(False).eval()
+    return explainer
 
 
 def _split(images: Photographs) -> OwnData:
