@@ -178,11 +178,13 @@ class FrozenClassifier(nn.Module):
         """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes).
 
         Raises:
-            WrongOutputError: If the network returns something else.
+            WrongOutputError: If the network returns no tensor.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        found = _logits(self.network((images - self.mean) / self.std))
-        return as_logits(found, self.output).float()
+        logits = _logits(self.network((images - self.mean) / self.std))
+        if not isinstance(logits, Tensor):
+            raise _wrong_output(type(logits).__name__, self.output)
+        return logits.float()
 
     def forward_uncompiled(self, images: Tensor) -> Any:
         """Logits as the network gives them for images (B, 3, H, W), without ``torch.compile``.
@@ -284,14 +286,16 @@ def as_logits(output: object, kind: Output) -> Tensor:
     Raises:
         WrongOutputError: If it is no tensor of this form, or has a single class for a softmax.
     """
-    classes = "classes >= 2" if kind == "softmax" else "labels"
     if not isinstance(output, Tensor):
-        found = type(output).__name__
-    elif output.ndim != 2 or (kind == "softmax" and output.shape[1] < 2):
-        found = f"shape {tuple(output.shape)}"
-    else:
-        return output
-    raise WrongOutputError(
+        raise _wrong_output(type(output).__name__, kind)
+    if output.ndim != 2 or (kind == "softmax" and output.shape[1] < 2):
+        raise _wrong_output(f"shape {tuple(output.shape)}", kind)
+    return output
+
+
+def _wrong_output(found: str, kind: Output) -> WrongOutputError:
+    classes = "classes >= 2" if kind == "softmax" else "labels"
+    return WrongOutputError(
         f"Expected the classifier's network to return logits (B, {classes}). Found {found}: "
         "wrap it in a module that returns them; a single logit has output='sigmoid'."
     )

@@ -45,6 +45,8 @@ def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) of a tensor (3, H, W), or of an array (H, W, 3) or (3, H, W)."""
     is_tensor = isinstance(photograph, Tensor)
     if isinstance(photograph, Tensor):
+        if photograph.is_meta:
+            raise ValueError(f"Expected {name} to hold values. Found a tensor on meta.")
         values = photograph.detach()
         values = (values.float() if values.is_floating_point() else values).cpu().numpy()
     else:

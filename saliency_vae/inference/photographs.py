@@ -61,8 +61,8 @@ def explain_photographs(
 
 def _check(settings: ExplainSettings) -> None:
     """Refuse settings that make no sense, before a photograph is read."""
-    if not 0 < settings.fraction <= 1:
-        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction}.")
+    if not (isinstance(settings.fraction, int | float) and 0 < settings.fraction <= 1):
+        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction!r}.")
     for name in ("samples", "refine_steps"):
         number = getattr(settings, name)
         if not (isinstance(number, int) and number >= 0):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier, WrongOutputError
+from saliency_vae.classifiers import FrozenClassifier, WrongOutputError, as_logits
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
@@ -73,7 +73,7 @@ class BatchExplainer:
         images = pixels.to(self.classifier.mean.device).float() / 255
         try:
             with torch.inference_mode():
-                logits = self.classifier(images)
+                logits = as_logits(self.classifier(images), self.classifier.output)
         except WrongOutputError:
             raise
         except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network

@@ -68,6 +68,7 @@ KINDS: dict[str, Callable[[Image.Image], Any]] = {
     "float": lambda image: np.array(image) / 255,
     "float channels first": lambda image: np.array(image).transpose(2, 0, 1) / 255,
     "tensor": lambda image: chw(image) / 255,
+    "half": lambda image: (chw(image) / 255).to(torch.float16),
     "tensor of bytes": chw,
 }
 
@@ -237,6 +238,14 @@ def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_pat
         (np.zeros((40, 40, 3)), {"fraction": 0}, r"fraction in \(0, 1\]. Found 0"),
         (np.zeros((40, 40, 3)), {"samples": 1.5}, "samples >= 0, a whole number. Found 1.5"),
         (np.zeros((40, 40, 3)), {"baseline": "blur"}, r"Mean\(\). Found 'blur'"),
+        (np.zeros((40, 40, 3)), {"fraction": "10 %"}, r"fraction in \(0, 1\]. Found '10 %'"),
+        (np.zeros((40, 40)), {}, r"\(H, W, 3\) or \(3, H, W\). Found \(40, 40\)"),
+        (
+            torch.rand(3, 40, 40).to("meta"),
+            {},
+            "Expected image to hold values. Found a tensor on meta",
+        ),
+        (np.zeros((40, 40, 3)), {"target": lambda logits: logits[0]}, r"Found \(10,\)"),
     ],
 )
 def test_a_wrong_thing_is_refused_in_one_line(
@@ -245,6 +254,49 @@ def test_a_wrong_thing_is_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as refused:
         explainer.explain(photograph, **settings)
     assert "\n" not in str(refused.value)
+
+
+class Returns(nn.Module):
+    """Returns something made of the logits of a network."""
+
+    def __init__(self, network: nn.Module, made: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network, self.made = network, made
+
+    def forward(self, images: Tensor) -> Any:
+        return self.made(self.network(images))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda logits: logits.softmax(-1), "Found probabilities, which sum to 1: leave out the"),
+        (lambda logits: (logits, logits), "Found tuple: wrap it"),
+        (lambda logits: logits[:, :, None, None], r"Found shape \(\d+, 10, 1, 1\): wrap it"),
+        (lambda logits: logits[:, :1], r"Found shape \(\d+, 1\): .* output='sigmoid'"),
+    ],
+    ids=["probabilities", "tuple", "maps", "single"],
+)
+def test_a_network_that_returns_no_logits_is_refused(
+    made: Callable[[Tensor], Any], message: str
+) -> None:
+    classifier = FrozenClassifier(Returns(build(), made))
+    explainer, image = load_explainer("universal", classifier), torch.rand(3, 32, 32)
+    for explain in (lambda: explainer.explain(image), lambda: explainer(image[None])):
+        with pytest.raises(ValueError, match=message):
+            explain()
+
+
+def test_an_explainer_in_training_mode_explains_as_in_eval_mode(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    expected = explainer.explain(photograph).mean
+    try:
+        found = explainer.train().explain(photograph).mean
+        assert explainer.training
+    finally:
+        explainer.eval()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_missing_file_and_a_missing_classifier_are_refused(

@@ -52,6 +52,17 @@ def test_a_data_set_of_images_and_labels_will_do() -> None:
     assert explainer(torch.rand(1, 3, 32, 32)).mean.isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_a_training_that_fails_leaves_an_explainer_ready_for_use() -> None:
+    network = classifier()
+    explainer = universal(network)
+    images: list[object] = [*torch.rand(3, 3, 32, 32), "nowhere.jpg"]
+    with pytest.raises(OSError, match=r"nowhere\.jpg"):
+        fit(explainer, network, images, steps=2)
+    assert not explainer.training
+    assert not any(parameter.requires_grad for parameter in explainer.parameters())
+
+
 def test_what_cannot_be_trained_on_is_refused() -> None:
     network = classifier()
     with pytest.raises(ValueError, match=r"at least two images\. Found 1"):
