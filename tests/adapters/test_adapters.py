@@ -169,7 +169,9 @@ def test_refuses_what_cannot_be_a_normalisation(adapter: Adapter, wrong: Any) ->
 @every_adapter
 @pytest.mark.parametrize("shape", [(2, 1, 16, 16), (2, 4, 16, 16), (3, 16, 16)])
 def test_refuses_what_are_not_colour_images(adapter: Adapter, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"Expected inputs \(B, 3, H, W\)\. Found \("):
+    with pytest.raises(
+        ValueError, match=r"Expected inputs \(B, 3, H, W\) of floating point\. Found \("
+    ):
         adapter(linear_explainer(*WEIGHTS), torch.rand(shape))
 
 

@@ -137,7 +137,8 @@ def test_a_visit(opened: tuple[BrowserPage, list[str]], tmp_path: Path) -> None:
     with np.load(tmp_path / "maps.npz") as arrays:
         assert arrays["mean"].shape == (427, 640)
         assert str(arrays["target"]) == "dog"
-        assert arrays["fraction"] == arrays["inclusion_probability"].min() == 1  # of all pixels
+        assert arrays["fraction"] == 1
+        assert np.nanmin(arrays["inclusion_probability"]) > 0.99  # all pixels are kept
     assert complaints == []
 
 

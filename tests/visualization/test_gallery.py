@@ -54,9 +54,11 @@ def make_explanation(
 ) -> Explanation:
     """Explain a white image over a black baseline image."""
     mean = ramp() if mean is None else mean
+    if inclusion is None:
+        inclusion = torch.linspace(0, 1, mean.shape[-1]).expand(mean.shape)
     made = explained(
         source(name, np.full((3, H, W), 255, dtype=np.uint8)),
-        torch.stack([mean, mean, mean / mean.numel() if inclusion is None else inclusion]),
+        torch.stack([mean, mean, inclusion]),
         image=torch.ones(3, H, W) if image is None else image,
         prediction=predictions,
         sufficiency=[sufficiency * fraction / 0.1 for fraction in FRACTIONS],
