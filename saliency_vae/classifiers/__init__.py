@@ -9,7 +9,7 @@ from saliency_vae.classifiers.builders import (
     timm_classifier,
     torchvision_classifier,
 )
-from saliency_vae.classifiers.check import check_classifier, check_frozen, refuse_probabilities
+from saliency_vae.classifiers.check import check_classifier, check_frozen, check_logits
 from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier, WrongOutputError, as_logits
@@ -34,13 +34,13 @@ __all__ = [
     "categorical_kl",
     "check_classifier",
     "check_frozen",
+    "check_logits",
     "class_target",
     "counted_passes",
     "custom_classifier",
     "efficientnet_lite_classifier",
     "huggingface_classifier",
     "parameter_hash",
-    "refuse_probabilities",
     "timm_classifier",
     "torchvision_classifier",
 ]

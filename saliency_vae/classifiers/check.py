@@ -58,17 +58,19 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
     return logits.shape[1]
 
 
-def refuse_probabilities(logits: Tensor, classifier: FrozenClassifier) -> None:
-    """Refuse probabilities in place of logits, which would give another explanation.
+def check_logits(logits: Tensor, classifier: FrozenClassifier) -> None:
+    """Refuse logits that would give the explanation of something else.
 
     Args:
         logits: What the classifier makes of some images, (B, classes).
-        classifier: The classifier, for the message.
+        classifier: The classifier.
 
     Raises:
-        ValueError: If they are none negative and sum to 1 for each image, of a softmax.
+        ValueError: If they are probabilities, none negative and of sum 1 for each image, of a
+            softmax; or if the classifier has more or fewer names than classes.
     """
-    if len(logits) and classifier.output == "softmax" and _are_probabilities(logits, 1e-4):
+    classifier.check_categories(logits.shape[1])
+    if classifier.output == "softmax" and _are_probabilities(logits, 1e-4):
         raise ValueError(
             f"Expected classifier {classifier.name} to return logits. Found probabilities, which "
             "sum to 1: leave out the softmax within it."

@@ -81,11 +81,18 @@ class FrozenClassifier(nn.Module):
         _check_network(network)
         _check_normalisation(mean, std)
         _check_names(categories)
+        if not isinstance(preprocessing, Preprocessing | None):
+            raise ValueError(
+                "Expected classifier.preprocessing to be a saliency_vae.Preprocessing, such as "
+                "Preprocessing(resize_size=256, crop_size=(224, 224)). "
+                f"Found {type(preprocessing).__name__}."
+            )
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")
         self.network = frozen_alias(network)
-        self.register_buffer("mean", _per_channel(mean), persistent=False)
-        self.register_buffer("std", _per_channel(std), persistent=False)
+        dtype = _precision(network)
+        self.register_buffer("mean", _per_channel(mean, dtype), persistent=False)
+        self.register_buffer("std", _per_channel(std, dtype), persistent=False)
         self.output = output
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(network).__name__
@@ -181,7 +188,7 @@ class FrozenClassifier(nn.Module):
             WrongOutputError: If the network returns no tensor.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        logits = _logits(self.network((images - self.mean) / self.std))
+        logits = _logits(self.network(self._normalised(images)))
         if not isinstance(logits, Tensor):
             raise _wrong_output(type(logits).__name__, self.output)
         return logits.float()
@@ -192,7 +199,10 @@ class FrozenClassifier(nn.Module):
         Hooks need it, and a few images that are classified once are not worth a compilation.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        return _logits(self.network.forward((images - self.mean) / self.std))
+        return _logits(self.network.forward(self._normalised(images)))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
         """KL(y || y') of two predictions, the reconstruction term.
@@ -249,16 +259,24 @@ class FrozenClassifier(nn.Module):
         Raises:
             ValueError: If there are more or fewer categories than classes.
         """
-        if self.categories is not None and len(self.categories) != logits.shape[-1]:
-            raise ValueError(
-                f"Expected {logits.shape[-1]} categories, one for each class of {self.name}. "
-                f"Found {len(self.categories)}."
-            )
+        self.check_categories(logits.shape[-1])
         values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
         return [
             [(self.category(index), value) for index, value in zip(*row, strict=True)]
             for row in zip(indices.tolist(), values.tolist(), strict=True)
         ]
+
+    def check_categories(self, classes: int) -> None:
+        """Refuse names that cannot be those of so many classes.
+
+        Raises:
+            ValueError: If there are more or fewer categories than classes.
+        """
+        if self.categories is not None and len(self.categories) != classes:
+            raise ValueError(
+                f"Expected {classes} categories, one for each class of {self.name}. "
+                f"Found {len(self.categories)}."
+            )
 
     def category(self, index: int) -> str:
         """Name of a class."""
@@ -307,7 +325,8 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
             "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
             f"Found {mean} and {std}."
         )
-    if max(mean) > 2 or max(std) > 10:  # of images in [0, 255]: all of them would be black
+    # Those of images in [0, 255] would make all images black; NaN is refused, too.
+    if not (np.max(mean) <= 2 and np.max(std) <= 10):
         raise ValueError(
             "Expected classifier.mean and classifier.std of images in [0, 1]. "
             f"Found {mean} and {std}: divide both by 255 if they are of images in [0, 255]."
@@ -339,5 +358,11 @@ def _logits(output: Any) -> Any:
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
-def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32)[:, None, None]
+def _precision(network: nn.Module) -> torch.dtype:
+    """Precision of a network's weights, in which it takes images."""
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _per_channel(values: Sequence[float], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(list(values), dtype=dtype)[:, None, None]

@@ -277,6 +277,8 @@ def class_index(name: str, categories: Sequence[str] | None) -> int:
         said = f"{len(found)} classes" if found else "no class"
         known = [part for category in names for part in category.split(", ")]
         advice = did_you_mean(wanted, [*names, *known])
+        if found:
+            advice = f" Give its number, {' or '.join(map(str, found))}."
         if not names:
             advice = " This classifier's classes have no names: give categories, or a number."
         raise ValueError(

@@ -63,6 +63,8 @@ def _check(settings: ExplainSettings) -> None:
     """Refuse settings that make no sense, before a photograph is read."""
     if not (isinstance(settings.fraction, int | float) and 0 < settings.fraction <= 1):
         raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction!r}.")
+    if not isinstance(settings.seed, int):
+        raise ValueError(f"Expected seed, a whole number. Found {settings.seed!r}.")
     for name in ("samples", "refine_steps"):
         number = getattr(settings, name)
         if not (isinstance(number, int) and number >= 0):

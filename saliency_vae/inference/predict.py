@@ -11,6 +11,7 @@ from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
+from saliency_vae.models.explainer import RANGE_MARGIN
 from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
@@ -97,7 +98,7 @@ class BatchExplainer:
         posterior, objective = self._infer(images)
         fraction, drawn = self.settings.fraction, self._draw(posterior)
         with torch.inference_mode():
-            baseline = self.perturbation(images)
+            baseline = _checked_baseline(self.perturbation(images), images)
             masks = self._masks(posterior, drawn)
             views = Views(self.classifier, images, baseline, masks)
             kept, left_out, measured = self._measured(views, logits)
@@ -194,6 +195,22 @@ class BatchExplainer:
         predictions = self.classifier.top(logits)
         rows = zip(views.cpu(), probabilities, predictions, strict=True)
         return [ClassifiedView(*row) for row in rows]
+
+
+def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
+    """Refuse what a person's function makes of images, if it is no baseline image of each."""
+    if not isinstance(baseline, Tensor) or baseline.shape != images.shape:
+        found = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        raise ValueError(
+            f"Expected baseline to make baseline images {tuple(images.shape)}. Found {found}."
+        )
+    low, high = baseline.detach().aminmax()
+    if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
+        raise ValueError(
+            "Expected baseline to make baseline images in [0, 1]. "
+            f"Found values from {low:.3g} to {high:.3g}."
+        )
+    return baseline
 
 
 def default_baseline(explainer: Explainer) -> nn.Module:

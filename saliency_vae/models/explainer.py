@@ -19,7 +19,7 @@ from saliency_vae.classifiers import (
     build_classifier,
     build_recorded,
     check_frozen,
-    refuse_probabilities,
+    check_logits,
 )
 from saliency_vae.classifiers.recorded import with_built_in_weights
 from saliency_vae.distributions import (
@@ -263,7 +263,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         classifier = _beside(self.classifier, images) if classifier is None else classifier
         signals: Signals = self.encoder.signals(images, classifier, target)
         if isinstance(signals, UniversalSignals) and not self._gives_logits:
-            refuse_probabilities(signals.logits, classifier)
+            check_logits(signals.logits, classifier)
             self._gives_logits = True  # once: a GPU is waited for
         return signals
 
@@ -300,7 +300,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Explain images.
 
         Args:
-            images: Images in [0, 1], (B, 3, H, W), H, W >= 16.
+            images: Images in [0, 1], (B, 3, H, W), H, W >= 16, of any floating point type.
             target: What a universal explainer is asked about, see :func:`as_target`: a class by its
                 index or name, one for each image (B,), or a function of the logits to a score; None
                 for the classifier's decision.
@@ -314,6 +314,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if not torch.compiler.is_compiling():
             _check(images)
+        images = images.to(next(self.encoder.parameters(), images).dtype)
         return self.encode(images, target=self.target(target))
 
     def target(self, asked: object) -> Target | None:
@@ -586,6 +587,8 @@ def _check(images: Tensor) -> None:
             "Expected images (B, 3, H, W) of floating point in [0, 1]. "
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
+    if images.is_meta:
+        raise ValueError("Expected images that hold values. Found a tensor on the device meta.")
     ends = torch.stack(images.detach().aminmax()) if images.numel() else torch.zeros(2)
     low, high = ends.tolist()  # the only wait for a GPU
     if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too

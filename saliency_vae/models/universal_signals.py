@@ -84,7 +84,12 @@ def extract_universal_signals(
         target: What is asked about; None for the decision.
         levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
         noise: Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+
+    Raises:
+        ValueError: If there is no image, or the score has no gradient.
     """
+    if not len(images):
+        raise ValueError(f"Expected at least one image. Found {tuple(images.shape)}.")
     with torch.autocast(images.device.type, enabled=False), recording_gradients():
         images = images.detach().to(classifier.mean.dtype, copy=True)
         copies, baseline = images[None], blurred(images)
@@ -134,6 +139,11 @@ def _signals_of_copies(
         logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
+    if not score.requires_grad:
+        raise ValueError(
+            f"Expected classifier {classifier.name} to have a gradient. Found none: is there "
+            "no_grad, detach or numpy within it?"
+        )
     features = [candidate for candidates in found.values() for candidate in candidates]
     of_mask, *of_features = torch.autograd.grad(
         score.sum(), [mask, *(f.output for f in features)], allow_unused=True
