@@ -62,7 +62,8 @@ class NormalisedExplainer:
         with evaluating(self.explainer):
             images = inputs * self._std.to(inputs) + self._mean.to(inputs)
             self._check_range(images)
-            return self.explainer.encode(images, target=self.explainer.target(target))
+            signals = self.explainer.checked_signals(images, target)
+            return self.explainer.encode(images, signals=signals)
 
     def _check_range(self, images: Tensor) -> None:
         """Refuse images that were normalised otherwise; noise, as in measures, is no reason."""

@@ -262,8 +262,22 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             return None
         classifier = _beside(self.classifier, images) if classifier is None else classifier
         signals: Signals = self.encoder.signals(images, classifier, target)
+        return signals
+
+    def checked_signals(self, images: Tensor, asked: object) -> Signals | None:
+        """Extract the signals that a person asks for, and check what the classifier returns.
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+            asked: What is asked about, see :func:`as_target`; None for the decision.
+
+        Raises:
+            ValueError: If the classifier returns no logits, or has not as many names as classes; or
+                as :meth:`signals` does.
+        """
+        signals = self.signals(images, self.target(asked))
         if isinstance(signals, UniversalSignals) and not self._gives_logits:
-            check_logits(signals.logits, classifier)
+            check_logits(signals.logits, self.classifier)
             self._gives_logits = True  # once: a GPU is waited for
         return signals
 
@@ -312,10 +326,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], or this
                 explainer cannot be asked about the target.
         """
-        if not torch.compiler.is_compiling():
-            _check(images)
+        if torch.compiler.is_compiling():
+            return self.encode(images, target=self.target(target))
+        _check(images)
         images = images.to(next(self.encoder.parameters(), images).dtype)
-        return self.encode(images, target=self.target(target))
+        return self.encode(images, signals=self.checked_signals(images, target))
 
     def target(self, asked: object) -> Target | None:
         """Bring what a person asks about into the form of a target, see :func:`as_target`.
@@ -507,7 +522,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if self.is_conditional and self._attached is None:
             self.attach_classifier(classifier)
         with torch.no_grad():
-            signals = self.signals(images, self.target(target))
+            signals = self.checked_signals(images, target)
             prior = self.prior(images, signals)
             posterior = self.encode(images, prior, signals)
         if signals is not None and signals.target is None and target is not None:

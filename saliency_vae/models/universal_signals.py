@@ -88,7 +88,7 @@ def extract_universal_signals(
     Raises:
         ValueError: If there is no image, or the score has no gradient.
     """
-    if not len(images):
+    if images.shape[0] == 0:  # len() would fix the batch size of an export
         raise ValueError(f"Expected at least one image. Found {tuple(images.shape)}.")
     with torch.autocast(images.device.type, enabled=False), recording_gradients():
         images = images.detach().to(classifier.mean.dtype, copy=True)
