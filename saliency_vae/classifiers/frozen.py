@@ -1,7 +1,7 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -335,8 +335,10 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 def _check_names(categories: object) -> None:
     """Refuse a text or a dictionary, whose items are not the names."""
-    is_list = isinstance(categories, Sequence) and not isinstance(categories, str)
-    if categories is None or (is_list and all(isinstance(name, str) for name in categories)):
+    named = isinstance(categories, Sequence) and not isinstance(categories, str)
+    if categories is None or (
+        named and all(isinstance(name, str) for name in cast("Sequence[object]", categories))
+    ):
         return
     hint = ", such as list(names.values())" if isinstance(categories, Mapping) else ""
     raise ValueError(
