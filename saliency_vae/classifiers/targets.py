@@ -197,10 +197,14 @@ def as_target(
         return asked
     if asked.is_floating_point() or asked.dtype == torch.bool or asked.ndim > 1:
         raise _not_a_target(f"{asked.dtype} of shape {tuple(asked.shape)}")
-    classes = asked.reshape(-1).long()
-    indices = classes.tolist()
     if categories is not None:
-        _check_classes(indices, len(categories))
+        _check_classes(asked.reshape(-1).tolist(), len(categories))
+    return _of_classes(asked.reshape(-1).long())
+
+
+def _of_classes(classes: Tensor) -> Target:
+    """Target that asks about these classes, one for each image or one for all."""
+    indices = classes.tolist()
 
     def choose(logits: Tensor) -> Tensor:
         _check_classes(indices, logits.shape[-1])
