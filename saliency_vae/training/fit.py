@@ -41,7 +41,7 @@ def fit(
         explainer: Explainer to train, in place.
         classifier: Classifier to explain, which stays as it is.
         images: Files, PIL images, arrays or tensors, or a data set of these, see
-            :class:`saliency_vae.data.OwnImages`. A tenth, at least one, is for validation.
+            :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation.
         steps: Number of steps.
         data: Images to train and validate on in place of ``images``, with a batch size of its own.
         objective: Objective to lower; by default that of the explainer's configuration.
