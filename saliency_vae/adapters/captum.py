@@ -63,7 +63,8 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         self.quantity = quantity
         self._posterior = NormalisedExplainer(explainer, mean, std)
         if isinstance(forward_func, nn.Module):
-            check_explained(forward_func, explainer, mean, std)
+            advice = "Leave forward_func out to attribute all the same."
+            check_explained(forward_func, explainer, mean, std, advice)
 
     @torch.no_grad()  # which also adds the __wrapped__ that Captum's NoiseTunnel calls
     def attribute(

@@ -14,6 +14,7 @@ def check_explained(
     explainer: Explainer,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
+    advice: str,
 ) -> None:
     """Refuse a network other than the explained one, or inputs normalised otherwise than its own.
 
@@ -25,6 +26,7 @@ def check_explained(
         explainer: Explainer.
         mean: Mean that was subtracted from each channel of the inputs; None if none was.
         std: Standard deviation that divided each channel of the inputs; None if none did.
+        advice: What to do about another network, a sentence.
 
     Raises:
         ValueError: If either is so.
@@ -41,8 +43,7 @@ def check_explained(
             return
         raise ValueError(
             f"Expected the network that this explainer explains, {expected}. Found "
-            f"{type(network).__name__} of SHA-256 {sha256[:12]}, another one. Leave forward_func "
-            "out to attribute all the same."
+            f"{type(network).__name__} of SHA-256 {sha256[:12]}, another one. {advice}"
         )
     given = mean or (0.0,) * 3, std or (1.0,) * 3
     if not all(map(_close, given, takes)):

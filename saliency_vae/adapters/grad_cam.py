@@ -53,9 +53,15 @@ class VariationalCAM:
             Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
 
         Raises:
-            ValueError: If there are targets that the explainer cannot be asked about.
+            ValueError: If there are targets that the explainer cannot be asked about, or more or
+                fewer than images.
         """
-        asked = None if targets is None else partial(_score, list(targets))
+        targets = None if targets is None else list(targets)
+        if targets is not None and len(targets) != len(input_tensor):
+            raise ValueError(
+                f"Expected a target for each image, {len(input_tensor)}. Found {len(targets)}."
+            )
+        asked = None if targets is None else partial(_score, targets)
         posterior = self._posterior(input_tensor, asked)
         array: NDArray[np.float32] = min_max(posterior.mean).cpu().numpy()
         return array

@@ -1,14 +1,14 @@
 """An explainer of images that are normalised as the user's own model takes them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.models import Explainer
+from saliency_vae.runtime.autograd import evaluating
 
 _MARGIN = 0.25  # mean distance from [0, 1]; a normalised photograph has about .5, noise far less
 
@@ -50,16 +50,20 @@ class NormalisedExplainer:
             Posterior q(s|x), on the explainer's device.
 
         Raises:
-            ValueError: If the inputs are not (B, 3, H, W), or not in [0, 1] once the normalisation
-                is undone; or the explainer cannot be asked about the target.
+            ValueError: If the inputs are not (B, 3, H, W) of floating point, or not in [0, 1] once
+                the normalisation is undone; or the explainer cannot be asked about the target.
         """
-        if inputs.ndim != 4 or inputs.shape[1] != 3:  # one channel would be broadcast
-            raise ValueError(f"Expected inputs (B, 3, H, W). Found {tuple(inputs.shape)}.")
+        if inputs.ndim != 4 or inputs.shape[1] != 3 or not inputs.is_floating_point():
+            raise ValueError(  # one channel would be broadcast, and dark bytes lie in [0, 1]
+                "Expected inputs (B, 3, H, W) of floating point. "
+                f"Found {tuple(inputs.shape)} of {inputs.dtype}."
+            )
         inputs = inputs.to(next(self.explainer.parameters()))
-        with _evaluating(self.explainer):
+        with evaluating(self.explainer):
             images = inputs * self._std.to(inputs) + self._mean.to(inputs)
             self._check_range(images)
-            return self.explainer.encode(images, target=self.explainer.target(target))
+            signals = self.explainer.checked_signals(images, target)
+            return self.explainer.encode(images, signals=signals)
 
     def _check_range(self, images: Tensor) -> None:
         """Refuse images that were normalised otherwise; noise, as in measures, is no reason."""
@@ -75,14 +79,3 @@ class NormalisedExplainer:
 
 def _listed(values: Tensor) -> list[float]:
     return [round(value, 6) for value in values.flatten().tolist()]
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from saliency_vae.adapters.explained import check_explained
 from saliency_vae.adapters.normalised import NormalisedExplainer
 from saliency_vae.models import Explainer
 
@@ -27,8 +29,8 @@ def explain_func(
 
     A universal explainer is asked about the targets that Quantus passes. Any other one, which
     explains the decision of the classifier that it was trained for, ignores them: metrics that
-    change the target (RandomLogit) do not measure it. The model that Quantus passes is ignored, so
-    metrics that randomise its weights (MPRT) measure neither.
+    change the target (RandomLogit) do not measure it. Another model than the one that the explainer
+    knows is refused: metrics that randomise the weights of the model (MPRT) would not measure it.
 
     Args:
         explainer: Explainer of images in [0, 1].
@@ -36,13 +38,17 @@ def explain_func(
         std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
-        ValueError: If mean or std is not 3 numbers or a std is not positive.
+        ValueError: If mean or std is not 3 numbers or a std is not positive. The function raises it
+            for another model, or inputs that are not (B, 3, H, W) or normalised otherwise.
     """
     posterior = NormalisedExplainer(explainer, mean, std)
 
     def explain(
         model: Any, inputs: NDArray[Any], targets: Any, **settings: Any
     ) -> NDArray[np.float32]:
+        if isinstance(model, nn.Module):
+            advice = "An explainer attached to this one explains it."
+            check_explained(model, explainer, mean, std, advice)
         asked = torch.as_tensor(np.array(targets)) if explainer.is_universal else None
         scores = posterior(torch.from_numpy(np.array(inputs)), asked).mean[:, None]
         shifted: NDArray[np.float32] = (scores - scores.amin((-2, -1), keepdim=True)).cpu().numpy()

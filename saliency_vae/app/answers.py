@@ -1,7 +1,7 @@
 """What the page computes for a photograph, without any widget."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from saliency_vae.data import load_rgb
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import perturb
 from saliency_vae.topk import hard_topk, num_kept
-from saliency_vae.visualization import ClassifiedView, Explanation, Measurement
+from saliency_vae.visualization import Explanation, Measurement
 
 _SMOOTHGRAD = {
     "nt_type": "smoothgrad",
@@ -74,19 +74,6 @@ class Answers:
             load_rgb(photo), target, fraction=fraction, samples=self.samples
         )
 
-    def at_fraction(
-        self, explanation: Explanation, target: int | None, fraction: float
-    ) -> Explanation:
-        """Keep another share of the pixels of an explained photograph; three passes.
-
-        Args:
-            explanation: What :meth:`explain` answered.
-            target: Number of the class that was asked about; None for the decision.
-            fraction: Share of the pixels kept, in (0, 1].
-        """
-        kept, left_out, measured = self._views(explanation, explanation.maps[0], target, fraction)
-        return replace(explanation, kept=kept, left_out=left_out, measured=measured)
-
     def compare(
         self, explanation: Explanation, target: int | None, fraction: float
     ) -> list[Comparison]:
@@ -100,15 +87,15 @@ class Answers:
             except ValueError as error:  # a method that does not fit the classifier says so
                 found.append(Comparison(name, reason=str(error)))
                 continue
-            *_, measured = self._views(explanation, values, target, fraction)
+            measured = self._measure(explanation, values, target, fraction)
             found.append(Comparison(name, values, measured))
         return found
 
     @torch.inference_mode()
-    def _views(
+    def _measure(
         self, explanation: Explanation, scores: Tensor, target: int | None, fraction: float
-    ) -> tuple[ClassifiedView, ClassifiedView, Measurement]:
-        """Kept and left-out view of a map, and what the classifier makes of them."""
+    ) -> Measurement:
+        """Measure what a map is worth to the classifier; three passes."""
         classifier, image = self.classifier, explanation.original.image
         mask = kept_pixels(scores, fraction)
         both = torch.stack([mask, ~mask]).to(image)
@@ -118,17 +105,9 @@ class Answers:
         on_image, on_kept, on_left_out = classifier.probability(logits, weights).tolist()
         decided = classifier.decide(logits[:1]).expand_as(logits)
         _, stays, stays_without = classifier.keeps_decision(logits, decided).tolist()
-        rows = zip(
-            views,
-            classifier.probabilities(logits)[1:].cpu(),
-            classifier.top(logits[1:]),
-            strict=True,
-        )
-        kept, left_out = (ClassifiedView(*row) for row in rows)
-        measured = Measurement(
+        return Measurement(
             fraction, on_image, on_kept, on_left_out, stays, decision_lost=not stays_without
         )
-        return kept, left_out, measured
 
 
 def kept_pixels(scores: Tensor, fraction: float) -> Tensor:

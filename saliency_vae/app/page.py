@@ -140,13 +140,11 @@ class Page:
         answer = [state, *(shown[name] for name in ("tile", "kept", "left_out", "bars"))]
         answer += [shown["prediction"], shown["others"]]
         downloads = [shown["png"], shown["npz"]]
-        for event in (asked["photo"].change, asked["target"].change):
+        # Another share of the pixels is another question: samples and inclusion follow it too.
+        for event in (asked["photo"].change, asked["target"].change, asked["fraction"].release):
             event(self._said(self.explain), question, answer).success(
                 self._said(self.offer), state, downloads
             )
-        asked["fraction"].release(self._said(self.keep), [state, *question[1:]], answer).success(
-            self._said(self.offer), state, downloads
-        )
         asked["kind"].change(self.show, [state, asked["kind"]], [shown["tile"], shown["legend"]])
         shown["compare"].click(self._said(self.compare), [state, *question[1:3]], shown["others"])
         if self.examples:
@@ -159,16 +157,6 @@ class Page:
         with self.busy:
             explanation = self.answers.explain(photo, _class(target), percent / 100)
         return self._shown(explanation, kind)
-
-    def keep(
-        self, explanation: Explanation | None, target: int, percent: float, kind: str
-    ) -> list[Any]:
-        """Keep another share of the pixels of the same explanation."""
-        if explanation is None:
-            return [None] * 7
-        with self.busy:
-            kept = self.answers.at_fraction(explanation, _class(target), percent / 100)
-        return self._shown(kept, kind)
 
     def show(self, explanation: Explanation | None, kind: str) -> list[Any]:
         """Show another map of the same explanation."""

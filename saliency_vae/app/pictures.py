@@ -21,7 +21,7 @@ from saliency_vae.visualization.overlay import overlay
 
 MAPS = {
     "mean": "Brighter is more salient: the mean of the distribution over saliency maps.",
-    "inclusion probability": "Of being among the top 10 % of the pixels: sure near 0 and 1.",
+    "inclusion probability": "Of being among the pixels that are kept: sure near 0 and 1.",
     "uncertainty": "Standard deviation of each pixel's saliency.",
     "samples": "Maps drawn from the distribution, each an alternative explanation.",
 }
@@ -51,14 +51,13 @@ def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:
         kind: One of ``MAPS``.
         shown: What :func:`photograph` gave.
     """
-    mean, stddev, _ = explanation.maps
+    mean, stddev, inclusion = explanation.maps
     if kind == "samples":
         return _samples(explanation, shown)
     if kind == "uncertainty":
         return laid_over(shown, stddev, colours="magma", scale=(0.0, limits(stddev)[1]))
     if kind == "inclusion probability":
-        assert explanation.gallery_inclusion is not None
-        return laid_over(shown, explanation.gallery_inclusion, colours="cividis", scale=(0.0, 1.0))
+        return laid_over(shown, inclusion, colours="cividis", scale=(0.0, 1.0))
     return laid_over(shown, mean)
 
 

@@ -9,10 +9,10 @@ from saliency_vae.classifiers.builders import (
     timm_classifier,
     torchvision_classifier,
 )
-from saliency_vae.classifiers.check import check_classifier, check_frozen
+from saliency_vae.classifiers.check import check_classifier, check_frozen, check_logits
 from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.efficientnet_lite import efficientnet_lite_classifier
-from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.frozen import FrozenClassifier, WrongOutputError, as_logits
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import Passes, TooManyPassesError, counted_passes
 from saliency_vae.classifiers.recorded import build_classifier, build_recorded
@@ -25,6 +25,8 @@ __all__ = [
     "Passes",
     "Target",
     "TooManyPassesError",
+    "WrongOutputError",
+    "as_logits",
     "as_target",
     "bernoulli_kl",
     "build_classifier",
@@ -32,6 +34,7 @@ __all__ = [
     "categorical_kl",
     "check_classifier",
     "check_frozen",
+    "check_logits",
     "class_target",
     "counted_passes",
     "custom_classifier",

@@ -58,6 +58,25 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
     return logits.shape[1]
 
 
+def check_logits(logits: Tensor, classifier: FrozenClassifier) -> None:
+    """Refuse logits that would give the explanation of something else.
+
+    Args:
+        logits: What the classifier makes of some images, (B, classes).
+        classifier: The classifier.
+
+    Raises:
+        ValueError: If they are probabilities, none negative and of sum 1 for each image, of a
+            softmax; or if the classifier has more or fewer names than classes.
+    """
+    classifier.check_categories(logits.shape[1])
+    if classifier.output == "softmax" and _are_probabilities(logits, 1e-4):
+        raise ValueError(
+            f"Expected classifier {classifier.name} to return logits. Found probabilities, which "
+            "sum to 1: leave out the softmax within it."
+        )
+
+
 def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | None:
     """What makes the logits unusable; None if they are usable."""
     softmax = classifier.output == "softmax"
@@ -75,9 +94,9 @@ def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | N
     return None
 
 
-def _are_probabilities(logits: Tensor) -> bool:
+def _are_probabilities(logits: Tensor, within: float = 1e-3) -> bool:
     sums = logits.sum(1)
-    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3)
+    return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=within)
 
 
 def _refusal(classifier: FrozenClassifier, inputs: int, found: str) -> ValueError:

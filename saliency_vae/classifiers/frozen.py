@@ -1,7 +1,7 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -51,8 +51,9 @@ class FrozenClassifier(nn.Module):
         categories: Names of the classes.
 
     Raises:
-        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers,
-            a std is not positive, or output is unknown.
+        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers
+            of images in [0, 1], a std is not positive, output is unknown, or categories are no
+            list of names.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
@@ -78,16 +79,20 @@ class FrozenClassifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_network(network)
-        if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
+        _check_normalisation(mean, std)
+        _check_names(categories)
+        if not isinstance(preprocessing, Preprocessing | None):
             raise ValueError(
-                "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
-                f"Found {mean} and {std}."
+                "Expected classifier.preprocessing to be a saliency_vae.Preprocessing, such as "
+                "Preprocessing(resize_size=256, crop_size=(224, 224)). "
+                f"Found {type(preprocessing).__name__}."
             )
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")
         self.network = frozen_alias(network)
-        self.register_buffer("mean", _per_channel(mean), persistent=False)
-        self.register_buffer("std", _per_channel(std), persistent=False)
+        dtype = _precision(network)
+        self.register_buffer("mean", _per_channel(mean, dtype), persistent=False)
+        self.register_buffer("std", _per_channel(std, dtype), persistent=False)
         self.output = output
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(network).__name__
@@ -177,9 +182,15 @@ class FrozenClassifier(nn.Module):
         return super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes)."""
+        """Classify images (B, 3, H, W) in [0, 1]: logits (B, classes).
+
+        Raises:
+            WrongOutputError: If the network returns no tensor.
+        """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        logits: Tensor = _logits(self.network((images - self.mean) / self.std))
+        logits = _logits(self.network(self._normalised(images)))
+        if not isinstance(logits, Tensor):
+            raise _wrong_output(type(logits).__name__, self.output)
         return logits.float()
 
     def forward_uncompiled(self, images: Tensor) -> Any:
@@ -188,7 +199,10 @@ class FrozenClassifier(nn.Module):
         Hooks need it, and a few images that are classified once are not worth a compilation.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        return _logits(self.network.forward((images - self.mean) / self.std))
+        return _logits(self.network.forward(self._normalised(images)))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) - self.mean) / self.std
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
         """KL(y || y') of two predictions, the reconstruction term.
@@ -245,16 +259,24 @@ class FrozenClassifier(nn.Module):
         Raises:
             ValueError: If there are more or fewer categories than classes.
         """
-        if self.categories is not None and len(self.categories) != logits.shape[-1]:
-            raise ValueError(
-                f"Expected {logits.shape[-1]} categories, one for each class of {self.name}. "
-                f"Found {len(self.categories)}."
-            )
+        self.check_categories(logits.shape[-1])
         values, indices = self.probabilities(logits).topk(min(number, logits.shape[-1]))
         return [
             [(self.category(index), value) for index, value in zip(*row, strict=True)]
             for row in zip(indices.tolist(), values.tolist(), strict=True)
         ]
+
+    def check_categories(self, classes: int) -> None:
+        """Refuse names that cannot be those of so many classes.
+
+        Raises:
+            ValueError: If there are more or fewer categories than classes.
+        """
+        if self.categories is not None and len(self.categories) != classes:
+            raise ValueError(
+                f"Expected {classes} categories, one for each class of {self.name}. "
+                f"Found {len(self.categories)}."
+            )
 
     def category(self, index: int) -> str:
         """Name of a class."""
@@ -272,6 +294,59 @@ class FrozenClassifier(nn.Module):
         )
 
 
+class WrongOutputError(ValueError):
+    """What a network returns cannot be logits, whatever the image."""
+
+
+def as_logits(output: object, kind: Output) -> Tensor:
+    """Refuse what a network returns if it cannot be logits (B, classes).
+
+    Raises:
+        WrongOutputError: If it is no tensor of this form, or has a single class for a softmax.
+    """
+    if not isinstance(output, Tensor):
+        raise _wrong_output(type(output).__name__, kind)
+    if output.ndim != 2 or (kind == "softmax" and output.shape[1] < 2):
+        raise _wrong_output(f"shape {tuple(output.shape)}", kind)
+    return output
+
+
+def _wrong_output(found: str, kind: Output) -> WrongOutputError:
+    classes = "classes >= 2" if kind == "softmax" else "labels"
+    return WrongOutputError(
+        f"Expected the classifier's network to return logits (B, {classes}). Found {found}: "
+        "wrap it in a module that returns them; a single logit has output='sigmoid'."
+    )
+
+
+def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    if {np.shape(mean), np.shape(std)} != {(3,)} or min(std) <= 0:
+        raise ValueError(
+            "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
+            f"Found {mean} and {std}."
+        )
+    # Those of images in [0, 255] would make all images black; NaN is refused, too.
+    if not (np.max(mean) <= 2 and np.max(std) <= 10):
+        raise ValueError(
+            "Expected classifier.mean and classifier.std of images in [0, 1]. "
+            f"Found {mean} and {std}: divide both by 255 if they are of images in [0, 255]."
+        )
+
+
+def _check_names(categories: object) -> None:
+    """Refuse a text or a dictionary, whose items are not the names."""
+    named = isinstance(categories, Sequence) and not isinstance(categories, str)
+    if categories is None or (
+        named and all(isinstance(name, str) for name in cast("Sequence[object]", categories))
+    ):
+        return
+    hint = ", such as list(names.values())" if isinstance(categories, Mapping) else ""
+    raise ValueError(
+        f"Expected classifier.categories to be a list of the classes' names{hint}. "
+        f"Found {type(categories).__name__}."
+    )
+
+
 def _check_network(network: object) -> None:
     if not isinstance(network, nn.Module) or isinstance(network, FrozenClassifier):
         raise ValueError(
@@ -285,5 +360,11 @@ def _logits(output: Any) -> Any:
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
-def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.float32)[:, None, None]
+def _precision(network: nn.Module) -> torch.dtype:
+    """Precision of a network's weights, in which it takes images."""
+    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)
+
+
+def _per_channel(values: Sequence[float], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(list(values), dtype=dtype)[:, None, None]

@@ -154,7 +154,9 @@ def keeps_decision(logits: Tensor, target: Tensor, output: Output) -> Tensor:
     return (((logits > 0) == (target > 0)) | (target == 0)).all(-1)
 
 
-def as_target(asked: object, categories: Sequence[str] | None = None) -> Target | None:
+def as_target(
+    asked: object, categories: Sequence[str] | None = None, output: Output = "softmax"
+) -> Target | None:
     """Bring what a person asks about into the form of a target.
 
     Args:
@@ -162,13 +164,15 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
             of the logits, (B, classes); a function of the logits (N, classes) to a score (N,), such
             as the difference of two logits; None for the decision.
         categories: Names of the classes.
+        output: Kind of output. Weights ask about one class of a softmax, or about several labels.
 
     Returns:
         Target; None for the decision.
 
     Raises:
-        ValueError: If it is none of these, or a name that no class has. The target raises it where
-            there is no class of an index, or not one index for each image.
+        ValueError: If it is none of these, there is no such class, or weights ask about several
+            classes of a softmax; the target raises it where the number of classes is not known
+            before, there is not one index for each image, or a function returns something else.
 
     Example:
         >>> target = as_target("cat", ["dog", "cat"])
@@ -176,8 +180,10 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
         tensor([[0., 1.],
                 [0., 1.]])
     """
-    if asked is None or callable(asked):
-        return asked
+    if asked is None:
+        return None
+    if callable(asked):
+        return _checked(asked, output)
     if isinstance(asked, str):
         asked = class_index(asked, categories)
     elif isinstance(asked, list | tuple) and all(isinstance(name, str) for name in asked):
@@ -187,22 +193,67 @@ def as_target(asked: object, categories: Sequence[str] | None = None) -> Target 
     except (TypeError, ValueError, RuntimeError):
         raise _not_a_target(asked) from None
     if asked.is_floating_point() and asked.ndim == 2:
+        _check_weights(asked, output)
         return asked
     if asked.is_floating_point() or asked.dtype == torch.bool or asked.ndim > 1:
         raise _not_a_target(f"{asked.dtype} of shape {tuple(asked.shape)}")
-    classes = asked.reshape(-1).long()
+    if categories is not None:
+        _check_classes(asked.reshape(-1).tolist(), len(categories))
+    return _of_classes(asked.reshape(-1).long())
+
+
+def _of_classes(classes: Tensor) -> Target:
+    """Target that asks about these classes, one for each image or one for all."""
+    indices = classes.tolist()
 
     def choose(logits: Tensor) -> Tensor:
-        if not (int(classes.min()) >= 0 and int(classes.max()) < logits.shape[-1]):
-            raise ValueError(
-                f"Expected target in 0 to {logits.shape[-1] - 1}. Found {asked.tolist()}."
-            )
+        _check_classes(indices, logits.shape[-1])
         if len(classes) not in (1, len(logits)):
             raise ValueError(f"Expected {len(logits)} targets, or one. Found {len(classes)}.")
         there = classes.to(logits.device, non_blocking=True)  # nothing waits for a GPU
         return class_target(there.expand(len(logits)), logits)
 
     return choose
+
+
+def _check_classes(indices: Sequence[int], number: int) -> None:
+    if not all(0 <= index < number for index in indices):
+        found = indices[0] if len(indices) == 1 else indices
+        raise ValueError(f"Expected target in 0 to {number - 1}. Found {found}.")
+
+
+def _check_weights(weights: Tensor, output: Output) -> None:
+    """Refuse weights of several classes of a softmax, which would ask about the heaviest alone."""
+    one_class = ((weights != 0).sum(-1) == 1).all() and weights.amax(-1).gt(0).all()
+    if output == "softmax" and not one_class:
+        raise ValueError(
+            "Expected weights of the logits that ask about one class of each image: 1, and 0 for "
+            "all others. Found other weights: a function, such as lambda logits: logits[:, 0] - "
+            "logits[:, 1], asks about several classes."
+        )
+
+
+def _checked(function: Callable[[Tensor], Tensor], output: Output) -> Target:
+    """Check what a person's function makes of logits."""
+
+    def ask(logits: Tensor) -> Tensor:
+        asked: object = function(logits)
+        if not isinstance(asked, Tensor) or asked.shape not in (logits.shape[:1], logits.shape):
+            found = tuple(asked.shape) if isinstance(asked, Tensor) else type(asked).__name__
+            raise ValueError(
+                f"Expected target, a function, to map logits {tuple(logits.shape)} to a score of "
+                f"each image, ({len(logits)},), or to weights of the logits. Found {found}."
+            )
+        if asked.ndim == 2:
+            _check_weights(asked, output)
+        elif logits.requires_grad and not asked.requires_grad:
+            raise ValueError(
+                "Expected target, a function of the logits, to have a gradient. Found none "
+                "(argmax, detach or a comparison within it?)."
+            )
+        return asked
+
+    return ask
 
 
 def class_index(name: str, categories: Sequence[str] | None) -> int:
@@ -230,6 +281,8 @@ def class_index(name: str, categories: Sequence[str] | None) -> int:
         said = f"{len(found)} classes" if found else "no class"
         known = [part for category in names for part in category.split(", ")]
         advice = did_you_mean(wanted, [*names, *known])
+        if found:
+            advice = f" Give its number, {' or '.join(map(str, found))}."
         if not names:
             advice = " This classifier's classes have no names: give categories, or a number."
         raise ValueError(

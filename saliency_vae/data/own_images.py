@@ -1,5 +1,6 @@
 """Images that a person has in Python, of any form, as training data."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +23,8 @@ class OwnImages(Dataset[Batch]):
     """Photographs as the classifier sees them.
 
     Args:
-        photographs: Photographs; of a tuple, such as (image, label), the first part is taken.
+        photographs: Photographs; of a tuple or list, such as (image, label), the first part is
+            taken, and of a dictionary its ``image``.
         preprocessing: Preprocessing of the classifier.
     """
 
@@ -35,7 +37,9 @@ class OwnImages(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         item = self.photographs[index]
-        photograph = item[0] if isinstance(item, tuple) else item
+        if isinstance(item, Mapping):
+            item = item.get("image", item)
+        photograph = item[0] if isinstance(item, tuple | list) else item
         picture = as_picture(photograph, f"image {index}")
         return {"image": self.preprocessing(picture), "index": torch.tensor(index)}
 

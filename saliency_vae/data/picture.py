@@ -44,7 +44,7 @@ def as_picture(photograph: object, name: str = "image") -> Image.Image:
 def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) of a tensor (3, H, W), or of an array (H, W, 3) or (3, H, W)."""
     is_tensor = isinstance(photograph, Tensor)
-    values = photograph.detach().cpu().numpy() if isinstance(photograph, Tensor) else photograph
+    values = _array(photograph, name) if isinstance(photograph, Tensor) else photograph
     shape = tuple(values.shape)
     if len(shape) == 3 and shape[0] == 3 and (is_tensor or shape[2] != 3):
         values = values.transpose(1, 2, 0)
@@ -63,3 +63,12 @@ def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
             f"Found values from {low:.3g} to {high:.3g}."
         )
     return np.ascontiguousarray((values.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def _array(tensor: Tensor, name: str) -> NDArray[Any]:
+    """Array of a tensor of any device and precision."""
+    if tensor.is_meta:
+        raise ValueError(f"Expected {name} to hold values. Found a tensor on meta.")
+    tensor = tensor.detach()
+    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return array

@@ -8,7 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from saliency_vae.classifiers import FrozenClassifier, parameter_hash
+import torch
+
+from saliency_vae.classifiers import FrozenClassifier, Target, parameter_hash
 from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.data import find_images
 from saliency_vae.inference.image_files import name_of
@@ -56,7 +58,8 @@ class Job:
         explainer = load_explainer(config.explainer)
         classifier = explainer.build_classifier(config.classifier, force=config.force)
         if config.target is not None:
-            explainer.attach_classifier(classifier, force=True).target(config.target)
+            target = explainer.attach_classifier(classifier, force=True).target(config.target)
+            _check_target(target, classifier)
         label = Labels.of(classifier, config.labels)
         return cls(config, root, files, explainer, classifier, label)
 
@@ -111,7 +114,7 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """All that an explanation depends on, plain values; models by their SHA-256."""
         explained = asdict(self._explain_settings)
-        # What a gallery adds is measured when one is asked for, see Outputs.done.
+        # A gallery says of explanations that were made without one that less was measured.
         del explained["curve"]
         models = {
             "explainer": [self.explainer.config.to_plain(), parameter_hash(self.explainer.encoder)],
@@ -133,6 +136,19 @@ class Job:
         explainer = self.explainer.to(place).attach_classifier(classifier, force=True)
         baseline = default_baseline(explainer).to(place)
         return BatchExplainer(explainer, classifier, baseline, self._explain_settings)
+
+
+def _check_target(target: Target | None, classifier: FrozenClassifier) -> None:
+    """Refuse a class that there is not, where only a pass tells how many there are."""
+    if not callable(target) or classifier.categories is not None:
+        return
+    height, width = classifier.preprocessing.crop_size or (224, 224)
+    try:
+        with torch.inference_mode():
+            logits = classifier(classifier.mean.new_zeros(1, 3, height, width))
+    except (RuntimeError, ValueError, AssertionError):  # it takes other sizes, as images will tell
+        return
+    target(logits)
 
 
 def _number_of_panels(setting: str) -> int | None:

@@ -63,21 +63,20 @@ class Outputs:
 
     def done(self, name: str, index: Index) -> bool:
         """Whether an image has all that is asked for."""
-        return self._explained(name, index) and not self._lacks_panel(name)
+        return self._explained(name, index) and not self._lacks_picture(name, index)
 
     def undrawn(self, name: str, index: Index) -> bool:
-        """Whether an image has all that is asked for but its panel."""
-        return self._explained(name, index) and self._lacks_panel(name)
+        """Whether an image has all that is asked for but its panel or its entry of the gallery."""
+        return self._explained(name, index) and self._lacks_picture(name, index)
 
     def _explained(self, name: str, index: Index) -> bool:
-        place = index.places.get(name)
-        return (
-            place is not None
-            and (place.entry is not None or not self.gallery)
-            and (not self.npz or self.npz_file(name).is_file())
-        )
+        return name in index.places and (not self.npz or self.npz_file(name).is_file())
 
-    def _lacks_panel(self, name: str) -> bool:
+    def _lacks_picture(self, name: str, index: Index) -> bool:
+        return self.lacks_panel(name) or (self.gallery and index.places[name].entry is None)
+
+    def lacks_panel(self, name: str) -> bool:
+        """Whether an image is to have a panel and has none."""
         return name in self.panels and not self.panel_file(name).is_file()
 
     def locks(self) -> AbstractContextManager[Locks]:
@@ -166,24 +165,24 @@ class Outputs:
 
     def stored(self, explanation: Explanation) -> StoredExplanation:
         """Make of an explanation what is written."""
-        source, entry = explanation.source, None
-        if self.gallery:
-            # The directory may be a link, through which a relative path would lead elsewhere.
-            file = (
-                os.path.relpath(source.original.resolve(), self.directory.resolve())
-                if isinstance(source.original, Path)
-                else ""
-            )
-            entry = Entry.of(explanation, file=file).to_json()
+        source = explanation.source
         return StoredExplanation(
             name=source.name,
             size=source.size,
             preprocessing=source.preprocessing,
             values=arrays(explanation),
-            entry=entry,
+            entry=self.entry(explanation) if self.gallery else None,
             sufficiency=explanation.sufficiency,
             checksum=checksum(source),
         )
+
+    def entry(self, explanation: Explanation) -> str:
+        """Draw what the gallery shows of an image, as JSON."""
+        original, file = explanation.source.original, ""
+        if isinstance(original, Path):
+            # The directory may be a link, through which a relative path would lead elsewhere.
+            file = os.path.relpath(original.resolve(), self.directory.resolve())
+        return Entry.of(explanation, file=file).to_json()
 
     def panel_link(self, name: str) -> str:
         """Path of an image's panel relative to the directory; empty if there is none."""

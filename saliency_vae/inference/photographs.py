@@ -12,6 +12,7 @@ from saliency_vae.data import Preprocessing, as_picture
 from saliency_vae.inference.image_files import BrokenImage, checked, same_size
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
 from saliency_vae.models import Explainer
+from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.visualization import Explanation, InputImage, displayed
 
@@ -49,6 +50,7 @@ def explain_photographs(
     inputs = [_input(*pair, preprocessing) for pair in zip(names, given, strict=True)]
     device = explain.classifier.mean.device
     with (
+        evaluating(explainer),
         suggesting("fewer samples, or smaller photographs"),
         torch.random.fork_rng([device] if device.type == "cuda" else []),
     ):
@@ -59,8 +61,10 @@ def explain_photographs(
 
 def _check(settings: ExplainSettings) -> None:
     """Refuse settings that make no sense, before a photograph is read."""
-    if not 0 < settings.fraction <= 1:
-        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction}.")
+    if not (isinstance(settings.fraction, int | float) and 0 < settings.fraction <= 1):
+        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction!r}.")
+    if not isinstance(settings.seed, int):
+        raise ValueError(f"Expected seed, a whole number. Found {settings.seed!r}.")
     for name in ("samples", "refine_steps"):
         number = getattr(settings, name)
         if not (isinstance(number, int) and number >= 0):

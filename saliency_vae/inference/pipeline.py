@@ -19,7 +19,7 @@ from saliency_vae.inference.partition import Partition
 from saliency_vae.inference.predict import BatchExplainer
 from saliency_vae.inference.savers import end_with_parent, saving
 from saliency_vae.inference.store import Index, entry_at
-from saliency_vae.inference.stored_panels import draw_panels
+from saliency_vae.inference.stored_pictures import draw_stored
 from saliency_vae.inference.summary import Summary
 from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.memory import suggesting
@@ -40,7 +40,8 @@ def explain_images(config: ExplainConfig) -> Summary:
     names = [job.name(file) for batch in partition.of(job.batches) for file in batch]
     with job.outputs.taken(partition, job.settings, names, overwrite=config.overwrite):
         index = job.outputs.store.index()
-        drawn = draw_panels(job, partition, index)
+        drawn = draw_stored(job, partition, index)
+        index = job.outputs.store.index() if drawn else index
         new = [name for name in names if not job.outputs.done(name, index)]
         if len(devices) == 1:
             _explain(job, partition, devices[0], index)

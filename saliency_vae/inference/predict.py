@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
+from saliency_vae.classifiers import FrozenClassifier, WrongOutputError, as_logits
+from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
+from saliency_vae.models.explainer import RANGE_MARGIN
 from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.topk import hard_topk, num_kept
@@ -73,7 +74,9 @@ class BatchExplainer:
         images = pixels.to(self.classifier.mean.device).float() / 255
         try:
             with torch.inference_mode():
-                logits = self.classifier(images)
+                logits = as_logits(self.classifier(images), self.classifier.output)
+        except WrongOutputError:
+            raise
         except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network
             if is_out_of_memory(error):
                 raise
@@ -95,16 +98,13 @@ class BatchExplainer:
         posterior, objective = self._infer(images)
         fraction, drawn = self.settings.fraction, self._draw(posterior)
         with torch.inference_mode():
-            baseline = self.perturbation(images)
+            baseline = _checked_baseline(self.perturbation(images), images)
             masks = self._masks(posterior, drawn)
             views = Views(self.classifier, images, baseline, masks)
             kept, left_out, measured = self._measured(views, logits)
             originals = self._classified(images, logits)
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
-            gallery_inclusion = maps[:, -1]
-            if fraction != INCLUSION_FRACTION:
-                gallery_inclusion = posterior.inclusion_probability(INCLUSION_FRACTION).cpu()
             baseline, scores = baseline.cpu(), drawn.cpu()
         confidence, of_mean = self._confidence(posterior), len(self._fractions)
         return [
@@ -115,7 +115,6 @@ class BatchExplainer:
                 left_out=left_out[i],
                 baseline=baseline[i],
                 maps=maps[i],
-                gallery_inclusion=gallery_inclusion[i],
                 measured=measured[i][0],
                 curve=sorted(measured[i][:of_mean], key=lambda one: one.fraction),
                 estimated_confidence=confidence[i],
@@ -196,6 +195,22 @@ class BatchExplainer:
         predictions = self.classifier.top(logits)
         rows = zip(views.cpu(), probabilities, predictions, strict=True)
         return [ClassifiedView(*row) for row in rows]
+
+
+def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
+    """Refuse what a person's function makes of images, if it is no baseline image of each."""
+    if not isinstance(baseline, Tensor) or baseline.shape != images.shape:
+        found = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
+        raise ValueError(
+            f"Expected baseline to make baseline images {tuple(images.shape)}. Found {found}."
+        )
+    low, high = baseline.detach().aminmax()
+    if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
+        raise ValueError(
+            "Expected baseline to make baseline images in [0, 1]. "
+            f"Found values from {low:.3g} to {high:.3g}."
+        )
+    return baseline
 
 
 def default_baseline(explainer: Explainer) -> nn.Module:

@@ -17,7 +17,7 @@ class Summary:
         images: Number of its images.
         explained: Number of its images that have been explained now.
         earlier: Number of images that an earlier run had explained.
-        drawn: Number of panels that were drawn of images explained earlier.
+        drawn: Number of images explained earlier whose panel or place in the gallery was drawn now.
         broken: Images that could not be explained, with the reason, one a line.
         broken_list: File that lists the broken images; None until all partitions are finished.
         left: Images of all partitions that none has finished yet.

@@ -19,6 +19,7 @@ from saliency_vae.classifiers import (
     build_classifier,
     build_recorded,
     check_frozen,
+    check_logits,
 )
 from saliency_vae.classifiers.recorded import with_built_in_weights
 from saliency_vae.distributions import (
@@ -88,6 +89,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         self._fixed_priors: dict[tuple[int, int, torch.device], SaliencyPrior] = {}
         # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
         self._attached: tuple[FrozenClassifier] | None = None
+        self._gives_logits = False  # the attached classifier, as far as its first images tell
 
     @classmethod
     def from_config(cls, config: ExplainerConfig) -> Self:
@@ -156,7 +158,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         expected = None if self.recorded is None else self.recorded.classifier
         if expected is not None and not force and not self.is_universal:
             classifier.identity().check(expected)
-        self._attached = (classifier,)
+        self._attached, self._gives_logits = (classifier,), False
         return self
 
     @property
@@ -262,6 +264,23 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         signals: Signals = self.encoder.signals(images, classifier, target)
         return signals
 
+    def checked_signals(self, images: Tensor, asked: object) -> Signals | None:
+        """Extract the signals that a person asks for, and check what the classifier returns.
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+            asked: What is asked about, see :func:`as_target`; None for the decision.
+
+        Raises:
+            ValueError: If the classifier returns no logits, or has not as many names as classes; or
+                as :meth:`signals` does.
+        """
+        signals = self.signals(images, self.target(asked))
+        if isinstance(signals, UniversalSignals) and not self._gives_logits:
+            check_logits(signals.logits, self.classifier)
+            self._gives_logits = True  # once: a GPU is waited for
+        return signals
+
     @property
     def learned_correlation(self) -> Tensor | None:
         """Correlation of the prior as learned so far, (1,) or (2,); None if it is fixed."""
@@ -295,7 +314,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """Explain images.
 
         Args:
-            images: Images in [0, 1], (B, 3, H, W), H, W >= 16.
+            images: Images in [0, 1], (B, 3, H, W), H, W >= 16, of any floating point type.
             target: What a universal explainer is asked about, see :func:`as_target`: a class by its
                 index or name, one for each image (B,), or a function of the logits to a score; None
                 for the classifier's decision.
@@ -307,9 +326,11 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], or this
                 explainer cannot be asked about the target.
         """
-        if not torch.compiler.is_compiling():
-            _check(images)
-        return self.encode(images, target=self.target(target))
+        if torch.compiler.is_compiling():
+            return self.encode(images, target=self.target(target))
+        _check(images)
+        images = images.to(next(self.encoder.parameters(), images).dtype)
+        return self.encode(images, signals=self.checked_signals(images, target))
 
     def target(self, asked: object) -> Target | None:
         """Bring what a person asks about into the form of a target, see :func:`as_target`.
@@ -320,7 +341,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if asked is None:
             return None
         self._refuse_target()
-        return as_target(asked, self.classifier.categories)
+        return as_target(asked, self.classifier.categories, self.classifier.output)
 
     def _refuse_target(self) -> None:
         if not self.is_universal:
@@ -501,7 +522,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         if self.is_conditional and self._attached is None:
             self.attach_classifier(classifier)
         with torch.no_grad():
-            signals = self.signals(images, self.target(target))
+            signals = self.checked_signals(images, target)
             prior = self.prior(images, signals)
             posterior = self.encode(images, prior, signals)
         if signals is not None and signals.target is None and target is not None:
@@ -581,6 +602,8 @@ def _check(images: Tensor) -> None:
             "Expected images (B, 3, H, W) of floating point in [0, 1]. "
             f"Found shape {tuple(images.shape)} of {images.dtype}."
         )
+    if images.is_meta:
+        raise ValueError("Expected images that hold values. Found a tensor on the device meta.")
     ends = torch.stack(images.detach().aminmax()) if images.numel() else torch.zeros(2)
     low, high = ends.tolist()  # the only wait for a GPU
     if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too

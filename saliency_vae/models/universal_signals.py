@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from saliency_vae.classifiers import FrozenClassifier, Target
+from saliency_vae.classifiers import FrozenClassifier, Target, as_logits
 from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
 from saliency_vae.models.signals import smoothed
 from saliency_vae.perturbations import blurred
@@ -84,7 +84,12 @@ def extract_universal_signals(
         target: What is asked about; None for the decision.
         levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
         noise: Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+
+    Raises:
+        ValueError: If there is no image, or the score has no gradient.
     """
+    if images.shape[0] == 0:  # len() would fix the batch size of an export
+        raise ValueError(f"Expected at least one image. Found {tuple(images.shape)}.")
     with torch.autocast(images.device.type, enabled=False), recording_gradients():
         images = images.detach().to(classifier.mean.dtype, copy=True)
         copies, baseline = images[None], blurred(images)
@@ -131,9 +136,14 @@ def _signals_of_copies(
     """Signals of copies of images (n, B, 3, H, W), and the target as it is for further copies."""
     views, mask = _blended(copies, baseline, levels)
     with tapped_features(classifier.network, views) as found:
-        logits = classifier.forward_uncompiled(views).float()
+        logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
+    if not score.requires_grad:
+        raise ValueError(
+            f"Expected classifier {classifier.name} to have a gradient. Found none: is there "
+            "no_grad, detach or numpy within it?"
+        )
     features = [candidate for candidates in found.values() for candidate in candidates]
     of_mask, *of_features = torch.autograd.grad(
         score.sum(), [mask, *(f.output for f in features)], allow_unused=True
@@ -172,6 +182,11 @@ def _asked(
         if asked.ndim == 1:
             assert callable(target)
             return target, target(logits)
+    if asked.shape != whole.shape:
+        raise ValueError(
+            f"Expected target, weights of the logits, to be {tuple(whole.shape)}. "
+            f"Found {tuple(asked.shape)}."
+        )
     weights = asked.to(whole)
     return weights, classifier.log_odds(logits, weights.repeat(views, 1))
 

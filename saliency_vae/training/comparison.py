@@ -8,7 +8,7 @@ from saliency_vae.data import Batch
 from saliency_vae.metrics import difference_interval
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
 from saliency_vae.models.signals import extract_signals
-from saliency_vae.models.undertrained import GAIN, GAIN_HIGH, GAIN_LOW
+from saliency_vae.models.undertrained import FEWEST, GAIN, GAIN_HIGH, GAIN_LOW
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import images_from_all_over
 
@@ -30,7 +30,7 @@ def compare_with_gradient(
 
     Returns:
         Mean insertion of each over the baseline image of the training, and the difference with the
-        ends of its interval (95 %), by the names of metrics.
+        ends of its interval (95 %), by the names of metrics; of fewer than 5 images no interval.
     """
     module.eval()
     classifier = module.classifiers[-1]
@@ -47,19 +47,24 @@ def compare_with_gradient(
 
     explained = insertion(module.explainer.encode(images, signals=signals).mean)
     gradient = insertion(extract_signals(images, classifier, [1.0], ()).gradients[:, 0])
-    gain = difference_interval(explained, gradient)
-    return {
+    found = {
         "val/insertion": float(explained.mean()),
         "val/gradient_insertion": float(gradient.mean()),
-        **dict(zip((GAIN, GAIN_LOW, GAIN_HIGH), map(float, gain), strict=True)),
+        GAIN: float((explained - gradient).mean()),
     }
+    if len(images) >= FEWEST:
+        _, low, high = map(float, difference_interval(explained, gradient))
+        found |= {GAIN_LOW: low, GAIN_HIGH: high}
+    return found
 
 
 def as_line(metrics: dict[str, float]) -> str:
     """Say what :func:`compare_with_gradient` found in one line."""
-    return (
+    line = (
         "Insertion over the training's baseline image, on validation images: "
         f"{metrics['val/insertion']:.3f}; the classifier's gradient alone: "
-        f"{metrics['val/gradient_insertion']:.3f}; difference "
-        f"{metrics[GAIN]:+.3f} [{metrics[GAIN_LOW]:+.3f}, {metrics[GAIN_HIGH]:+.3f}]."
+        f"{metrics['val/gradient_insertion']:.3f}; difference {metrics[GAIN]:+.3f}"
     )
+    if GAIN_LOW not in metrics:
+        return f"{line}, without an interval, which takes at least {FEWEST} validation images."
+    return f"{line} [{metrics[GAIN_LOW]:+.3f}, {metrics[GAIN_HIGH]:+.3f}]."

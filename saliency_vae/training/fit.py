@@ -1,6 +1,7 @@
 """Training in Python: an explainer, a classifier and images of one's own."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -39,41 +40,64 @@ def fit(
     Args:
         explainer: Explainer to train, in place.
         classifier: Classifier to explain, which stays as it is.
-        images: Files, PIL images, arrays or tensors, or a data set of these or of tuples that begin
-            with them, such as torchvision's. A tenth, at least one, is for validation.
+        images: Files, PIL images, arrays or tensors, or a data set of these, see
+            :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation.
         steps: Number of steps.
         data: Images to train and validate on in place of ``images``, with a batch size of its own.
         objective: Objective to lower; by default that of the explainer's configuration.
-        trainer: Lightning's trainer in place of the default one, which shows progress and keeps no
-            files.
+        trainer: Lightning's trainer; the default one shows progress and keeps no files.
         lr: Highest learning rate of Adam; it rises and falls in one cycle.
 
     Returns:
         The explainer, ready for use, with the classifier attached.
 
     Raises:
-        ValueError: If there are fewer than two images, no steps, or a plain network.
+        ValueError: If an argument is none of these. If the training diverges, which leaves the
+            explainer as it was.
     """
-    if steps < 1:
-        raise ValueError(f"Expected steps >= 1. Found {steps}.")
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"Expected steps >= 1, a whole number. Found {steps}.")
     check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
-    module = VariationalSaliency(
-        explainer.requires_grad_().train(),
-        classifier,
-        objective or explainer.objective(),
-        partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99)),
-        scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
-        seed=data.seed,
-    )
-    with _quiet_lightning() if trainer is None else nullcontext():
+    with _training(explainer, lr), _quiet_lightning() if trainer is None else nullcontext():
+        module = VariationalSaliency(
+            explainer,
+            classifier,
+            objective or explainer.objective(),
+            partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99)),
+            scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
+            seed=data.seed,
+        )
         (trainer or _trainer(steps)).fit(module, datamodule=data, weights_only=True)
-    return explainer.requires_grad_(False).eval()
+    return explainer
+
+
+@contextmanager
+def _training(explainer: Explainer, lr: float) -> Iterator[None]:
+    """Put an explainer into training, and leave it ready for use, whatever happens."""
+    before = {name: value.clone() for name, value in explainer.state_dict().items()}
+    explainer.requires_grad_().train()
+    try:
+        yield
+    finally:
+        explainer.requires_grad_(False).eval()
+    if not all(value.isfinite().all() for value in explainer.state_dict().values()):
+        explainer.load_state_dict(before)
+        raise ValueError(
+            "Expected a training that converges. Found weights that are not finite after it, and "
+            f"left the explainer as it was: try a learning rate below lr={lr}."
+        )
 
 
 def _split(images: Photographs) -> OwnData:
     """Validate on a tenth of the images, drawn at random; steps of 16 images, or of all."""
+    if isinstance(images, str | os.PathLike) or not hasattr(images, "__getitem__"):
+        raise ValueError(
+            "Expected images to be a list of photographs or files, such as "
+            "sorted(Path('photos').glob('*.jpg')), or a data set of them. "
+            f"Found {type(images).__name__}."
+        )
     if len(images) < 2:
         raise ValueError(f"Expected at least two images. Found {len(images)}.")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()

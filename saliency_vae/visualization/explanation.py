@@ -104,10 +104,8 @@ class Explanation:
         baseline: Baseline image, without information, (3, h, w) in [0, 1].
         maps: Posterior mean, stddev, and inclusion probability at ``fraction``, (3, h, w).
         measured: Sufficiency and necessity at the fraction that was asked for.
-        curve: The same at this and at all of ``FRACTIONS``, by rising fraction; empty where the
-            explanation was read from a file.
-        gallery_inclusion: Inclusion probability at the gallery's fraction, 10 %, (h, w); None
-            where the explanation was read from a file.
+        curve: The same at this and at all of ``FRACTIONS``, by rising fraction; at this alone where
+            no more was measured.
         estimated_confidence: Confidence network's estimate of the probability that the decision
             stays when 5 % of the pixels are kept over a blur; None without such a network.
         drawn: Maps drawn from the posterior; empty by default.
@@ -123,7 +121,6 @@ class Explanation:
     maps: Tensor
     measured: Measurement
     curve: Sequence[Measurement] = ()
-    gallery_inclusion: Tensor | None = None
     estimated_confidence: float | None = None
     drawn: Sequence[Sample] = ()
     objective: Tensor | None = None
@@ -237,7 +234,6 @@ class Explanation:
         views = self.original, self.kept, self.left_out, *(sample.kept for sample in self.drawn)
         values = (
             self.maps,
-            *(() if self.gallery_inclusion is None else (self.gallery_inclusion,)),
             *(sample.scores for sample in self.drawn),
             *(view.probabilities for view in views),
         )

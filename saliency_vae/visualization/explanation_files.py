@@ -14,7 +14,7 @@ from saliency_vae.visualization.explanation import Explanation
 from saliency_vae.visualization.measurement import Measurement
 
 MAPS = ("mean", "stddev", "inclusion_probability", "samples")  # over the pixels, (..., h, w)
-_OF_SAMPLES = ("sufficiency", "necessity", "decision_stays", "decision_lost")
+_MEASURED = ("sufficiency", "necessity", "decision_stays", "decision_lost")
 
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         "stddev": stddev,
         "inclusion_probability": inclusion,
         **_measured(explanation.measured),
-        **_columns("curve", explanation.curve, ("fraction", "sufficiency", "necessity")),
+        **_columns("curve", explanation.curve, ("fraction", *_MEASURED)),
         "probabilities": original.probabilities.numpy(),
         "kept_probabilities": kept.probabilities.numpy(),
         "left_out_probabilities": left_out.probabilities.numpy(),
@@ -43,7 +43,7 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         result["estimated_confidence"] = explanation.estimated_confidence
     if explanation.drawn:
         result["samples"] = np.stack([sample.scores.numpy() for sample in explanation.drawn])
-        result |= _columns("samples", [one.measured for one in explanation.drawn], _OF_SAMPLES)
+        result |= _columns("samples", [one.measured for one in explanation.drawn], _MEASURED)
         views = [sample.kept for sample in explanation.drawn]
         result["samples_kept_probabilities"] = np.stack([v.probabilities.numpy() for v in views])
         result["samples_kept_top_classes"] = [[label for label, _ in v.prediction] for v in views]

@@ -40,8 +40,8 @@ class Entry:
         maps: Maps by name as grey PNG of the same size, transparent where they are not shown.
             ``rank`` is ``sqrt(rank)``, where rank is 0 at the most salient pixel and 1 past the
             least, so that small fractions are resolved finely. ``mean``, ``stddev`` (without its
-            border), ``inclusion`` (probability, at 10 %) and ``sample 1`` and so on run from the
-            lowest to the highest value of their scale.
+            border), ``inclusion`` (probability, at ``fraction``), ``sample 1`` and so on run from
+            the lowest to the highest value of their scale.
         scales: Lowest and highest value of each map but the ranks.
     """
 
@@ -124,9 +124,7 @@ def rank(scores: Tensor) -> Tensor:
 
 def _check(explanation: Explanation) -> None:
     image, baseline = explanation.original.image, explanation.baseline
-    mean, inclusion = explanation.maps[0], explanation.gallery_inclusion
-    assert inclusion is not None
-    sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, mean, inclusion)}
+    sizes = {tuple(tensor.shape[-2:]) for tensor in (image, baseline, explanation.maps)}
     if len(sizes) > 1:
         raise ValueError(f"Expected image, baseline and maps of one size. Found {sorted(sizes)}.")
     if not explanation.is_finite():
@@ -140,13 +138,8 @@ def _check(explanation: Explanation) -> None:
 
 def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]:
     """Draw the maps of an explanation, and the scales that they are drawn on."""
-    mean, stddev, _ = shrink(explanation.maps)
-    assert explanation.gallery_inclusion is not None
-    shown = {
-        "mean": mean,
-        "stddev": without_border(stddev),
-        "inclusion": shrink(explanation.gallery_inclusion[None])[0],
-    }
+    mean, stddev, inclusion = shrink(explanation.maps)
+    shown = {"mean": mean, "stddev": without_border(stddev), "inclusion": inclusion}
     scales = {"mean": limits(mean), "stddev": (0.0, limits(shown["stddev"])[1])}
     scales["inclusion"] = (0.0, 1.0)
     if explanation.drawn:

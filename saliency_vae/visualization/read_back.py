@@ -49,6 +49,7 @@ class _Stored:
             baseline=self.baseline,
             maps=torch.stack([mean, stddev, inclusion]),
             measured=self._measured,
+            curve=self._curve(),
             estimated_confidence=self.values.get("estimated_confidence"),
             drawn=self._samples(),
             target=self.values.get("target"),
@@ -77,23 +78,30 @@ class _Stored:
     def _samples(self) -> list[Sample]:
         if "samples" not in self.values:
             return []
-        on_image = self._measured.on_image
+        scores = self._map("samples")
         columns = (
-            self._map("samples"),
+            scores,
             torch.from_numpy(self.values["samples_kept_probabilities"]),
             self.values["samples_kept_top_classes"],
-            self.values["samples_sufficiency"].tolist(),
-            self.values["samples_necessity"].tolist(),
-            self.values["samples_decision_stays"].tolist(),
-            self.values["samples_decision_lost"].tolist(),
+            self._measurements("samples", [self._measured.fraction] * len(scores)),
         )
         return [
-            Sample(
-                scores,
-                _classified(self._view(scores), probabilities, names),
-                Measurement(self._measured.fraction, on_image, kept, on_image - fall, stays, lost),
-            )
-            for scores, probabilities, names, kept, fall, stays, lost in zip(*columns, strict=True)
+            Sample(one, _classified(self._view(one), probabilities, names), measured)
+            for one, probabilities, names, measured in zip(*columns, strict=True)
+        ]
+
+    def _curve(self) -> list[Measurement]:
+        if "curve_decision_stays" not in self.values:  # of an earlier version
+            return [self._measured]
+        return self._measurements("curve", self.values["curve_fraction"].tolist())
+
+    def _measurements(self, of: str, fractions: Sequence[float]) -> list[Measurement]:
+        on_image = self._measured.on_image
+        names = ("sufficiency", "necessity", "decision_stays", "decision_lost")
+        columns = [self.values[f"{of}_{name}"].tolist() for name in names]
+        return [
+            Measurement(fraction, on_image, kept, on_image - fall, stays, lost)
+            for fraction, kept, fall, stays, lost in zip(fractions, *columns, strict=True)
         ]
 
 

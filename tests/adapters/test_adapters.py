@@ -124,6 +124,8 @@ def test_normalised_inputs_get_the_map_of_the_raw_ones(adapter: Adapter) -> None
     for forgotten in (normalised(images), 255 * images, normalised(images) + torch.nan):
         with pytest.raises(ValueError, match=r"undo, to images in \[0, 1\]\. Found images from"):
             adapter(explainer, forgotten)
+    with pytest.raises(ValueError, match=r"of floating point\. Found .* of torch\.uint8"):
+        adapter(explainer, images.to(torch.uint8))  # all of them 0
     halved = adapter(explainer, 2 * images, std=(0.5, 0.5, 0.5))  # one without the other
     torch.testing.assert_close(halved, raw, atol=1e-5, rtol=0)
 
@@ -167,7 +169,9 @@ def test_refuses_what_cannot_be_a_normalisation(adapter: Adapter, wrong: Any) ->
 @every_adapter
 @pytest.mark.parametrize("shape", [(2, 1, 16, 16), (2, 4, 16, 16), (3, 16, 16)])
 def test_refuses_what_are_not_colour_images(adapter: Adapter, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"Expected inputs \(B, 3, H, W\)\. Found \("):
+    with pytest.raises(
+        ValueError, match=r"Expected inputs \(B, 3, H, W\) of floating point\. Found \("
+    ):
         adapter(linear_explainer(*WEIGHTS), torch.rand(shape))
 
 
@@ -427,6 +431,15 @@ def test_quantus_may_pass_views_and_read_only_arrays() -> None:
     np.testing.assert_array_equal(explain(None, repeated, None)[1], explain(None, array, None)[0])
 
 
+def test_quantus_may_pass_no_other_network() -> None:
+    frozen = FrozenClassifier(build(), mean=MEAN, std=STD)
+    explain = explain_func(load_explainer("universal", frozen), mean=MEAN, std=STD)
+    inputs, targets = normalised(blobs(2)).numpy(), np.zeros(2, dtype=int)
+    assert explain(frozen.network, inputs, targets).shape == (2, 1, 16, 16)
+    with pytest.raises(ValueError, match=r"Found Sequential of .* An explainer attached to this"):
+        explain(build(), inputs, targets)
+
+
 @pytest.mark.parametrize("metric", ["PointingGame", "RelevanceRankAccuracy"])
 def test_quantus_finds_the_square_that_the_map_marks(metric: str) -> None:
     images, model = blobs(6), digit_classifier()
@@ -545,6 +558,8 @@ def test_a_universal_explainer_is_asked_about_targets() -> None:
     def score(logits: Tensor) -> Tensor:
         return logits[range(len(logits)), [0, 1] * (len(logits) // 2)]
 
+    with pytest.raises(ValueError, match=r"Expected a target for each image, 2\. Found 1"):
+        VariationalCAM(explainer)(images, targets=targets[:1])
     asked = explainer(images, target=score)
     maps = VariationalCAM(explainer)(images, targets=targets)
     torch.testing.assert_close(torch.from_numpy(maps), min_max(asked.mean))

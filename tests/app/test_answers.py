@@ -37,23 +37,6 @@ def photo(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_another_fraction_is_measured_as_if_it_had_been_asked_for(photo: str) -> None:
-    page = answers()
-    for target in (None, 2):
-        explained = page.explain(photo, target, 0.1)
-        expected = page.explain(photo, target, 0.3)
-        changed = page.at_fraction(explained, target, 0.3)
-        assert changed.fraction == 0.3
-        torch.testing.assert_close(changed.kept.image, expected.kept.image)
-        torch.testing.assert_close(changed.left_out.image, expected.left_out.image)
-        assert changed.sufficiency == pytest.approx(expected.sufficiency, abs=1e-5)
-        assert changed.necessity == pytest.approx(expected.necessity, abs=1e-5)
-        again = page.at_fraction(changed, target, 0.1)
-        assert again.measured.on_kept_view == pytest.approx(
-            explained.measured.on_kept_view, abs=1e-5
-        )
-
-
 def test_other_methods_are_asked_the_same_question(photo: str) -> None:
     page = answers()
     explained = page.explain(photo, 2, 0.2)

@@ -108,7 +108,8 @@ def test_a_visit(opened: tuple[BrowserPage, list[str]], tmp_path: Path) -> None:
     page.keyboard.up("End")
     page.locator("#kept input[type=number]").fill("100")
     page.locator("#kept input[type=number]").blur()
-    expect(page.locator("#bars .row .name").nth(1)).to_have_text("the kept 100 % alone")
+    second = page.locator("#bars .row .name").nth(1)
+    expect(second).to_have_text("the kept 100 % alone", timeout=SECONDS)
     assert value(page, 0) == value(page, 1) == whole
     assert page.locator("#kept_view img").get_attribute("src") != before
     seen = {page.locator("#tile img").get_attribute("src")}
@@ -136,6 +137,8 @@ def test_a_visit(opened: tuple[BrowserPage, list[str]], tmp_path: Path) -> None:
     with np.load(tmp_path / "maps.npz") as arrays:
         assert arrays["mean"].shape == (427, 640)
         assert str(arrays["target"]) == "dog"
+        assert arrays["fraction"] == 1
+        assert np.nanmin(arrays["inclusion_probability"]) > 0.99  # all pixels are kept
     assert complaints == []
 
 

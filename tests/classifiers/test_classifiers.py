@@ -1,6 +1,7 @@
 """Frozen classifiers: never trained, differentiable, and fed what their weights expect."""
 
 import copy
+import math
 import pickle
 import subprocess
 import threading
@@ -173,6 +174,13 @@ def test_logits_are_float32_whatever_the_network_gives() -> None:
         {"mean": 0.5, "std": 0.2},
         {"std": (1.0, 1.0, 1.0, 1.0)},
         {"output": "tanh"},
+        {"mean": (123.7, 116.3, 103.5), "std": (58.4, 57.1, 57.4)},
+        {"std": (255, 255, 255)},
+        {"mean": (math.nan, 0.5, 0.5)},
+        {"preprocessing": torch.nn.Identity()},
+        {"categories": {0: "cat", 1: "dog"}},
+        {"categories": "names.txt"},
+        {"categories": [0, 1]},
     ],
 )
 def test_wrong_settings(arguments: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
 from saliency_vae.classifiers.targets import (
@@ -98,6 +100,10 @@ def test_each_image_may_have_its_own_class_by_name() -> None:
         (["dog", "wolff"], NAMES, "called 'wolff'."),
         (1.5, NAMES, "Found torch.float32 of shape ()."),
         (["dog", 1], NAMES, "Found ['dog', 1]."),
+        (3, NAMES, "Expected target in 0 to 2. Found 3."),
+        ([0, -1], NAMES, "Found [0, -1]."),
+        (torch.tensor([[1.0, -1.0, 0.0]]), NAMES, "asks about several classes."),
+        (torch.tensor([[0.0, -1.0, 0.0]]), None, "asks about several classes."),
     ],
 )
 def test_what_is_no_target_is_refused_with_a_way_out(
@@ -105,3 +111,30 @@ def test_what_is_no_target_is_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
         as_target(asked, names)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda logits: logits[:, 1].sum(), "Found ()."),
+        (lambda logits: logits[:, :1], "Found (2, 1)."),
+        (lambda logits: 0.5, "Found float."),
+        (lambda logits: logits.softmax(-1), "asks about several classes."),
+        (lambda logits: logits.argmax(-1), "argmax, detach or a comparison within it?)."),
+    ],
+    ids=["sum", "column", "number", "probabilities", "argmax"],
+)
+def test_a_function_that_says_something_else_is_refused(
+    function: Callable[[Tensor], Any], message: str
+) -> None:
+    target = as_target(function)
+    assert callable(target)
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        target(LOGITS[:2].clone().requires_grad_())
+
+
+def test_weights_ask_about_several_labels_or_one_class() -> None:
+    several = torch.tensor([[1.0, -1.0, 0.0, 0.0, 0.0]])
+    assert as_target(several, output="sigmoid") is several
+    one = class_target(torch.tensor([1, 2]), LOGITS[:2])
+    assert as_target(one) is one

@@ -10,6 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -431,16 +432,44 @@ def test_labels_may_be_given_later(own: list[str], run: Run, tmp_path: Path) -> 
     assert "<li>2.png: cannot identify image file" in page
 
 
-def test_a_gallery_may_be_asked_for_later(own: list[str], run: Run, tmp_path: Path) -> None:
-    images = pictures(tmp_path / "images", 2)
-    run(*own, f"images={images}", "panels=none", "gallery=false")
-    measured = load_explanations(tmp_path / "out")["0.png"]
-    assert measured["curve_fraction"].tolist() == [0.1]
-    assert run(*own, f"images={images}", "panels=none")[0] == "2 of 2 images explained."
-    with_gallery = load_explanations(tmp_path / "out")["0.png"]
-    assert with_gallery["curve_fraction"].tolist() == list(FRACTIONS)
-    assert with_gallery["sufficiency"] == pytest.approx(measured["sufficiency"], abs=1e-5)
-    assert (tmp_path / "out/index.html").is_file()
+def entries_of(page: Path) -> dict[str, Any]:
+    """Entries of a gallery by the names of their images."""
+    texts = re.findall(r'application/json">(.*?)</script>', page.read_text())
+    return {entry["name"]: entry for entry in map(json.loads, texts)}
+
+
+@pytest.mark.parametrize("maps", ["store", "npz"])
+def test_a_gallery_may_be_asked_for_later(
+    maps: str, own: list[str], run: Run, tmp_path: Path, classified: list[int]
+) -> None:
+    """It is drawn of what is stored; what has not been measured is missing in it."""
+    images = pictures(tmp_path / "images", 3)
+    (images / "3.png").write_bytes(b"no image")
+    arguments = [*own, f"images={images}", f"maps={maps}", "panels=none", "samples=1"]
+    run(*arguments, f"output_dir={tmp_path}/at once", status=1)
+    run(*arguments, "gallery=false", status=1)
+    picture(24, 24, seed=9).save(images / "1.png")  # another image, which must be explained
+    classified.clear()
+    lines = run(*arguments, status=1)
+    assert lines[0] == "1 of 4 images explained, 2 had been explained before (2 of them drawn now)."
+    assert sum(classified) == 1 + VIEWS + 2
+    drawn = entries_of(tmp_path / "out/index.html")
+    expected = entries_of(tmp_path / "at once/index.html")
+    shares = [fraction for fraction, *_ in expected["0.png"]["curve"]]
+    for name in ("0.png", "2.png"):
+        curve = [row for row in expected[name]["curve"] if maps == "npz" or row[0] == 0.1]
+        np.testing.assert_allclose(drawn[name].pop("curve"), curve, atol=1e-5)
+        assert drawn[name].keys() == expected[name].keys() - {"curve"}
+        for kind in ("rank", "mean", "stddev", "inclusion", "sample 1"):
+            one, other = (
+                np.asarray(Image.open(BytesIO(base64.b64decode(found[name]["maps"][kind]))), float)
+                for found in (drawn, expected)
+            )
+            assert abs(one - other).max() <= 4, kind  # of 255: maps are stored as float16
+    assert [fraction for fraction, *_ in drawn["1.png"]["curve"]] == shares
+    classified.clear()
+    assert run(*arguments, status=1)[0] == "0 of 4 images explained, 3 had been explained before."
+    assert classified == []
 
 
 @pytest.mark.parametrize("extra", [[], ["gallery=false"]], ids=["gallery", "no gallery"])

@@ -52,7 +52,6 @@ def explanation(
         left_out=view(black, *prediction),
         baseline=black,
         maps=maps,
-        gallery_inclusion=maps[2],
         measured=curve[FRACTIONS.index(0.1)],
         curve=curve,
     )

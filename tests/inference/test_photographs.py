@@ -1,5 +1,6 @@
 """Photographs of every kind in Python, and what their explanations say was measured."""
 
+import copy
 import json
 from collections.abc import Callable
 from io import BytesIO
@@ -68,6 +69,7 @@ KINDS: dict[str, Callable[[Image.Image], Any]] = {
     "float": lambda image: np.array(image) / 255,
     "float channels first": lambda image: np.array(image).transpose(2, 0, 1) / 255,
     "tensor": lambda image: chw(image) / 255,
+    "half": lambda image: (chw(image) / 255).to(torch.float16),
     "tensor of bytes": chw,
 }
 
@@ -237,6 +239,17 @@ def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_pat
         (np.zeros((40, 40, 3)), {"fraction": 0}, r"fraction in \(0, 1\]. Found 0"),
         (np.zeros((40, 40, 3)), {"samples": 1.5}, "samples >= 0, a whole number. Found 1.5"),
         (np.zeros((40, 40, 3)), {"baseline": "blur"}, r"Mean\(\). Found 'blur'"),
+        (np.zeros((40, 40, 3)), {"fraction": "10 %"}, r"fraction in \(0, 1\]. Found '10 %'"),
+        (np.zeros((40, 40)), {}, r"\(H, W, 3\) or \(3, H, W\). Found \(40, 40\)"),
+        (
+            torch.rand(3, 40, 40).to("meta"),
+            {},
+            "Expected image to hold values. Found a tensor on meta",
+        ),
+        (np.zeros((40, 40, 3)), {"target": lambda logits: logits[0]}, r"Found \(10,\)"),
+        (np.zeros((40, 40, 3)), {"seed": None}, "seed, a whole number. Found None"),
+        (np.ones((40, 40, 3)), {"baseline": lambda x: 255 * x}, "Found values from 255 to 255"),
+        (np.zeros((40, 40, 3)), {"baseline": torch.mean}, r"images \(1, 3, 32, 32\). Found \(\)"),
     ],
 )
 def test_a_wrong_thing_is_refused_in_one_line(
@@ -245,6 +258,61 @@ def test_a_wrong_thing_is_refused_in_one_line(
     with pytest.raises(ValueError, match=message) as refused:
         explainer.explain(photograph, **settings)
     assert "\n" not in str(refused.value)
+
+
+class Returns(nn.Module):
+    """Returns something made of the logits of a network."""
+
+    def __init__(self, network: nn.Module, made: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.network, self.made = network, made
+
+    def forward(self, images: Tensor) -> Any:
+        return self.made(self.network(images))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda logits: logits.softmax(-1), "Found probabilities, which sum to 1: leave out the"),
+        (lambda logits: (logits, logits), "Found tuple: wrap it"),
+        (lambda logits: logits[:, :, None, None], r"Found shape \(\d+, 10, 1, 1\): wrap it"),
+        (lambda logits: logits[:, :1], r"Found shape \(\d+, 1\): .* output='sigmoid'"),
+        (torch.detach, "Returns to have a gradient. Found none"),
+        (lambda logits: logits[:, :9], "Expected 9 categories, .* Found 10"),
+    ],
+    ids=["probabilities", "tuple", "maps", "single", "detached", "a class less"],
+)
+def test_a_network_that_returns_no_logits_is_refused(
+    made: Callable[[Tensor], Any], message: str
+) -> None:
+    classifier = FrozenClassifier(Returns(build(), made), categories=NAMES)
+    explainer, image = load_explainer("universal", classifier), torch.rand(3, 32, 32)
+    for explain in (lambda: explainer.explain(image), lambda: explainer(image[None])):
+        with pytest.raises(ValueError, match=message):
+            explain()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_and_networks_of_other_precisions(dtype: torch.dtype, explainer: Explainer) -> None:
+    images = torch.rand(2, 3, 32, 32)
+    expected = explainer(images).mean
+    torch.testing.assert_close(explainer(images.to(dtype)).mean, expected, atol=0.02, rtol=0)
+    network = copy.deepcopy(explainer.classifier.network).to(dtype)
+    other = load_explainer("universal", FrozenClassifier(network, mean=[0.5] * 3, std=[0.25] * 3))
+    torch.testing.assert_close(other(images).mean, expected, atol=0.05, rtol=0)
+
+
+def test_an_explainer_in_training_mode_explains_as_in_eval_mode(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    expected = explainer.explain(photograph).mean
+    try:
+        found = explainer.train().explain(photograph).mean
+        assert explainer.training
+    finally:
+        explainer.eval()
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_missing_file_and_a_missing_classifier_are_refused(

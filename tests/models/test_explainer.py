@@ -564,9 +564,10 @@ def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> Non
         (torch.zeros(2, 3, 20, 20, dtype=torch.uint8), "uint8"),
         (torch.rand(3, 20, 20), r"\(3, 20, 20\)"),
         (torch.rand(2, 20, 20, 3), r"\(2, 20, 20, 3\)"),
+        (torch.rand(2, 3, 20, 20).to("meta"), "a tensor on the device meta"),
         (Image.new("RGB", (20, 20)), r"Image, which explainer\.explain"),
     ],
-    ids=["to 255", "normalised", "NaN", "bytes", "no batch", "channels last", "Pillow"],
+    ids=["to 255", "normalised", "NaN", "bytes", "no batch", "channels last", "meta", "Pillow"],
 )
 @pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
 def test_what_is_no_image_is_refused(

@@ -46,6 +46,18 @@ def test_a_good_map_gains_and_its_opposite_loses(make_module: MakeModule, sign: 
     assert compare_with_gradient(module, Blobs(40, seed=4)) == found
 
 
+def test_a_single_image_has_no_interval(make_module: MakeModule) -> None:
+    module = make_module()
+    module.explainer.encoder = Fixed(1.0)
+    found = compare_with_gradient(module, Blobs(1, seed=4))
+    assert found.keys() == {"val/insertion", "val/gradient_insertion", GAIN}
+    assert as_line(found).endswith(
+        f"difference {found[GAIN]:+.3f}, without an interval, which takes at least 5 validation "
+        "images."
+    )
+    assert "not known whether this explainer is better" in str(undertrained(found))
+
+
 def test_loading_and_the_card_repeat_the_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

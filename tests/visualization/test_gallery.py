@@ -54,9 +54,11 @@ def make_explanation(
 ) -> Explanation:
     """Explain a white image over a black baseline image."""
     mean = ramp() if mean is None else mean
+    if inclusion is None:
+        inclusion = torch.linspace(0, 1, mean.shape[-1]).expand(mean.shape)
     made = explained(
         source(name, np.full((3, H, W), 255, dtype=np.uint8)),
-        mean.expand(3, -1, -1),
+        torch.stack([mean, mean, inclusion]),
         image=torch.ones(3, H, W) if image is None else image,
         prediction=predictions,
         sufficiency=[sufficiency * fraction / 0.1 for fraction in FRACTIONS],
@@ -66,7 +68,6 @@ def make_explanation(
         target=target,
         drawn=[Sample(scores, made.kept, made.measured) for scores in samples],
         baseline=torch.zeros(3, H, W) if baseline is None else baseline,
-        gallery_inclusion=torch.linspace(0, 1, W).expand(H, W) if inclusion is None else inclusion,
     )
 
 
