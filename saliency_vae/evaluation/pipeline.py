@@ -203,8 +203,8 @@ def assess_uncertainty(
             total=len(setup.runs) * batches(referenced), desc="Independent runs", unit="run"
         ) as bar:
             runs = [counted(run, bar.update) for run in setup.runs]
-            others = rival_uncertainties(explainer, vargrad)
-            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, others)
+            rivals = rival_uncertainties(explainer, vargrad)
+            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, rivals)
             maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
         report += assess_pixels(PixelMaps(**maps), seed=seed)
     else:
