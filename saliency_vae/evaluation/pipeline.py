@@ -62,7 +62,7 @@ _QUICK = {
     "steps": 10,
     "own_mask_images": 8,  # every method's masks on every other image
     "robustness_images": 0,
-    "grid_questions": 20,
+    "grid_questions": 12,
     "two_object_images": 10,
     "reference_images": 0,
     "posterior_images": 0,
