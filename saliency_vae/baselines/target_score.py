@@ -92,7 +92,7 @@ class ScoreInParts(TargetScore):
         """Score images (B, 3, H, W) for targets (B, classes): (B,)."""
         score = super().forward
         if torch.is_grad_enabled() and images.requires_grad:
-            found: Tensor = _InParts.apply(images, target, score)  # type: ignore[no-untyped-call]
+            found: Tensor = _InParts.apply(images, target, score)
             return found
         return torch.cat([score(*part) for part in _parts(images, target)])
 
@@ -104,7 +104,8 @@ class _InParts(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, target: Tensor, score: Callable[[Tensor, Tensor], Tensor]
     ) -> Tensor:
-        scores, gradients = [], []
+        scores: list[Tensor] = []
+        gradients: list[Tensor] = []
         for some, of_some in _parts(images, target):
             with torch.enable_grad():
                 leaf = some.detach().requires_grad_()
@@ -123,7 +124,7 @@ class _InParts(torch.autograd.Function):
 
 def _parts(images: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     size = views_at_once(images)
-    return zip(images.split(size), target.split(size), strict=True)
+    return zip(torch.split(images, size), torch.split(target, size), strict=True)
 
 
 class TargetProbability(TargetScore):
