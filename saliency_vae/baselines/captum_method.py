@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from torch import Tensor
 
 from saliency_vae.baselines.extras import require
-from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
+from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, asked, copy_to_modify
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -53,6 +53,7 @@ def attribute(
     classifier: FrozenClassifier,
     *,
     seed: int = 0,
+    hooks: bool = True,
     **arguments: Any,
 ) -> Tensor:
     """Attribute what a batch asks about by one of Captum's classes.
@@ -60,8 +61,9 @@ def attribute(
     Args:
         build: Function that makes Captum's object from the module to attribute.
         batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
-        classifier: Classifier to explain; Captum puts its hooks on a copy.
+        classifier: Classifier to explain.
         seed: Seed of the noise; torch's own random numbers stay as they were.
+        hooks: Whether Captum puts hooks on the classifier, which then is a copy.
         arguments: Further arguments of ``attribute``.
 
     Returns:
@@ -78,7 +80,8 @@ def attribute(
         warnings.filterwarnings("ignore", module=r"captum\.")
         torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
-        attribution: Tensor = build(TargetScore(copy_to_modify(classifier))).attribute(
+        score = TargetScore(copy_to_modify(classifier)) if hooks else ScoreInParts(classifier)
+        attribution: Tensor = build(score).attribute(
             inputs, additional_forward_args=asked(batch, classifier), **arguments
         )
         return attribution.detach()
@@ -136,7 +139,10 @@ class CaptumMethod:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
         options = self.arguments | self.noise_tunnel
-        attribution = attribute(self._build, batch, classifier, seed=self.seed, **options)
+        hooks = not _calls_alone(self.attribution)
+        attribution = attribute(
+            self._build, batch, classifier, seed=self.seed, hooks=hooks, **options
+        )
         if attribution.shape != images.shape:
             raise ValueError(
                 f"Expected {self.attribution.__name__} to attribute to the pixels, "
@@ -149,6 +155,13 @@ class CaptumMethod:
         if self.noise_tunnel:
             return captum_class("captum.attr.NoiseTunnel")(attribution)
         return attribution
+
+
+def _calls_alone(attribution: Any) -> bool:
+    """Whether a class of Captum needs no more than a function, whose modules it does not see."""
+    parameters = inspect.signature(attribution).parameters
+    own = attribution.__module__.startswith("captum.")
+    return own and "forward_func" in parameters and "layer" not in parameters
 
 
 def _check_names(attribution: Any, arguments: Mapping[str, Any]) -> None:

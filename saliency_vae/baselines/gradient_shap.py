@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.baselines.fill import Fill, check_fill, filled
-from saliency_vae.baselines.target_score import TargetScore, asked
+from saliency_vae.baselines.target_score import ScoreInParts, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -48,7 +48,7 @@ class GradientSHAP:
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         generator = torch.Generator().manual_seed(self.seed)
-        score = TargetScore(classifier)
+        score = ScoreInParts(classifier)
         with recording_gradients():
             images, target = batch["image"].detach().clone(), asked(batch, classifier)
             baselines = [filled(images, fill) for fill in self.fills]

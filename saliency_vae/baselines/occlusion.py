@@ -53,6 +53,7 @@ class Occlusion:
             self.attribution,
             batch,
             classifier,
+            hooks=False,
             sliding_window_shapes=(3, window, window),
             strides=(3, stride, stride),
             baselines=filled(images, self.fill),

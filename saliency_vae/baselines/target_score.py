@@ -1,14 +1,17 @@
 """The score that a method attributes to the pixels: one number for each image."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import views_at_once
 
 
 @torch.no_grad()
@@ -68,6 +71,60 @@ class TargetScore(nn.Module):
         """Score images (B, 3, H, W) for targets (B, classes): (B,)."""
         logits: Tensor = self.classifier(images)
         return (logits * target).sum(1)
+
+
+class ScoreInParts(TargetScore):
+    """The same score, and its gradient for the images, of a few images at a time.
+
+    Large batches are slow on a CPU, whose cache their feature maps leave, and take much memory. No
+    higher derivatives.
+
+    Example:
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+        >>> score = ScoreInParts(FrozenClassifier(network, name="linear"))
+        >>> images = torch.rand(5, 3, 2, 2, requires_grad=True)
+        >>> score(images, torch.tensor([[0.0, 1.0]]).expand(5, 2)).sum().backward()
+        >>> torch.allclose(images.grad, network[1].weight[1].view(3, 2, 2).expand(5, 3, 2, 2))
+        True
+    """
+
+    def forward(self, images: Tensor, target: Tensor) -> Tensor:
+        """Score images (B, 3, H, W) for targets (B, classes): (B,)."""
+        score = super().forward
+        if torch.is_grad_enabled() and images.requires_grad:
+            found: Tensor = _InParts.apply(images, target, score)
+            return found
+        return torch.cat([score(*part) for part in _parts(images, target)])
+
+
+class _InParts(torch.autograd.Function):
+    """A score whose gradient is computed together with it, part by part."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, target: Tensor, score: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        scores: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for some, of_some in _parts(images, target):
+            with torch.enable_grad():
+                leaf = some.detach().requires_grad_()
+                found = score(leaf, of_some)
+                gradients += torch.autograd.grad(found.sum(), leaf)
+            scores.append(found.detach())
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.cat(scores)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_score: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return of_score[:, None, None, None] * gradient, None, None
+
+
+def _parts(images: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    size = views_at_once(images)
+    return zip(torch.split(images, size), torch.split(target, size), strict=True)
 
 
 class TargetProbability(TargetScore):

@@ -9,6 +9,7 @@ from torch import Tensor
 from saliency_vae.cli.validation import Node
 from saliency_vae.evaluation.eval_x import eval_x, training_images, tune_on_random_masks
 from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.pointing import (
     GRID_POINTING,
     TWO_OBJECTS,
@@ -23,7 +24,7 @@ from saliency_vae.evaluation.report import questions_figure
 from saliency_vae.evaluation.robustness import with_robustness
 from saliency_vae.evaluation.sanity import with_own_mask
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.scoring import with_decision
+from saliency_vae.evaluation.scoring import Protocol, with_decision
 
 # Settings of a number, and what is not measured where it is 0.
 _MEASURED_WITH = {
@@ -120,12 +121,13 @@ def play(
         images = make_images(config, setup)
     except ValueError as error:
         return scores.extended(left_out=[f"{game.title}: {error}"]), {}
+    pixels, usual = (of.dataset[0]["image"].numel() for of in (images, setup.images))
     answers = ask_all(
         game,
         setup.methods.by_name,
         images,
         setup.classifier,
-        limits=_limits(setup, images),
+        limits=most_images(setup.methods, setup.protocol, len(images), pixels / usual),
         keep=_DRAWN,
         progress=progress,
     )
@@ -143,19 +145,33 @@ def play(
     return scores, {game.name: figure}
 
 
-def _limits(setup: Setup, images: Images) -> dict[str, int]:
+def most_images(
+    methods: Methods, protocol: Protocol, number: int, size: float = 1.0
+) -> dict[str, int]:
     """Number of images for each method that would take too many passes for all of them.
 
-    A pass of an image that is a grid counts as often as it has the size of an evaluated image.
+    Slow methods that are not scored at all are not asked either.
+
+    Args:
+        methods: Methods after they were warmed up.
+        protocol: How maps are scored.
+        number: Number of images, each with several questions.
+        size: Size of an image over that of an evaluated one, as often as which a pass counts.
+
+    Example:
+        >>> methods = Methods({}, passes={"gradient": 1, "rise": 1000, "lime": 300})
+        >>> most_images(methods, Protocol(), 50)
+        {'rise': 6, 'lime': 20}
+        >>> most_images(methods, Protocol(slow_images=0), 50)
+        {'rise': 0, 'lime': 0}
     """
-    size, usual = (of.dataset[0]["image"].numel() for of in (images, setup.images))
-    affordable = _PASSES * len(images) * usual / size
+    affordable = _PASSES * number / size
     limits = {
-        name: round(affordable / passes)
-        for name, passes in setup.methods.passes.items()
-        if passes * len(images) > affordable
+        name: 0 if protocol.limit(methods, name, number) == 0 else round(affordable / passes)
+        for name, passes in methods.passes.items()
+        if passes * number > affordable or methods.is_slow(name)
     }
-    return {name: limit if limit >= _LEAST else 0 for name, limit in limits.items()}
+    return {name: min(limit, number) if limit >= _LEAST else 0 for name, limit in limits.items()}
 
 
 def with_eval_x(

@@ -60,8 +60,9 @@ _QUICK = {
     "slow_images": 0,
     "slow_passes": 30,
     "steps": 10,
-    "robustness_images": 2,
-    "grid_questions": 40,
+    "own_mask_images": 8,  # every method's masks on every other image
+    "robustness_images": 0,
+    "grid_questions": 12,
     "two_object_images": 10,
     "reference_images": 0,
     "posterior_images": 0,
@@ -127,11 +128,15 @@ def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results
 
 
 def at_most_quick(config: Node) -> Node:
-    """Lower the settings of an evaluation to those of a quick one, where they are higher."""
+    """Lower the settings of an evaluation to those of a quick one, where they are higher.
+
+    Of several baseline images the first and the last are left, by default blur and in-painting.
+    """
     lowered = {
         key: most if config[key] is None else min(config[key], most) for key, most in _QUICK.items()
     }
-    return {**config, **lowered}
+    ends = list(dict.fromkeys([*config["baseline_images"][:1], *config["baseline_images"][-1:]]))
+    return {**config, **lowered, "baseline_images": ends}
 
 
 def fingerprint(config: Node, setup: Setup) -> Node:
@@ -203,8 +208,8 @@ def assess_uncertainty(
             total=len(setup.runs) * batches(referenced), desc="Independent runs", unit="run"
         ) as bar:
             runs = [counted(run, bar.update) for run in setup.runs]
-            others = rival_uncertainties(explainer, vargrad)
-            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, others)
+            rivals = rival_uncertainties(explainer, vargrad)
+            gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, rivals)
             maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
         report += assess_pixels(PixelMaps(**maps), seed=seed)
     else:

@@ -33,6 +33,7 @@ from saliency_vae.evaluation.scoring import Protocol, with_decision
 from saliency_vae.evaluation.uncertainty import independent_runs
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.device import pick_device
+from saliency_vae.runtime.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def prepare(config: Node) -> Setup:
     )
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
+    if device.type == "cpu":
+        keep_freed_memory()
     explainers = load_explainers(config["explainer"], device)
     explainer = explainers[EXPLAINER]
     protocol = protocol.with_unseen(seen_in_training(explainer.config.perturbation))

@@ -48,7 +48,7 @@ from saliency_vae.metrics.uncertainty import (
     selective_curve,
     sparsification_curve,
 )
-from saliency_vae.metrics.views import masked_view
+from saliency_vae.metrics.views import masked_view, views_at_once
 
 __all__ = [
     "REJECTED",
@@ -93,4 +93,5 @@ __all__ = [
     "statistic_interval",
     "timed",
     "top_shares",
+    "views_at_once",
 ]

@@ -33,10 +33,17 @@ from saliency_vae.baselines import (
 from saliency_vae.baselines.feature_maps import last_feature_layer
 from saliency_vae.baselines.fill import Fill
 from saliency_vae.baselines.rise import enlarge
-from saliency_vae.baselines.target_score import TargetProbability, asked, copy_to_modify
+from saliency_vae.baselines.target_score import (
+    ScoreInParts,
+    TargetProbability,
+    TargetScore,
+    asked,
+    copy_to_modify,
+)
 from saliency_vae.classifiers.builders import torchvision_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import parameter_hash
+from saliency_vae.classifiers.passes import counted_passes
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.cli.validation import config_dir, resolve
 from saliency_vae.data.batch import Batch
@@ -174,6 +181,25 @@ def test_a_target_comes_before_the_decision() -> None:
     assert torch.equal(asked(given, classifier), decision.roll(1, 1))
     given["target"] = decision.roll(2, 1)
     assert torch.equal(asked(given, classifier), decision.roll(2, 1))
+
+
+@pytest.mark.parametrize("recording", [True, False])
+def test_a_score_in_parts_is_the_score_of_all(recording: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3))
+    network(torch.rand(1, 3, 96, 64))
+    classifier = FrozenClassifier(network, name="toy")
+    images, target = torch.rand(100, 3, 96, 64), torch.eye(3)[torch.arange(100) % 3]
+    images.requires_grad_()
+    scores = []
+    for kind in (TargetScore, ScoreInParts):
+        with torch.set_grad_enabled(recording), counted_passes() as passes:
+            scores.append(kind(classifier)(images, target))
+        assert passes.number == 100
+    torch.testing.assert_close(*scores)
+    if recording:
+        weights = torch.rand(100)
+        expected, found = (torch.autograd.grad(score @ weights, images)[0] for score in scores)
+        torch.testing.assert_close(found, expected)
 
 
 def test_copy_shares_weights_and_works_not_in_place() -> None:

@@ -348,6 +348,8 @@ def test_slow_methods_are_scored_on_a_few_images(run: Run, tmp_path: Path) -> No
 def test_a_quick_evaluation_lowers_settings_and_raises_none(run: Run, tmp_path: Path) -> None:
     run(*DIGITS, CHEAP, "quick=true", "steps=3", "corruption_images=100", "reference_images=3")
     assert "3 steps of insertion" in found(tmp_path / "run")["run_metadata"]["protocol"]
+    assert ("random", "srg_inpaint") in metrics(tmp_path / "run")
+    assert ("random", "srg_mean") not in metrics(tmp_path / "run")
     assert any("no independent runs" in line for line in found(tmp_path / "run")["left_out"])
 
 

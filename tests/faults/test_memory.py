@@ -1,7 +1,10 @@
 """Memory that does not grow, and memory that is too small."""
 
 import gc
+import platform
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +103,29 @@ def test_each_command_names_its_own_setting() -> None:
     assert said("explain").startswith("error: Expected a smaller batch_size, to fit")
     assert "20 GiB" in said("evaluate")
     assert "\n" not in said("evaluate")
+
+
+_COUNT_FAULTS = """
+import resource, sys
+import numpy
+from saliency_vae.runtime.memory import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def use():
+    numpy.ones(5_000_000)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept() -> None:
+    faults = {
+        how: int(subprocess.check_output([sys.executable, "-c", _COUNT_FAULTS, how], text=True))
+        for how in ("kept", "given back")
+    }
+    assert faults["given back"] > 100
+    assert faults["kept"] < faults["given back"] / 10

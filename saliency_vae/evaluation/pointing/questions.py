@@ -76,11 +76,7 @@ def ask_all(
     """
     progress, limits = progress or Progress(), limits or {}
     parts: dict[str, list[Part]] = {name: [] for name in methods}
-    left_out = [
-        f"{game.title}, {title(name)}: asked about {limit} of {len(images)}, it takes many passes."
-        for name, limit in limits.items()
-        if limit < len(images)
-    ]
+    left_out = _fewer(game, limits, len(images))
     seen = 0
     batches = tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch")
     for number, batch in enumerate(batches):
@@ -99,6 +95,17 @@ def ask_all(
                 left_out.append(f"{game.title}, {title(name)}: {' '.join(str(error).split())}")
         seen += len(batch["image"])
     return _joined({name: found for name, found in parts.items() if found}, tuple(left_out))
+
+
+def _fewer(game: Game, limits: Mapping[str, int], number: int) -> list[str]:
+    """Which methods are asked about fewer images than others, or none, one sentence each."""
+    lines = [
+        f"{game.title}, {title(name)}: asked about {limit} of {number}, it takes many passes."
+        for name, limit in limits.items()
+        if 0 < limit < number
+    ]
+    none = ", ".join(title(name) for name, limit in limits.items() if not limit)
+    return [*lines, f"{game.title}: {none} take too many passes."] if none else lines
 
 
 def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:

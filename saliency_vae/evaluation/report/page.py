@@ -10,7 +10,12 @@ from saliency_vae.evaluation.main_metrics import main_metrics
 from saliency_vae.evaluation.metric_info import metric_info
 from saliency_vae.evaluation.removals import removal_name, seen_note
 from saliency_vae.evaluation.report.gallery import Caption, data_url
-from saliency_vae.evaluation.report.paper_tables import latex_table, markdown_table, paper_metrics
+from saliency_vae.evaluation.report.paper_tables import (
+    latex_table,
+    markdown_table,
+    paper_metrics,
+    paper_note,
+)
 from saliency_vae.evaluation.report.rows import (
     COSTS,
     MetricTable,
@@ -60,6 +65,7 @@ def write_report(
     """
     scores, uncertainty, reversals = results.scores, results.uncertainty, results.rank_reversals
     rows, paper = ranking_rows(scores), paper_metrics(scores)
+    note = paper_note(scores, results.run_metadata)
     page = load_template(Path(__file__).with_name("report.html")).render(
         three_digits=three_digits,
         results=results,
@@ -73,7 +79,10 @@ def write_report(
         reversal_metric=metric_info(reversals.metric).title,
         shown_reversals=_REVERSALS,
         tau_names=list(dict.fromkeys(name for pair in reversals.tau for name in pair)),
-        paper={"Markdown": markdown_table(rows, paper), "LaTeX": latex_table(rows, paper)},
+        paper={
+            "Markdown": markdown_table(rows, paper, note),
+            "LaTeX": latex_table(rows, paper, note),
+        },
         gallery=gallery,
         captions=captions,
         charts={name: data_url("image/svg+xml", svg.read_bytes()) for name, svg in charts.items()},

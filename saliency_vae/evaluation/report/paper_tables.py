@@ -6,16 +6,21 @@ from textwrap import wrap
 
 from saliency_vae.evaluation.main_metrics import main_metrics
 from saliency_vae.evaluation.metric_info import MetricInfo, over
-from saliency_vae.evaluation.removals import faithfulness, further_removals
+from saliency_vae.evaluation.removals import (
+    faithfulness,
+    further_removals,
+    removal_name,
+    seen_note,
+)
 from saliency_vae.evaluation.report.rows import Cell, Row, described
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits
 
-NOTE = (
-    "Means over the images ± half the width of their 95 % interval; passes of the classifier and "
-    "milliseconds are those of one image. The best of each column is bold; oracles, and methods "
-    "that were scored on fewer images, do not compete. Controls and oracles are in italics."
+_NOTE = (
+    "with 95 % intervals; passes of the classifier and milliseconds are those of one image. The "
+    "best of each column is bold; oracles, and methods that were scored on fewer images, do not "
+    "compete. Controls and oracles are in italics."
 )
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\u00a0": "~",
@@ -39,12 +44,34 @@ def paper_metrics(scores: Scores) -> dict[str, MetricInfo]:
     return described([*main_metrics(scores), *(m for m in further if m in scores.values)])
 
 
-def markdown_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> str:
+def paper_note(scores: Scores, metadata: Mapping[str, object]) -> str:
+    """Say below a table what its numbers are: of which images, classifier and removal.
+
+    Args:
+        scores: Scores of the table.
+        metadata: What is known of the run; ``classifier`` and ``data`` are named.
+
+    Example:
+        >>> paper_note(Scores(removal="blur"), {"data": "images", "classifier": "vgg16"})[:52]
+        'Means over 0 images, explained for vgg16, with 95 % '
+    """
+    data, classifier = metadata.get("data", "images"), metadata.get("classifier")
+    explained = f", explained for {classifier}" if classifier else ""
+    removed = f"Removed pixels are replaced by {removal_name(scores, '')}{seen_note(scores, '')}"
+    srg = " SRG is the symmetric relevance gain, the AUC of insertion minus that of deletion."
+    return (
+        f"Means over {scores.images} {data}{explained}, {_NOTE} {removed}, unless a heading names "
+        f"something else.{srg if 'srg' in scores.values else ''}"
+    )
+
+
+def markdown_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo], note: str) -> str:
     """Write rows as a Markdown table, and below it what its numbers are.
 
     Args:
         rows: Rows from :func:`saliency_vae.evaluation.report.rows.ranking_rows`.
         metrics: Metrics of the columns.
+        note: What the numbers are, see :func:`paper_note`.
     """
     costs = _costs(rows)
     head = [*(_markdown(_heading(info)) for info in metrics.values()), *costs]
@@ -53,15 +80,16 @@ def markdown_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> st
         ["---", *("---:" for _ in head)],
         *_lines(rows, metrics, costs, _markdown_name, _markdown_cell),
     ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{NOTE}\n"
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + f"\n{note}\n"
 
 
-def latex_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> str:
+def latex_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo], note: str) -> str:
     """Write rows as a LaTeX table that needs the package booktabs.
 
     Args:
         rows: Rows from :func:`saliency_vae.evaluation.report.rows.ranking_rows`.
         metrics: Metrics of the columns.
+        note: Caption, see :func:`paper_note`.
     """
     costs = _costs(rows)
     head = [*(_latex_heading(_heading(info)) for info in metrics.values()), *costs]
@@ -72,7 +100,7 @@ def latex_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo]) -> str:
             r"\begin{table}",
             r"\centering",
             r"\footnotesize",
-            rf"\caption{{{_latex(NOTE)}}}",
+            rf"\caption{{{_latex(note)}}}",
             rf"\begin{{tabular}}{{l{'r' * len(head)}}}",
             r"\toprule",
             rf"{' & '.join(['Method', *head])} \\",
@@ -129,8 +157,7 @@ def _markdown_name(row: Row, name: str) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = f"{cell.mean} ± {cell.half_width}"
-    return f"**{text}**" if cell.best else text
+    return f"{f'**{cell.mean}**' if cell.best else cell.mean} {cell.interval}"
 
 
 def _markdown(text: str) -> str:
@@ -144,7 +171,7 @@ def _latex_name(row: Row, name: str) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     mean = rf"\mathbf{{{cell.mean}}}" if cell.best else cell.mean
-    return rf"${mean} \pm {cell.half_width}$"
+    return f"${mean}_{{{cell.interval}}}$"
 
 
 def _latex_heading(text: str) -> str:

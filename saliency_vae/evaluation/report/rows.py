@@ -34,7 +34,6 @@ class Cell:
         value: Mean over the images.
         mean: The mean as it is written.
         interval: Its 95 % interval as it is written.
-        half_width: Half the width of the interval as it is written.
         best: Whether no competitor has a better mean.
         images: Number of images if other methods were scored on more; None otherwise.
     """
@@ -42,7 +41,6 @@ class Cell:
     value: float
     mean: str
     interval: str
-    half_width: str
     best: bool = False
     images: int | None = None
 
@@ -200,4 +198,4 @@ def _sorted(rows: list[Row], metric: str) -> list[Row]:
 def _cell(interval: Interval, *, best: bool = False, images: int | None = None) -> Cell:
     mean, low, high = map(float, interval)
     bounds = f"[{short(low)}, {short(high)}]"
-    return Cell(mean, short(mean), bounds, short((high - low) / 2), best, images)
+    return Cell(mean, short(mean), bounds, best, images)

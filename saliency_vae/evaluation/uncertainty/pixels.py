@@ -20,6 +20,7 @@ from saliency_vae.evaluation.uncertainty.rivals import (
     RELAX,
     REPEAT,
     VARGRAD,
+    Rival,
 )
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
 from saliency_vae.metrics import (
@@ -87,7 +88,7 @@ def gather_pixel_maps(
     explainer: Explainer,
     classifier: FrozenClassifier,
     runs: Sequence[Method],
-    others: Mapping[str, Method],
+    rivals: Sequence[Rival],
 ) -> PixelMaps:
     """Explain images by an explainer and by independent runs.
 
@@ -96,7 +97,7 @@ def gather_pixel_maps(
         explainer: Explainer to evaluate.
         classifier: Classifier to explain.
         runs: Independent runs, at least one.
-        others: Methods by name whose maps are uncertainties: VarGrad and those of rivals.
+        rivals: Published uncertainties.
     """
     gathered: list[PixelMaps] = []
     for batch in (with_decision(each, classifier) for each in batches):
@@ -104,10 +105,11 @@ def gather_pixel_maps(
             posterior = explainer(batch["image"])
             uncertainties = pixel_uncertainties(posterior)
         passes = dict.fromkeys([*uncertainties, CONFORMAL], counted.number / len(posterior.mean))
-        for name, method in others.items():
+        for rival in rivals:
             with counted_passes() as counted:
-                uncertainties[name] = method(batch, classifier)
-            passes[name] = counted.number / len(posterior.mean)
+                found = rival(batch, classifier)
+            uncertainties |= found
+            passes |= dict.fromkeys(found, counted.number / len(posterior.mean))
         gathered.append(
             PixelMaps(
                 {name: values.cpu() for name, values in uncertainties.items()},

@@ -1,5 +1,7 @@
 """RELAX (Wickstrøm et al. 2021) for a classifier: how much the answers to random masks vary."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -8,49 +10,68 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 
 
-class Relax:
-    """Importance and uncertainty of pixels: mean and variance of the answers to random masks.
+class Answers(NamedTuple):
+    """Sums over random masks, each weighed by how far it shows the pixel, float64.
 
-    Each mask counts for a pixel as far as it shows it. The paper compares the representation of
-    the masked image with that of the whole; for a classifier the probability of the target takes
-    the place of this similarity. As a method, its maps are the uncertainty.
+    Attributes:
+        shown: Total weight of each pixel, (H, W).
+        total: Weighted sum of the answers for each image, (B, H, W).
+        squares: Weighted sum of their squares, (B, H, W).
+    """
+
+    shown: Tensor
+    total: Tensor
+    squares: Tensor
+
+    @property
+    def importance(self) -> Tensor:
+        """Mean answer, (B, H, W)."""
+        return self._mean().float()
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of the answers, (B, H, W), >= 0: the uncertainty."""
+        spread = self.squares / self._weight() - self._mean().square()
+        return spread.clamp_min(0).float()
+
+    def _mean(self) -> Tensor:
+        return self.total / self._weight()
+
+    def _weight(self) -> Tensor:
+        return self.shown.clamp_min(torch.finfo(self.shown.dtype).tiny)  # where no mask shows it
+
+    def merged(self, other: "Answers") -> "Answers":
+        """Sums over the masks of both."""
+        return Answers(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+@torch.no_grad()
+def answers(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int) -> Answers:
+    """Ask a classifier about images through random masks, those of RISE.
+
+    The paper compares the representation of the masked image with that of the whole; for a
+    classifier the probability of the target takes the place of this similarity.
 
     Args:
-        masks: Number of masks; the paper uses 3,000. They are those of RISE.
+        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
+        classifier: Classifier to ask.
+        masks: Number of masks, each of which costs a pass; the paper uses 3,000.
         seed: Seed of the masks.
 
     Example:
         >>> from torch import nn
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
         >>> classifier = FrozenClassifier(network, name="toy")
-        >>> Relax(masks=8)({"image": torch.rand(5, 3, 4, 4)}, classifier).shape
-        torch.Size([5, 4, 4])
+        >>> found = answers({"image": torch.rand(5, 3, 4, 4)}, classifier, masks=8, seed=0)
+        >>> found.importance.shape, found.variance.shape
+        (torch.Size([5, 4, 4]), torch.Size([5, 4, 4]))
     """
-
-    def __init__(self, masks: int = 500, seed: int = 0) -> None:
-        self.rise = Rise(masks=masks, seed=seed)
-
-    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Uncertainty, the variance, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        _, variance = self._moments(batch, classifier)
-        return variance
-
-    def importance(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Importance, the mean, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
-        mean, _ = self._moments(batch, classifier)
-        return mean
-
-    @torch.no_grad()
-    def _moments(self, batch: Batch, classifier: FrozenClassifier) -> tuple[Tensor, Tensor]:
-        """Mean and variance over the masks, each weighed by how far it shows the pixel."""
-        images = batch["image"]
-        shown = torch.zeros(images.shape[-2:], dtype=torch.float64, device=images.device)
-        total = squares = shown.expand(len(images), *shown.shape)
-        for masks, scores in self.rise.masked_scores(batch, classifier):
-            masks, scores = masks.double(), scores.double()
-            shown = shown + masks.sum(0)
-            total = total + torch.einsum("bn,nhw->bhw", scores, masks)
-            squares = squares + torch.einsum("bn,nhw->bhw", scores.square(), masks)
-        shown = shown.clamp_min(torch.finfo(shown.dtype).tiny)  # a pixel that no mask shows
-        mean = total / shown
-        return mean.float(), (squares / shown - mean.square()).clamp_min(0).float()
+    images = batch["image"]
+    shown = torch.zeros(images.shape[-2:], dtype=torch.float64, device=images.device)
+    total = squares = shown.expand(len(images), *shown.shape)
+    for of_part, scores in Rise(masks=masks, seed=seed).masked_scores(batch, classifier):
+        of_part, scores = of_part.double(), scores.double()
+        shown = shown + of_part.sum(0)
+        total = total + torch.einsum("bn,nhw->bhw", scores, of_part)
+        squares = squares + torch.einsum("bn,nhw->bhw", scores.square(), of_part)
+    return Answers(shown, total, squares)

@@ -1,9 +1,17 @@
 """Published uncertainties of explanations, which that of an explainer is compared with."""
 
+from collections.abc import Callable
+from functools import partial, reduce
+
+import torch
+from torch import Tensor
+
 from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.data import Batch
 from saliency_vae.evaluation.uncertainty.member_disagreement import MemberDisagreement, has_members
-from saliency_vae.evaluation.uncertainty.relax import Relax
-from saliency_vae.evaluation.uncertainty.repeat import Repeat
+from saliency_vae.evaluation.uncertainty.relax import Answers, answers
+from saliency_vae.evaluation.uncertainty.repeat import repeat_uncertainty
 from saliency_vae.models import Explainer
 
 REPEAT = "REPEAT"
@@ -11,20 +19,51 @@ RELAX = "RELAX"
 ENSEMBLE = "deep ensemble"
 CONFORMAL = "conformal regions"
 VARGRAD = "VarGrad"
-_MASKS, _REPEATS = 500, 10  # as many masks for RELAX as for all repeats of it together
+_MASKS, _REPEATS = 500, 10  # masks of all repeats together
+
+# Gives uncertainties of the pixels of a batch by name, (B, H, W) each, that take the same passes.
+Rival = Callable[[Batch, FrozenClassifier], dict[str, Tensor]]
 
 
-def rival_uncertainties(explainer: Explainer, vargrad: Method | None) -> dict[str, Method]:
-    """Methods whose maps are uncertainties, by name.
+def rival_uncertainties(explainer: Explainer, vargrad: Method | None) -> list[Rival]:
+    """Make the rivals of an explainer's uncertainty.
 
     Args:
         explainer: Explainer to evaluate, whose networks are a deep ensemble if there are several.
         vargrad: VarGrad, where it is among the methods that are compared.
     """
-    rivals: dict[str, Method] = {
-        REPEAT: Repeat(lambda seed: Relax(_MASKS // _REPEATS, seed).importance, _REPEATS),
-        RELAX: Relax(_MASKS),
-    }
+    rivals: list[Rival] = [relax_and_repeat]
     if has_members(explainer):
-        rivals[ENSEMBLE] = MemberDisagreement(explainer)
-    return rivals if vargrad is None else {**rivals, VARGRAD: vargrad}
+        rivals.append(named(ENSEMBLE, MemberDisagreement(explainer)))
+    return rivals if vargrad is None else [*rivals, named(VARGRAD, vargrad)]
+
+
+def relax_and_repeat(
+    batch: Batch, classifier: FrozenClassifier, *, masks: int = _MASKS, repeats: int = _REPEATS
+) -> dict[str, Tensor]:
+    """RELAX of all masks, and REPEAT of RELAX with an equal part of them each time.
+
+    Args:
+        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
+        classifier: Classifier to ask, once for each mask.
+        masks: Number of masks; a multiple of the repeats.
+        repeats: Number of repeats.
+    """
+    parts = [
+        answers(batch, classifier, masks=masks // repeats, seed=seed) for seed in range(repeats)
+    ]
+    return {
+        REPEAT: repeat_uncertainty(torch.stack([part.importance for part in parts])),
+        RELAX: reduce(Answers.merged, parts).variance,
+    }
+
+
+def named(name: str, method: Method) -> Rival:
+    """Take the maps of a method as an uncertainty of this name."""
+    return partial(_named, name, method)
+
+
+def _named(
+    name: str, method: Method, batch: Batch, classifier: FrozenClassifier
+) -> dict[str, Tensor]:
+    return {name: method(batch, classifier)}

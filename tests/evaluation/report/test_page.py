@@ -13,7 +13,7 @@ from torch import Tensor
 from saliency_vae.evaluation.report.charts import figures
 from saliency_vae.evaluation.report.gallery import Caption, gallery_rows
 from saliency_vae.evaluation.report.page import save_figures, write_report
-from saliency_vae.evaluation.report.paper_tables import latex_table, paper_metrics
+from saliency_vae.evaluation.report.paper_tables import latex_table, paper_metrics, paper_note
 from saliency_vae.evaluation.report.rows import ranking_rows
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
@@ -347,7 +347,8 @@ def test_tables_for_a_paper_can_be_selected_with_a_click(removals: Page) -> None
 
 
 def latex_of(scores: Scores) -> str:
-    return latex_table(ranking_rows(scores), paper_metrics(scores)).strip()
+    note = paper_note(scores, results(scores).run_metadata)
+    return latex_table(ranking_rows(scores), paper_metrics(scores), note).strip()
 
 
 def test_captions_stand_above_their_images(opened: Visit) -> None:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from saliency_vae.evaluation.report.paper_tables import (
-    NOTE,
     latex_table,
     markdown_table,
     paper_metrics,
+    paper_note,
 )
 from saliency_vae.evaluation.report.rows import ranking_rows
 from saliency_vae.evaluation.scores import Scores
@@ -48,7 +48,7 @@ def test_metrics_are_those_of_the_ranking_and_one_for_each_removal() -> None:
 def test_markdown() -> None:
     scores = scored()
     head, rule, *body, empty, note = markdown_table(
-        ranking_rows(scores), paper_metrics(scores)
+        ranking_rows(scores), paper_metrics(scores), "What they are."
     ).splitlines()
     assert head == (
         "| Method | Insertion AUC\u00a0↑ | Agreement 40\u00a0%\u00a0↑ | "
@@ -62,39 +62,48 @@ def test_markdown() -> None:
         "| *random*",
     ]
     assert re.fullmatch(
-        r"\| this explainer \| \*\*\.500 ± \.\d+\*\* \| \*\*\.500 ± \.\d+\*\* \| \.300 ± \.\d+ "
-        r"\| 2 \| 1 \|",
+        r"\| this explainer (\| \*\*\.500\*\* \[\.\d+, \.\d+\] ){2}"
+        r"\| \.300 \[\.\d+, \.\d+\] \| 2 \| 1 \|",
         body[2],
     )
-    assert body[1].split(" | ")[1] == ".750 ± .000"  # on fewer images, so not the best
+    assert body[1].split(" | ")[1] == ".750 [.750, .750]"  # on fewer images, so not the best
     assert body[0].split(" | ")[3:] == ["", "", "1 |"]  # not measured, not counted
-    assert (empty, note) == ("", NOTE)
+    assert (empty, note) == ("", "What they are.")
 
 
-def test_half_the_width_of_the_interval_stands_beside_the_mean() -> None:
+def test_the_interval_stands_beside_the_mean() -> None:
     scores = scored()
     interval = scores.intervals["agreement_40"]["explainer"]
-    half = float(interval.high - interval.low) / 2
-    text = markdown_table(ranking_rows(scores), paper_metrics(scores))
+    text = markdown_table(ranking_rows(scores), paper_metrics(scores), "")
     (row,) = (line for line in text.splitlines() if "this explainer" in line)
-    found = re.findall(r"± (\.\d+)", row)
-    assert float(found[1]) == pytest.approx(half, rel=0.05)
+    low, high = re.findall(r"\[(\.\d+), (\.\d+)\]", row)[1]
+    assert float(low) == pytest.approx(float(interval.low), abs=1e-3)
+    assert float(high) == pytest.approx(float(interval.high), abs=1e-3)
+
+
+def test_the_note_names_images_classifier_and_removal() -> None:
+    scores = replace(scored(), removal="inpaint", seen=frozenset({"blur"}))
+    note = paper_note(scores, {"data": "test images of digits", "classifier": "vgg16"})
+    assert f"{scores.images} test images of digits, explained for vgg16" in note
+    assert "by in-painting, unseen in training, unless" in note
+    assert "SRG" not in note
+    assert paper_note(scored(), {}).startswith(f"Means over {scores.images} images, with")
 
 
 def test_latex() -> None:
     scores = scored()
-    lines = latex_table(ranking_rows(scores), paper_metrics(scores)).splitlines()
+    lines = latex_table(ranking_rows(scores), paper_metrics(scores), "Means ± 5 %").splitlines()
     assert lines[0] == r"% Needs \usepackage{booktabs}."
     assert r"\begin{tabular}{lrrrrr}" in lines
     body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
     assert len(body) == 4
     assert all(line.count(" & ") == 5 and line.endswith(r" \\") for line in body)
-    assert body[0].startswith(r"\emph{oracle} & $.900 \pm ")
+    assert body[0].startswith(r"\emph{oracle} & $.900_{[")
     assert body[1].startswith(
         r"a b\textbar{}c*\textless{}i\textgreater{}\&50\%\$x\$\textbackslash{}input\{y\}\#"
-        r"\textasciitilde{}\textasciicircum{} (12 images) & $.750 \pm .000$ & "
+        r"\textasciitilde{}\textasciicircum{} (12 images) & $.750_{[.750, .750]}$ & "
     )
-    assert body[2].startswith(r"this explainer & $\mathbf{.500} \pm ")
+    assert body[2].startswith(r"this explainer & $\mathbf{.500}_{[")
     (head,) = (line for line in lines if line.startswith("Method"))
     assert head == (
         r"Method & \shortstack{Insertion\\AUC~$\uparrow$} & "
@@ -105,7 +114,7 @@ def test_latex() -> None:
 
 def test_latex_braces_and_environments_are_balanced() -> None:
     scores = scored()
-    text = latex_table(ranking_rows(scores), paper_metrics(scores))
+    text = latex_table(ranking_rows(scores), paper_metrics(scores), "Means ± 5 %")
     bare = re.sub(r"\\[{}%&$#_]", "", text)
     assert bare.count("{") == bare.count("}")
     assert bare.count("$") % 2 == 0

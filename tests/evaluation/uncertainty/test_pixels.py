@@ -3,12 +3,12 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines import Method
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
@@ -25,9 +25,15 @@ from saliency_vae.evaluation.uncertainty.pixels import (
     pixel_errors,
     pixel_uncertainties,
 )
-from saliency_vae.evaluation.uncertainty.relax import Relax
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
-from saliency_vae.evaluation.uncertainty.rivals import CONFORMAL, RELAX, VARGRAD
+from saliency_vae.evaluation.uncertainty.rivals import (
+    CONFORMAL,
+    RELAX,
+    REPEAT,
+    VARGRAD,
+    named,
+    relax_and_repeat,
+)
 from saliency_vae.metrics.ranking import descending_rank
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
@@ -219,14 +225,15 @@ def still(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 def test_maps_are_gathered_in_order() -> None:
     explainer = trained_explainer(encoder=UNET)
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    others: dict[str, Method] = {VARGRAD: still, RELAX: Relax(masks=6)}
-    found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], others)
+    rivals = [named(VARGRAD, still), partial(relax_and_repeat, masks=6, repeats=2)]
+    found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], rivals)
     assert found.references.shape == (2, 5, 16, 16)
     torch.testing.assert_close(found.references[1], blobs(5).mean(1))
     torch.testing.assert_close(found.mean, explainer(blobs(5)).mean, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.uncertainties[VARGRAD], blobs(5).mean(1))
     assert (found.passes[STDDEV], found.passes[VARGRAD], found.passes[RELAX]) == (0, 0, 6)
-    alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still], {})
+    assert found.passes[REPEAT] == 6  # as many as alone, though it shares them with RELAX
+    alone = gather_pixel_maps(batches, explainer, blob_classifier(), [still], [])
     assert VARGRAD not in alone.uncertainties
     shown = judged(replace(found, references=found.references + 0.1 * noise(2, 5, 16, 16)))
     assert [float(value) for value in shown.intervals["passes"][RELAX]] == [6, 6, 6]

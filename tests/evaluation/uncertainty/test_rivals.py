@@ -11,13 +11,15 @@ from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.uncertainty.conformal import LEVEL, rank_regions, undecided
 from saliency_vae.evaluation.uncertainty.member_disagreement import MemberDisagreement, has_members
-from saliency_vae.evaluation.uncertainty.relax import Relax
-from saliency_vae.evaluation.uncertainty.repeat import Repeat
+from saliency_vae.evaluation.uncertainty.relax import answers
+from saliency_vae.evaluation.uncertainty.repeat import repeat_uncertainty
 from saliency_vae.evaluation.uncertainty.rivals import (
     ENSEMBLE,
     RELAX,
     REPEAT,
     VARGRAD,
+    Rival,
+    relax_and_repeat,
     rival_uncertainties,
 )
 from saliency_vae.models import load_explainer
@@ -44,17 +46,15 @@ def batch_of(images: Tensor) -> Batch:
 
 
 def test_relax_against_a_loop_over_masks() -> None:
-    images, classifier, relax = torch.rand(2, 3, SIDE, SIDE), corner(0.05), Relax(masks=70, seed=3)
+    images, classifier = torch.rand(2, 3, SIDE, SIDE), corner(0.05)
     with counted_passes() as passes:
-        found = relax(batch_of(images), classifier)
+        found = answers(batch_of(images), classifier, masks=70, seed=3)
     assert passes.number == 2 * 70
     generator = torch.Generator().manual_seed(3)
     cells = (torch.rand(70, 7, 7, generator=generator) < 0.5).float()
     masks = enlarge(cells, torch.rand(70, 2, generator=generator), SIDE, SIDE)
-    for image, of_image, mean in zip(
-        images, found, relax.importance(batch_of(images), classifier), strict=True
-    ):
-        answers = torch.stack(
+    for image, of_image, mean in zip(images, found.variance, found.importance, strict=True):
+        answered = torch.stack(
             [
                 classifier(perturb(image[None], mask[None], classifier.mean)).softmax(1)[0, 1]
                 for mask in masks
@@ -62,33 +62,43 @@ def test_relax_against_a_loop_over_masks() -> None:
         ).detach()
         for row, column in ((0, 0), (3, 9), (15, 15)):
             shown = masks[:, row, column]
-            expected = float((answers * shown).sum() / shown.sum())
-            varied = float(((answers - expected).square() * shown).sum() / shown.sum())
+            expected = float((answered * shown).sum() / shown.sum())
+            varied = float(((answered - expected).square() * shown).sum() / shown.sum())
             assert float(mean[row, column]) == pytest.approx(expected, rel=1e-4)
             assert float(of_image[row, column]) == pytest.approx(varied, rel=1e-3)
 
 
 def test_relax_is_certain_where_seeing_a_pixel_settles_the_answer() -> None:
     images = torch.ones(1, 3, SIDE, SIDE)
-    uncertainty = Relax(masks=600)(batch_of(images), corner(0.05))[0]
+    uncertainty = answers(batch_of(images), corner(0.05), masks=600, seed=0).variance[0]
     half = SIDE // 2
     assert uncertainty[:half, :half].mean() < 0.95 * uncertainty[half:, half:].mean()
-    constant = Relax(masks=20)(batch_of(images), corner(0.0))
+    constant = answers(batch_of(images), corner(0.0), masks=20, seed=0).variance
     torch.testing.assert_close(constant, torch.zeros_like(constant), atol=1e-7, rtol=0)
 
 
 def test_repeat_is_uncertain_of_pixels_that_some_repeats_alone_find() -> None:
     """The first five pixels are always among the top ten, the next five in every other repeat."""
-
-    def explain(seed: int) -> Relax:
-        found = torch.zeros(1, 10, 10)
-        found[0, 0, :5], found[0, 1 + seed % 2, :5] = 2, 1
-        return lambda batch, classifier: found  # type: ignore[return-value]
-
-    found = Repeat(explain, repeats=4)({"image": torch.zeros(1, 3, 10, 10)}, corner(0.0))
+    maps = torch.zeros(4, 1, 10, 10)
+    maps[:, 0, 0, :5], maps[::2, 0, 1, :5], maps[1::2, 0, 2, :5] = 2, 1, 1
+    found = repeat_uncertainty(maps)
     expected = torch.zeros(1, 10, 10)
     expected[0, 1:3, :5] = 1 / 4
     torch.testing.assert_close(found, expected)
+
+
+def test_relax_and_repeat_share_masks_but_are_what_they_are_alone() -> None:
+    batch, classifier = batch_of(torch.rand(2, 3, SIDE, SIDE)), corner(0.05)
+    with counted_passes() as passes:
+        found = relax_and_repeat(batch, classifier, masks=60, repeats=3)
+    assert passes.number == 2 * 60
+    alone = [answers(batch, classifier, masks=20, seed=seed) for seed in range(3)]
+    maps = torch.stack([repeat.importance for repeat in alone])
+    torch.testing.assert_close(found[REPEAT], repeat_uncertainty(maps))
+    shown = sum(repeat.shown for repeat in alone)
+    mean = sum(repeat.total for repeat in alone) / shown
+    expected = sum(repeat.squares for repeat in alone) / shown - mean.square()
+    torch.testing.assert_close(found[RELAX], expected.float())
 
 
 def test_members_disagree_by_the_spread_of_their_means() -> None:
@@ -111,9 +121,15 @@ def test_members_disagree_by_the_spread_of_their_means() -> None:
 
 def test_rivals_by_name() -> None:
     universal = load_explainer("universal", blob_classifier())
-    assert set(rival_uncertainties(universal, None)) == {REPEAT, RELAX, ENSEMBLE}
+    batch, classifier = batch_of(blobs(2)), blob_classifier()
+
+    def names(rivals: list[Rival]) -> set[str]:
+        return {name for rival in rivals for name in rival(batch, classifier)}
+
+    assert names(rival_uncertainties(universal, None)) == {REPEAT, RELAX, ENSEMBLE}
     one = trained_explainer(encoder=UNET)
-    assert set(rival_uncertainties(one, Relax())) == {REPEAT, RELAX, VARGRAD}
+    still = rival_uncertainties(one, lambda batch, classifier: batch["image"].mean(1))
+    assert names(still) == {REPEAT, RELAX, VARGRAD}
 
 
 def noisy_ranks(images: int, pixels: int) -> tuple[Tensor, Tensor]:
