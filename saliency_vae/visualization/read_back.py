@@ -50,6 +50,7 @@ class _Stored:
             maps=torch.stack([mean, stddev, inclusion]),
             measured=self._measured,
             estimated_confidence=self.values.get("estimated_confidence"),
+            out_of_depth=self.values.get("out_of_depth"),
             drawn=self._samples(),
             target=self.values.get("target"),
         )

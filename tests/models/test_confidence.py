@@ -17,7 +17,15 @@ from saliency_vae.models.distillation import (
 )
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.perturbations import Blur, perturb
-from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer, objective
+from tests.conftest import (
+    Blobs,
+    BlobsData,
+    MakeModule,
+    blob_classifier,
+    blobs,
+    make_trainer,
+    objective,
+)
 from tests.helpers.masked_views import masked_views
 from tests.models.test_explainer import configuration, trained_explainer
 
@@ -132,9 +140,12 @@ def test_training_adds_trains_and_calibrates_it(make_module: MakeModule, tmp_pat
     module.explainer.recorded = configuration(confidence=None)
     assert module.explainer.confidence is None
     trainer = make_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
-    trainer.fit(module, datamodule=BlobsData())
+    data = BlobsData()
+    data.val_set = Blobs(24, seed=2)
+    trainer.fit(module, datamodule=data)
     network = module.explainer.confidence
     assert network is not None
+    assert network.depth.is_known
     assert network.imitate[-1].out_features == 4
     assert float(network.scale) != 1
     assert "val/confidence_auroc" in trainer.callback_metrics
