@@ -1,13 +1,16 @@
 """The network that imitates the classifier, and what its confidence is worth."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from scipy.special import expit  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import Tensor, nn
 
+from saliency_vae.distributions import Family, KroneckerNormal
+from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.distillation import (
     agreement_score,
@@ -15,7 +18,9 @@ from saliency_vae.models.distillation import (
     distillation_loss,
     kept_view,
 )
+from saliency_vae.models.encoders import PaperEncoder, UNet
 from saliency_vae.models.explainer import Explainer
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.perturbations import Blur, perturb
 from tests.conftest import (
     Blobs,
@@ -100,6 +105,35 @@ def test_confidence_in_each_precision(
     trainer = make_trainer(tmp_path, max_epochs=1, precision=precision)
     trainer.fit(module, datamodule=BlobsData())
     assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
+
+
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "unet": lambda: UNet((4, 8)),
+    "paper": lambda: PaperEncoder((4, 4)),
+    "conditional": lambda: ConditionalUNet((4, 8)),
+    "universal": lambda: UniversalUNet((4, 8)),
+    "universal, two networks": lambda: UniversalUNet((4, 8), members=2),
+}
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_and_family(encoder: str, family: Family) -> None:
+    """Estimated where there is no classifier to ask, measured where there is one."""
+    torch.manual_seed(0)
+    explainer = Explainer(ENCODERS[encoder](), prior=KroneckerNormal, posterior=family)
+    images, classifier = blobs(3), blob_classifier()
+    if not explainer.is_conditional:
+        explainer.confidence = ConfidenceNetwork(4, width=2)
+        explainer.confidence.depth.farthest.fill_(1.0)
+    posterior = explainer.eval().attach_classifier(classifier)(images)
+    assert posterior.rsample((2,)).shape == (2, 3, 16, 16)
+    expected = explainer.sufficiency(images, posterior)
+    if explainer.confidence is None:
+        torch.testing.assert_close(posterior.confidence, expected)
+    else:
+        assert not torch.allclose(posterior.confidence, expected)
+        assert posterior.out_of_depth.shape == (3,)
 
 
 @pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": 2, "width": 0}])

@@ -484,7 +484,9 @@ def test_what_is_out_of_depth_survives_saving_and_refinement(tmp_path: Path) -> 
     save_explainer(explainer, tmp_path)
     loaded = load_explainer(tmp_path)
     refined = loaded.refine(images, blob_classifier(), steps=1).posterior
-    for posterior in (explainer(images), loaded(images), refined, loaded.bfloat16()(images)):
+    found = [explainer(images), loaded(images), refined]
+    found.append(loaded.bfloat16()(images.bfloat16()))
+    for posterior in found:
         assert posterior.out_of_depth.tolist() == [False] * 4 + [True] * 3
 
 
