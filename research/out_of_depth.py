@@ -53,10 +53,12 @@ def kinds(explainer: Explainer) -> dict[str, Features]:
     assert network is not None
     blocks = [block for block in network.imitate if isinstance(block, nn.Sequential)][:-1]
     down = list(encoder.down)  # type: ignore[arg-type]  # a U-Net's
+    last = nn.Sequential(*network.imitate[:-1])
     return {
-        "confidence network, before its last layer": network.features,
+        "confidence network, before its last layer": last,
         "confidence network, all blocks": pooled(network.imitate, blocks),
         "confidence network, first block": pooled(network.imitate, blocks[:1]),
+        "confidence network, first two blocks": pooled(network.imitate, blocks[:2]),
         "encoder, coarsest scale": pooled(encoder, down[-1:]),
         "encoder, all scales": pooled(encoder, down),
     }

@@ -34,8 +34,8 @@ class ExplainerGraph(nn.Module):
         super().__init__()
         self.explainer = explainer
         self.target = target
-        self.network = explainer.confidence
-        self.tells_depth = self.network is not None and self.network.depth.is_known
+        network = explainer.confidence
+        self.tells_depth = network is not None and network.depth.is_known
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Explain images: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
@@ -57,9 +57,9 @@ class ExplainerGraph(nn.Module):
         unknown = torch.where(in_range, torch.zeros_like(nan), nan)
         spread = unknown[:, None, None]
         found = posterior.mean + spread, posterior.stddev + spread, confidence + unknown
-        if self.network is None or not self.tells_depth:
+        if explainer.confidence is None or not self.tells_depth:
             return found
-        return *found, self.network.out_of_depth(images) | ~in_range
+        return *found, explainer.confidence.out_of_depth(images) | ~in_range
 
 
 class TracedGraph(nn.Module):

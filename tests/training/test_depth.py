@@ -35,10 +35,10 @@ def test_one_in_twenty_like_those_of_the_validation_is_out_of_depth() -> None:
 @pytest.mark.parametrize("number", [20, 60])
 def test_few_images_of_many_features_raise_no_more_alarms(number: int) -> None:
     """Their own distances would be too short, because mean and covariance are fitted to them."""
-    depth = Depth(64)
+    depth = Depth(48)
     generator = torch.Generator().manual_seed(0)
-    fit_depth(depth, torch.randn(number, 64, generator=generator))
-    assert share_out_of_depth(depth, torch.randn(2000, 64, generator=generator)) < 0.15
+    fit_depth(depth, torch.randn(number, 48, generator=generator))
+    assert share_out_of_depth(depth, torch.randn(2000, 48, generator=generator)) < 0.15
 
 
 def test_fewer_than_twenty_do_not_tell() -> None:
