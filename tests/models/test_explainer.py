@@ -484,10 +484,10 @@ def test_what_is_out_of_depth_survives_saving_and_refinement(tmp_path: Path) -> 
     save_explainer(explainer, tmp_path)
     loaded = load_explainer(tmp_path)
     refined = loaded.refine(images, blob_classifier(), steps=1).posterior
-    found = [explainer(images), loaded(images), refined]
-    found.append(loaded.bfloat16()(images.bfloat16()))
-    for posterior in found:
+    for posterior in (explainer(images), loaded(images), refined):
         assert posterior.out_of_depth.tolist() == [False] * 4 + [True] * 3
+    rounded = loaded.bfloat16()(images.bfloat16())
+    assert rounded.out_of_depth.tolist() == [False] * 4 + [True] * 3
 
 
 def test_confidence_is_of_the_given_posterior() -> None:
