@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.covariance import LedoitWolf  # type: ignore[import-untyped]  # it has no types
-from sklearn.model_selection import KFold  # type: ignore[import-untyped]
+from sklearn.covariance import LedoitWolf
+from sklearn.model_selection import KFold
 from torch import Tensor
 
 from saliency_vae.models.depth import Depth
