@@ -96,6 +96,11 @@ ROWS: dict[str, Trained | Evaluated] = {
         "reference_images=1000 reference_runs=0 "
         f"ensemble=[{','.join(f'DIGITS-SEED-{n}' for n in range(1, 6))}] corruption_images=1000"
     ),
+    "uncertainty-image": Evaluated(
+        "explainer=IMAGE-ONE-THREAD data=cluttered_digits methods=[explainer,random] limit=1000 "
+        "reference_images=1000 reference_runs=0 "
+        f"ensemble=[{','.join(f'IMAGE-SEED-{n}' for n in range(1, 5))}] corruption_images=1000"
+    ),
 }
 # Metrics of an explainer's row, by the number of test images that they are the mean of.
 SCORES = {

@@ -43,7 +43,8 @@ class TrainConfig:
         mean_penalty: Weight of the L2 penalty on the posterior's mean minus the prior's mean; 0:
             the paper.
         samples: Maps sampled from the posterior of each image in a step; 1: the paper.
-        confidence_width: Channels of the first block of the confidence network.
+        confidence_width: Channels of the first block of the confidence network; null for none,
+            which encoders that are conditioned on the classifier set.
         randomise_classifier: Whether to explain a copy of the classifier whose weights are
             shuffled, for the sanity check of an evaluation.
         optimizer: Optimizer of the encoder's parameters.

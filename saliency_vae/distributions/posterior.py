@@ -30,6 +30,7 @@ class SaliencyPosterior(MapGaussian):
     Attributes:
         estimate_confidence: Function of the posterior behind :attr:`confidence`; the explainer
             that makes the posterior sets it.
+        find_out_of_depth: Function behind :attr:`out_of_depth`, likewise.
         signal_spread: Where the signals disagree: spread of the classifier's smoothed gradient over
             noisy copies of the image, (..., h, w), >= 0. It does not say that the classifier would
             not mind another map there, which :attr:`stddev` is about. None for explainers that see
@@ -48,6 +49,7 @@ class SaliencyPosterior(MapGaussian):
         self._mean = mean
         self.log_variance = log_variance
         self.estimate_confidence: Callable[[SaliencyPosterior], Tensor] | None = None
+        self.find_out_of_depth: Callable[[], Tensor] | None = None
         self.signal_spread: Tensor | None = None
         super().__init__(mean.shape[:-2], mean.shape[-2:], mean.device, mean.dtype)
 
@@ -105,14 +107,34 @@ class SaliencyPosterior(MapGaussian):
     def confidence(self) -> Tensor:
         """Probability that the top 5 % of pixels keep the classifier's decision, (...), in [0, 1].
 
+        Of an explainer that asks the classifier it is measured: the probability of what is asked
+        about when these pixels are kept over a blur. Elsewhere a network estimates it.
+
         Raises:
-            ValueError: If no explainer with a confidence network made this posterior.
+            ValueError: If the explainer that made this posterior has neither.
         """
         if self.estimate_confidence is None:
             raise ValueError(
-                "Expected the posterior of an explainer with a confidence network. Found another."
+                "Expected the posterior of an explainer with a confidence network, or with its "
+                "classifier. Found another."
             )
         return self.estimate_confidence(self)
+
+    @cached_property
+    def out_of_depth(self) -> Tensor:
+        """Whether the images are unlike those of the training, (...) bool.
+
+        Then the estimated :attr:`confidence` is a guess that nothing has been compared with. One in
+        twenty of the validation images was so declared.
+
+        Raises:
+            ValueError: If no explainer with a confidence network that tells made this posterior.
+        """
+        if self.find_out_of_depth is None:
+            raise ValueError(
+                "Expected the posterior of an explainer with a confidence network. Found another."
+            )
+        return self.find_out_of_depth()
 
     def map_agreement(self, fraction: float) -> Tensor:
         """How far sampled maps agree with the mean on the top ``fraction`` of pixels.

@@ -1,6 +1,6 @@
 """The stages of an evaluation: each one returns values, from which the results are put together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from saliency_vae.evaluation.baseline_images import (
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.metric_info import over
 from saliency_vae.evaluation.preparation import Setup, prepare
 from saliency_vae.evaluation.progress import Part, Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, ask_randomised, train_randomised
@@ -44,6 +45,7 @@ from saliency_vae.evaluation.uncertainty import (
     assess_images,
     assess_pixels,
     assess_posterior,
+    assess_selection,
     check_posterior,
     explain_batches,
     gather_pixel_maps,
@@ -215,20 +217,51 @@ def assess_uncertainty(
     else:
         how = "there are no independent runs, see reference_images, reference_runs and ensemble."
         report += UncertaintyReport(left_out=(f"Uncertainty of pixels: {how}",))
-    if explainer.confidence is None:
-        how = "this explainer has no confidence network: it asks the classifier itself."
-        return report + UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
-    failed = scores.values["agreement_5"][EXPLAINER] == 0
-    insertion = scores.values["insertion"][EXPLAINER]
+    return report + assess_confidence(config, setup, scores, progress)
+
+
+def assess_confidence(
+    config: Node, setup: Setup, scores: Scores, progress: Progress
+) -> UncertaintyReport:
+    """Report what the confidence in an explanation is worth: as estimated, or as measured."""
+    explainer, classifier, seed = setup.explainer, setup.classifier, scores.seed
+    if explainer.confidence is None and not explainer.is_conditional:
+        how = "this explainer has no confidence network; see confidence_width of its training."
+        return UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
+    vargrad = setup.methods.by_name.get("vargrad")
     shown = tqdm(setup.images, "Uncertainty of images", batches(setup.images), unit="batch")
     gather_all = partial(gather_uncertainties, shown, explainer, classifier, vargrad)
     uncertainties = progress.part("uncertainty/images", gather_all)
-    report += assess_images(uncertainties, failed, insertion, seed=seed)
+    if explainer.confidence is None:
+        how = "it is measured on the classifier, not estimated."
+        left_out = f"Calibration of the confidence, on corrupted images too: {how}"
+        report = assess_sufficiency(uncertainties, setup, scores)
+        return report + UncertaintyReport(left_out=(left_out,))
+    failed = scores.values["agreement_5"][EXPLAINER] == 0
+    insertion = scores.values["insertion"][EXPLAINER]
+    report = assess_images(uncertainties, failed, insertion, seed=seed)
     corrupted = setup.images.first(config["corruption_images"])
     if len(corrupted):
         shown = tqdm(corrupted, "Corrupted images", batches(corrupted), unit="batch")
         report += assess_corruption(shown, explainer, classifier, seed=seed)
     return report
+
+
+def assess_sufficiency(
+    uncertainties: Mapping[str, Tensor], setup: Setup, scores: Scores
+) -> UncertaintyReport:
+    """Report whether explanations of low sufficiency are worse, which is measured over a blur.
+
+    They are judged over another baseline image, which training did not use either.
+    """
+    first, *others = setup.protocol.baseline_images
+    fresh = [name for name in (first, *others) if name not in {*scores.seen, "blur"}]
+    if not fresh:
+        how = "measured with one more of baseline_images, such as inpaint."
+        return UncertaintyReport(left_out=(f"Selection by measured sufficiency: {how}",))
+    metric = over("insertion", "" if fresh[0] == first else fresh[0])
+    insertion = scores.values[metric][EXPLAINER]
+    return assess_selection(uncertainties, insertion, seed=scores.seed, removal=fresh[0])
 
 
 def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -> UncertaintyReport:

@@ -66,8 +66,8 @@ def write_export(
 
     Raises:
         ValueError: If an output differs by more than :data:`TOLERANCES` allows and the maps are
-            ordered otherwise too, the explainer has no confidence network, or a network does not
-            take images of this size.
+            ordered otherwise too, the explainer has neither a classifier nor a confidence network,
+            or a network does not take images of this size.
     """
     network = ExplainerGraph(in_contiguous_memory(explainer), target).eval()
     generator = torch.Generator().manual_seed(0)
@@ -116,7 +116,8 @@ def compare(expected: list[list[Tensor]], found: list[list[Tensor]], *, by_rank:
     """
     pairs = list(zip(expected, found, strict=True))
     differences = {
-        name: max(_difference(a[i], b[i]) for a, b in pairs) for i, name in enumerate(OUTPUTS)
+        name: max(_difference(a[i], b[i]) for a, b in pairs)
+        for i, name in enumerate(OUTPUTS[: len(expected[0])])
     }
     agreement = Agreement(
         difference=max(differences["mean"], differences["stddev"]),
@@ -146,4 +147,6 @@ def _answers(function: Run, images: Tensor) -> list[Tensor]:
 
 
 def _difference(expected: Tensor, found: Tensor) -> float:
-    return (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
+    if found.shape != expected.shape or found.dtype != expected.dtype:
+        return float("inf")
+    return (found.float() - expected.float()).abs().max().item()

@@ -1,4 +1,4 @@
-"""The graph that is exported of an explainer: images in; mean, stddev and confidence out."""
+"""The graph that is exported of an explainer: images in; maps and confidence out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,15 @@ aten = torch.ops.aten
 
 
 class ExplainerGraph(nn.Module):
-    """Maps images (B, 3, H, W) in [0, 1] to mean, stddev and confidence.
+    """Maps images (B, 3, H, W) in [0, 1] to mean, stddev, confidence and out_of_depth.
 
-    Sampling is left out because a graph has no random numbers of its own. The classifier is part
-    of the graph where the encoder is conditioned on it. A graph raises no errors: all that it says
-    of an image that is not in [0, 1] is NaN.
+    The last is left out where the confidence is measured, or nothing tells it. Sampling is left out
+    because a graph has no random numbers of its own. The classifier is part of the graph where the
+    encoder is conditioned on it. A graph raises no errors: all that it says of an image that is not
+    in [0, 1] is NaN, and that it is out of its depth.
 
     Args:
-        explainer: Explainer with a confidence network.
+        explainer: Explainer with its classifier, or with a confidence network.
         target: What is asked about; None for the decision.
     """
 
@@ -33,27 +34,32 @@ class ExplainerGraph(nn.Module):
         super().__init__()
         self.explainer = explainer
         self.target = target
+        network = explainer.confidence
+        self.tells_depth = network is not None and network.depth.is_known
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Explain images: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
 
+        Then, where the explainer tells it, whether each is out of its depth, (B,) bool.
+
         Raises:
-            ValueError: If the explainer has no confidence network.
+            ValueError: If the explainer has neither a classifier nor a confidence network.
         """
         explainer = self.explainer
         signals = explainer.signals(images, self.target)
         encoded = explainer.mean_and_log_variance(images, signals)
         posterior = DiagonalNormal(*encoded)  # mean and stddev are those of any family
-        if explainer.is_universal and signals is not None:  # it measures, instead of estimating
-            confidence = explainer.sufficiency(images, posterior, target=signals.target)
-        else:
-            confidence = explainer.estimate_confidence(images, posterior)
+        posterior.estimate_confidence = explainer.confidence_of(images, signals)
+        confidence = posterior.confidence
         flat = images.flatten(1)
         in_range = (flat.amin(1) >= -RANGE_MARGIN) & (flat.amax(1) <= 1 + RANGE_MARGIN)
         nan = torch.full_like(confidence, torch.nan)
         unknown = torch.where(in_range, torch.zeros_like(nan), nan)
         spread = unknown[:, None, None]
-        return posterior.mean + spread, posterior.stddev + spread, confidence + unknown
+        found = posterior.mean + spread, posterior.stddev + spread, confidence + unknown
+        if explainer.confidence is None or not self.tells_depth:
+            return found
+        return *found, explainer.confidence.out_of_depth(images) | ~in_range
 
 
 class TracedGraph(nn.Module):

@@ -30,7 +30,8 @@ class LoadedExport:
             images: Images in [0, 1], float32 (B, 3, H, W), of the size in the metadata.
 
         Returns:
-            ``mean`` and ``stddev``, (B, H, W) each, and ``confidence``, (B,).
+            ``mean`` and ``stddev``, (B, H, W) each, and ``confidence``, (B,); where the confidence
+            is estimated, also ``out_of_depth``, (B,) bool.
 
         Raises:
             ValueError: If the images are of another shape or type, or not in [0, 1].
@@ -48,7 +49,7 @@ class LoadedExport:
             raise ValueError(
                 f"Expected images in [0, 1]. Found values from {low:.3g} to {high:.3g}."
             )
-        return dict(zip(OUTPUTS, answers, strict=True))
+        return dict(zip(OUTPUTS, answers, strict=False))
 
 
 def load_export(path: str | Path) -> LoadedExport:

@@ -13,7 +13,7 @@ from saliency_vae.classifiers import Target
 from saliency_vae.cli.schemas import ExportConfig
 from saliency_vae.data import MINIMUM_SIZE
 from saliency_vae.exporting.checked_export import Agreement, write_export
-from saliency_vae.exporting.formats import INPUT, TOLERANCES, find_format
+from saliency_vae.exporting.formats import INPUT, OUTPUTS, TOLERANCES, find_format
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.models.serialization import find_directory
 
@@ -28,6 +28,7 @@ class Summary:
         width: Width of the images that it takes.
         agreement: How well it agrees with PyTorch.
         target: What it is asked about; None for the decision.
+        tells_depth: Whether it tells which images are unlike those of the training.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Summary:
     width: int
     agreement: Agreement
     target: str | None = None
+    tells_depth: bool = False
 
     def __str__(self) -> str:
         """Write the summary as it is printed."""
@@ -42,7 +44,8 @@ class Summary:
         return (
             f"{self.path} ({self.path.stat().st_size / 1e6:.2f} MB)\n"
             f"input   {INPUT}: float32 (batch, 3, {size}) in [0, 1], any batch\n"
-            f"outputs mean, stddev: float32 (batch, {size}); confidence: float32 (batch,)\n"
+            f"outputs mean, stddev: float32 (batch, {size}); confidence: float32 (batch,)"
+            f"{'; out_of_depth: bool (batch,)' if self.tells_depth else ''}\n"
             f"explains {'the decision' if self.target is None else self.target}\n"
             f"largest difference from PyTorch: {self.agreement.difference:.1e}"
             + self._ordered_alike()
@@ -76,6 +79,7 @@ def export_explainer(config: ExportConfig) -> Summary:
         explainer.attach_classifier(classifier, force=True)
     height, width = image_size(config.image_size or explainer.config.image_size)
     target = class_weights(explainer, config.target, torch.zeros(1, 3, height, width))
+    metadata = describe(explainer, (height, width), config.target)
     agreement = write_export(
         explainer,
         output,
@@ -83,9 +87,10 @@ def export_explainer(config: ExportConfig) -> Summary:
         height=height,
         width=width,
         target=target,
-        metadata=describe(explainer, (height, width), config.target),
+        metadata=metadata,
     )
-    return Summary(output, height, width, agreement, config.target)
+    tells_depth = OUTPUTS[-1] in metadata["outputs"]
+    return Summary(output, height, width, agreement, config.target, tells_depth)
 
 
 def class_weights(explainer: Explainer, asked: str | None, image: Tensor) -> Target | None:
@@ -121,14 +126,21 @@ def describe(explainer: Explainer, size: tuple[int, int], target: str | None) ->
     preprocessing = (
         explainer.config.preprocessing if classifier is None else classifier.preprocessing
     )
+    outputs = {
+        "mean": "posterior mean of the saliency map, (batch, height, width)",
+        "stddev": "its standard deviation, (batch, height, width)",
+        "confidence": "probability that 5 % of the pixels keep what is explained, (batch,): "
+        + ("measured" if explainer.confidence is None else "estimated"),
+    }
+    if explainer.confidence is not None and explainer.confidence.depth.is_known:
+        outputs["out_of_depth"] = (
+            "whether the image is unlike those of the training, so that the confidence is a guess, "
+            "(batch,) bool"
+        )
     return {
         "input": "images: float32 RGB (batch, 3, height, width) in [0, 1], not normalised",
-        "outside [0, 1]": "all outputs of such an image are NaN",
-        "outputs": {
-            "mean": "posterior mean of the saliency map, (batch, height, width)",
-            "stddev": "its standard deviation, (batch, height, width)",
-            "confidence": "probability that 5 % of the pixels keep what is explained, (batch,)",
-        },
+        "outside [0, 1]": "all outputs of such an image are NaN, out_of_depth is true",
+        "outputs": outputs,
         "image_size": list(size),
         "preprocessing": None if preprocessing is None else asdict(preprocessing),
         "target": target or "decision",

@@ -106,7 +106,8 @@ class BatchExplainer:
             inclusion = posterior.inclusion_probability(fraction)
             maps = torch.stack([posterior.mean, posterior.stddev, inclusion], dim=1).cpu()
             baseline, scores = baseline.cpu(), drawn.cpu()
-        confidence, of_mean = self._confidence(posterior), len(self._fractions)
+        confidence, out_of_depth = self._estimated(posterior)
+        of_mean = len(self._fractions)
         return [
             Explanation(
                 source=source,
@@ -118,6 +119,7 @@ class BatchExplainer:
                 measured=measured[i][0],
                 curve=sorted(measured[i][:of_mean], key=lambda one: one.fraction),
                 estimated_confidence=confidence[i],
+                out_of_depth=out_of_depth[i],
                 drawn=[
                     Sample(scores[i, n], kept[1 + n][i], measured[i][of_mean + n])
                     for n in range(self.settings.samples)
@@ -168,12 +170,19 @@ class BatchExplainer:
         of_drawn = hard_topk(scores, num_kept(self.settings.fraction, scores.shape[-1]))
         return torch.cat([torch.stack(of_mean, dim=1), of_drawn.view_as(drawn)], dim=1)
 
-    def _confidence(self, posterior: SaliencyPosterior) -> list[float] | list[None]:
-        if self.explainer.confidence is None:
-            return [None] * len(posterior.mean)
+    def _estimated(
+        self, posterior: SaliencyPosterior
+    ) -> tuple[Sequence[float | None], Sequence[bool | None]]:
+        """Confidence of a network that estimates it, and whether it is out of its depth."""
+        network, unknown = self.explainer.confidence, [None] * len(posterior.mean)
+        if network is None:
+            return unknown, unknown
         with torch.inference_mode():
-            confidence: list[float] = posterior.confidence.tolist()
-        return confidence
+            confidence = posterior.confidence.tolist()
+            return (
+                confidence,
+                posterior.out_of_depth.tolist() if network.depth.is_known else unknown,
+            )
 
     def _infer(self, images: Tensor) -> tuple[SaliencyPosterior, Tensor | None]:
         """Infer the posterior and, if it is refined, the objective before and after, (B, 2)."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from saliency_vae.classifiers import Output
+from saliency_vae.models.depth import Depth
 from saliency_vae.perturbations import blurred, perturb
 
 CONFIDENCE_FRACTION = 0.05  # share of the pixels in the kept view that confidence is about
@@ -16,6 +17,8 @@ class ConfidenceNetwork(nn.Module):
     It learns the classifier's predictions for whole and for masked images. From its own predictions
     for an image, and for the view that keeps the most salient 5 % of it over a blur, follows the
     probability that the classifier decides alike on both; ``scale`` and ``offset`` calibrate it.
+    ``depth`` tells by early features which images are unlike those that it was trained on; the late
+    ones hold what tells the classes apart, by which noise looks like a digit.
 
     Args:
         classes: Number of classes, or labels, of the classifier.
@@ -50,6 +53,7 @@ class ConfidenceNetwork(nn.Module):
         )
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))
+        self.depth = Depth(3 * width)
 
     def forward(self, images: Tensor, mask: Tensor) -> Tensor:
         """Estimate the confidence in explanations.
@@ -62,6 +66,17 @@ class ConfidenceNetwork(nn.Module):
             Probability that the classifier decides alike on the kept view, (B,).
         """
         return self.calibrated(self.score(images, mask))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Means over the pixels of what the first two blocks find, (B, 3 width), float32."""
+        first: Tensor = self.imitate[0](images)
+        second: Tensor = self.imitate[1](first)
+        return torch.cat([found.float().mean((-2, -1)) for found in (first, second)], dim=1)
+
+    def out_of_depth(self, images: Tensor) -> Tensor:
+        """Whether images (B, 3, H, W) are unlike those of the training, (B,) bool."""
+        found: Tensor = self.depth(self.features(images))
+        return found
 
     def calibrated(self, score: Tensor) -> Tensor:
         """Turn log-odds (B,) into calibrated probabilities."""

@@ -61,7 +61,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         prior: Makes the prior over maps, called with ``(height, width, device=...)``.
         posterior: Family of the posterior: ``mean_field``, independent pixels (the paper), or
             ``correlated`` as the prior.
-        confidence: Network that gives ``posterior.confidence``; None to do without.
+        confidence: Network that estimates ``posterior.confidence``; None to do without. An encoder
+            that is conditioned on the classifier needs none: then the confidence is measured.
 
     Raises:
         ValueError: If posterior is unknown or the prior's parameters are out of range.
@@ -374,11 +375,34 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         posterior = make_posterior(self.posterior, mean, log_variance, prior)
         if isinstance(signals, UniversalSignals):
             posterior.signal_spread = signals.spread
+        posterior.estimate_confidence = self.confidence_of(images, signals)
         if self.confidence is not None:
-            posterior.estimate_confidence = partial(self.estimate_confidence, images)
-        elif self.is_universal and signals is not None:
-            posterior.estimate_confidence = partial(self.sufficiency, images, target=signals.target)
+            posterior.find_out_of_depth = partial(self.out_of_depth, images)
         return posterior
+
+    def confidence_of(
+        self, images: Tensor, signals: Signals | None
+    ) -> Callable[[SaliencyPosterior], Tensor] | None:
+        """Function of a posterior to its confidence: estimated by a network, or else measured.
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+            signals: Classifier signals of these images, for an encoder that sees any.
+
+        Returns:
+            The function, to (B,); None with neither a network nor a classifier.
+        """
+        if self.confidence is not None:
+            return partial(self.estimate_confidence, images)
+        return None if signals is None else partial(self._measure_confidence, images, signals)
+
+    def _measure_confidence(
+        self, images: Tensor, signals: Signals, posterior: SaliencyPosterior
+    ) -> Tensor:
+        """Sufficiency in one pass, because the signals hold what the classifier decides."""
+        asked = signals.target
+        decided = self.classifier.decide(signals.logits) if asked is None else asked
+        return self.sufficiency(images, posterior, target=decided)
 
     def mean_and_log_variance(
         self, images: Tensor, signals: Signals | None
@@ -407,6 +431,26 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             raise ValueError("Expected an explainer with a confidence network. Found none.")
         confidence: Tensor = self.confidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
         return confidence
+
+    def out_of_depth(self, images: Tensor) -> Tensor:
+        """Tell which images are so unlike those of the training that their confidence is a guess.
+
+        Args:
+            images: Images in [0, 1], (B, 3, H, W).
+
+        Returns:
+            Whether each image is, (B,) bool: one in twenty of the validation images was.
+
+        Raises:
+            ValueError: If no confidence network tells.
+        """
+        if self.confidence is None or not self.confidence.depth.is_known:
+            raise ValueError(
+                "Expected an explainer whose confidence network knows what the training's images "
+                "are like. Found none: a confidence that is measured needs none, and those of "
+                "earlier versions, or of fewer than 20 validation images, do not know."
+            )
+        return self.confidence.out_of_depth(images)
 
     def sufficiency(
         self, images: Tensor, posterior: SaliencyPosterior, *, target: Tensor | None = None
@@ -542,6 +586,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             scale=_spread(posterior) if self.is_universal else 1.0,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
+        refinement.posterior.find_out_of_depth = posterior.find_out_of_depth
         refinement.posterior.signal_spread = posterior.signal_spread
         return refinement
 

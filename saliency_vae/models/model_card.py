@@ -50,8 +50,7 @@ explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
 {attach}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
 posterior.mean, posterior.stddev  # (B, H, W)
 posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
-posterior.confidence  # (B,)
-```
+{call}```
 
 ```
 python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
@@ -65,10 +64,7 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 - `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
   the classifier looks and to stay at the prior's value elsewhere. `inclusion_probability` is the
   probability that a pixel is among the most salient ones.
-- `confidence` is the estimated probability that the classifier's decision stays when only the most
-  salient 5 % of the pixels are kept over a blur. A small network estimates it, calibrated on
-  validation images. It is about the explanation, not about whether the decision is right.
-
+{confidence}
 ## Citation
 
 ```bibtex
@@ -84,6 +80,18 @@ _ATTACH = """\
 explainer.attach_classifier(classifier)  # your own; known ones are built as recorded
 """
 
+_ESTIMATED = """\
+- `confidence` is the estimated probability that the classifier's decision stays when only the most
+  salient 5 % of the pixels are kept over a blur. A small network estimates it, calibrated on
+  validation images; for images that are `out_of_depth`, unlike those, it is a guess. It is about
+  the explanation, not about whether the decision is right.
+"""
+_MEASURED = """\
+- `confidence` is the probability of what is explained when only the most salient 5 % of the pixels
+  are kept over a blur, as the classifier says. It is about the explanation, not about whether the
+  decision is right.
+"""
+
 
 def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
     """Describe an explainer: Markdown under a YAML header.
@@ -97,6 +105,8 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
     classifier = config.classifier
     warning = undertrained(config.metrics)
     conditional = "levels" in config.encoder  # see saliency_vae.models.signals
+    estimated = config.confidence is not None
+    confidence = _ESTIMATED if estimated else _MEASURED if conditional else ""
     facts = {
         "Classifier": classifier and classifier.name,
         "Its weights": classifier and classifier.weights,
@@ -113,6 +123,8 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
         name=_text(config.name),
         how="After one pass forward and back through it," if conditional else "In one forward pass",
         attach=_ATTACH if conditional else "",
+        call="posterior.confidence  # (B,)\n" if confidence else "",
+        confidence=confidence,
         classifier=_text(classifier.name if classifier else "an unnamed classifier"),
         figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
         facts="\n".join(

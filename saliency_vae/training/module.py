@@ -29,6 +29,7 @@ from saliency_vae.models import (
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
 from saliency_vae.perturbations import perturb
 from saliency_vae.training.checkpoints import planned_steps
+from saliency_vae.training.depth import fit_depth
 from saliency_vae.training.measuring import (
     AGREEMENT_FRACTIONS,
     Stage,
@@ -113,7 +114,7 @@ class VariationalSaliency(LightningModule):
         self.make_scheduler = scheduler
         self.execution = execution or Execution()
         self.confidence_width = confidence_width
-        self.scores, self.agreed = CatMetric(), CatMetric()
+        self.scores, self.agreed, self.features = CatMetric(), CatMetric(), CatMetric()
         self.seed = seed
         self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
@@ -178,8 +179,8 @@ class VariationalSaliency(LightningModule):
 
     def on_validation_start(self) -> None:
         """Forget the confidence of an earlier validation."""
-        self.scores.reset()
-        self.agreed.reset()
+        for gathered in (self.scores, self.agreed, self.features):
+            gathered.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Measure a validation batch, with the same noise every epoch; return its losses."""
@@ -192,12 +193,14 @@ class VariationalSaliency(LightningModule):
             scores, agreed = agreement_score(network, step.posterior, step.views, self.classifier)
             self.scores.update(scores)
             self.agreed.update(agreed.float())
+            self.features.update(network.features(step.views.images))
         return step.terms.loss
 
     def on_validation_epoch_end(self) -> None:
-        """Calibrate the confidence on the validation images."""
+        """Calibrate the confidence on the validation images, and fit what they are like."""
         if self.explainer.confidence is None:
             return
+        fit_depth(self.explainer.confidence.depth, self.features.compute())
         scores = self.scores.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
         calibrate(self.explainer.confidence, scores, agreed)

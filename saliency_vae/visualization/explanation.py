@@ -20,6 +20,8 @@ from saliency_vae.visualization.overlay import Pixels
 Prediction = Sequence[tuple[str, float]]  # class names and probabilities, most probable first
 Map = NDArray[np.float32]
 
+UNLIKE = "unlike the training's images"  # said of what an explainer is out of its depth with
+
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
@@ -108,6 +110,8 @@ class Explanation:
             no more was measured.
         estimated_confidence: Confidence network's estimate of the probability that the decision
             stays when 5 % of the pixels are kept over a blur; None without such a network.
+        out_of_depth: Whether the image is unlike those of the training, so that this estimate is a
+            guess; None where nothing tells.
         drawn: Maps drawn from the posterior; empty by default.
         objective: Objective before and after refinement, (2,), nats; None without refinement.
         target: What was asked about; None for the decision.
@@ -122,6 +126,7 @@ class Explanation:
     measured: Measurement
     curve: Sequence[Measurement] = ()
     estimated_confidence: float | None = None
+    out_of_depth: bool | None = None
     drawn: Sequence[Sample] = ()
     objective: Tensor | None = None
     target: str | None = None
@@ -214,9 +219,10 @@ class Explanation:
         """Say in one line what was explained, and what it is worth."""
         label, probability = self.prediction[0]
         asked = f", target {self.asked}" if self.asked else ""
+        unlike = f"; {UNLIKE}" if self.out_of_depth else ""
         return (
             f"<Explanation of {self.name}: decision {label} ({as_percent(probability)}){asked}; "
-            f"top {100 * self.fraction:.3g} %: {self.measured}>"
+            f"top {100 * self.fraction:.3g} %: {self.measured}{unlike}>"
         )
 
     def _repr_jpeg_(self) -> bytes:

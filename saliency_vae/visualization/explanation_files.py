@@ -41,6 +41,8 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
         result["target"] = explanation.target
     if explanation.estimated_confidence is not None:
         result["estimated_confidence"] = explanation.estimated_confidence
+    if explanation.out_of_depth is not None:
+        result["out_of_depth"] = explanation.out_of_depth
     if explanation.drawn:
         result["samples"] = np.stack([sample.scores.numpy() for sample in explanation.drawn])
         result |= _columns("samples", [one.measured for one in explanation.drawn], _MEASURED)
@@ -91,6 +93,7 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "kept_prediction": [list(pair) for pair in explanation.kept.prediction],
         "left_out_prediction": [list(pair) for pair in explanation.left_out.prediction],
         "estimated_confidence": explanation.estimated_confidence,
+        "out_of_depth": explanation.out_of_depth,
     }
 
 

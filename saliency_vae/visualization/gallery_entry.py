@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.visualization.explanation import Explanation, InputImage
+from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
 from saliency_vae.visualization.overlay import limits, min_max, without_border
 
 LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
@@ -28,6 +28,7 @@ class Entry:
         name: Name of the image, as shown.
         file: Path of the image itself relative to the gallery, ``""`` if it has no file.
         target: What was asked about and its probability, ``""`` for the decision.
+        unlike: That it is unlike the images of the training, ``""`` where it is not.
         fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
         sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
@@ -48,6 +49,7 @@ class Entry:
     name: str
     file: str
     target: str
+    unlike: str
     fraction: float
     sufficiency: float
     curve: list[tuple[float, float, float]]
@@ -80,6 +82,7 @@ class Entry:
             name=explanation.name,
             file=file,
             target=explanation.asked,
+            unlike=UNLIKE if explanation.out_of_depth else "",
             fraction=explanation.fraction,
             sufficiency=explanation.sufficiency,
             curve=[

@@ -10,7 +10,12 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from saliency_vae.runtime.text import as_percent, printable
-from saliency_vae.visualization.explanation import ClassifiedView, Explanation, Prediction
+from saliency_vae.visualization.explanation import (
+    UNLIKE,
+    ClassifiedView,
+    Explanation,
+    Prediction,
+)
 from saliency_vae.visualization.overlay import (
     Pixels,
     as_rgb,
@@ -48,7 +53,8 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     rows = 1 + 2 * math.ceil(len(explanation.drawn) / _COLUMNS)
     sheet = _Sheet(height=height, width=width, rows=rows)
     asked = f", asked about: {explanation.asked}" if explanation.asked else ""
-    sheet.title(f"{source.name}{asked}", f"top {share}: {explanation.measured}")
+    unlike = f"{UNLIKE}; " if explanation.out_of_depth else ""
+    sheet.title(f"{source.name}{asked}", f"{unlike}top {share}: {explanation.measured}")
     sheet.tile(0, "image", as_rgb(shown))
     sheet.predictions(0, explanation.original.prediction)
     lowest, most = limits(restored[0]), limits(restored[1])[1]

@@ -51,6 +51,7 @@ class _Stored:
             measured=self._measured,
             curve=self._curve(),
             estimated_confidence=self.values.get("estimated_confidence"),
+            out_of_depth=self.values.get("out_of_depth"),
             drawn=self._samples(),
             target=self.values.get("target"),
         )

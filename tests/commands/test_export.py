@@ -20,6 +20,8 @@ from saliency_vae.exporting.formats import FORMATS, Run
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.exporting.pipeline import class_weights, describe
 from saliency_vae.models import Explainer, load_explainer, save_explainer
+from saliency_vae.training.depth import fit_depth
+from tests.conftest import blobs
 from tests.helpers import tiny_classifier, tiny_universal
 from tests.models.test_explainer import (
     CONDITIONAL,
@@ -57,20 +59,35 @@ def write(explainer: Explainer, output: Path, name: str) -> tuple[Run, float]:
 
 
 def exported(tmp_path: Path, name: str, **parts: Any) -> Path:
-    """Save, load, export and check an explainer; returns the file."""
-    save_explainer(trained_explainer(**parts), tmp_path / "explainer")
+    """Save, load, export and check an explainer that knows its depth; returns the file."""
+    trained = trained_explainer(**parts)
+    assert trained.confidence is not None
+    fit_depth(trained.confidence.depth, trained.confidence.features(enlarged(40)).detach())
+    save_explainer(trained, tmp_path / "explainer")
     explainer = load_explainer(tmp_path / "explainer")
     output = tmp_path / "new" / f"exported{FORMATS[name].suffix}"
     check(explainer, *write(explainer, output, name))
     return output
 
 
+def enlarged(number: int) -> Tensor:
+    """So many images like those that the explainer knows."""
+    return nn.functional.interpolate(blobs(number), (HEIGHT, WIDTH))
+
+
 def check(explainer: Explainer, run: Run, difference: float) -> None:
     assert difference < 1e-4
     for size in (1, 2, 5):
         images = random_images(size, 3, HEIGHT, WIDTH)
-        mean, stddev, confidence = (torch.as_tensor(answer) for answer in run(images))
+        mean, stddev, confidence, *depth = (torch.as_tensor(answer) for answer in run(images))
         posterior = explainer(images)
+        if explainer.confidence is not None and explainer.confidence.depth.is_known:
+            assert depth[0].tolist() == posterior.out_of_depth.tolist() == [True] * size
+            known = explainer(enlarged(size)).out_of_depth
+            assert torch.as_tensor(run(enlarged(size))[3]).tolist() == known.tolist()
+            assert not known.all() or size == 1
+        else:
+            assert not depth
         assert mean.dtype == stddev.dtype == torch.float32
         torch.testing.assert_close(mean, posterior.mean, rtol=0, atol=1e-4)
         torch.testing.assert_close(stddev, posterior.stddev, rtol=0, atol=1e-4)
@@ -97,6 +114,7 @@ def test_onnx_answers_as_the_explainer_at_any_batch(
         "mean": [batch, HEIGHT, WIDTH],
         "stddev": [batch, HEIGHT, WIDTH],
         "confidence": [batch],
+        "out_of_depth": [batch],
     }
 
 
@@ -291,7 +309,7 @@ def test_a_conditional_explainer_is_exported_with_its_classifier_and_stays_chann
     levels: Sequence[float],
 ) -> None:
     torch.manual_seed(0)
-    explainer = conditional_explainer(network(), levels, posterior=posterior)
+    explainer = conditional_explainer(network(), levels, posterior=posterior, confidence=None)
     explainer.to(memory_format=torch.channels_last)
     explainer.classifier.to(memory_format=torch.channels_last)
     output = tmp_path / f"exported{FORMATS[name].suffix}"

@@ -278,16 +278,17 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
     )
     assert lines[-1] == str(tmp_path / "run/report.html")
     left_out = [line for line in lines if line.startswith("Left out")]
-    assert any("Confidence in each explanation" in line for line in left_out), lines
+    assert any("it is measured on the classifier" in line for line in left_out), lines
     assert not any("Grid pointing game" in line for line in left_out), left_out
     with (tmp_path / "run/metrics.csv").open(newline="") as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
     assert int(rows["explainer", "grid_share"]["images"]) == 2  # grids
     assert float(rows["explainer", "passes"]["mean"]) == 2 * 2  # copies x levels
-    said = [
-        row["text"] for row in json.loads((tmp_path / "run/metrics.json").read_text())["verdicts"]
-    ]
+    written = json.loads((tmp_path / "run/metrics.json").read_text())
+    said = [row["text"] for row in written["verdicts"]]
     assert not any("Forced" in text for text in said)
+    selected = [row["text"] for row in written["uncertainty"]["verdicts"]]
+    assert any("least sufficient" in text for text in selected), selected
     assert any("an explainer for a randomised classifier" in text for text in said)
     assert not (tmp_path / "run/randomised").exists()
 

@@ -145,12 +145,14 @@ def test_explain_and_refine(prior: str, family: Family) -> None:
             "width": 4,
         }
     )
+    assert explainer.confidence is not None
+    explainer.confidence.depth.farthest.fill_(1.0)
     explainer.to(DEVICE)
     images = blobs(2).to(DEVICE)
     refined = explainer.refine(images, classifier, steps=1, objective=objective())
     assert classifier.mean.device == images.device
     assert refined.posterior.mean.device == refined.after.device == images.device
-    for name in ("mean", "stddev", "confidence"):
+    for name in ("mean", "stddev", "confidence", "out_of_depth"):
         assert getattr(refined.posterior, name).device == images.device
     assert refined.posterior.inclusion_probability(0.1).device == images.device
     assert refined.posterior.map_agreement(0.1).device == images.device

@@ -16,7 +16,10 @@ from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import ConfidenceNetwork, Explainer, UNet
 from saliency_vae.perturbations import Mean
+from saliency_vae.training.depth import fit_depth
 from saliency_vae.visualization import Explanation, InputImage
+from saliency_vae.visualization.explanation_files import arrays, summary
+from saliency_vae.visualization.read_back import read_back
 
 SIZE = 24
 
@@ -85,6 +88,26 @@ def test_the_kept_views_show_the_top_pixels_over_the_baseline_image() -> None:
         assert kept.prediction[0] == pytest.approx(
             (f"class {probabilities.argmax()}", float(probabilities.max()))
         )
+
+
+def test_an_image_unlike_the_trainings_is_said_so_in_every_output() -> None:
+    explaining = explain(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    assert explaining.explainer.confidence is not None
+    (unknown,) = explaining([image("noise")])
+    assert isinstance(unknown, Explanation)
+    assert unknown.out_of_depth is None
+    assert "out_of_depth" not in arrays(unknown)
+    greys = torch.linspace(0.2, 0.8, 40)[:, None, None, None].expand(-1, 3, SIZE, SIZE)
+    fit_depth(
+        explaining.explainer.confidence.depth, explaining.explainer.confidence.features(greys)
+    )
+    for found, unlike in zip(explaining([image("noise"), image("grey", 128)]), (1, 0), strict=True):
+        assert isinstance(found, Explanation)
+        assert found.out_of_depth is bool(unlike)
+        assert arrays(found)["out_of_depth"] is bool(unlike)
+        assert summary(found)["out_of_depth"] is bool(unlike)
+        assert read_back(arrays(found), found.source, found.baseline).out_of_depth is bool(unlike)
+        assert ("unlike the training's images" in repr(found)) == unlike
 
 
 def test_an_explanation_that_is_not_finite_breaks_its_own_image_only() -> None:

@@ -1,13 +1,16 @@
 """The network that imitates the classifier, and what its confidence is worth."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from scipy.special import expit  # type: ignore[import-untyped]
-from torch import Tensor
+from torch import Tensor, nn
 
+from saliency_vae.distributions import Family, KroneckerNormal
+from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.distillation import (
     agreement_score,
@@ -15,9 +18,19 @@ from saliency_vae.models.distillation import (
     distillation_loss,
     kept_view,
 )
+from saliency_vae.models.encoders import PaperEncoder, UNet
 from saliency_vae.models.explainer import Explainer
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.perturbations import Blur, perturb
-from tests.conftest import BlobsData, MakeModule, blob_classifier, blobs, make_trainer, objective
+from tests.conftest import (
+    Blobs,
+    BlobsData,
+    MakeModule,
+    blob_classifier,
+    blobs,
+    make_trainer,
+    objective,
+)
 from tests.helpers.masked_views import masked_views
 from tests.models.test_explainer import configuration, trained_explainer
 
@@ -94,6 +107,35 @@ def test_confidence_in_each_precision(
     assert 0 < float(trainer.callback_metrics["val/confidence"]) < 1
 
 
+ENCODERS: dict[str, Callable[[], nn.Module]] = {
+    "unet": lambda: UNet((4, 8)),
+    "paper": lambda: PaperEncoder((4, 4)),
+    "conditional": lambda: ConditionalUNet((4, 8)),
+    "universal": lambda: UniversalUNet((4, 8)),
+    "universal, two networks": lambda: UniversalUNet((4, 8), members=2),
+}
+
+
+@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_and_family(encoder: str, family: Family) -> None:
+    """Estimated where there is no classifier to ask, measured where there is one."""
+    torch.manual_seed(0)
+    explainer = Explainer(ENCODERS[encoder](), prior=KroneckerNormal, posterior=family)
+    images, classifier = blobs(3), blob_classifier()
+    if not explainer.is_conditional:
+        explainer.confidence = ConfidenceNetwork(4, width=2)
+        explainer.confidence.depth.farthest.fill_(1.0)
+    posterior = explainer.eval().attach_classifier(classifier)(images)
+    assert posterior.rsample((2,)).shape == (2, 3, 16, 16)
+    expected = explainer.sufficiency(images, posterior)
+    if explainer.confidence is None:
+        torch.testing.assert_close(posterior.confidence, expected)
+    else:
+        assert not torch.allclose(posterior.confidence, expected)
+        assert posterior.out_of_depth.shape == (3,)
+
+
 @pytest.mark.parametrize("settings", [{"classes": 0}, {"classes": 2, "width": 0}])
 def test_numbers_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"confidence_width >= 1"):
@@ -132,9 +174,12 @@ def test_training_adds_trains_and_calibrates_it(make_module: MakeModule, tmp_pat
     module.explainer.recorded = configuration(confidence=None)
     assert module.explainer.confidence is None
     trainer = make_trainer(tmp_path, max_epochs=2, num_sanity_val_steps=0)
-    trainer.fit(module, datamodule=BlobsData())
+    data = BlobsData()
+    data.val_set = Blobs(24, seed=2)
+    trainer.fit(module, datamodule=data)
     network = module.explainer.confidence
     assert network is not None
+    assert network.depth.is_known
     assert network.imitate[-1].out_features == 4
     assert float(network.scale) != 1
     assert "val/confidence_auroc" in trainer.callback_metrics

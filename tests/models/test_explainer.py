@@ -24,6 +24,7 @@ from saliency_vae.models.distillation import calibrate
 from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
 from saliency_vae.models.signals import ClassifierSignals
+from saliency_vae.training.depth import fit_depth
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views
 
@@ -475,6 +476,20 @@ def test_confidence_survives_saving(tmp_path: Path) -> None:
     assert ((expected > 0) & (expected < 1)).all()
 
 
+def test_what_is_out_of_depth_survives_saving_and_refinement(tmp_path: Path) -> None:
+    explainer = trained_explainer()
+    assert explainer.confidence is not None
+    fit_depth(explainer.confidence.depth, explainer.confidence.features(blobs(40)).detach())
+    images = torch.cat([blobs(4), torch.rand(3, 3, 16, 16)])
+    save_explainer(explainer, tmp_path)
+    loaded = load_explainer(tmp_path)
+    refined = loaded.refine(images, blob_classifier(), steps=1).posterior
+    for posterior in (explainer(images), loaded(images), refined):
+        assert posterior.out_of_depth.tolist() == [False] * 4 + [True] * 3
+    rounded = loaded.bfloat16()(images.bfloat16())
+    assert rounded.out_of_depth.tolist() == [False] * 4 + [True] * 3
+
+
 def test_confidence_is_of_the_given_posterior() -> None:
     explainer, images = trained_explainer(), blobs(4)
     posterior = explainer(images)
@@ -487,6 +502,24 @@ def test_without_a_confidence_network_there_is_no_confidence() -> None:
     posterior = trained_explainer(confidence=None)(blobs(2))
     with pytest.raises(ValueError, match="an explainer with a confidence network"):
         _ = posterior.confidence
+    with pytest.raises(ValueError, match="an explainer with a confidence network"):
+        _ = posterior.out_of_depth
+
+
+def test_with_its_classifier_the_confidence_is_measured_in_one_pass() -> None:
+    """That of the decision, which the encoder has seen already."""
+    explainer = conditional_explainer()
+    explainer.confidence = None
+    images = random_images(3, 3, 32, 32)
+    posterior = explainer(images)
+    passes: list[int] = []
+    hook = explainer.classifier.register_forward_pre_hook(lambda *_: passes.append(1))
+    confidence = posterior.confidence
+    hook.remove()
+    assert len(passes) == 1
+    torch.testing.assert_close(confidence, explainer.sufficiency(images, posterior))
+    with pytest.raises(ValueError, match="a confidence network"):
+        _ = posterior.out_of_depth
 
 
 @pytest.mark.parametrize("correlation", [0.8, [0.5, 0.8]])

@@ -48,6 +48,8 @@ def test_an_image_explainer(images: Tensor, expected: dict[str, Tensor], tmp_pat
         torch.testing.assert_close(
             posterior.confidence, expected["image_confidence"], rtol=0, atol=1e-4
         )
+        with pytest.raises(ValueError, match="those of earlier versions"):
+            _ = posterior.out_of_depth
     assert load_explainer(tmp_path).config == explainer.config
 
 

@@ -36,7 +36,8 @@ def test_it_ends_with_the_weights_that_the_old_code_ended_with(
     resumed = torch.load(old_run / "checkpoints/last.ckpt", weights_only=True)
     expected = load_file(SAVED / "resumed.safetensors")
     assert resumed["epoch"] == 1
-    assert resumed["state_dict"].keys() == expected.keys()
+    new = {f"explainer.confidence.depth.{name}" for name in ("centre", "precision", "farthest")}
+    assert resumed["state_dict"].keys() == expected.keys() | new
     for name, values in expected.items():
         torch.testing.assert_close(resumed["state_dict"][name], values, rtol=0, atol=1e-5)
     assert "mean_penalty=0.25" in resumed["overrides"]

@@ -49,6 +49,7 @@ def make_explanation(
     inclusion: torch.Tensor | None = None,
     sufficiency: float = 0.5,
     target: str | None = None,
+    out_of_depth: bool | None = None,
     predictions: Prediction = (("cat", 0.75), ("dog", 0.2), ("eel", 0.0001)),
     samples: Sequence[torch.Tensor] = (),
 ) -> Explanation:
@@ -66,6 +67,7 @@ def make_explanation(
     return replace(
         made,
         target=target,
+        out_of_depth=out_of_depth,
         drawn=[Sample(scores, made.kept, made.measured) for scores in samples],
         baseline=torch.zeros(3, H, W) if baseline is None else baseline,
     )
@@ -252,6 +254,7 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
             HOSTILE,
             sufficiency=0.4,
             target=HOSTILE_LABEL,
+            out_of_depth=True,
             predictions=[(HOSTILE_LABEL, 0.5)],
         ),
     )
@@ -289,6 +292,10 @@ def test_card_says_what_it_knows(opened: Visit) -> None:
     shown = card(opened.page, "image 9.png")
     assert shown.locator(".target").inner_text() == ""
     assert shown.locator(".measured").inner_text() == "sufficiency 0.90, necessity 0.25"
+    assert not shown.locator(".unlike").is_visible()
+    unlike = card(opened.page, HOSTILE).locator(".unlike")
+    assert unlike.inner_text() == "unlike the training's images"
+    assert opened.page.locator("#legend .of-unlike").is_visible()
     assert shown.get_by_role("link").count() == 0
     lines = [text.split("\n") for text in shown.locator(".predictions li").all_inner_texts()]
     assert lines == [["cat", "> 99.9 %"], ["dog", "< 0.1 %"]]

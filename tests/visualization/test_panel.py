@@ -131,6 +131,15 @@ def test_the_target_and_the_measures_are_in_the_title() -> None:
     assert module._HEADER - 22 <= top < bottom <= module._HEADER
 
 
+def test_an_image_unlike_the_trainings_is_said_in_the_title() -> None:
+    shown = explanation()
+    left, _, _, bottom = difference(shown, replace(shown, out_of_depth=True))
+    assert left > WIDTH
+    assert bottom < module._HEADER - 22
+    known = draw_panel(replace(shown, out_of_depth=False))
+    assert ImageChops.difference(draw_panel(shown), known).getbbox() is None
+
+
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (256, 16), (16, 256)])
 def test_long_texts_stay_in_their_places(size: tuple[int, int]) -> None:
     short, words = explanation(*size), "W" * 300

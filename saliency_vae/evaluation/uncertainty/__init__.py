@@ -5,7 +5,11 @@ Each part returns an :class:`UncertaintyReport`, in which every number stands be
 
 from saliency_vae.evaluation.uncertainty.corruption import assess_corruption
 from saliency_vae.evaluation.uncertainty.explained import explain_batches
-from saliency_vae.evaluation.uncertainty.images import assess_images, gather_uncertainties
+from saliency_vae.evaluation.uncertainty.images import (
+    assess_images,
+    assess_selection,
+    gather_uncertainties,
+)
 from saliency_vae.evaluation.uncertainty.independent_runs import independent_runs
 from saliency_vae.evaluation.uncertainty.pixels import (
     PixelMaps,
@@ -28,6 +32,7 @@ __all__ = [
     "assess_images",
     "assess_pixels",
     "assess_posterior",
+    "assess_selection",
     "check_posterior",
     "explain_batches",
     "gather_pixel_maps",

@@ -1,4 +1,7 @@
-"""Whether the confidence falls as far as explanations get worse, when images are corrupted."""
+"""Whether the confidence falls as far as explanations get worse, when images are corrupted.
+
+An image that the explainer declares out of its depth is no claim: it does not count.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -18,6 +21,7 @@ from saliency_vae.perturbations import Blur
 LEVELS = 6  # of each corruption, from none to the strongest
 CONFIDENCE = "confidence"
 AGREEMENT = "agreement at 5 % kept"
+OUT_OF_DEPTH = "declared out of depth"
 _ENOUGH = 0.9  # Spearman correlation over the levels that counts as following the agreement
 _CLOSE = 0.1  # largest difference of confidence and agreement that counts as close
 
@@ -89,41 +93,51 @@ def assess_corruption(
 
 
 def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) -> Tensor:
-    """Confidence, whether 5 % of the pixels keep the decision, and its entropy, (3, B)."""
+    """Confidence, whether 5 % of the pixels keep the decision, its entropy, and depth, (4, B).
+
+    The last is 1 for what is declared out of depth, 0 for the rest, NaN where nothing tells.
+    """
     posterior = explainer(images)
     logits = classifier(images)
     agreed = classifier.agreement(logits, classifier(kept_view(images, posterior)))
     independent = classifier.output == "sigmoid"
     unsure = entropy(classifier.probabilities(logits), independent=independent)
-    return torch.stack([posterior.confidence, agreed.float(), unsure]).cpu()
+    unlike = torch.full_like(unsure, torch.nan)
+    if explainer.confidence is not None and explainer.confidence.depth.is_known:
+        unlike = posterior.out_of_depth.float()
+    return torch.stack([posterior.confidence, agreed.float(), unsure, unlike]).cpu()
 
 
 def _assess_levels(name: str, levels: list[float], scores: Tensor) -> UncertaintyReport:
-    """Report one corruption, from the scores (levels, 3, N) of all images."""
-    sure, right, unsure = scores.mean(-1).unbind(1)
+    """Report one corruption, from the scores (levels, 4, N) of all images."""
+    sure, right, _, unlike = scores.mean(-1).unbind(1)
     curve = {"level": levels, CONFIDENCE: sure.tolist(), AGREEMENT: right.tolist()}
+    if not unlike.isnan().any():
+        curve[OUT_OF_DEPTH] = unlike.tolist()
     images = scores.shape[-1]
     verdict = (
         too_few(f"Confidence under {name}", images)
         if images < LEAST_IMAGES
-        else judge_levels(name, sure, right, unsure)
+        else judge_levels(name, scores)
     )
     return UncertaintyReport(
         (verdict,), curves={f"corruption_{name}": curve}, roles={CONFIDENCE: Role.EXPLAINER}
     )
 
 
-def judge_levels(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Verdict:
+def judge_levels(name: str, scores: Tensor) -> Verdict:
     """Judge the confidence by the share of the explanations that keep the decision.
 
     Args:
         name: Name of the corruption.
-        sure: Mean confidence at each level, (levels,).
-        right: Share of the explanations that keep the decision with 5 % of the pixels, (levels,).
-        unsure: Mean entropy of the prediction, the control, (levels,).
+        scores: For each level and image confidence, whether the decision stays, the entropy of the
+            prediction as a control, and whether the image is declared out of depth (NaN where
+            nothing tells), (levels, 4, N).
     """
+    sure, right, unsure, unlike = scores.mean(-1).unbind(1)
     mine, control = (float(spearman(by[None], right[None])) for by in (sure, -unsure))
-    over, apart = float(sure[-1] - right[-1]), float((sure - right).abs().max())
+    gap = _overconfidence(scores)
+    over, apart = float(gap[-1]), float(gap.abs().max())
     judgement: Judgement = "note"
     how = f"up to {apart:.3f} apart"
     if over > _CLOSE:
@@ -131,6 +145,11 @@ def judge_levels(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Verd
     elif apart <= _CLOSE:
         judgement = "better" if mine >= _ENOUGH else "note"
         how = f"at most {apart:.3f} apart"
+    if not unlike.isnan().any():
+        how += (
+            f" on images that are not declared out of depth, as {unlike[0]:.3f} are without it and "
+            f"{unlike[-1]:.3f} at the strongest level"
+        )
     return Verdict(
         judgement,
         f"Under {name}, the mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and the "
@@ -139,3 +158,15 @@ def judge_levels(name: str, sure: Tensor, right: Tensor, unsure: Tensor) -> Verd
         f"is {mine:+.2f} for the confidence and {control:+.2f} for the control, the entropy of the "
         "prediction.",
     )
+
+
+def _overconfidence(scores: Tensor) -> Tensor:
+    """Mean confidence minus the share that keeps its decision, of images not declared, (levels,).
+
+    It is 0 where fewer than 10 images are left.
+    """
+    sure, right, _, unlike = scores.unbind(1)
+    counted = unlike.nan_to_num() == 0
+    number = counted.sum(-1)
+    gap = ((sure - right) * counted).sum(-1) / number.clamp_min(1)
+    return torch.where(number < LEAST_IMAGES, 0.0, gap)

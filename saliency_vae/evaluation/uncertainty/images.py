@@ -1,4 +1,4 @@
-"""Whether the confidence in an explanation predicts which explanations fail."""
+"""Whether the confidence in an explanation, or its sufficiency, tells which explanations fail."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -13,6 +13,7 @@ from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
+from saliency_vae.evaluation.wording import removal_title
 from saliency_vae.metrics import (
     REJECTED,
     expected_calibration_error,
@@ -23,12 +24,14 @@ from saliency_vae.metrics import (
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
 
 CONFIDENCE = "1 - confidence"
+SUFFICIENCY = "1 - sufficiency"
 SPREAD = "disagreement of sampled maps"
 ENTROPY = "entropy of the prediction"
 AREA = "area of the map"
 VARGRAD = "VarGrad"
 ROLES = {
     CONFIDENCE: Role.EXPLAINER,
+    SUFFICIENCY: Role.EXPLAINER,
     SPREAD: Role.EXPLAINER,
     ENTROPY: Role.CONTROL,
     AREA: Role.CONTROL,
@@ -48,15 +51,18 @@ def gather_uncertainties(
 ) -> dict[str, Tensor]:
     """Measure the uncertainty of each explanation, by the explainer and by controls.
 
+    Where the explainer has no confidence network, its confidence is the measured sufficiency.
+
     Args:
         batches: Batches of images.
-        explainer: Explainer to evaluate, with a confidence network.
+        explainer: Explainer to evaluate, with a confidence network or with its classifier.
         classifier: Classifier to explain.
         vargrad: VarGrad, as a further control.
 
     Returns:
         Uncertainty to its values, (N,), higher where less certain, on the CPU.
     """
+    own = SUFFICIENCY if explainer.confidence is None else CONFIDENCE
     gathered: dict[str, list[Tensor]] = {}
     for batch in batches:
         with torch.inference_mode():
@@ -64,7 +70,7 @@ def gather_uncertainties(
             probabilities = classifier.probabilities(classifier(batch["image"]))
             independent = classifier.output == "sigmoid"
             found = {
-                CONFIDENCE: 1 - posterior.confidence,
+                own: 1 - posterior.confidence,
                 SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
                 ENTROPY: entropy(probabilities, independent=independent),
                 AREA: area(posterior),
@@ -110,16 +116,30 @@ def assess_images(
         insertion: Insertion AUC, (N,).
         seed: Seed of the bootstrap.
     """
+    failures = _assess_failures(uncertainties, failed, seed)
+    return failures + assess_selection(uncertainties, insertion, seed=seed)
+
+
+def assess_selection(
+    uncertainties: Mapping[str, Tensor], insertion: Tensor, *, seed: int, removal: str = ""
+) -> UncertaintyReport:
+    """Report whether the explanations are better that are left when uncertain ones are withheld.
+
+    Args:
+        uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
+        insertion: Insertion AUC, (N,).
+        seed: Seed of the bootstrap.
+        removal: Name of what takes the place of removed pixels, to be said.
+    """
     curve = {
         "rejected": list(REJECTED),
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
-    selective = UncertaintyReport(
-        (_judge_selection(insertion, uncertainties, seed),),
+    return UncertaintyReport(
+        (_judge_selection(insertion, uncertainties, seed, removal),),
         curves={"selective": curve},
         roles={name: ROLES[name] for name in uncertainties},
     )
-    return _assess_failures(uncertainties, failed, seed) + selective
 
 
 def _assess_failures(
@@ -171,24 +191,30 @@ def _note_calibration(confidence: Tensor, failed: Tensor) -> Verdict:
     )
 
 
-def _judge_selection(insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int) -> Verdict:
+def _judge_selection(
+    insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int, removal: str
+) -> Verdict:
     """Judge whether the explanations kept by confidence are better than those kept by a control."""
     number = len(insertion)
+    own, least, name = CONFIDENCE, "confident", "this explainer's confidence"
+    if SUFFICIENCY in uncertainties:
+        own, least, name = SUFFICIENCY, "sufficient", "the measured sufficiency"
     if number < LEAST_IMAGES:
-        return too_few("Insertion AUC with the least confident explanations withheld", number)
+        return too_few(f"Insertion AUC with the least {least} explanations withheld", number)
     everything = torch.arange(number)
 
     def left(name: str, images: Tensor) -> Tensor:
         return selective_curve(insertion[images], uncertainties[name][images], (_JUDGED,))[0]
 
     best = max(_controls(uncertainties), key=lambda name: float(left(name, everything)))
-    mine = partial(left, CONFIDENCE)
+    mine = partial(left, own)
     gain = statistic_interval(lambda i: mine(i) - insertion[i].double().mean(), number, seed=seed)
-    means = selective_curve(insertion, uncertainties[CONFIDENCE], _WITHHELD).tolist()
+    means = selective_curve(insertion, uncertainties[own], _WITHHELD).tolist()
+    over = f" over {removal_title(removal)}" if removal else ""
     return judge_uncertainty(
-        f"With the least confident 0, 10, 20 and 30 % of the explanations withheld, the insertion "
-        f"AUC of the others is {', '.join(f'{mean:.3f}' for mean in means)}; at 20 %, this "
-        f"explainer's confidence {{}} the best control, {best}: {mine(everything):.3f} against "
+        f"With the least {least} 0, 10, 20 and 30 % of the explanations withheld, the insertion "
+        f"AUC{over} of the others is {', '.join(f'{mean:.3f}' for mean in means)}; at 20 %, {name} "
+        f"{{}} the best control, {best}: {mine(everything):.3f} against "
         f"{left(best, everything):.3f}",
         statistic_interval(lambda i: mine(i) - left(best, i), number, seed=seed),
         above_chance=bool(gain.low > 0),

@@ -11,10 +11,12 @@ from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.corruption import (
     CORRUPTIONS,
     LEVELS,
+    OUT_OF_DEPTH,
     assess_corruption,
     clutter,
     judge_levels,
 )
+from saliency_vae.training.depth import fit_depth
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
@@ -49,6 +51,21 @@ def test_clutter_comes_from_the_other_images() -> None:
 
 
 DOWN = torch.linspace(0.9, 0.4, LEVELS)
+IMAGES = 40
+
+
+def measured(
+    sure: Tensor, right: Tensor, unsure: Tensor = DOWN, *, declared: int | None = None
+) -> Tensor:
+    """Scores of images that are all alike, (levels, 4, N).
+
+    So many are declared out of depth at the strongest level; by default nothing tells.
+    """
+    alike = torch.stack([sure, right, unsure], dim=1)[..., None].expand(-1, -1, IMAGES)
+    unlike = torch.full((LEVELS, 1, IMAGES), torch.nan if declared is None else 0.0)
+    if declared is not None:
+        unlike[-1, :, :declared] = 1
+    return torch.cat([alike, unlike], dim=1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +87,7 @@ DOWN = torch.linspace(0.9, 0.4, LEVELS)
 def test_confidence_must_fall_as_far_as_agreement(
     sure: Tensor, right: Tensor, judgement: str, how: str
 ) -> None:
-    found = judge_levels("noise", sure, right, DOWN)
+    found = judge_levels("noise", measured(sure, right))
     assert found.judgement == judgement
     assert f": {how}" in found.text
     assert f"mean confidence goes from {sure[0]:.3f} to {sure[-1]:.3f} and" in found.text
@@ -79,14 +96,34 @@ def test_confidence_must_fall_as_far_as_agreement(
 
 
 def test_correlations_of_the_confidence_and_of_the_control_are_given() -> None:
-    text = judge_levels("noise", DOWN, DOWN.square(), DOWN).text
+    text = judge_levels("noise", measured(DOWN, DOWN.square())).text
+    assert "declared" not in text
     assert text.endswith(
         "Over 6 levels, the Spearman correlation with that share is +1.00 for the confidence and "
         "-1.00 for the control, the entropy of the prediction."
     )
-    assert judge_levels("noise", DOWN, DOWN, -DOWN).text.endswith(
+    assert judge_levels("noise", measured(DOWN, DOWN, -DOWN)).text.endswith(
         "+1.00 for the control, the entropy of the prediction."
     )
+
+
+@pytest.mark.parametrize(
+    ("declared", "judgement", "how"),
+    [
+        (0, "worse", "overconfident by 0.350 at the strongest level"),
+        (IMAGES - 10, "worse", "overconfident by 0.350 at the strongest level"),
+        (IMAGES - 9, "better", "at most 0.000 apart"),  # too few are left to judge by
+    ],
+)
+def test_what_is_declared_out_of_depth_does_not_count(
+    declared: int, judgement: str, how: str
+) -> None:
+    sure, right = DOWN.clone(), DOWN.clone()
+    sure[-1], right[-1] = 0.45, 0.1
+    found = judge_levels("noise", measured(sure, right, declared=declared))
+    assert found.judgement == judgement
+    share = f"as 0.000 are without it and {declared / IMAGES:.3f} at the strongest level"
+    assert f"{how} on images that are not declared out of depth, {share}." in found.text
 
 
 @pytest.mark.parametrize(("number", "judged"), [(9, False), (10, True)])
@@ -96,6 +133,7 @@ def test_every_corruption_is_measured(number: int, judged: bool) -> None:
     report = assess_corruption(batches, explainer, blob_classifier(), seed=0)
     assert len(report.verdicts) == len(CORRUPTIONS)
     assert report.roles == {"confidence": Role.EXPLAINER}
+    assert OUT_OF_DEPTH not in report.curves["corruption_noise"]
     for found in report.verdicts:
         assert ("fewer than 10 images (9)" in found.text) is not judged
     for name in CORRUPTIONS:
@@ -103,3 +141,14 @@ def test_every_corruption_is_measured(number: int, judged: bool) -> None:
         assert {len(values) for values in curve.values()} == {LEVELS}
         clean = explainer(blobs(number)).confidence.mean().detach()
         assert curve["confidence"][0] == pytest.approx(float(clean), abs=1e-4)
+
+
+def test_the_share_out_of_depth_is_measured() -> None:
+    explainer = trained_explainer(encoder=UNET)
+    assert explainer.confidence is not None
+    fit_depth(explainer.confidence.depth, explainer.confidence.features(blobs(40)).detach())
+    batches: list[Batch] = [{"image": blobs(40)}]
+    report = assess_corruption(batches, explainer, blob_classifier(), seed=0)
+    shares = report.curves["corruption_noise"][OUT_OF_DEPTH]
+    assert shares[0] == pytest.approx(float(explainer(blobs(40)).out_of_depth.float().mean()))
+    assert shares[0] <= 0.1 < shares[-1]  # of a network that is not trained

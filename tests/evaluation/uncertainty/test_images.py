@@ -9,18 +9,22 @@ from torch import Tensor
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
+from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import (
     AREA,
     CONFIDENCE,
     ENTROPY,
     SPREAD,
+    SUFFICIENCY,
     VARGRAD,
     area,
     assess_images,
+    assess_selection,
     entropy,
     gather_uncertainties,
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.models import ConditionalUNet
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
@@ -149,6 +153,19 @@ def test_entropies() -> None:
     torch.testing.assert_close(entropy(fair, independent=True), torch.tensor([2 * math.log(2), 0]))
 
 
+def test_the_selection_by_measured_sufficiency_says_what_it_is_judged_over() -> None:
+    insertion = torch.linspace(0.2, 0.9, 30)
+    mine = {SUFFICIENCY: -insertion, ENTROPY: noise(30), AREA: noise(30, seed=9)}
+    report = assess_selection(mine, insertion, seed=0, removal="inpaint")
+    (found,) = report.verdicts
+    assert found.judgement == "better"
+    assert found.text.startswith("With the least sufficient 0, 10, 20 and 30 % of the explanations")
+    assert "the insertion AUC over in-painting of the others is 0.550, " in found.text
+    assert "at 20 %, the measured sufficiency beats the best control, " in found.text
+    assert report.roles[SUFFICIENCY] is Role.EXPLAINER
+    assert report.curves["selective"].keys() == {"rejected", *mine}
+
+
 def test_gathered_over_batches() -> None:
     explainer, classifier = trained_explainer(encoder=UNET), blob_classifier()
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
@@ -162,3 +179,14 @@ def test_gathered_over_batches() -> None:
     probabilities = classifier(blobs(5)).softmax(1)
     close(found[ENTROPY], -(probabilities * probabilities.log()).sum(1))
     close(found[VARGRAD], blobs(5).mean((1, 2, 3)))
+
+
+def test_sufficiency_is_gathered_where_no_network_estimates_it() -> None:
+    classifier = blob_classifier()
+    explainer = trained_explainer(encoder=UNET, confidence=None)
+    explainer.encoder = ConditionalUNet((4, 8))
+    explainer.eval().attach_classifier(classifier)
+    found = gather_uncertainties([{"image": blobs(5)}], explainer, classifier)
+    assert CONFIDENCE not in found
+    expected = 1 - explainer.sufficiency(blobs(5), explainer(blobs(5)))
+    torch.testing.assert_close(found[SUFFICIENCY], expected.detach())
