@@ -31,6 +31,7 @@ from saliency_vae.evaluation.uncertainty.rivals import (
     RELAX,
     REPEAT,
     VARGRAD,
+    Rival,
     named,
     relax_and_repeat,
 )
@@ -225,7 +226,7 @@ def still(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 def test_maps_are_gathered_in_order() -> None:
     explainer = trained_explainer(encoder=UNET)
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    rivals = [named(VARGRAD, still), partial(relax_and_repeat, masks=6, repeats=2)]
+    rivals: list[Rival] = [named(VARGRAD, still), partial(relax_and_repeat, masks=6, repeats=2)]
     found = gather_pixel_maps(batches, explainer, blob_classifier(), [still, still], rivals)
     assert found.references.shape == (2, 5, 16, 16)
     torch.testing.assert_close(found.references[1], blobs(5).mean(1))

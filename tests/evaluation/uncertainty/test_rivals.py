@@ -95,9 +95,11 @@ def test_relax_and_repeat_share_masks_but_are_what_they_are_alone() -> None:
     alone = [answers(batch, classifier, masks=20, seed=seed) for seed in range(3)]
     maps = torch.stack([repeat.importance for repeat in alone])
     torch.testing.assert_close(found[REPEAT], repeat_uncertainty(maps))
-    shown = sum(repeat.shown for repeat in alone)
-    mean = sum(repeat.total for repeat in alone) / shown
-    expected = sum(repeat.squares for repeat in alone) / shown - mean.square()
+    shown, total, squares = (
+        torch.stack([getattr(repeat, name) for repeat in alone]).sum(0)
+        for name in ("shown", "total", "squares")
+    )
+    expected = squares / shown - (total / shown).square()
     torch.testing.assert_close(found[RELAX], expected.float())
 
 
