@@ -2,9 +2,9 @@
 
 python research/unseen_families.py --out DIR
 
-Trains a transformer, a depthwise convolutional network with layer norm and one with group norm on the
-built-in digits, with strides and normalisations of their own, and evaluates the universal explainer on
-them beside other methods. The results are in docs/results.md.
+Trains a transformer, a depthwise convolutional network with layer norm and one with group norm on
+the built-in digits, with strides and normalisations of their own, and evaluates the universal
+explainer on them beside other methods. The results are in docs/results.md.
 """
 
 import argparse

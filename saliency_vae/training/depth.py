@@ -3,11 +3,13 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.covariance import LedoitWolf
+from sklearn.covariance import ledoit_wolf
 from sklearn.model_selection import KFold
 from torch import Tensor
 
 from saliency_vae.models.depth import Depth
+
+Features = NDArray[np.float64]
 
 FALSE_ALARMS = 0.05  # share of images like those of the validation that are declared out of depth
 _FOLDS = 5
@@ -29,10 +31,20 @@ def fit_depth(depth: Depth, features: Tensor) -> None:
         return
     values = features.double().cpu().numpy()
     folds = KFold(_FOLDS, shuffle=True, random_state=0).split(values)
-    held_out: list[NDArray[np.float64]] = [
-        LedoitWolf().fit(values[fitted]).mahalanobis(values[others]) for fitted, others in folds
-    ]
-    whole = LedoitWolf().fit(values)
-    depth.centre.copy_(torch.from_numpy(whole.location_))
-    depth.precision.copy_(torch.from_numpy(whole.precision_))
+    held_out = [_distance(values[others], *_normal(values[fitted])) for fitted, others in folds]
+    centre, precision = _normal(values)
+    depth.centre.copy_(torch.from_numpy(centre))
+    depth.precision.copy_(torch.from_numpy(precision))
     depth.farthest.fill_(np.quantile(np.concatenate(held_out), 1 - FALSE_ALARMS))
+
+
+def _normal(features: Features) -> tuple[Features, Features]:
+    """Mean (F,) and inverse of the shrunk covariance (F, F) of features (N, F)."""
+    covariance, _ = ledoit_wolf(features)
+    return features.mean(0), np.linalg.inv(covariance)
+
+
+def _distance(features: Features, centre: Features, precision: Features) -> Features:
+    """Squared Mahalanobis distance of features (N, F), (N,)."""
+    away: Features = features - centre
+    return np.asarray(((away @ precision) * away).sum(1))
