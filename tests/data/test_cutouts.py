@@ -79,7 +79,7 @@ def red(images: Tensor) -> Tensor:
 
 
 def test_training_images_are_grids_as_often_as_asked(directory: Path) -> None:
-    plain, some = (data(directory, grids=grids) for grids in (0.0, 0.5))
+    plain, some = (data(directory, image_size=64, grids=grids) for grids in (0.0, 0.5))
     for one in (plain, some):
         one.setup("fit")
     grids = [
@@ -88,13 +88,13 @@ def test_training_images_are_grids_as_often_as_asked(directory: Path) -> None:
         if not torch.equal(plain.train_set[index]["image"], some.train_set[index]["image"])
     ]
     assert 0 < len(grids) < 8
-    cells = data(directory, image_size=24).scenes("train")
+    cells = data(directory, image_size=32).scenes("train")
     for index in grids:
         found = some.train_set[index]
-        assert found["image"].shape == (3, 48, 48)
-        for number, (top, left) in enumerate(((0, 0), (0, 24), (24, 0), (24, 24))):
+        assert found["image"].shape == (3, 64, 64)
+        for number, (top, left) in enumerate(((0, 0), (0, 32), (32, 0), (32, 32))):
             scene = cells.scene(4 * index + number)
-            cell = (slice(top, top + 24), slice(left, left + 24))
+            cell = (slice(top, top + 32), slice(left, left + 32))
             expected = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)
             assert torch.equal(found["image"][:, *cell], expected)
             assert torch.equal(found["mask"][cell], torch.from_numpy(scene.masks[0]))
