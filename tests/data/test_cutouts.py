@@ -61,7 +61,7 @@ def test_the_mask_is_of_all_objects(directory: Path, objects: tuple[int, int]) -
     module = data(directory, objects=objects)
     module.setup("fit")
     numbers = set()
-    for index in range(len(module.train_set)):  # type: ignore[arg-type]  # Dataset promises no length
+    for index in range(len(module.train_set)):
         item = module.train_set[index]
         assert item["image"].shape == (3, 48, 48)
         assert item["image"].dtype == torch.uint8
