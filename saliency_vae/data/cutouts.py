@@ -27,13 +27,11 @@ from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.scenes import OPAQUE, Scene, compose
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
-Masks = NDArray[np.bool_]  # (n, H, W)
 Split = Literal["train", "val", "test"]
 GROUPS = "groups.txt"  # lines "path group", paths relative to the file
 PORTIONS = 3  # of the test objects and photographs, each looked at once
 _SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest is for the test
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
-_GRID_KEY = 1  # of the draw whether an image is a grid
 _CONFIDENT = 0.5  # probability of a class with its object, at least
 _UNAWARE = 0.1  # probability of the same class without it, at most
 _TRIED = 20  # scenes for each that is wanted, at most
@@ -128,12 +126,10 @@ class Cutouts(Dataset[Batch]):
         groups: Number of each cut-out's group, which its variants share; None where not known.
         classes: Class of each object of the scenes by a classifier, -1 where there is none,
             (scenes, most objects) int64; None where no classifier was asked.
-        grids: Share of the images that are grids of 2x2 scenes of one object each.
     """
 
     groups: Sequence[int] | None = None
     classes: Tensor | None = None
-    grids: float = 0.0
 
     def __init__(
         self,
@@ -173,12 +169,11 @@ class Cutouts(Dataset[Batch]):
         return rng, which.tolist()
 
     def __getitem__(self, index: int) -> Batch:
-        place = self.indices[index]
-        image, visible = self._grid(place) if self._is_grid(place) else self._scene(place)
+        scene = self.scene(self.indices[index])
         masks = torch.zeros(self.number[1], self.image_size, self.image_size, dtype=torch.bool)
-        masks[: len(visible)] = torch.from_numpy(visible)
+        masks[: len(scene.masks)] = torch.from_numpy(scene.masks)
         item: Batch = {
-            "image": torch.from_numpy(image.copy()).permute(2, 0, 1),
+            "image": torch.from_numpy(scene.image.copy()).permute(2, 0, 1),
             "index": torch.tensor(index),
             "mask": masks.any(0),
             "object_masks": masks,
@@ -188,29 +183,6 @@ class Cutouts(Dataset[Batch]):
         if self.classes is not None:
             item["object_classes"] = self.classes[index]
         return item
-
-    def _scene(self, place: int) -> tuple[Pixels, Masks]:
-        """A scene, and the mask of each object."""
-        scene = self.scene(place)
-        return scene.image, scene.masks
-
-    def _is_grid(self, place: int) -> bool:
-        """Whether there is a grid of scenes at a place in the sequence of the split."""
-        if not self.grids:
-            return False
-        rng = np.random.default_rng((self.seed, _SPLIT_KEY[self.split], place, _GRID_KEY))
-        return float(rng.random()) < self.grids
-
-    def _grid(self, place: int) -> tuple[Pixels, Masks]:
-        """Two rows of two scenes of one object each, and one mask of all objects."""
-        cell = copy(self)
-        cell.image_size, cell.number = self.image_size // 2, (1, 1)
-        cells = [cell._scene(4 * place + number) for number in range(4)]
-        image, mask = (
-            np.concatenate([np.concatenate(parts[row : row + 2], axis=1) for row in (0, 2)])
-            for parts in ([image for image, _ in cells], [masks[0] for _, masks in cells])
-        )
-        return image, mask[None]
 
     def name(self, index: int) -> str:
         """Name a scene by its place in the split."""
@@ -363,8 +335,6 @@ class CutoutsData(SaliencyDataModule):
         image_size: Height and width of an image in pixels.
         objects: Fewest and most objects in an image.
         sizes: Number of training, validation and test images.
-        grids: Share of the training images that are grids of 2x2 scenes of one object each, in
-            [0, 1]; the image size is even then.
         test_portion: Portion of the test files, from 1 to 3, each to be looked at once; None to
             leave them unseen and to evaluate on the validation images.
         batch_size: Images a step over all devices and accumulated batches.
@@ -375,7 +345,6 @@ class CutoutsData(SaliencyDataModule):
         ValueError: If a directory is missing or a number is out of range.
     """
 
-    train_set: Cutouts
     val_set: Cutouts
     test_set: Cutouts
 
@@ -386,7 +355,6 @@ class CutoutsData(SaliencyDataModule):
         image_size: int = 128,
         objects: tuple[int, int] = (1, 1),
         sizes: Mapping[str, int] | None = None,
-        grids: float = 0.0,
         test_portion: int | None = None,
         batch_size: int = 32,
         num_workers: int = 2,
@@ -405,12 +373,6 @@ class CutoutsData(SaliencyDataModule):
             raise ValueError(
                 f"Expected data.test_portion in 1 to {PORTIONS}. Found {test_portion}."
             )
-        if not 0 <= grids <= 1 or (grids and image_size % 2):
-            raise ValueError(
-                "Expected data.grids in [0, 1], and an even data.image_size with it. "
-                f"Found {grids} and {image_size}."
-            )
-        self.grids = grids
         self.directories = Path(str(cutouts)), Path(str(backgrounds))
         self.image_size = image_size
         self.objects = low, high
@@ -422,7 +384,6 @@ class CutoutsData(SaliencyDataModule):
         """Read the files of the splits that the stage needs."""
         if stage == "fit":
             self.train_set = self.scenes("train")
-            self.train_set.grids = self.grids
         if stage in ("fit", "validate"):
             self.val_set = self.scenes("val")
         if stage == "test":

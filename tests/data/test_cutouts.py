@@ -61,7 +61,7 @@ def test_the_mask_is_of_all_objects(directory: Path, objects: tuple[int, int]) -
     module = data(directory, objects=objects)
     module.setup("fit")
     numbers = set()
-    for index in range(len(module.train_set)):
+    for index in range(len(module.train_set)):  # type: ignore[arg-type]  # Dataset promises no length
         item = module.train_set[index]
         assert item["image"].shape == (3, 48, 48)
         assert item["image"].dtype == torch.uint8
@@ -76,29 +76,6 @@ def red(images: Tensor) -> Tensor:
     share = (images[:, 0] > 0.45).float().mean((1, 2))
     probability = (share > 0.06).float() * 0.98 + 0.01
     return torch.stack([1 - probability, probability], 1)
-
-
-def test_training_images_are_grids_as_often_as_asked(directory: Path) -> None:
-    plain, some = (data(directory, image_size=64, grids=grids) for grids in (0.0, 0.5))
-    for one in (plain, some):
-        one.setup("fit")
-    grids = [
-        index
-        for index in range(8)
-        if not torch.equal(plain.train_set[index]["image"], some.train_set[index]["image"])
-    ]
-    assert 0 < len(grids) < 8
-    cells = data(directory, image_size=32).scenes("train")
-    for index in grids:
-        found = some.train_set[index]
-        assert found["image"].shape == (3, 64, 64)
-        for number, (top, left) in enumerate(((0, 0), (0, 32), (32, 0), (32, 32))):
-            scene = cells.scene(4 * index + number)
-            cell = (slice(top, top + 32), slice(left, left + 32))
-            expected = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)
-            assert torch.equal(found["image"][:, *cell], expected)
-            assert torch.equal(found["mask"][cell], torch.from_numpy(scene.masks[0]))
-    assert torch.equal(plain.val_set[0]["image"], some.val_set[0]["image"])
 
 
 def test_test_images_are_those_whose_decision_rests_on_the_object(directory: Path) -> None:
@@ -224,7 +201,6 @@ def test_a_classifier_that_sees_no_object_is_one_line(directory: Path) -> None:
         ({"objects": (0, 1)}, r"data\.objects=\[LOW,HIGH\] in 1 to 3\. Found \[0, 1\]"),
         ({"objects": (2, 1)}, r"data\.objects"),
         ({"image_size": 16}, r"data\.image_size >= 32 pixels\. Found 16"),
-        ({"grids": 1.5}, r"data\.grids in \[0, 1\].* Found 1\.5"),
         ({"test_portion": 4}, r"data\.test_portion in 1 to 3\. Found 4"),
     ],
 )
