@@ -22,6 +22,7 @@ from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.evaluation.uncertainty.corruption import CORRUPTIONS
 from saliency_vae.models import Explainer, kept_view
 from saliency_vae.models.depth import Depth
+from saliency_vae.models.encoders import UNet
 from saliency_vae.training.depth import FALSE_ALARMS, fit_depth
 
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
@@ -36,7 +37,9 @@ def pooled(network: nn.Module, modules: list[nn.Module]) -> Features:
     def features(images: Tensor) -> Tensor:
         found: list[Tensor] = []
         hooks = [
-            module.register_forward_hook(lambda *_: found.append(_[-1].mean((-2, -1))))
+            module.register_forward_hook(
+                lambda _module, _inputs, output: found.append(output.mean((-2, -1)))
+            )
             for module in modules
         ]
         network(images)
@@ -51,8 +54,9 @@ def kinds(explainer: Explainer) -> dict[str, Features]:
     """Features to try, by name."""
     network, encoder = explainer.confidence, explainer.encoder
     assert network is not None
+    assert isinstance(encoder, UNet)
     blocks = [block for block in network.imitate if isinstance(block, nn.Sequential)][:-1]
-    down = list(encoder.down)  # type: ignore[arg-type]  # a U-Net's
+    down = list(encoder.down)
     last = nn.Sequential(*network.imitate[:-1])
     return {
         "confidence network, before its last layer": last,

@@ -15,7 +15,7 @@ from tests.faults.two_processes import run_on_two
 def test_the_depth_is_that_of_all_validation_images(tmp_path: Path) -> None:
     log = tmp_path / "log"
     settings = [
-        *tiny(tmp_path),
+        *tiny(tmp_path)[1:],  # of another experiment
         "experiment=cluttered_digits_image",
         "data.train_size=32",
         "data.val_size=24",
@@ -23,7 +23,6 @@ def test_the_depth_is_that_of_all_validation_images(tmp_path: Path) -> None:
         "logger=csv",
         f"hydra.run.dir={tmp_path}/run",
     ]
-    del settings[0]  # another experiment
     assert run_alone(run_on_two, tmp_path, free_port(), *settings, output=log) == 0, log.read_text()
     network = load_explainer(tmp_path / "run").confidence
     assert network is not None
