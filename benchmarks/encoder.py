@@ -57,7 +57,7 @@ def main() -> None:
     """Measure."""
     options = arguments(__doc__)
     device = options.device
-    size, batch, rounds = (16, 2, 1) if options.quick else (224, 4, 5)
+    size, batch, rounds = (16, 2, 1) if options.quick else (224, 4, 3)
     torch.manual_seed(0)
     encoder = (PaperEncoder([4, 2]) if options.quick else PaperEncoder()).to(device)
     nn.init.normal_(encoder.head.weight, std=0.1)

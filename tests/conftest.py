@@ -81,6 +81,12 @@ def objective(beta: float = 0.01, perturbation: nn.Module | None = None) -> Obje
 
 
 @pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """Let a test draw the same numbers alone and among others."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def root_logger_as_before() -> Iterator[None]:
     """Remove the handlers that a command adds: they would write to a stream that is closed."""
     handlers, level = logging.root.handlers[:], logging.root.level
