@@ -40,7 +40,7 @@ bench: .venv/installed
 	done
 	$(BIN)/python benchmarks/collect.py
 
-# Repeats the tables of docs/results.md, all or ROWS="digits comparison"; ROWS=--list prints the rows.
+# Repeats the tables of docs/results_digits.md, all or ROWS="digits comparison"; ROWS=--list prints the rows.
 results: .venv/installed
 	$(BIN)/python docs/make_results.py $(ROWS)
 

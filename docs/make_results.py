@@ -1,4 +1,4 @@
-"""Repeat the tables of results.md and uncertainty.md: make results [ROWS="digits comparison"].
+"""Repeat the tables of results_digits.md and uncertainty.md: make results [ROWS="digits"].
 
 python docs/make_results.py [--list] [--output DIR] [ROW ...]
 
@@ -28,6 +28,7 @@ IMAGE = "experiment=cluttered_digits_image"
 PAPER = "experiment=cluttered_digits_paper"
 FIFTEEN_BLOCKS = "encoder.hidden_channels=[16,16,16,16,8,8,8,8,8,4,4,4,4,4,4]"
 ZERO_PRIOR_MEAN = "encoder.prior_mean_scale=0 mean_penalty=0 topk.fraction=[0.03,0.9]"
+COMPARISON = "data=cluttered_digits limit=300 baseline_images=[blur,mean,zero]"
 ALONE = (
     "data=cluttered_digits methods=[explainer,random] baseline_images=[blur] own_mask_images=0 "
     "reference_images=0 corruption_images=0"
@@ -89,8 +90,8 @@ ROWS: dict[str, Trained | Evaluated] = {
         f"{PAPER} topk.initial_temperature=0.1 optimizer.lr=4e-3 {FIFTEEN_BLOCKS}"
     ),
     "paper-constant-15-blocks": Trained(f"{PAPER} topk.initial_temperature=null {FIFTEEN_BLOCKS}"),
-    "comparison": Evaluated("explainer=DIGITS data=cluttered_digits limit=300"),
-    "comparison-image": Evaluated("explainer=IMAGE data=cluttered_digits limit=300"),
+    "comparison": Evaluated(f"explainer=DIGITS {COMPARISON}"),
+    "comparison-image": Evaluated(f"explainer=IMAGE {COMPARISON}"),
     "uncertainty": Evaluated(
         "explainer=DIGITS data=cluttered_digits methods=[explainer,random] limit=1000 "
         "reference_images=1000 reference_runs=0 "
@@ -227,7 +228,7 @@ def main(arguments: Iterable[str] | None = None, run: Run = run_command) -> None
         print("\n".join(f"{name}: {ROWS[name].command}" for name in names))
         return
     options.output.mkdir(parents=True, exist_ok=True)
-    sections = ["# Results of make results, to be compared with docs/results.md"]
+    sections = ["# Results of make results, to be compared with docs/results_digits.md"]
     for number, name in enumerate(names, 1):
         print(f"\nRow {number} of {len(names)}: {name}", flush=True)
         made = make(name, options.output, run)

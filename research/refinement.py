@@ -3,7 +3,7 @@
 python research/refinement.py blur_30 mixture_30 --photographs DIR
 
 Each variant is a baseline image, a number of steps and a learning rate. No test portion is seen.
-The table of all that was tried is in docs/results.md.
+The table of all that was tried is in docs/experiments.md.
 """
 
 import argparse

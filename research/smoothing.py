@@ -3,7 +3,7 @@
 python research/smoothing.py plain gaussian_0.5_2 edge_0.5 --photographs DIR
 
 A variant is a filter and the share of the map that it replaces: a Gaussian of some pixels, or the
-edge-aware filter. No test portion is seen. The table of all that was tried is in docs/results.md.
+edge-aware filter. No test portion is seen. All that was tried is in docs/experiments.md.
 """
 
 import argparse

@@ -4,7 +4,7 @@ python research/universal.py base coarse --photographs DIR --out DIR --steps 300
 
 Each variant is a set of Hydra overrides of ``experiment=universal``; all are judged together by
 ``saliency_vae.evaluate`` on validation scenes. No test portion is looked at. The table of all that
-was tried is in docs/results.md.
+was tried is in docs/experiments.md.
 """
 
 import argparse
