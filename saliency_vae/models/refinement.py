@@ -3,6 +3,7 @@
 Starting from the encoder's posterior (Kim et al. 2018), or from the prior with no encoder at all.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,6 +135,7 @@ def refine(
     settings: RefinementSettings,
     target: Tensor | None = None,
     scale: Tensor | float = 1.0,
+    smooth: Callable[[Tensor], Tensor] | None = None,
 ) -> Refinement:
     """Lower the objective of each image by gradient steps on its own mean and log-variance.
 
@@ -151,6 +153,7 @@ def refine(
             prediction.
         scale: How far a coordinate of 1 moves the mean, in standard deviations of the prior; a
             number, or one for each image, (B, 1, 1).
+        smooth: What is done to the mean (B, H, W) after the last step; nothing by default.
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -164,7 +167,7 @@ def refine(
             if objective.complement and is_fixed(objective.perturbation):
                 uninformed = classifier(objective.perturbation(images))
         problem = _Problem(images, original, classifier, objective, prior, target, uninformed)
-        return _optimise(posterior, problem, settings, scale)
+        return _optimise(posterior, problem, settings, scale, smooth)
 
 
 def _optimise(
@@ -172,6 +175,7 @@ def _optimise(
     problem: _Problem,
     settings: RefinementSettings,
     scale: Tensor | float,
+    smooth: Callable[[Tensor], Tensor] | None,
 ) -> Refinement:
     """Go down the gradient of the expected loss, measured before and after with the same noise."""
     generator = torch.Generator(problem.images.device)
@@ -187,12 +191,12 @@ def _optimise(
         generator.manual_seed(number)
         torch.manual_seed(number)  # of a baseline image that is random
 
-    def measure() -> Tensor:
+    def measure(posterior: SaliencyPosterior) -> Tensor:
         seed(settings.seed)
         with torch.no_grad():
-            return problem.expected_loss(current(), generator, samples=settings.evaluations)
+            return problem.expected_loss(posterior, generator, samples=settings.evaluations)
 
-    before = measure()
+    before = measure(current())
     optimizer = torch.optim.Adam([offset, log_variance], lr=settings.lr)
     seed(settings.seed + 1)
     for step in trange(settings.steps, desc="Refining", disable=not settings.progress, leave=False):
@@ -205,9 +209,12 @@ def _optimise(
         )
         torch.autograd.backward(loss.sum())
         optimizer.step()
-    after = measure()
     with torch.no_grad():
-        better, moved = (after < before)[:, None, None], current()
+        moved = current()
+        if smooth is not None and settings.steps:
+            moved = posterior.like(smooth(moved.mean), moved.log_variance)
+        after = measure(moved)
+        better = (after < before)[:, None, None]
         mean = torch.where(better, moved.mean, start)
         log_variance = torch.where(better, moved.log_variance, start_log_variance)
         return Refinement(
