@@ -22,7 +22,7 @@ from saliency_vae.baselines import CaptumMethod, GradCAM
 from saliency_vae.classifiers import class_target, efficientnet_lite_classifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import top_pixels
 
 PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket")
 KEPT = 0.25  # share of the pixels in the kept view
@@ -90,8 +90,7 @@ def main() -> None:
         for axis, saliency in zip(line[1:], found.values(), strict=False):
             axis.imshow(shown.mean(-1), cmap="gray", alpha=0.6)
             axis.imshow(rank(saliency), cmap="magma", alpha=0.65, vmin=0.3)
-        scores = found["universal"].flatten()[None]
-        mask = hard_topk(scores, num_kept(KEPT, scores.shape[1])).view(1, side, side)
+        mask = top_pixels(found["universal"].reshape(1, side, side), KEPT)
         line[-1].imshow(perturb(image, mask, blurred(image))[0].permute(1, 2, 0).numpy())
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=10)

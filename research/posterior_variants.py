@@ -27,7 +27,6 @@ from saliency_vae.evaluation.uncertainty import explain_batches
 from saliency_vae.evaluation.uncertainty.changed_pixels import (
     changed_share,
     scaled_to_change,
-    top_pixels,
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.explained import BASELINES, ExplainedBatch
@@ -41,7 +40,7 @@ from saliency_vae.metrics import difference_interval, mean_interval, spearman
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.models import Explainer
 from saliency_vae.models.universal_encoder import UniversalUNet
-from saliency_vae.topk import hard_topk
+from saliency_vae.topk import hard_topk, top_pixels
 
 BATCH, SAMPLES = 12, 4
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"

@@ -189,6 +189,26 @@ def num_kept(fraction: float, n: int) -> int:
     return max(1, round(fraction * n))
 
 
+def top_pixels(maps: Tensor, fraction: float) -> Tensor:
+    """Mark the most salient pixels of each map, a given fraction of all.
+
+    Args:
+        maps: Maps, (..., H, W).
+        fraction: Share of the pixels, in (0, 1].
+
+    Returns:
+        Boolean mask, (..., H, W).
+
+    Example:
+        >>> top_pixels(torch.tensor([[0.1, 0.9], [0.3, 0.2]]), fraction=0.25)
+        tensor([[False,  True],
+                [False, False]])
+    """
+    scores = maps.flatten(-2)
+    mask = hard_topk(scores, num_kept(fraction, scores.shape[-1]))
+    return mask.unflatten(-1, maps.shape[-2:])
+
+
 class SoftTopK:
     """The paper's differentiable top-k operator over saliency maps, k drawn for each image.
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from saliency_vae.baselines import CaptumMethod, GradCAM, Method
-from saliency_vae.classifiers import FrozenClassifier, class_target
+from saliency_vae.classifiers import FrozenClassifier, as_target
 from saliency_vae.data import load_rgb
+from saliency_vae.inference.measure import Question, Views
 from saliency_vae.models import Explainer
-from saliency_vae.perturbations import perturb
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import Explanation, Measurement
 
 _SMOOTHGRAD = {
@@ -79,41 +79,26 @@ class Answers:
     ) -> list[Comparison]:
         """Explain the same photograph by SmoothGrad (25 passes) and Grad-CAM (1 pass)."""
         found = []
-        image = explanation.original.image[None].to(self.classifier.mean.device)
+        classifier = self.classifier
+        image, baseline = (
+            one[None].to(classifier.mean.device)
+            for one in (explanation.original.image, explanation.baseline)
+        )
+        with torch.no_grad():
+            question = Question(classifier, classifier(image), as_target(target))
+        asked = question.weights()
+        assert asked is not None  # a class, or the decision
         for name, method in _methods().items():
             try:
-                asked = _weights(self.classifier, self.classifier(image), target)
-                values = method({"image": image, "target": asked}, self.classifier)[0].cpu()
+                values = method({"image": image, "target": asked}, classifier)[0]
             except ValueError as error:  # a method that does not fit the classifier says so
                 found.append(Comparison(name, reason=str(error)))
                 continue
-            measured = self._measure(explanation, values, target, fraction)
-            found.append(Comparison(name, values, measured))
+            views = Views(classifier, image, baseline, top_pixels(values, fraction)[None, None])
+            with torch.inference_mode():
+                ((measured,),) = question.measure(*views.classify(), [fraction])
+            found.append(Comparison(name, values.cpu(), measured))
         return found
-
-    @torch.inference_mode()
-    def _measure(
-        self, explanation: Explanation, scores: Tensor, target: int | None, fraction: float
-    ) -> Measurement:
-        """Measure what a map is worth to the classifier; three passes."""
-        classifier, image = self.classifier, explanation.original.image
-        mask = kept_pixels(scores, fraction)
-        both = torch.stack([mask, ~mask]).to(image)
-        views = perturb(image.expand(2, -1, -1, -1), both, explanation.baseline[None])
-        logits = classifier(torch.cat([image[None], views]).to(classifier.mean.device))
-        weights = _weights(classifier, logits[:1], target).expand_as(logits)
-        on_image, on_kept, on_left_out = classifier.probability(logits, weights).tolist()
-        decided = classifier.decide(logits[:1]).expand_as(logits)
-        _, stays, stays_without = classifier.keeps_decision(logits, decided).tolist()
-        return Measurement(
-            fraction, on_image, on_kept, on_left_out, stays, decision_lost=not stays_without
-        )
-
-
-def kept_pixels(scores: Tensor, fraction: float) -> Tensor:
-    """Mask of the most salient pixels of a map (h, w): (h, w) bool."""
-    flat = scores.flatten()[None]
-    return hard_topk(flat, num_kept(fraction, flat.shape[1])).view(scores.shape) > 0
 
 
 def _methods() -> Mapping[str, Method]:
@@ -124,11 +109,3 @@ def _methods() -> Mapping[str, Method]:
     except ValueError:
         return methods
     return {"SmoothGrad": smoothgrad, **methods}
-
-
-def _weights(classifier: FrozenClassifier, logits: Tensor, target: int | None) -> Tensor:
-    """Weights of the logits (B, classes) that are asked about."""
-    if target is None:
-        return classifier.decide(logits)
-    classes = torch.full((len(logits),), target, device=logits.device)
-    return class_target(classes, logits)

@@ -15,6 +15,7 @@ from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import Explanation
 
 DECISION = "the classifier's decision"
+_MOST_OFFERED = 100  # explanations whose files are kept for download
 CSS = """
 .gradio-container {max-width: 1280px !important; margin: 0 auto !important}
 .measured {padding: 2px 4px 8px}
@@ -176,6 +177,9 @@ class Page:
         """Write the files that can be downloaded."""
         if explanation is None:
             return [self.gradio.DownloadButton(interactive=False)] * 2
+        earlier = sorted(self.files.iterdir(), key=lambda offered: offered.stat().st_mtime_ns)
+        for old in earlier[: 1 - _MOST_OFFERED]:  # Gradio has copied them
+            shutil.rmtree(old, ignore_errors=True)
         directory = Path(tempfile.mkdtemp(dir=self.files))
         paths = [directory / name for name in ("explanation.png", "explanation.npz")]
         for path in paths:

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.app.answers import Comparison, kept_pixels
+from saliency_vae.app.answers import Comparison
 from saliency_vae.perturbations import perturb
 from saliency_vae.runtime.text import as_percent
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import Explanation, Measurement, Pixels, as_rgb, limits
 from saliency_vae.visualization.overlay import overlay
 
@@ -76,7 +77,7 @@ def laid_over(
 def view_tiles(explanation: Explanation, shown: Tensor) -> tuple[Pixels, Pixels]:
     """Draw the kept and the left-out view at the resolution of the photograph shown."""
     size = shown.shape[-2:]
-    mask = kept_pixels(explanation.maps[0], explanation.fraction).float()
+    mask = top_pixels(explanation.maps[0], explanation.fraction).float()
     mask = F.interpolate(mask[None, None], size, mode="nearest")[0]
     baseline = F.interpolate(explanation.baseline[None].float(), size, mode="bilinear")
     image = shown[None].float() / 255
@@ -87,7 +88,11 @@ def view_tiles(explanation: Explanation, shown: Tensor) -> tuple[Pixels, Pixels]
 def bars(explanation: Explanation) -> str:
     """Write what was measured as bars, in HTML."""
     measured = explanation.measured
-    asked = explanation.target or explanation.prediction[0][0]
+    label, probability = explanation.prediction[0]
+    if explanation.target is not None:
+        label = explanation.target
+    elif not math.isclose(probability, measured.on_image, abs_tol=1e-3):
+        label = "the decision on all labels"  # they are independent, and decided together
     share, drop = f"{100 * measured.fraction:.3g} %", (measured.necessity or 0.0) * 100
     rows = (
         ("the whole photograph", measured.on_image, ""),
@@ -99,7 +104,7 @@ def bars(explanation: Explanation) -> str:
         ),
     )
     lines = "".join(_bar(*row) for row in rows)
-    return f'<div class="measured"><h3>Probability of “{escape(asked)}” on</h3>{lines}</div>'
+    return f'<div class="measured"><h3>Probability of “{escape(label)}” on</h3>{lines}</div>'
 
 
 def beside(explanation: Explanation, others: Sequence[Comparison], shown: Tensor) -> str:

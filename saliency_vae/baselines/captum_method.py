@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-import torch
 from hydra.utils import get_object
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.random import seeded
 
 Reduction = Literal["sum", "abs", "max"]
 _REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {
@@ -70,15 +70,9 @@ def attribute(
         Captum's attribution, without gradient.
     """
     images = batch["image"]
-    devices = [images.device] if images.device.type == "cuda" else []
-    with (
-        recording_gradients(),
-        torch.random.fork_rng(devices),
-        warnings.catch_warnings(),
-    ):
+    with recording_gradients(), seeded(seed, images.device), warnings.catch_warnings():
         # Captum warns that it puts hooks on modules, which are those of the copy.
         warnings.filterwarnings("ignore", module=r"captum\.")
-        torch.manual_seed(seed)
         inputs = images.detach().clone().requires_grad_()
         score = TargetScore(copy_to_modify(classifier)) if hooks else ScoreInParts(classifier)
         attribution: Tensor = build(score).attribute(
@@ -103,6 +97,7 @@ class CaptumMethod:
         ValueError: If Captum is not installed, or an argument does not fit.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
         >>> _ = nn.init.ones_(network[1].weight)

@@ -95,7 +95,7 @@ class _Views:
         self.images, self.target, self.classifier = images, target, classifier
         self.baseline = blurred(images)
         with torch.no_grad():
-            self.uninformed = self._log_odds(classifier(self.baseline), target)
+            self.uninformed = classifier.each_log_odds(classifier(self.baseline), target)
 
     def enlarged(self, maps: Tensor) -> Tensor:
         """Enlarge maps (B, h, w) to the size of the images."""
@@ -105,11 +105,6 @@ class _Views:
         """What the kept view lacks and what the left-out view still tells, (B,) each, nats."""
         images, baseline = self.images.repeat(2, 1, 1, 1), self.baseline.repeat(2, 1, 1, 1)
         logits = self.classifier(perturb(images, torch.cat([mask, 1 - mask]), baseline))
-        kept, left_out = self._log_odds(logits, self.target.repeat(2, 1)).chunk(2)
+        odds = self.classifier.each_log_odds(logits, self.target.repeat(2, 1))
+        kept, left_out = odds.chunk(2)
         return F.softplus(-kept).sum(1), bernoulli_kl(self.uninformed, left_out)
-
-    def _log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log-odds of what is asked: (B, 1) of a class, (B, labels) of labels, 0 if not asked."""
-        if self.classifier.output == "sigmoid":
-            return logits * target
-        return self.classifier.log_odds(logits, target)[:, None]

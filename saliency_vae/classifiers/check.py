@@ -4,8 +4,12 @@ import torch
 from torch import Tensor
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
+from saliency_vae.classifiers.targets import Output
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import described
+
+_WHICH: dict[Output, str] = {"softmax": "sum to 1", "sigmoid": "lie in [0, 1]"}
+_FEWEST = 16  # logits of labels, which hardly all lie in [0, 1]
 
 
 def check_frozen(classifier: object) -> None:
@@ -66,14 +70,15 @@ def check_logits(logits: Tensor, classifier: FrozenClassifier) -> None:
         classifier: The classifier.
 
     Raises:
-        ValueError: If they are probabilities, none negative and of sum 1 for each image, of a
-            softmax; or if the classifier has more or fewer names than classes.
+        ValueError: If they are probabilities: of a softmax none negative and of sum 1 for each
+            image, of labels at least 16 and all in [0, 1]; or if the classifier has more or fewer
+            names than classes.
     """
     classifier.check_categories(logits.shape[1])
-    if classifier.output == "softmax" and _are_probabilities(logits, 1e-4):
+    if _are_probabilities(logits, classifier.output, 1e-4):
         raise ValueError(
             f"Expected classifier {classifier.name} to return logits. Found probabilities, which "
-            "sum to 1: leave out the softmax within it."
+            f"{_WHICH[classifier.output]}: leave out the {classifier.output} within it."
         )
 
 
@@ -87,14 +92,16 @@ def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | N
         return f"{broken} of {logits.numel()} not finite"
     if torch.allclose(logits, logits[:1].expand_as(logits), rtol=1e-5):
         return "the same for all images"
-    if softmax and _are_probabilities(logits.detach()):
-        return "probabilities, which sum to 1 (softmax within it?)"
+    if _are_probabilities(logits.detach(), classifier.output):
+        return f"probabilities, which {_WHICH[classifier.output]} ({classifier.output} within it?)"
     if not logits.requires_grad:
         return "no gradient (no_grad or detach within it?)"
     return None
 
 
-def _are_probabilities(logits: Tensor, within: float = 1e-3) -> bool:
+def _are_probabilities(logits: Tensor, output: Output, within: float = 1e-3) -> bool:
+    if output == "sigmoid":
+        return logits.numel() >= _FEWEST and bool(((logits >= 0) & (logits <= 1)).all())
     sums = logits.sum(1)
     return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=within)
 

@@ -90,9 +90,9 @@ class FrozenClassifier(nn.Module):
         if output not in ("softmax", "sigmoid"):
             raise ValueError(f"Expected classifier.output softmax or sigmoid. Found {output!r}.")
         self.network = frozen_alias(network)
-        dtype = _precision(network)
-        self.register_buffer("mean", _per_channel(mean, dtype), persistent=False)
-        self.register_buffer("std", _per_channel(std, dtype), persistent=False)
+        like = _input_like(network)
+        self.register_buffer("mean", _per_channel(mean, like), persistent=False)
+        self.register_buffer("std", _per_channel(std, like), persistent=False)
         self.output = output
         self.preprocessing = preprocessing or Preprocessing()
         self.name = name or type(network).__name__
@@ -196,10 +196,12 @@ class FrozenClassifier(nn.Module):
     def forward_uncompiled(self, images: Tensor) -> Any:
         """Logits as the network gives them for images (B, 3, H, W), without ``torch.compile``.
 
-        Hooks need it, and a few images that are classified once are not worth a compilation.
+        Hooks need it, as compiled modules call none that came later, and a few images that are
+        classified once are not worth a compilation.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
-        return _logits(self.network.forward(self._normalised(images)))
+        network = getattr(self.network, "_orig_mod", self.network)
+        return _logits(network._call_impl(self._normalised(images)))
 
     def _normalised(self, images: Tensor) -> Tensor:
         return (images.to(self.mean.dtype) - self.mean) / self.std
@@ -360,11 +362,11 @@ def _logits(output: Any) -> Any:
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
-def _precision(network: nn.Module) -> torch.dtype:
-    """Precision of a network's weights, in which it takes images."""
-    floating = (p.dtype for p in network.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)
+def _input_like(network: nn.Module) -> Tensor:
+    """Tensor of the device and the precision that a network takes images in: one of its weights."""
+    floating = (p for p in network.parameters() if p.is_floating_point())
+    return next(floating, torch.empty(0))
 
 
-def _per_channel(values: Sequence[float], dtype: torch.dtype) -> Tensor:
-    return torch.tensor(list(values), dtype=dtype)[:, None, None]
+def _per_channel(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(list(values), dtype=like.dtype, device=like.device)[:, None, None]

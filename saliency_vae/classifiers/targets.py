@@ -260,7 +260,7 @@ def class_index(name: str, categories: Sequence[str] | None) -> int:
     """Find the index of a class by its name, or by one of its names between commas.
 
     Args:
-        name: Name, in upper or lower case, or the index itself.
+        name: Name, in upper or lower case; or the index itself, unless a class is called so.
         categories: Names of the classes.
 
     Raises:
@@ -270,13 +270,13 @@ def class_index(name: str, categories: Sequence[str] | None) -> int:
         >>> class_index("tiger cat", ["tabby, tabby cat", "tiger cat"])
         1
     """
-    if name.strip().isdecimal():
-        return int(name)
     wanted = name.strip().lower()
     names = [category.lower() for category in categories or ()]
     found = [index for index, category in enumerate(names) if category == wanted] or [
         index for index, category in enumerate(names) if wanted in category.split(", ")
     ]
+    if not found and wanted.isdecimal():
+        return int(wanted)
     if len(found) != 1:
         said = f"{len(found)} classes" if found else "no class"
         known = [part for category in names for part in category.split(", ")]

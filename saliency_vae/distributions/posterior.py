@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saliency_vae.distributions.gaussian import MapGaussian
 from saliency_vae.distributions.prior import SaliencyPrior
-from saliency_vae.topk import hard_topk, num_kept, threshold
+from saliency_vae.topk import num_kept, threshold, top_pixels
 
 Family = Literal["mean_field", "correlated"]
 
@@ -158,8 +158,7 @@ class SaliencyPosterior(MapGaussian):
         Returns:
             Boolean mask, (..., h, w).
         """
-        scores = self.mean.flatten(-2)
-        return hard_topk(scores, num_kept(fraction, scores.shape[-1])).view(self.mean.shape)
+        return top_pixels(self.mean, fraction)
 
     def inclusion_probability(self, fraction: float) -> Tensor:
         """Probability that a pixel is among the top ``fraction`` of a sampled map.

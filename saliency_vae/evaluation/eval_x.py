@@ -21,6 +21,7 @@ from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.metrics import Imputation, descending_rank
 from saliency_vae.metrics.views import views_at_once
 from saliency_vae.perturbations import Blur
+from saliency_vae.runtime.device import loader_processes
 from saliency_vae.topk import num_kept
 
 _KEPT = (0.01, 0.99)  # range of the share of the pixels that a random mask keeps
@@ -82,7 +83,7 @@ def eval_x(
 
     Args:
         judge: Classifier tuned by :func:`tune_on_random_masks`.
-        maps: Method to its maps of the images, (N, H, W).
+        maps: Method to its maps of the images, (N, H, W), and perhaps of further images.
         images: Images in [0, 1], (N, 3, H, W).
         decisions: Decisions of the classifier that is explained, weights of the logits,
             (N, classes).
@@ -103,7 +104,7 @@ def eval_x(
     """
     values: dict[str, Tensor] = {}
     for name, saliency in maps.items():
-        rank = descending_rank(saliency.to(images.device))
+        rank = descending_rank(saliency[: len(images)].to(images.device))
         kept = rank < num_kept(fraction, rank[0].numel())
         logits = _predict(judge, remove(images, kept))
         values[name] = judge.keeps_decision(logits, decisions).float().cpu()
@@ -204,7 +205,7 @@ def training_images(
         data.train_set,
         batch_size=data.batch_size,
         shuffle=not streamed,
-        num_workers=data.num_workers,
+        num_workers=loader_processes(data.num_workers),
         collate_fn=collate,
         generator=torch.Generator().manual_seed(seed),
     )

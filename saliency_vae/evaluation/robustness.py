@@ -13,6 +13,7 @@ from saliency_vae.data import Batch
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.scores import Scores
+from saliency_vae.runtime.random import seeded
 
 NOISE = 0.05  # standard deviation of the noise of the infidelity; images are in [0, 1]
 RADIUS = 0.02  # largest change of a pixel for the max-sensitivity
@@ -80,8 +81,7 @@ def robustness(
         noise = NOISE * torch.randn_like(inputs)
         return noise, inputs - noise
 
-    with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, images.device):
         unfaithful = infidelity(
             TargetProbability(classifier),
             disturb,

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from saliency_vae.data import Preprocessing, as_picture
@@ -14,6 +13,7 @@ from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, defa
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.runtime.memory import suggesting
+from saliency_vae.runtime.random import seeded
 from saliency_vae.visualization import Explanation, InputImage, displayed
 
 _Result = TypeVar("_Result", InputImage, Explanation)
@@ -48,13 +48,11 @@ def explain_photographs(
     preprocessing = explain.classifier.preprocessing
     names = [_name(photograph, i if several else None) for i, photograph in enumerate(given)]
     inputs = [_input(*pair, preprocessing) for pair in zip(names, given, strict=True)]
-    device = explain.classifier.mean.device
     with (
         evaluating(explainer),
         suggesting("fewer samples, or smaller photographs"),
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        seeded(seed, explain.classifier.mean.device),  # for baseline images that are noise
     ):
-        torch.manual_seed(seed)  # for baseline images that are noise
         found = _explain_all(inputs, explain)
     return found if several else found[0]
 

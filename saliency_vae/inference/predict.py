@@ -14,7 +14,7 @@ from saliency_vae.models import Explainer
 from saliency_vae.models.explainer import RANGE_MARGIN
 from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.memory import is_out_of_memory
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import (
     FRACTIONS,
     ClassifiedView,
@@ -166,9 +166,8 @@ class BatchExplainer:
     def _masks(self, posterior: SaliencyPosterior, drawn: Tensor) -> Tensor:
         """Top pixels of the mean at each fraction, then of each drawn map, (B, maps, h, w) bool."""
         of_mean = [posterior.topk_mask(fraction) for fraction in self._fractions]
-        scores = drawn.flatten(2)
-        of_drawn = hard_topk(scores, num_kept(self.settings.fraction, scores.shape[-1]))
-        return torch.cat([torch.stack(of_mean, dim=1), of_drawn.view_as(drawn)], dim=1)
+        of_drawn = top_pixels(drawn, self.settings.fraction)
+        return torch.cat([torch.stack(of_mean, dim=1), of_drawn], dim=1)
 
     def _estimated(
         self, posterior: SaliencyPosterior
@@ -207,7 +206,10 @@ class BatchExplainer:
 
 
 def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
-    """Refuse what a person's function makes of images, if it is no baseline image of each."""
+    """Refuse what a person's function makes of images, if it is no baseline image of each.
+
+    What leaves [0, 1] by a little, such as noise, is clipped.
+    """
     if not isinstance(baseline, Tensor) or baseline.shape != images.shape:
         found = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__
         raise ValueError(
@@ -219,7 +221,7 @@ def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
             "Expected baseline to make baseline images in [0, 1]. "
             f"Found values from {low:.3g} to {high:.3g}."
         )
-    return baseline
+    return baseline.clamp(0, 1)
 
 
 def default_baseline(explainer: Explainer) -> nn.Module:

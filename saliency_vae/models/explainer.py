@@ -36,13 +36,14 @@ from saliency_vae.models.conditional_encoder import (
 )
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.models.distillation import kept_view
 from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
 from saliency_vae.objective import Objective
-from saliency_vae.perturbations import Blur, blurred, perturb
+from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.visualization import Explanation
 
@@ -330,9 +331,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if torch.compiler.is_compiling():
             return self.encode(images, target=self.target(target))
-        _check(images)
-        images = images.to(next(self.encoder.parameters(), images).dtype)
+        images = self._checked(images)
         return self.encode(images, signals=self.checked_signals(images, target))
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """Check the images that a person gives, and bring them into the encoder's precision."""
+        _check(images)
+        return images.to(next(self.encoder.parameters(), images).dtype)
 
     def target(self, asked: object) -> Target | None:
         """Bring what a person asks about into the form of a target, see :func:`as_target`.
@@ -395,15 +400,23 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if self.confidence is not None:
             return partial(self.estimate_confidence, images)
-        return None if signals is None else partial(self._measure_confidence, images, signals)
+        if signals is None:
+            return None
+        # Another classifier may be attached before a posterior is asked for its confidence.
+        return partial(self._measure_confidence, images, signals, self._attached)
 
     def _measure_confidence(
-        self, images: Tensor, signals: Signals, posterior: SaliencyPosterior
+        self,
+        images: Tensor,
+        signals: Signals,
+        attached: tuple[FrozenClassifier] | None,
+        posterior: SaliencyPosterior,
     ) -> Tensor:
         """Sufficiency in one pass, because the signals hold what the classifier decides."""
+        (classifier,) = attached or (self.classifier,)
         asked = signals.target
-        decided = self.classifier.decide(signals.logits) if asked is None else asked
-        return self.sufficiency(images, posterior, target=decided)
+        decided = classifier.decide(signals.logits) if asked is None else asked
+        return _sufficiency(classifier, images, posterior, decided)
 
     def mean_and_log_variance(
         self, images: Tensor, signals: Signals | None
@@ -471,8 +484,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         classifier = _beside(self.classifier, images)
         target = classifier.decide(classifier(images)) if target is None else target
-        kept = perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
-        return classifier.probability(classifier(kept), target)
+        return _sufficiency(classifier, images, posterior, target)
 
     @overload
     def explain(
@@ -553,18 +565,20 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            classifier: Classifier that this explainer explains; it follows the images' device.
+            classifier: Classifier that this explainer explains; it follows the images' device. An
+                encoder that is conditioned on the classifier is given it, see
+                :meth:`attach_classifier`.
             target: What a universal explainer is asked about, as in a call.
             objective: Objective to lower; by default that of the training, for a universal
                 explainer over a blur alone.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``; by default a
                 universal explainer takes one sample a step, a learning rate of .005 and one
-                evaluation: n steps take 2n + 6 passes of the classifier.
+                evaluation: n steps take 2n + 6 passes of the classifier, and its signals two.
         """
-        _check(images)
+        images = self._checked(images)
         check_frozen(classifier)
         classifier = _beside(classifier, images)
-        if self.is_conditional and self._attached is None:
+        if self.is_conditional and self._attached != (classifier,):
             self.attach_classifier(classifier)
         with torch.no_grad():
             signals = self.checked_signals(images, target)
@@ -666,6 +680,14 @@ def _spread(posterior: SaliencyPosterior) -> Tensor:
     mean, stddev = posterior.mean, posterior.stddev
     of_mean = mean.var((-2, -1), correction=0, keepdim=True)
     return (of_mean + stddev.square().mean((-2, -1), keepdim=True)).sqrt()
+
+
+def _sufficiency(
+    classifier: FrozenClassifier, images: Tensor, posterior: SaliencyPosterior, target: Tensor
+) -> Tensor:
+    """Probability of the target, (B, classes), on the kept views: (B,)."""
+    kept = kept_view(images, posterior)
+    return classifier.probability(_beside(classifier, images)(kept), target)
 
 
 def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:

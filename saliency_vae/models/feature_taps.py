@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 STRIDES = (2, 4, 8, 16, 32)
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
+# Attention weights (B, heads, tokens, tokens) look like a map; a dropout passes them on.
+_OF_ATTENTION = (nn.Softmax, nn.Dropout)
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,22 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
         elif "norm" in type(module).__name__.lower():
             found.setdefault(stride, []).append(features)
 
-    # The output of a padding is larger than the map that it pads.
-    modules = (m for m in network.modules() if type(m).__module__ != "torch.nn.modules.padding")
+    modules = filter(may_give_maps, network.modules())
     hooks = [module.register_forward_hook(keep) for module in modules]
     try:
         yield found
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def may_give_maps(module: nn.Module) -> bool:
+    """Whether the output of a module is a map of its own: not that of a padding, or of attention.
+
+    The output of a padding is larger than the map that it pads.
+    """
+    padding = type(module).__module__ == "torch.nn.modules.padding"
+    return not (padding or isinstance(module, _OF_ATTENTION))
 
 
 def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:

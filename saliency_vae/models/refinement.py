@@ -22,6 +22,7 @@ from saliency_vae.distributions import (
 from saliency_vae.objective import MaskedViews, Objective
 from saliency_vae.perturbations import Blur, is_fixed, perturb
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.random import seed, seeded
 from saliency_vae.topk import SoftTopK
 
 
@@ -159,8 +160,7 @@ def refine(
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
     """
     check_frozen(classifier)
-    devices = [images.device] if images.device.type == "cuda" else []
-    with recording_gradients(), torch.random.fork_rng(devices):
+    with recording_gradients(), seeded(settings.seed, images.device):
         images = images.detach().clone()
         with torch.no_grad():
             original, uninformed = classifier(images), None
@@ -187,18 +187,18 @@ def _optimise(
     def current() -> SaliencyPosterior:
         return posterior.like(start + scale * problem.prior.colour(offset), log_variance)
 
-    def seed(number: int) -> None:
+    def start_noise(number: int) -> None:
         generator.manual_seed(number)
-        torch.manual_seed(number)  # of a baseline image that is random
+        seed(number, generator.device)  # of a baseline image that is random
 
     def measure(posterior: SaliencyPosterior) -> Tensor:
-        seed(settings.seed)
+        start_noise(settings.seed)
         with torch.no_grad():
             return problem.expected_loss(posterior, generator, samples=settings.evaluations)
 
     before = measure(current())
     optimizer = torch.optim.Adam([offset, log_variance], lr=settings.lr)
-    seed(settings.seed + 1)
+    start_noise(settings.seed + 1)
     for step in trange(settings.steps, desc="Refining", disable=not settings.progress, leave=False):
         temperature = problem.objective.topk.annealed(
             2 * step / settings.steps if settings.anneal else 1.0

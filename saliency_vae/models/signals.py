@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.models.feature_taps import may_give_maps
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
@@ -76,23 +77,27 @@ def extract_signals(
         whole = logits[-number:].detach()
         score = classifier.log_odds(logits, classifier.decide(whole).repeat(len(levels), 1))
         (gradient,) = torch.autograd.grad(score.sum(), mask)
-        gradients = smoothed(gradient.view(len(levels), number, height, width).transpose(0, 1))
-    spread = gradients.std((-2, -1), keepdim=True).clamp_min(_SMALLEST / (height * width))
+        gradients = scaled(gradient.view(len(levels), number, height, width).transpose(0, 1))
     return ClassifierSignals(
         whole,
-        (gradients / spread).clamp(-_LARGEST, _LARGEST),
+        gradients,
         {name: output[-number:].detach() for name, output in features.items()},
     )
 
 
-def smoothed(gradients: Tensor) -> Tensor:
-    """Weigh each pixel and its neighbours by 1, 2, 1 along both axes.
+def scaled(gradients: Tensor) -> Tensor:
+    """Smooth gradients, (..., H, W), and scale each to unit standard deviation.
 
-    This removes what changes sign from pixel to pixel: the grid that a stride of 2 leaves in a
-    gradient, and so in the maps of an encoder that sees it.
+    Each pixel and its neighbours are weighed by 1, 2, 1 along both axes. This removes what changes
+    sign from pixel to pixel: the grid that a stride of 2 leaves in a gradient, and so in the maps
+    of an encoder that sees it.
     """
+    height, width = gradients.shape[-2:]
+    gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
     padded = F.pad(gradients, (1, 1, 1, 1), mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
+    smooth = F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)
+    spread = smooth.std((-2, -1), keepdim=True).clamp_min(_SMALLEST / (height * width))
+    return (smooth / spread).clamp(-_LARGEST, _LARGEST)
 
 
 def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict[str, int]]:
@@ -109,7 +114,7 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     names = [
         name
         for name, module in classifier.network.named_modules()
-        if name and type(module).__module__ != "torch.nn.modules.padding"  # no maps of their own
+        if name and may_give_maps(module)
     ]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier.forward_uncompiled(images)

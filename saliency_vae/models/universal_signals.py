@@ -14,16 +14,14 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier, Target, as_logits
 from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
-from saliency_vae.models.signals import smoothed
+from saliency_vae.models.signals import scaled
 from saliency_vae.perturbations import blurred
 from saliency_vae.runtime.autograd import recording_gradients
 
 KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, strength
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
-_LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
 # Most pixels of one image's copies in a pass: more need more memory, and save a CPU no time.
 _PIXELS_ON_CPU = 2 * 128 * 128
-_SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
 
 
 @dataclass(frozen=True)
@@ -154,15 +152,7 @@ def _signals_of_copies(
         for stride, candidates in found.items()
         if (contributions := _last_contributions(candidates, gradients)) is not None
     }
-    return _CopySignals(whole, _scaled(of_mask.flatten(0, 2)), maps), asked
-
-
-def _scaled(gradients: Tensor) -> Tensor:
-    """Smooth gradients (N, H, W) and scale them to unit standard deviation, (N, 1, H, W)."""
-    smooth = smoothed(gradients)
-    smallest = _SMALLEST / gradients[0].numel()
-    spread = smooth.std((-2, -1), keepdim=True).clamp_min(smallest)
-    return (smooth / spread).clamp(-_LARGEST, _LARGEST)[:, None]
+    return _CopySignals(whole, scaled(of_mask.flatten(0, 2))[:, None], maps), asked
 
 
 def _asked(

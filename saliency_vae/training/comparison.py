@@ -9,6 +9,7 @@ from saliency_vae.metrics import difference_interval
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
 from saliency_vae.models.signals import extract_signals
 from saliency_vae.models.undertrained import FEWEST, GAIN, GAIN_HIGH, GAIN_LOW
+from saliency_vae.runtime.random import seeded
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import images_from_all_over
 
@@ -36,8 +37,7 @@ def compare_with_gradient(
     classifier = module.classifiers[-1]
     images = images_from_all_over(validation, _IMAGES)["image"].to(module.device).float() / 255
     signals = module.explainer.signals(images, classifier=classifier)
-    with torch.random.fork_rng():  # a baseline image may be noise
-        torch.manual_seed(0)
+    with seeded(0, images.device):  # a baseline image may be noise
         baseline = module.objective.perturbation(images)
     step = -(-images[0, 0].numel() // _STEPS)
 

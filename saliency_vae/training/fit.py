@@ -35,7 +35,8 @@ def fit(
     """Train an explainer for a classifier on images of one's own.
 
     The universal explainer is fine-tuned. The module that is trained is
-    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more.
+    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more. Torch's
+    own random numbers stay as they were.
 
     Args:
         explainer: Explainer to train, in place.
@@ -60,7 +61,12 @@ def fit(
     check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
-    with _training(explainer, lr), _quiet_lightning() if trainer is None else nullcontext():
+    every_gpu = range(torch.cuda.device_count())
+    with (
+        torch.random.fork_rng(every_gpu),
+        _training(explainer, lr),
+        _quiet_lightning() if trainer is None else nullcontext(),
+    ):
         module = VariationalSaliency(
             explainer,
             classifier,

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import ConcatDataset, Dataset, default_collate
 
 from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.training.logged import log_picture
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.visualization import explanation_figure, save_figure
@@ -54,18 +55,16 @@ def draw_explanations(
     """Explain images from all over a data set in one figure, with their true masks if known."""
     batch = images_from_all_over(dataset, number)
     images = batch["image"].to(module.device).float() / 255
-    training = module.training
-    module.eval()
-    signals = module.explainer.signals(images, classifier=module.classifiers[-1])
-    figure = explanation_figure(
+    with evaluating(module):
+        signals = module.explainer.signals(images, classifier=module.classifiers[-1])
+        posterior = module.explainer.encode(images, signals=signals)
+    return explanation_figure(
         images,
-        module.explainer.encode(images, signals=signals),
+        posterior,
         module.objective.perturbation(images),
         fraction=fraction,
         masks=batch.get("mask"),
     )
-    module.train(training)
-    return figure
 
 
 def images_from_all_over(dataset: Dataset[Batch], number: int) -> Batch:

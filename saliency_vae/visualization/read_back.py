@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.perturbations import perturb
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization.explanation import (
     ClassifiedView,
     Explanation,
@@ -68,8 +68,7 @@ class _Stored:
         return torch.from_numpy(self.values[name]).float()
 
     def _view(self, scores: Tensor, *, left_out: bool = False) -> Tensor:
-        flat = scores.flatten()
-        mask = hard_topk(flat, num_kept(self._measured.fraction, len(flat))).view_as(scores)
+        mask = top_pixels(scores, self._measured.fraction)
         return perturb(self._image[None], (mask ^ left_out)[None], self.baseline[None])[0]
 
     def _classified(self, view: Tensor, of: str) -> ClassifiedView:

@@ -94,6 +94,20 @@ def test_all_tiles_show_the_same_field_of_view(
     assert (left_out[~mask] == shown.permute(1, 2, 0).numpy()[~mask]).mean() > 0.95
 
 
+def test_bars_name_a_label_only_if_the_probability_is_its_own(photo: str) -> None:
+    """A decision against a label has the probability that it is absent."""
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1))
+    nn.init.zeros_(flat[1].weight)
+    preprocessing = Preprocessing(40, (32, 32))
+    for bias, said in ((3.0, "“dog”"), (-3.0, "“the decision on all labels”")):
+        nn.init.constant_(flat[1].bias, bias)
+        classifier = FrozenClassifier(
+            flat, output="sigmoid", categories=["dog"], preprocessing=preprocessing
+        )
+        page = Answers(load_explainer("universal", classifier))
+        assert f"Probability of {said} on" in bars(page.explain(photo, None, 0.1))
+
+
 def test_bars_say_what_was_measured_and_escape_names(photo: str) -> None:
     explained = answers().explain(photo, 2, 0.05)
     measured = replace(explained.measured, on_image=0.5, on_kept_view=0.25, on_left_out_view=0.75)

@@ -174,6 +174,16 @@ def test_a_photograph_of_ones_own(opened: tuple[BrowserPage, list[str]], tmp_pat
     expect(page.locator("#bars .row")).to_have_count(3, timeout=SECONDS)
 
 
+def test_old_files_for_download_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_vae.app.page._MOST_OFFERED", 2)
+    page = Page(answers())
+    explanation = page.answers.explain(str(example_files(None)[0]), None, 0.1)
+    for _ in range(3):
+        page.offer(explanation)
+    assert len(list(page.files.iterdir())) == 2
+    page.close()
+
+
 class Taken:
     """What Gradio does where the port is not free."""
 

@@ -111,6 +111,19 @@ def test_hooks_of_the_network_and_of_the_classifier() -> None:
     assert calls == ["mine", "its", "mine"]
 
 
+def test_a_hook_of_the_whole_network_changes_what_is_explained() -> None:
+    mine = network()
+    mine.register_forward_pre_hook(lambda _, inputs: (10 * inputs[0],))
+    mine.register_forward_hook(lambda _, inputs, logits: {"logits": logits}["logits"][:, :2])
+    classifier, images = FrozenClassifier(mine, name="net"), torch.rand(2, 3, 8, 8)
+    assert torch.equal(classifier.forward_uncompiled(images), classifier(images))
+
+
+def test_it_is_where_its_network_is() -> None:
+    classifier = FrozenClassifier(network().to("meta"), name="net", mean=MEAN, std=STD)
+    assert classifier(torch.empty(2, 3, 8, 8, device="meta")).shape == (2, 5)
+
+
 def test_tied_and_parametrised_weights() -> None:
     layer = nn.Linear(192, 4)
     tied = nn.Linear(192, 4)

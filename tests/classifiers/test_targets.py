@@ -13,6 +13,7 @@ from saliency_vae.classifiers import FrozenClassifier, class_target, counted_pas
 from saliency_vae.classifiers.targets import (
     Output,
     as_target,
+    class_index,
     decision,
     keeps_decision,
     log_odds,
@@ -89,6 +90,11 @@ def test_each_image_may_have_its_own_class_by_name() -> None:
     asked = as_target(["Dog", "tabby"], NAMES)
     assert callable(asked)
     assert asked(torch.zeros(2, 3)).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_a_class_that_is_called_by_a_number_is_meant_before_that_number() -> None:
+    signs = ["10", "1", "stop"]
+    assert [class_index(name, signs) for name in ("1", "10", "2", " 0 ")] == [1, 0, 2, 0]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,15 @@ def judge() -> Judge:
     return tuned(steps=200)
 
 
+def test_maps_of_further_images_are_left_out() -> None:
+    """Where a slow method has explained fewer images than others."""
+    images, _ = two_classes(5)
+    classifier, maps = shape_sensitive(), {"slow": torch.rand(3, 4, 4), "fast": torch.rand(5, 4, 4)}
+    decisions = classifier.decide(classifier(images[:3]))
+    values = eval_x(classifier, maps, images[:3], decisions, grey, fraction=1.0)
+    assert {name: len(of) for name, of in values.items()} == {"slow": 3, "fast": 3}
+
+
 def test_a_shape_that_tells_the_class_gains_nothing(judge: Judge) -> None:
     classifier = shape_sensitive()
     images, labels = two_classes(10)

@@ -197,6 +197,24 @@ def test_the_baseline_and_the_seed_can_be_chosen(
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_a_baseline_that_leaves_the_range_a_little_is_clipped_and_drawn(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    found = explainer.explain(photograph, baseline=lambda images: 1.2 * torch.ones_like(images))
+    assert found.baseline.max() == 1
+    assert found.plot().size[0] > 0
+
+
+def test_an_explanation_on_a_cpu_seeds_no_other_device(
+    explainer: Explainer, photograph: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does its refinement: a training on a GPU may go on beside it."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    explainer.explain(photograph, refine_steps=1)
+    assert seeded == []
+
+
 def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_path: Path) -> None:
     for name in ("panel.png", "maps.npz", "numbers.json"):
         explanation.save(tmp_path / name)
@@ -291,6 +309,15 @@ def test_a_network_that_returns_no_logits_is_refused(
     for explain in (lambda: explainer.explain(image), lambda: explainer(image[None])):
         with pytest.raises(ValueError, match=message):
             explain()
+
+
+def test_probabilities_of_labels_are_refused() -> None:
+    """As logits all of them would speak for their labels; a few logits may lie in [0, 1]."""
+    classifier = FrozenClassifier(Returns(build(), torch.sigmoid), output="sigmoid")
+    explainer, images = load_explainer("universal", classifier), torch.rand(2, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"which lie in \[0, 1\]: leave out the sigmoid within it"):
+        explainer(images)
+    assert explainer(images[:1]).mean.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

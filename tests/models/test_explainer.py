@@ -5,7 +5,7 @@ import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,6 +27,7 @@ from saliency_vae.models.signals import ClassifierSignals
 from saliency_vae.training.depth import fit_depth
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views
+from tests.helpers.tiny_universal import build
 
 UNET = {"_target_": "saliency_vae.models.encoders.UNet", "channels": [4, 8]}
 PAPER = {"_target_": "saliency_vae.models.encoders.PaperEncoder", "hidden_channels": [4, 4]}
@@ -239,6 +240,35 @@ def test_a_refined_explanation_keeps_its_confidence() -> None:
     images = blobs(2)
     refined = explainer.refine(images, blob_classifier(), steps=3).posterior
     torch.testing.assert_close(refined.confidence, explainer.estimate_confidence(images, refined))
+
+
+@pytest.mark.parametrize("make", [conditional_explainer, trained_explainer])
+def test_images_of_another_precision_are_refined(make: Callable[[], Explainer]) -> None:
+    explainer, images = make(), blobs(2)
+    classifier = explainer.classifier if explainer.is_conditional else blob_classifier()
+    expected = explainer.refine(images, classifier, steps=1).posterior.mean
+    found = explainer.refine(images.double(), classifier, steps=1).posterior.mean
+    assert torch.equal(found, expected)
+
+
+def test_what_is_refined_is_what_the_given_classifier_says() -> None:
+    images, first, second = blobs(2), blob_classifier(0), blob_classifier(1)
+    explainer, other = build(first), build(second)
+    expected = other.refine(images, second, objective=objective(), steps=1).posterior
+    found = explainer.refine(images, second, objective=objective(), steps=1).posterior
+    assert torch.equal(found.mean, expected.mean)
+    assert explainer.classifier is second
+
+
+def test_the_confidence_is_measured_on_the_classifier_that_was_explained() -> None:
+    images, first, second = blobs(2), blob_classifier(), blob_classifier(1)
+    with torch.no_grad():
+        cast(nn.Sequential, second.network)[2].weight.neg_()  # the opposite decision
+    explainer = build(first)
+    expected, posterior = explainer(images).confidence, explainer(images)
+    explainer.attach_classifier(second)
+    assert torch.equal(posterior.confidence, expected)
+    assert not torch.equal(explainer(images).confidence, expected)
 
 
 def test_an_encoder_of_the_image_alone_is_left_as_it_is() -> None:

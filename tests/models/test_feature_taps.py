@@ -260,6 +260,20 @@ def test_networks_of_timm(name: str) -> None:
         assert (height, width) == (size[0] // stride, size[1] // stride)
 
 
+def test_attention_weights_are_no_map() -> None:
+    """Of a single window there are as many as images, and as many rows as columns."""
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(
+        "swin_tiny_patch4_window7_224",
+        img_size=64,
+        window_size=2,
+        embed_dim=8,
+        depths=(1,) * 4,
+        num_heads=(1,) * 4,
+    )
+    assert shapes(network) == {4: (8, 16, 16), 8: (16, 8, 8), 16: (32, 4, 4), 32: (64, 2, 2)}
+
+
 def test_a_network_without_maps_shows_none() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 8), nn.LayerNorm(8), nn.Linear(8, 4))
     assert shapes(flat) == {}

@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from saliency_vae.classifiers import FrozenClassifier, Target, class_target, counted_passes
 from saliency_vae.classifiers.digit_networks import DigitNet, ResidualDigitNet
 from saliency_vae.classifiers.targets import Output
+from saliency_vae.models.signals import scaled
 from saliency_vae.models.universal_signals import UniversalSignals, extract_universal_signals
 from saliency_vae.perturbations import blurred
 from tests.conftest import blob_classifier, blobs
 from tests.helpers.digit_transformer import DigitTransformer
+from tests.helpers.tiny_classifier import build
 
 LEVELS = (0.4, 1.0)
 CLASSES = 3
@@ -72,6 +74,20 @@ def assert_same(found: UniversalSignals, expected: UniversalSignals, within: flo
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=within, atol=within)
     assert torch.equal(target_of(found), target_of(expected))
+
+
+def test_a_gradient_of_zero_stays_zero_in_half_precision() -> None:
+    """The least spread that counts, of a large flat image, would be zero in float16."""
+    assert not scaled(torch.zeros(1, 600, 600).half()).any()
+
+
+def test_a_network_that_was_compiled_shows_its_maps() -> None:
+    torch.manual_seed(0)
+    network, images = build().eval(), torch.rand(1, 3, 32, 32)
+    expected = extract(images, classifier_of(network))
+    classifier = classifier_of(torch.compile(network, backend="eager"))
+    classifier(images)  # compiled now, without hooks
+    assert_same(extract(images, classifier), expected)
 
 
 # ---- a slow reference: one image, one level, one copy at a time

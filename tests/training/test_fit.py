@@ -36,7 +36,9 @@ def test_an_explainer_is_trained_on_files_and_explains(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     explainer = universal(network)
     weights = {name: value.clone() for name, value in explainer.state_dict().items()}
+    state = torch.get_rng_state()
     assert fit(explainer, network, files, steps=2) is explainer
+    assert torch.equal(torch.get_rng_state(), state)
     trained = explainer.state_dict()
     assert any(not torch.equal(trained[name], value) for name, value in weights.items())
     assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())

@@ -3,16 +3,10 @@
 import torch
 from torch import Tensor
 
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import hard_topk
 
 _WIDEST = 12.0  # powers of two, about the scale at which map and deviation vary as much
 _HALVINGS = 22  # leave 1e-5 of a scale
-
-
-def top_pixels(maps: Tensor, fraction: float) -> Tensor:
-    """Mark the given fraction of the pixels of maps (..., H, W): their kept set, bool."""
-    scores = maps.flatten(-2)
-    return hard_topk(scores, num_kept(fraction, scores.shape[-1])).view_as(maps)
 
 
 def changed_share(masks: Tensor, kept: Tensor) -> Tensor:

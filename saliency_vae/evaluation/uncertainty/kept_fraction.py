@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from saliency_vae.evaluation.uncertainty.changed_pixels import top_pixels
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
+from saliency_vae.topk import top_pixels
 
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _ENOUGH = 0.5  # share of the decisions that the maps must keep

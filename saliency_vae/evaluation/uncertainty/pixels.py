@@ -38,7 +38,7 @@ from saliency_vae.metrics import (
     statistic_interval,
 )
 from saliency_vae.models import Explainer
-from saliency_vae.topk import hard_topk, num_kept
+from saliency_vae.topk import num_kept, top_pixels
 
 INCLUSION = "P(1-P)"  # P: probability that a pixel is among the most salient
 STDDEV = "standard deviation"
@@ -213,8 +213,7 @@ def consensus_rank(references: Tensor) -> Tensor:
 
 def included(references: Tensor) -> Tensor:
     """Share of R maps (R, N, H, W) in which a pixel is among the top 10 %: (N, H, W)."""
-    k = num_kept(INCLUSION_FRACTION, references[0, 0].numel())
-    return hard_topk(references.flatten(2), k).view_as(references).double().mean(0)
+    return top_pixels(references, INCLUSION_FRACTION).double().mean(0)
 
 
 def _assess_error(

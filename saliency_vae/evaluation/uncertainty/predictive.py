@@ -15,13 +15,12 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.evaluation.uncertainty.changed_pixels import (
     changed_share,
     scaled_to_change,
-    top_pixels,
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.deviations import deviations
 from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
-from saliency_vae.topk import hard_topk
+from saliency_vae.topk import hard_topk, top_pixels
 
 SAMPLES = 4  # maps of each image
 SHARES = (0.1, 0.25, 0.5)  # of the kept set, which scaled maps change

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from saliency_vae.distributions import INCLUSION_FRACTION
-from saliency_vae.evaluation.uncertainty.changed_pixels import top_pixels
+from saliency_vae.topk import top_pixels
 
 
 def repeat_uncertainty(maps: Tensor) -> Tensor:

@@ -15,13 +15,12 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.evaluation.uncertainty.changed_pixels import top_pixels
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.evaluation.uncertainty.pixels import DISTANCE, FAINT, INCLUSION, SPREAD, STDDEV
 from saliency_vae.metrics import spearman
-from saliency_vae.topk import num_kept
+from saliency_vae.topk import num_kept, top_pixels
 
 _PIXELS = 8  # along the side of a patch
 _PATCHES = 8  # along the shorter side of an image, at least

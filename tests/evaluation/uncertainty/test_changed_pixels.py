@@ -7,8 +7,8 @@ from torch import Tensor
 from saliency_vae.evaluation.uncertainty.changed_pixels import (
     changed_share,
     scaled_to_change,
-    top_pixels,
 )
+from saliency_vae.topk import top_pixels
 
 
 def maps(*shape: int, seed: int = 0) -> Tensor:

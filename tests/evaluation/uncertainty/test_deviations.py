@@ -5,7 +5,6 @@ import torch
 
 from saliency_vae.distributions import CorrelatedNormal, DiagonalNormal, KroneckerNormal
 from saliency_vae.distributions.posterior import SaliencyPosterior
-from saliency_vae.evaluation.uncertainty.changed_pixels import top_pixels
 from saliency_vae.evaluation.uncertainty.deviations import (
     DISTANT,
     ISOTROPIC,
@@ -16,6 +15,7 @@ from saliency_vae.evaluation.uncertainty.deviations import (
     SMOOTH,
     deviations,
 )
+from saliency_vae.topk import top_pixels
 
 PRIOR = KroneckerNormal(8, 6, correlation=0.8)
 SAMPLES = 3000
