@@ -58,7 +58,7 @@ class DigitTransformer(nn.Module):
         tokens = self.stem(images).flatten(2).mT + self.position
         for block in self.blocks:
             tokens = block(tokens)
-        logits: Tensor = self.head(self.norm(tokens).mean(1))
+        logits: Tensor = self.head(self.norm(tokens).amax(1))
         return logits
 
 
@@ -67,7 +67,7 @@ class DepthwiseNet(nn.Sequential):
 
     def __init__(self) -> None:
         def block(width: int) -> nn.Module:
-            return CNBlock(width, layer_scale=0.1, stochastic_depth_prob=0.0)
+            return CNBlock(width, layer_scale=1.0, stochastic_depth_prob=0.0)
 
         super().__init__(
             nn.Conv2d(3, 32, 3, stride=3),
@@ -75,7 +75,7 @@ class DepthwiseNet(nn.Sequential):
             *(block(32) for _ in range(2)),
             nn.Conv2d(32, 64, 2, stride=2),
             *(block(64) for _ in range(3)),
-            nn.AdaptiveAvgPool2d(1),
+            nn.AdaptiveMaxPool2d(1),  # a mean would hardly see a digit among the clutter
             nn.Flatten(),
             nn.LayerNorm(64),
             nn.Linear(64, NUM_CLASSES),
@@ -106,12 +106,12 @@ FAMILIES = {
 }
 
 
-def train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
+def train(network: nn.Module, data: ClutteredDigits, epochs: int, lr: float) -> None:
     """Train a network on digits."""
     loader = DataLoader(data, batch_size=64, shuffle=True, drop_last=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1.5e-3, total_steps=epochs * len(loader)
+        optimizer, max_lr=lr, total_steps=epochs * len(loader)
     )
     network.train()
     for _ in tqdm(range(epochs), desc="epochs"):
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("families", nargs="*", metavar="FAMILY", default=list(FAMILIES))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--train-size", type=int, default=16_000)
     parser.add_argument("--images", type=int, default=100)
     args = parser.parse_args()
@@ -155,7 +156,7 @@ def main() -> None:
             torch.manual_seed(0)
             network = FAMILIES[name]()
             data = ClutteredDigits("train", args.train_size, image_size=SIZE, progress=True)
-            train(network, data, args.epochs)
+            train(network, data, args.epochs, args.lr)
             test = ClutteredDigits("test", 1000, image_size=SIZE)
             right = accuracy(network, test)
             print(f"{name}: test accuracy {right:.1%}", flush=True)
