@@ -114,7 +114,7 @@ class Store:
                 {
                     "name": one.name,
                     "size": one.size,
-                    "preprocessing": asdict(one.preprocessing),
+                    "preprocessing": vars(one.preprocessing),
                     "sufficiency": one.sufficiency,
                     "checksum": one.checksum,
                     "values": {k: v for k, v in one.values.items() if k not in arrays},

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Self
 
@@ -106,7 +106,7 @@ class Entry:
         Raises:
             ValueError: If a number is not finite.
         """
-        return json.dumps(asdict(self), allow_nan=False, default=_base64)
+        return json.dumps(vars(self), allow_nan=False, default=_base64)
 
 
 def shrink(image: Tensor) -> Tensor:

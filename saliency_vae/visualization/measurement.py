@@ -10,7 +10,7 @@ The two numbers of an explanation are defined here, and mean the same wherever t
 The target is the class that was asked about, and otherwise the decision.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 # Shares of the pixels at which every explanation is measured, beside the one asked for.
@@ -66,4 +66,4 @@ class Measurement:
 
     def to_plain(self) -> dict[str, Any]:
         """All values by name, ready for JSON."""
-        return {**asdict(self), "sufficiency": self.sufficiency, "necessity": self.necessity}
+        return {**vars(self), "sufficiency": self.sufficiency, "necessity": self.necessity}
