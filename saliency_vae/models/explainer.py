@@ -565,9 +565,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            classifier: Classifier that this explainer explains; it follows the images' device. An
-                encoder that is conditioned on the classifier is given it, see
-                :meth:`attach_classifier`.
+            classifier: Classifier to explain, which is attached; it follows the images' device.
             target: What a universal explainer is asked about, as in a call.
             objective: Objective to lower; by default that of the training, for a universal
                 explainer over a blur alone.

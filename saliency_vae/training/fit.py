@@ -35,8 +35,7 @@ def fit(
     """Train an explainer for a classifier on images of one's own.
 
     The universal explainer is fine-tuned. The module that is trained is
-    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more. Torch's
-    own random numbers stay as they were.
+    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more.
 
     Args:
         explainer: Explainer to train, in place.
@@ -61,12 +60,7 @@ def fit(
     check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
-    every_gpu = range(torch.cuda.device_count())
-    with (
-        torch.random.fork_rng(every_gpu),
-        _training(explainer, lr),
-        _quiet_lightning() if trainer is None else nullcontext(),
-    ):
+    with _training(explainer, lr), _quiet_lightning() if trainer is None else nullcontext():
         module = VariationalSaliency(
             explainer,
             classifier,
@@ -84,8 +78,10 @@ def _training(explainer: Explainer, lr: float) -> Iterator[None]:
     """Put an explainer into training, and leave it ready for use, whatever happens."""
     before = {name: value.clone() for name, value in explainer.state_dict().items()}
     explainer.requires_grad_().train()
+    every_gpu = range(torch.cuda.device_count())
     try:
-        yield
+        with torch.random.fork_rng(every_gpu):  # each step seeds all of them
+            yield
     finally:
         explainer.requires_grad_(False).eval()
     if not all(value.isfinite().all() for value in explainer.state_dict().values()):
