@@ -444,7 +444,7 @@ def test_a_sweep_runs_each_job_once_on_its_devices(
     run, log = subprocess.run, tmp_path / "log"
 
     def run_job(command: list[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-        if "trainer.devices=1" not in command:
+        if "++trainer.devices=1" not in command:
             return run(command, **options)
         # Forked, since it would import what the other one does.
         status = run_alone(run_train, tmp_path, *command[3:], output=log)
