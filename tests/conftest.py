@@ -1,17 +1,25 @@
 """Small things to train on, shared by the tests of training."""
 
+import gc
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Generator, Iterator
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from _pytest.doctest import DoctestModule
+from hydra._internal.core_plugins import (
+    file_config_source,
+    importlib_resources_config_source,
+)
 from lightning.pytorch import Callback, Trainer
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -27,6 +35,37 @@ from saliency_vae.topk import SoftTopK
 from saliency_vae.training.module import VariationalSaliency
 
 SIZE = 16
+LONGEST = ("test_devices.py", "test_notebooks.py")  # a minute or more each
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep Python's search for unused objects from all that is imported, and during the imports.
+
+    To look through it again and again takes a seventh of the time of small tests.
+    """
+    gc.disable()
+    found = yield
+    gc.freeze()
+    gc.enable()
+    return found
+
+
+def pytest_unconfigure() -> None:
+    """Let Python find what was left out when it ends, as some libraries complain otherwise."""
+    gc.unfreeze()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest: if they came last, one process would wait for the other."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Search the tests themselves for no examples."""
+    found = yield
+    return [collector for collector in found if not isinstance(collector, DoctestModule)]
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +144,20 @@ def compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
 
+def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Hydra parse each text of a configuration file once for all compositions."""
+    plain = cache(lambda text: OmegaConf.to_container(OmegaConf.create(text)))
+    reader = SimpleNamespace(load=lambda file: OmegaConf.create(plain(file.read())))
+    for source in (file_config_source, importlib_resources_config_source):
+        monkeypatch.setattr(source, "OmegaConf", reader)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def composed_once() -> Iterator[None]:
     """Let the commands that tests call in this process compose their configuration once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         compose_once(monkeypatch)
+        parse_once(monkeypatch)
         yield
 
 
