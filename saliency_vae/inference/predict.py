@@ -24,7 +24,7 @@ from saliency_vae.visualization import (
     Sample,
 )
 
-# Pixels of the images that are explained at once on a CPU: more take memory, and no less time.
+# Pixels of the images that are explained at once on a CPU: the activations of more take memory.
 _PIXELS_ON_CPU = 4 * 224**2
 
 

@@ -1,6 +1,5 @@
 """Colouring saliency maps and laying them over images."""
 
-import math
 from functools import cache
 
 import numpy as np
@@ -39,10 +38,7 @@ def as_rgb(image: Tensor) -> Pixels:
 
 def limits(values: Tensor) -> tuple[float, float]:
     """Find the lowest and the highest finite value of a map; (0, 0) if no value is finite."""
-    if values.numel():
-        low, high = map(float, values.aminmax())
-        if math.isfinite(low) and math.isfinite(high):
-            return low, high
+    if not (values.numel() and all(end.isfinite() for end in values.aminmax())):
         values = values[values.isfinite()]
     return (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
 
@@ -92,30 +88,15 @@ def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
     Returns:
         Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
     """
-    rgb: Pixels = _table(colours).take(_levels(values, scale), axis=0)
+    shares = min_max(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
+    rgb: Pixels = _table(colours).take((256 * shares).astype(np.intp), axis=0, mode="clip")
     return rgb
-
-
-def _levels(values: Tensor, scale: tuple[float, float]) -> Pixels:
-    """Find the place of each value among 256 colours; the first where a value is NaN."""
-    low, high = scale
-    numbers = values.detach().float().cpu().numpy()
-    with np.errstate(all="ignore"):  # far beyond a narrow scale is infinite
-        places = 256 * ((numbers - low) / (high - low if high > low else 1.0))
-    levels: Pixels = np.minimum(np.fmax(places, 0), 255).astype(np.uint8)
-    return levels
 
 
 @cache
 def _table(colours: str) -> Pixels:
     """List the 256 colours of a colour map of matplotlib, which itself looks them up slowly."""
     return np.asarray(colormaps[colours](np.arange(256), bytes=True)[:, :3])
-
-
-@cache
-def _share(colours: str) -> NDArray[np.uint16]:
-    """List what each colour adds to 100 times a blended pixel, with 50 to round it."""
-    return round(100 * OPACITY) * _table(colours).astype(np.uint16) + np.uint16(50)
 
 
 def overlay(
@@ -140,12 +121,9 @@ def overlay(
         raise ValueError(
             f"Expected a map of the image's size {pixels.shape[:2]}. Found {tuple(values.shape)}."
         )
-    # In integers and in place, which is several times as fast.
-    sums = _share(colours).take(_levels(values, scale), axis=0)
-    sums += np.multiply(pixels, 100 - round(100 * OPACITY), dtype=np.uint16)
-    sums //= 100
-    blended: Pixels = sums.astype(np.uint8)
-    unknown = ~values.isfinite().cpu().numpy()
-    if unknown.any():
-        blended[unknown] = pixels[unknown]
-    return blended
+    coloured = colour(values, colours, scale)
+    share = round(100 * OPACITY)  # in integers, which is several times as fast
+    blended = (100 - share) * pixels.astype(np.uint16) + share * coloured.astype(np.uint16)
+    blended = ((blended + 50) // 100).astype(np.uint8)
+    known = values.isfinite().cpu().numpy()[..., None]
+    return blended if known.all() else np.where(known, blended, pixels)

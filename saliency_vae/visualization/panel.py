@@ -8,14 +8,12 @@ import numpy as np
 import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from saliency_vae.runtime.text import as_percent, printable
 from saliency_vae.visualization.explanation import (
     UNLIKE,
     ClassifiedView,
     Explanation,
-    InputImage,
     Prediction,
 )
 from saliency_vae.visualization.overlay import (
@@ -46,7 +44,7 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     :func:`without_border`.
     """
     source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
-    shown = _shown(source)
+    shown = torch.from_numpy(source.shown)
     _, height, width = shown.shape
     mean, stddev, inclusion = explanation.maps
     restored = source.restore(
@@ -80,7 +78,7 @@ def draw_panel(explanation: Explanation) -> Image.Image:
 
 def _draw_samples(sheet: "_Sheet", explanation: Explanation) -> None:
     """Draw the samples from the second row on: a row of maps, and their kept views below it."""
-    shown = _shown(explanation.source)
+    shown = torch.from_numpy(explanation.source.shown)
     scores = torch.stack([sample.scores for sample in explanation.drawn])
     maps, scale = explanation.source.restore(scores, (sheet.height, sheet.width)), limits(scores)
     for number, sample in enumerate(explanation.drawn):
@@ -89,11 +87,6 @@ def _draw_samples(sheet: "_Sheet", explanation: Explanation) -> None:
         sheet.tile(cell, f"sample {number + 1}", overlay(shown, maps[number], scale=scale))
         sheet.colour_bar(cell, "viridis", scale)
         sheet.view(cell + _COLUMNS, f"{number + 1} kept: {sample.measured}", sample.kept)
-
-
-def _shown(source: InputImage) -> Tensor:
-    """Image of the tiles, (3, H, W), the channels of a pixel side by side, as pictures take it."""
-    return torch.from_numpy(np.ascontiguousarray(source.shown.transpose(1, 2, 0))).permute(2, 0, 1)
 
 
 def display_size(size: tuple[int, int]) -> tuple[int, int]:
