@@ -25,10 +25,14 @@ from tests.faults.small_run import finish, start
 from tests.helpers.browser import chromium
 from tests.helpers.tiny_classifier import build
 
-pytest.importorskip("gradio")
-
 SECONDS = 60_000.0
 URL = re.compile(r"http://127\.0\.0\.1:\d+/")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gradio() -> None:
+    """Imported here, and not by every process that collects these tests."""
+    pytest.importorskip("gradio", reason="an optional extra")
 
 
 def run_app(*settings: str) -> None:

@@ -42,14 +42,21 @@ SMALL = [
     "steps=6",
     "gallery=3",
     "own_mask_images=4",
-    "reference_images=3",
+    "reference_images=0",
     "posterior_images=0",
     "reference_runs=2",
     "reference_steps=2",
     "robustness_images=0",
+    "corruption_images=0",
+    "baseline_images=[blur]",
     "grid_questions=0",
     "two_object_images=0",
     "slow_images=null",
+]
+FULL = [  # most of the time of a small evaluation
+    "reference_images=3",
+    "corruption_images=8",
+    "baseline_images=[blur,mean,inpaint]",
 ]
 CHEAP = "methods=[explainer,random,oracle]"
 ALL_CHEAP = [
@@ -162,6 +169,7 @@ def test_every_method_into_one_report(
     lines = run(
         *DIGITS,
         *ALL_CHEAP,
+        *FULL,
         "data.test_size=4",
         "batch_size=3",
         "steps=3",
@@ -221,7 +229,7 @@ def test_every_method_into_one_report(
 
 
 def test_the_report_in_a_browser(run: Run, tmp_path: Path) -> None:
-    run(*DIGITS, CHEAP)
+    run(*DIGITS, CHEAP, *FULL)
     out = tmp_path / "run"
     drawn = {path.name for path in (out / "figures").iterdir()}
     for name in ("curves", "speed", "gallery", "reliability", "selective", "sparsification_top"):
@@ -346,7 +354,7 @@ def test_slow_methods_are_scored_on_a_few_images(run: Run, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("plain_figures")
 def test_a_quick_evaluation_lowers_settings_and_raises_none(run: Run, tmp_path: Path) -> None:
-    run(*DIGITS, CHEAP, "quick=true", "steps=3", "corruption_images=100", "reference_images=3")
+    run(*DIGITS, CHEAP, *FULL, "quick=true", "steps=3", "corruption_images=100")
     assert "3 steps of insertion" in found(tmp_path / "run")["run_metadata"]["protocol"]
     assert ("random", "srg_inpaint") in metrics(tmp_path / "run")
     assert ("random", "srg_mean") not in metrics(tmp_path / "run")
@@ -392,7 +400,7 @@ def folder(photos: Path) -> list[str]:
 
 @pytest.mark.usefixtures("plain_figures")
 def test_images_without_masks(run: Run, tmp_path: Path, photos: Path) -> None:
-    lines = run(*folder(photos), *ALL_CHEAP, "reference_images=0")
+    lines = run(*folder(photos), *ALL_CHEAP, *FULL, "reference_images=0")
     rows = metrics(tmp_path / "run")
     assert {method for method, _ in rows} == NAMES - {"oracle"}
     assert not {"iou", "pointing_game", "relevance_mass"} & {metric for _, metric in rows}
@@ -453,7 +461,7 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     for module in ("baselines.extras", "evaluation.robustness"):
         monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
-    run(*DIGITS, *ALL_CHEAP, "robustness_images=2")
+    run(*DIGITS, *ALL_CHEAP, *FULL, "robustness_images=2")
     used = {method for method, _ in metrics(tmp_path / "run")}
     assert "rise" in used
     assert not used & {"gradient", "occlusion", "deep_lift", "vargrad", "blurred_gradient"}
@@ -464,7 +472,8 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("plain_figures")
 def test_nothing_that_is_not_asked_for(run: Run, tmp_path: Path) -> None:
     off = ("own_mask_images=0", "reference_runs=0", "corruption_images=0", "baseline_images=[blur]")
-    lines = run(*DIGITS, CHEAP, "gallery=0", "baselines.per_image=null", *off)
+    left = (*FULL, "gallery=0", "baselines.per_image=null", *off)
+    lines = run(*DIGITS, CHEAP, *left)
     said = found(tmp_path / "run")
     assert any("there are no independent runs" in line for line in said["left_out"])
     for line in (
@@ -542,6 +551,7 @@ def test_results_go_to_wandb_too(run: Run, tmp_path: Path, monkeypatch: pytest.M
     assert set(drawn) == {"curves", "speed", "gallery"}
 
 
+@pytest.mark.usefixtures("plain_figures")
 def test_a_command_leaves_the_programs_loggers_as_they_are(run: Run) -> None:
     logger = logging.getLogger("saliency_vae.data.image_file_datamodule")
     run(*DIGITS, "methods=[random]", "limit=1")
@@ -602,7 +612,7 @@ def test_an_unusable_method_that_is_named_is_an_error(error_of: Fail, photos: Pa
 
 def test_explainers_of_the_wrong_classifier_are_refused(error_of: Fail, directory: Path) -> None:
     ensemble = f"ensemble=[{directory / 'other'}]"
-    assert "of the same classifier" in error_of(*DIGITS, CHEAP, ensemble)
+    assert "of the same classifier" in error_of(*DIGITS, CHEAP, *FULL, ensemble)
     randomised = f"randomised={directory / 'twin'}"
     assert "of another classifier than the evaluated explainer" in error_of(
         *DIGITS, CHEAP, randomised
