@@ -206,7 +206,7 @@ def top_pixels(maps: Tensor, fraction: float) -> Tensor:
     """
     scores = maps.flatten(-2)
     mask = hard_topk(scores, num_kept(fraction, scores.shape[-1]))
-    return mask.unflatten(-1, maps.shape[-2:])
+    return mask.reshape(maps.shape)
 
 
 class SoftTopK:
