@@ -587,7 +587,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a class, or weights of the logits, as target of a refinement. "
                 "Found a score."
             )
-        universal = isinstance(self.encoder, UniversalUNet)
+        universal = self.encoder if isinstance(self.encoder, UniversalUNet) else None
         defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if universal else {}
         refinement = refine(
             posterior,
@@ -598,7 +598,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
             scale=_spread(posterior) if universal else 1.0,
-            smooth=partial(self.encoder.smooth, images=images) if universal else None,
+            smooth=partial(universal.smooth, images=images) if universal else None,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         refinement.posterior.find_out_of_depth = posterior.find_out_of_depth
