@@ -40,7 +40,6 @@ from saliency_vae.models.distillation import kept_view
 from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
-from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
@@ -587,8 +586,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
                 "Expected a class, or weights of the logits, as target of a refinement. "
                 "Found a score."
             )
-        universal = self.encoder if isinstance(self.encoder, UniversalUNet) else None
-        defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if universal else {}
+        defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if self.is_universal else {}
         refinement = refine(
             posterior,
             images,
@@ -597,8 +595,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
-            scale=_spread(posterior) if universal else 1.0,
-            smooth=partial(universal.smooth, images=images) if universal else None,
+            scale=_spread(posterior) if self.is_universal else 1.0,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         refinement.posterior.find_out_of_depth = posterior.find_out_of_depth

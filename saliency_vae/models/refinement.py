@@ -3,7 +3,6 @@
 Starting from the encoder's posterior (Kim et al. 2018), or from the prior with no encoder at all.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,7 +135,6 @@ def refine(
     settings: RefinementSettings,
     target: Tensor | None = None,
     scale: Tensor | float = 1.0,
-    smooth: Callable[[Tensor], Tensor] | None = None,
 ) -> Refinement:
     """Lower the objective of each image by gradient steps on its own mean and log-variance.
 
@@ -154,7 +152,6 @@ def refine(
             prediction.
         scale: How far a coordinate of 1 moves the mean, in standard deviations of the prior; a
             number, or one for each image, (B, 1, 1).
-        smooth: What is done to the mean (B, H, W) after the last step; nothing by default.
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -167,7 +164,7 @@ def refine(
             if objective.complement and is_fixed(objective.perturbation):
                 uninformed = classifier(objective.perturbation(images))
         problem = _Problem(images, original, classifier, objective, prior, target, uninformed)
-        return _optimise(posterior, problem, settings, scale, smooth)
+        return _optimise(posterior, problem, settings, scale)
 
 
 def _optimise(
@@ -175,7 +172,6 @@ def _optimise(
     problem: _Problem,
     settings: RefinementSettings,
     scale: Tensor | float,
-    smooth: Callable[[Tensor], Tensor] | None,
 ) -> Refinement:
     """Go down the gradient of the expected loss, measured before and after with the same noise."""
     generator = torch.Generator(problem.images.device)
@@ -191,12 +187,12 @@ def _optimise(
         generator.manual_seed(number)
         seed(number, generator.device)  # of a baseline image that is random
 
-    def measure(posterior: SaliencyPosterior) -> Tensor:
+    def measure() -> Tensor:
         start_noise(settings.seed)
         with torch.no_grad():
-            return problem.expected_loss(posterior, generator, samples=settings.evaluations)
+            return problem.expected_loss(current(), generator, samples=settings.evaluations)
 
-    before = measure(current())
+    before = measure()
     optimizer = torch.optim.Adam([offset, log_variance], lr=settings.lr)
     start_noise(settings.seed + 1)
     for step in trange(settings.steps, desc="Refining", disable=not settings.progress, leave=False):
@@ -209,12 +205,9 @@ def _optimise(
         )
         torch.autograd.backward(loss.sum())
         optimizer.step()
+    after = measure()
     with torch.no_grad():
-        moved = current()
-        if smooth is not None and settings.steps:
-            moved = posterior.like(smooth(moved.mean), moved.log_variance)
-        after = measure(moved)
-        better = (after < before)[:, None, None]
+        better, moved = (after < before)[:, None, None], current()
         mean = torch.where(better, moved.mean, start)
         log_variance = torch.where(better, moved.log_variance, start_log_variance)
         return Refinement(

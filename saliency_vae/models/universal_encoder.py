@@ -119,14 +119,11 @@ class UniversalUNet(ConditionalEncoder):
         if self.output_stride > 1:
             coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
             encoded = F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
-        mean, log_variance = encoded.unbind(1)
-        return torch.stack([self.smooth(mean, images), log_variance], dim=1)
-
-    def smooth(self, maps: Tensor, images: Tensor) -> Tensor:
-        """Smooth a share of maps (B, H, W) within the regions of images (B, 3, H, W)."""
         if not self.edge_aware:
-            return maps
-        return torch.lerp(maps, edge_aware(maps, images.float()), self.edge_aware)
+            return encoded
+        mean, log_variance = encoded.unbind(1)
+        mean = torch.lerp(mean, edge_aware(mean, images.float()), self.edge_aware)
+        return torch.stack([mean, log_variance], dim=1)
 
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers

@@ -96,11 +96,12 @@ def test_all_tiles_show_the_same_field_of_view(
 
 def test_bars_name_a_label_only_if_the_probability_is_its_own(photo: str) -> None:
     """A decision against a label has the probability that it is absent."""
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1))
-    nn.init.zeros_(flat[1].weight)
+    linear = nn.Linear(3 * 32 * 32, 1)
+    flat = nn.Sequential(nn.Flatten(), linear)
+    nn.init.zeros_(linear.weight)
     preprocessing = Preprocessing(40, (32, 32))
     for bias, said in ((3.0, "“dog”"), (-3.0, "“the decision on all labels”")):
-        nn.init.constant_(flat[1].bias, bias)
+        nn.init.constant_(linear.bias, bias)
         classifier = FrozenClassifier(
             flat, output="sigmoid", categories=["dog"], preprocessing=preprocessing
         )

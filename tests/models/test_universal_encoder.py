@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -236,7 +235,6 @@ def test_an_explanation_costs_a_pass_for_each_copy_and_level(
 
 def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClassifier) -> None:
     explainer = load_explainer("universal", digits)
-    explainer.encoder.edge_aware = 0.0  # type: ignore[assignment]  # smoothing would move more
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     start = explainer(images)
     refined = explainer.refine(images, digits, steps=1, evaluations=1)
@@ -264,26 +262,6 @@ def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier)
     torch.testing.assert_close(refined.signal_spread, expected)
     one = Explainer(encoder_of(copies=1), prior=partial(KroneckerNormal, correlation=0.5))
     assert one.attach_classifier(digits).eval()(images).signal_spread is None
-
-
-def test_refined_maps_are_smoothed_as_the_encoders_are(digits: FrozenClassifier) -> None:
-    explainer = load_explainer("universal", digits)
-    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    untouched = explainer.refine(images, digits, steps=0).posterior.mean
-    torch.testing.assert_close(untouched, explainer(images).mean)  # not smoothed once more
-    seen: list[Tensor] = []
-
-    def smooth(_: UniversalUNet, maps: Tensor, images: Tensor) -> Tensor:
-        seen.append(maps.detach())
-        return maps / 2  # nearer to the prior, which is all that this objective asks for
-
-    with patch.object(UniversalUNet, "smooth", smooth):
-        only_prior = replace(explainer.objective(), beta=1e3)
-        refined = explainer.refine(images, digits, steps=2, objective=only_prior)
-    of_encoder, of_last_step = seen
-    assert (refined.after < refined.before).all()
-    torch.testing.assert_close(refined.posterior.mean, of_last_step / 2)
-    assert not torch.allclose(of_last_step, of_encoder / 2)
 
 
 def test_refinement_keeps_what_it_cannot_improve(digits: FrozenClassifier) -> None:

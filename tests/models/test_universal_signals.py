@@ -85,7 +85,8 @@ def test_a_network_that_was_compiled_shows_its_maps() -> None:
     torch.manual_seed(0)
     network, images = build().eval(), torch.rand(1, 3, 32, 32)
     expected = extract(images, classifier_of(network))
-    classifier = classifier_of(torch.compile(network, backend="eager"))
+    compiled = cast(nn.Module, torch.compile(network, backend="eager"))
+    classifier = classifier_of(compiled)
     classifier(images)  # compiled now, without hooks
     assert_same(extract(images, classifier), expected)
 
