@@ -5,21 +5,14 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Generator, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from _pytest.doctest import DoctestModule
-from hydra._internal.core_plugins import (
-    file_config_source,
-    importlib_resources_config_source,
-)
 from lightning.pytorch import Callback, Trainer
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -59,13 +52,6 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the longest: if they came last, one process would wait for the other."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collect_file() -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
-    """Search the tests themselves for no examples."""
-    found = yield
-    return [collector for collector in found if not isinstance(collector, DoctestModule)]
 
 
 @pytest.fixture(scope="module")
@@ -144,20 +130,11 @@ def compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
 
-def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Hydra parse each text of a configuration file once for all compositions."""
-    plain = cache(lambda text: OmegaConf.to_container(OmegaConf.create(text)))
-    reader = SimpleNamespace(load=lambda file: OmegaConf.create(plain(file.read())))
-    for source in (file_config_source, importlib_resources_config_source):
-        monkeypatch.setattr(source, "OmegaConf", reader)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def composed_once() -> Iterator[None]:
     """Let the commands that tests call in this process compose their configuration once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         compose_once(monkeypatch)
-        parse_once(monkeypatch)
         yield
 
 

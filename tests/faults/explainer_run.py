@@ -33,11 +33,9 @@ def explainer(seed: int) -> Explainer:
     return made
 
 
-def save(
-    directory: Path, seed: int, kill_at: int = 0, copies: dict[int, Path] | None = None
-) -> None:
-    """Save an explainer; kill the process at a function call, or copy the directory at some."""
+def save(directory: Path, seed: int, kill_at: int = 0) -> None:
+    """Save an explainer; kill the process at a function call, or at none."""
     made = explainer(seed)
-    with one_line_errors("train"), CallCounter(kill_at, copies, directory) as calls:
+    with one_line_errors("train"), CallCounter(kill_at) as calls:
         save_explainer(made, directory)
     (directory.parent / "calls").write_text(str(calls.number))

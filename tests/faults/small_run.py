@@ -8,7 +8,6 @@ forked.
 import gc
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -75,12 +74,7 @@ def last(run: Path) -> Path:
     return run / "last.ckpt"
 
 
-def fit(
-    run: Path,
-    settings: Settings | None = None,
-    kill_at: int | None = None,
-    copies: dict[int, Path] | None = None,
-) -> None:
+def fit(run: Path, settings: Settings | None = None, kill_at: int | None = None) -> None:
     """Train, from the last checkpoint if there is one, as the command does.
 
     Everything is used in which a resumed run could differ: noise in sampling, fraction and
@@ -91,7 +85,6 @@ def fit(
         settings: Settings of the run.
         kill_at: Number of the function call, within Python or into C, at which the process kills
             itself; 0 only counts them, None does not, which is faster.
-        copies: Where the run's directory is copied to, at which calls.
     """
     settings = settings or Settings()
     torch.manual_seed(0)
@@ -122,7 +115,7 @@ def fit(
         **({"logger": MetricsCSV(str(run / "metrics.csv")), "max_epochs": 2} | settings.trainer),
     )
     ckpt_path = last(run) if last(run).exists() else None
-    with one_line_errors("train"), CallCounter(kill_at, copies, run) as calls:
+    with one_line_errors("train"), CallCounter(kill_at) as calls:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
     (run / "calls").write_text(str(calls.number))
 
@@ -132,17 +125,10 @@ class CallCounter:
 
     Args:
         kill_at: Number of the call that kills the process; 0 only counts, None does not.
-        copies: Where to copy a directory to, at which calls: what a kill would leave behind.
-        directory: That directory.
     """
 
-    def __init__(
-        self,
-        kill_at: int | None,
-        copies: dict[int, Path] | None = None,
-        directory: Path | None = None,
-    ) -> None:
-        self.kill_at, self.copies, self.directory = kill_at, copies or {}, directory
+    def __init__(self, kill_at: int | None) -> None:
+        self.kill_at = kill_at
         self.number = 0
 
     def __enter__(self) -> "CallCounter":
@@ -157,8 +143,6 @@ class CallCounter:
 
     def _count(self, frame: FrameType, event: str, argument: Any) -> None:
         self.number += 1
-        if self.number in self.copies and self.directory is not None and self.directory.exists():
-            shutil.copytree(self.directory, self.copies[self.number])
         if self.number == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -48,18 +48,6 @@ class Whole:
         """Kill a run at a function call, resume it, and return the step it was resumed from."""
         run, output = self.directory / f"killed_{call}", self.directory / f"{call}.log"
         assert run_alone(fit, run, self.settings, call, output=output) == -signal.SIGKILL
-        return self.check_resumed(call)
-
-    def check_as_if_killed_at(self, calls: list[int]) -> list[int]:
-        """Resume from what a run's directory holds at each of the calls, as a kill leaves it."""
-        copies = {call: self.directory / f"killed_{call}" for call in calls}
-        run, output = self.directory / "copied", self.directory / "copied.log"
-        assert run_alone(fit, run, self.settings, 0, copies, output=output) == 0
-        return [self.check_resumed(call) for call in calls]
-
-    def check_resumed(self, call: int) -> int:
-        """Resume a run that ended at a call, and return the step it was resumed from."""
-        run, output = self.directory / f"killed_{call}", self.directory / f"{call}.log"
         step = 0
         if last(run).exists():
             step = torch.load(last(run), weights_only=True)["global_step"]
@@ -80,7 +68,7 @@ def moments(number: int, calls: int, seed: int) -> list[int]:
 
 def test_killed_at_20_random_moments(tmp_path: Path) -> None:
     whole = Whole(tmp_path, Settings())
-    steps = whole.check_as_if_killed_at(moments(20, whole.calls, seed=0))
+    steps = [whole.check_killed_at(call) for call in moments(20, whole.calls, seed=0)]
     assert steps == sorted(steps)
     assert {0, 3, 4, 7} <= set(steps)  # at the start, within both epochs, between them
 
