@@ -149,6 +149,21 @@ class Constant(nn.Module):
         return self.colour.to(images).expand_as(images)
 
 
+class Other(nn.Module):
+    """Another image of the same batch: what is kept must stand out from real distractors.
+
+    The images are shifted by one place; a batch of one image stays as it is.
+
+    Example:
+        >>> Other()(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))[:, 0, 0, 0]
+        tensor([1., 0.])
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Replace each of the images (B, 3, H, W) by another one."""
+        return images.roll(1, 0)
+
+
 def is_fixed(perturbation: nn.Module) -> bool:
     """Whether each image has one baseline image; false of modules of other packages.
 

@@ -1,10 +1,15 @@
-"""Tests and training rate on a machine with a GPU: make gpu, or python3 scripts/gpu.py.
+"""Tests, benchmarks and training on a machine with a GPU: make gpu, or python3 scripts/gpu.py.
+
+python3 scripts/gpu.py [PART...] [--seconds 570]
 
 It takes the machine's own Python and torch, and what make gpu-bundle collected in .gpu, and needs
-no network. The results go to $OUT, or to outputs/gpu: summary.md, a log of each part, and
-training_rate.json. A part that fails, or takes too long, does not keep the next from running.
+no network. The results go to $OUT, or to outputs/gpu: summary.md, a log of each part, the
+benchmarks' JSON, and training/, a run with its explainer. A part that fails, or takes too long,
+does not keep the next from running. The last part trains the universal explainer on the bundle's
+photographs for what is left of the seconds.
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -27,6 +32,10 @@ for index in range(torch.cuda.device_count()):
 """
 
 
+STEPS_A_SECOND = 3.0  # of experiment=universal; an H200 makes more
+STARTING = 60.0  # seconds of a training before its first step and after its last one
+
+
 @dataclass(frozen=True)
 class Part:
     """A command, and the seconds that it may take."""
@@ -37,7 +46,7 @@ class Part:
 
 
 def parts(output: Path) -> list[Part]:
-    """What is run, in this order."""
+    """What is run before the training, in this order."""
     python = sys.executable
     tests = ["-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-ra", "-p", "no:cacheprovider"]
     tests += ["--tb=short", "--show-capture=stderr"]
@@ -52,6 +61,18 @@ def parts(output: Path) -> list[Part]:
         Part("tests", [python, *tests], 110),
         Part("training_rate", [python, *rate, "--profile", "--seconds", "60"], 150),
     ]
+
+
+def training(output: Path, seconds: float) -> Part:
+    """Train the universal explainer on the bundle's photographs for about so many seconds."""
+    photographs = BUNDLE / "photographs"
+    steps = max(int((seconds - STARTING) * STEPS_A_SECOND), 1)
+    command = [sys.executable, "-m", "saliency_vae.train", "experiment=universal", "logger=csv"]
+    command += [f"tasks.lite0.data.cutouts={photographs / 'cutouts'}"]
+    command += [f"tasks.lite0.data.backgrounds={photographs / 'backgrounds'}"]
+    command += ["trainer.max_epochs=-1", f"+trainer.max_steps={steps}"]
+    command += [f"hydra.run.dir={output / 'training'}"]
+    return Part("training", command, seconds)
 
 
 def run(part: Part, log: Path, environment: dict[str, str]) -> str:
@@ -88,8 +109,18 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Run all parts."""
+    """Run all parts, or those that are named."""
+    begun = time.monotonic()
     output = Path(os.environ.get("OUT") or ROOT / "outputs/gpu").resolve()
+    fixed = parts(output)
+    names = [*(part.name for part in fixed), "training"]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}")
+    parser.add_argument("--seconds", type=float, default=570, help="of all parts; default: 570")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(names):
+        parser.error(f"Expected parts of {', '.join(names)}. Found {', '.join(sorted(unknown))}.")
+    wanted = options.parts or names
     output.mkdir(parents=True, exist_ok=True)
     CLASSIFIERS.mkdir(parents=True, exist_ok=True)
     for path in (BUNDLE / "classifiers").glob("*.safetensors"):
@@ -101,9 +132,15 @@ def main() -> None:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "4"),
     }
     lines = ["| part | seconds | result |", "| ---- | ------- | ------ |"]
-    for part in parts(output):
-        lines.append(run(part, output / f"{part.name}.log", environment))
-        (output / "summary.md").write_text("\n".join(lines) + "\n")
+
+    def do(part: Part) -> None:
+        if part.name in wanted:
+            lines.append(run(part, output / f"{part.name}.log", environment))
+            (output / "summary.md").write_text("\n".join(lines) + "\n")
+
+    for part in fixed:
+        do(part)
+    do(training(output, options.seconds - (time.monotonic() - begun)))
     print("\n".join(["", *lines, "", str(output)]))
     if not all(line.endswith("passed |") for line in lines[2:]):
         raise SystemExit(1)

@@ -33,6 +33,7 @@ _PATHS: dict[str, dict[str, str]] = {
         "blur": "perturbations.Blur",
         "mean": "perturbations.Mean",
         "noise": "perturbations.Noise",
+        "other": "perturbations.Other",
         "constant": "perturbations.Constant",
         "mixture": "perturbations.Mixture",
     },
