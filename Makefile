@@ -48,7 +48,7 @@ results: .venv/installed
 gpu-bundle: .venv/installed
 	$(BIN)/python scripts/gpu_bundle.py $(if $(PHOTOGRAPHS),--photographs "$(PHOTOGRAPHS)")
 
-# There: the tests that need a GPU, and the training rate; results go to $$OUT, or to outputs/gpu.
+# There: the tests that need a GPU, benchmarks, and a training; results go to $$OUT, or to outputs/gpu.
 gpu:
 	$(PYTHON) scripts/gpu.py
 

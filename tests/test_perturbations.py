@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, blurred, perturb
+from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, Other, blurred, perturb
 from tests.helpers import reference
 
 few = settings(deadline=None, max_examples=10, derandomize=True)
@@ -130,6 +130,12 @@ def test_constant() -> None:
     for c, value in enumerate((0.25, 0.5, 1.0)):
         assert (result[:, c] == value).all()
     assert (Constant()(random_images(2, 3, 5, 7)) == 0).all()
+
+
+def test_other_is_another_image_of_the_batch() -> None:
+    images = random_images(3, 3, 4, 5)
+    others = Other()(images)
+    assert torch.equal(others, images[[2, 0, 1]])
 
 
 def test_mixture_draws_for_each_image() -> None:

@@ -81,4 +81,6 @@ def _seen(part: Mapping[str, Any]) -> set[str]:
             return {"blur"} if part.get("sigma") is None else {"blur", "light_blur"}
         case "constant":  # of any other colour, perhaps that of the classifier
             return {"classifier_mean"} if any(part.get("colour", ())) else {"zero"}
+        case "other":  # images of the batch, over which nothing is evaluated
+            return set()
     return set(BASELINE_IMAGES) - set(IMPUTATIONS)

@@ -27,7 +27,7 @@ class Scores:
             takes long may have fewer images: the first ones.
         curves: Curve, such as ``insertion`` or ``deletion_mean``, then method, to the curve of each
             image, (N, points).
-        seconds: Method to the time of an explanation, seconds per image.
+        seconds: Method to the time of an explanation, seconds per image, of the fastest batch.
         memory: Method to the peak of tensor memory, bytes, for one image.
         passes: Method to the passes of the classifier for one image.
         seen: Names of the baseline images that the explainer was trained with; empty if unknown.

@@ -149,7 +149,7 @@ class _Gathered:
         self.values: dict[str, list[Tensor]] = {}
         self.curves: dict[str, list[Tensor]] = {}
         self.maps: list[Tensor] = []
-        self.seconds = 0.0
+        self.seconds = float("inf")  # an image, in the fastest batch: the first one may warm up
         self.images = 0
 
     def add(self, part: Part | None) -> None:
@@ -160,7 +160,7 @@ class _Gathered:
             for name, of_batch in part[kind].items():
                 gathered.setdefault(name, []).append(of_batch)
         self.maps.append(part["maps"])
-        self.seconds += part["seconds"]
+        self.seconds = min(self.seconds, part["seconds"] / part["images"])
         self.images += part["images"]
 
     @classmethod
@@ -231,7 +231,7 @@ def _scores(gathered: Mapping[str, _Gathered], methods: Methods, protocol: Proto
     return Scores(
         values=_by_metric({name: part.values for name, part in gathered.items()}),
         curves=_by_metric({name: part.curves for name, part in gathered.items()}),
-        seconds={name: part.seconds / part.images for name, part in gathered.items()},
+        seconds={name: part.seconds for name, part in gathered.items()},
         memory={name: size for name, size in methods.memory.items() if name in gathered},
         passes={name: number for name, number in methods.passes.items() if name in gathered},
         roles=methods.roles,

@@ -237,8 +237,13 @@ def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
 
 
 def default_baseline(explainer: Explainer) -> nn.Module:
-    """Make the baseline images of the explainer's training; of a universal explainer, a blur."""
-    return Blur() if explainer.is_universal else explainer.objective().perturbation
+    """Make the baseline images of the explainer's training.
+
+    A blur for a universal explainer, and for one that was trained with a perturbation of your own.
+    """
+    recorded = explainer.recorded
+    own = recorded is not None and recorded.perturbation is None
+    return Blur() if own or explainer.is_universal else explainer.objective().perturbation
 
 
 def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from saliency_vae.classifiers import ClassifierIdentity
 from saliency_vae.data import Preprocessing
 from saliency_vae.distributions import Family
-from saliency_vae.models.part_names import Node, to_named, to_node, upgrade
+from saliency_vae.models.part_names import Node, has_own_parts, to_named, to_node, upgrade
 
 FORMAT = 4
 BEFORE_NAMES = 3  # format of the files that hold import paths
@@ -80,6 +80,17 @@ class ExplainerConfig:
             plain["classifier"]["builder"] = builder
         return {**plain, "format": FORMAT}
 
+    def check_loadable(self) -> None:
+        """Raise ValueError, before a training, if its explainer could not be loaded."""
+        for part in ("encoder", "prior", "topk"):
+            try:
+                to_node(part, to_named(part, getattr(self, part)), part)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} An explainer with another could not be loaded. It can be trained "
+                    "from Python alone, by saliency_vae.training.module.VariationalSaliency."
+                ) from None
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], where: str) -> Self:
         """Read what :meth:`to_plain` gave, in this version or an earlier one.
@@ -97,6 +108,8 @@ class ExplainerConfig:
             raise ValueError(f"Expected an explainer of format {FORMAT}. Found {found} in {where}.")
         if found == BEFORE_NAMES:
             values = _upgraded(values)
+        if has_own_parts(values.get("perturbation")):
+            del values["perturbation"]  # explanations do not need it
         for part in _PARTS:
             if part in values:
                 values[part] = to_node(part, values[part], f"{where}: {part}")

@@ -153,6 +153,17 @@ def to_node(part: str, value: Any, where: str) -> Any:
     return node | {"_partial_": True} if name in _CALLED_LATER else node
 
 
+def has_own_parts(value: Any) -> bool:
+    """Whether a perturbation as a file holds it names one that does not come with the package."""
+    if isinstance(value, list):
+        return any(map(has_own_parts, value))
+    if not isinstance(value, Mapping):
+        return False
+    return value.get("type", "blur") not in _PATHS["perturbation"] or any(
+        map(has_own_parts, value.values())
+    )
+
+
 def _unrestricted_node(part: str, value: Any) -> Any:
     """Hydra node of a part that may have any name; its arguments stay as they are."""
     if not isinstance(value, Mapping) or "type" not in value:

@@ -2,6 +2,9 @@
 
 from saliency_vae.models import Explainer, load_explainer
 
+# Settings of an encoder that its weights do not depend on.
+_FREE = ("copies", "output_stride", "edge_aware")
+
 
 def start_from(explainer: Explainer, source: str) -> None:
     """Give an explainer the trained encoder of another one, whose batch norms are folded.
@@ -13,10 +16,12 @@ def start_from(explainer: Explainer, source: str) -> None:
     Raises:
         ValueError: If there is no such explainer, or its encoder is of another kind or size.
     """
-    trained = load_explainer(source)
-    if trained.config.encoder != explainer.config.encoder:
+    trained, wanted = load_explainer(source), explainer.config.encoder
+    chosen = {name: wanted[name] for name in _FREE if name in wanted}
+    if trained.config.encoder | chosen != wanted:
         raise ValueError(
-            f"Expected the encoder of init={source}, {trained.config.encoder}. "
-            f"Found {explainer.config.encoder}."
+            f"Expected the encoder of init={source}, {trained.config.encoder}. Found {wanted}."
         )
+    for name, value in chosen.items():
+        setattr(trained.encoder, name, value)
     explainer.encoder = trained.encoder.train().requires_grad_(True)

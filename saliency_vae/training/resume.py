@@ -10,6 +10,7 @@ import torch
 from saliency_vae.classifiers import ClassifierIdentity
 from saliency_vae.cli.resumed_overrides import LAST
 from saliency_vae.models import BEFORE_NAMES, ExplainerConfig
+from saliency_vae.models.part_names import has_own_parts
 
 _WRITTEN = {"state_dict", "classifier", "explainer", "overrides"}
 
@@ -112,7 +113,9 @@ def _settings_in(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     if not recorded:
         return {}
     plain = {"format": BEFORE_NAMES, **recorded}  # checkpoints held no format before names
-    return ExplainerConfig.from_plain(plain, "the checkpoint").to_plain()
+    settings = ExplainerConfig.from_plain(plain, "the checkpoint").to_plain()
+    perturbation = recorded.get("perturbation")  # which reading leaves out if it is the user's own
+    return settings | ({"perturbation": perturbation} if has_own_parts(perturbation) else {})
 
 
 def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, tuple[str, str]]]:

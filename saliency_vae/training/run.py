@@ -107,7 +107,9 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
         for name, node in config["tasks"].items()
     ]
     data: SaliencyDataModule = _build(config["data"], **({"tasks": tasks} if tasks else {}))
-    explainer = Explainer.from_config(ExplainerConfig(**{name: config[name] for name in _RECIPE}))
+    recorded = ExplainerConfig(**{name: config[name] for name in _RECIPE})
+    recorded.check_loadable()
+    explainer = Explainer.from_config(recorded)
     if config["init"] is not None:
         start_from(explainer, config["init"])
     objective = explainer.objective()

@@ -84,6 +84,29 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+class Grey(torch.nn.Module):
+    """A perturbation of the user's own."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(images, 0.5)
+
+
+def test_an_explainer_trained_with_a_perturbation_of_ones_own_can_be_loaded_and_resumed(
+    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_plain_panels(monkeypatch)
+    run = tmp_path / "run"
+    own = ["perturbation=mean", f"perturbation._target_={__name__}.Grey", "scheduler=constant"]
+    run_here(monkeypatch, *settings, *own, "logger=csv", f"hydra.run.dir={run}")
+    explainer = load_explainer(run)
+    assert explainer.config.perturbation is None
+    explainer.attach_classifier(explainer.build_classifier())
+    assert explainer.explain(torch.rand(3, 32, 32)).sufficiency is not None
+    run_here(monkeypatch, "ckpt_path=last", f"hydra.run.dir={run}", "trainer.max_epochs=3")
+    epochs = [int(row["epoch"]) for row in rows(run / "metrics.csv") if row["epoch"]]
+    assert max(epochs) == 3  # the test after the third epoch
+
+
 def test_a_run_directory_holds_what_the_contract_says_and_resumes(
     tmp_path: Path,
     settings: list[str],

@@ -12,7 +12,7 @@ from tests.conftest import blob_classifier
 
 NODES: dict[str, dict[str, Any]] = {
     name: {"_target_": f"saliency_vae.perturbations.{name}"}
-    for name in ("Blur", "Mean", "Noise", "Constant")
+    for name in ("Blur", "Mean", "Noise", "Constant", "Other")
 }
 
 
@@ -49,6 +49,7 @@ def test_noise_lies_around_the_mean_colour_and_is_reproducible() -> None:
         ({**NODES["Constant"], "colour": [0.0, 0.0, 0.0]}, {"zero"}),
         ({**NODES["Constant"], "colour": [0.5, 0.4, 0.4]}, {"classifier_mean"}),
         (mixture(NODES["Blur"], NODES["Noise"]), {"blur", "noise"}),
+        (mixture(NODES["Blur"], NODES["Other"]), {"blur"}),
         (mixture(NODES["Mean"], mixture(NODES["Constant"], NODES["Mean"])), {"mean", "zero"}),
     ],
 )

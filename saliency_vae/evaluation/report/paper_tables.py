@@ -18,9 +18,9 @@ from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits
 
 _NOTE = (
-    "with 95 % intervals; passes of the classifier and milliseconds are those of one image. The "
-    "best of each column is bold; oracles, and methods that were scored on fewer images, do not "
-    "compete. Controls and oracles are in italics."
+    "with 95 % intervals; passes of the classifier and milliseconds are those of one image, the "
+    "latter of the fastest batch. The best of each column is bold; oracles, and methods that were "
+    "scored on fewer images, do not compete. Controls and oracles are in italics."
 )
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\u00a0": "~",
