@@ -41,6 +41,8 @@ class DigitTransformer(nn.Module):
         self.stem = nn.Sequential(  # convolutions first: a small transformer learns faster
             nn.Conv2d(3, 32, 3, stride=2, padding=1),
             nn.GELU(),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.GELU(),
             nn.Conv2d(32, width, 3, stride=3),
         )
         self.position = nn.Parameter(0.02 * torch.randn(1, (SIZE // 6) ** 2, width))

@@ -110,3 +110,19 @@ def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     assert "old" not in page
     assert "| soft_topk | 1.25 |" in page
     assert "| speed  | <= 4 | 3        | yes |" in page
+
+
+def test_make_gpu_refuses_an_unknown_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "tests", "trainings"])
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(BENCHMARKS.parent / "scripts/gpu.py"), run_name="__main__")
+    assert "Found trainings." in capsys.readouterr().err
+
+
+def test_make_gpu_trains_for_what_is_left_of_the_seconds() -> None:
+    script = runpy.run_path(str(BENCHMARKS.parent / "scripts/gpu.py"))
+    part = script["training"](Path("out"), 200)
+    steps = (200 - script["STARTING"]) * script["STEPS_A_SECOND"]
+    assert f"+trainer.max_steps={steps:.0f}" in part.command
+    assert part.seconds == 200

@@ -355,6 +355,15 @@ def written(directory: Path, config: Any) -> Path:
     return directory
 
 
+def with_part(directory: Path, version: int, part: dict[str, Any]) -> Path:
+    """Write a configuration with another part, by import path or, as of today, by name."""
+    text = json.dumps(part)
+    if version == FORMAT:
+        text = text.replace("_target_", "type").replace(str(UNET["_target_"]), "unet")
+        text = text.replace(MIXTURE, "mixture")
+    return written(directory, {**plain(), **json.loads(text), "format": version})
+
+
 MIXTURE = "saliency_vae.perturbations.Mixture"
 EVIL = {"_target_": "pathlib.Path", "_args_": ["x"]}
 
@@ -362,8 +371,6 @@ EVIL = {"_target_": "pathlib.Path", "_args_": ["x"]}
 @pytest.mark.parametrize(
     "part",
     [
-        {"perturbation": {"_target_": MIXTURE, "baselines": [EVIL]}},
-        {"perturbation": {"_target_": MIXTURE, "_args_": [[{"_target_": MIXTURE, "a": EVIL}]]}},
         {"encoder": {"_target_": "saliency_vae.models.encoders.torch.load", "f": "weights.pt"}},
         {"encoder": {"_target_": "saliency_vae.models.encoders.copy.deepcopy", "x": 1}},
         {"encoder": {**UNET, "channels": EVIL}},
@@ -377,13 +384,25 @@ EVIL = {"_target_": "pathlib.Path", "_args_": ["x"]}
 def test_a_file_does_not_choose_what_code_is_run(
     tmp_path: Path, version: int, part: dict[str, Any]
 ) -> None:
-    text = json.dumps(part)
-    if version == FORMAT:  # the same by name
-        text = text.replace("_target_", "type").replace(str(UNET["_target_"]), "unet")
-        text = text.replace(MIXTURE, "mixture")
-    directory = written(tmp_path, {**plain(), **json.loads(text), "format": version})
+    directory = with_part(tmp_path, version, part)
     with pytest.raises(ValueError, match=r"config\.json: .* (to be one of|without a key of Hydra)"):
         read_config(directory)
+
+
+@pytest.mark.parametrize(
+    "perturbation",
+    [
+        EVIL,
+        {"_target_": MIXTURE, "baselines": [EVIL]},
+        {"_target_": MIXTURE, "_args_": [[{"_target_": MIXTURE, "a": EVIL}]]},
+    ],
+)
+@pytest.mark.parametrize("version", [BEFORE_NAMES, FORMAT])
+def test_a_perturbation_from_elsewhere_is_left_out(
+    tmp_path: Path, version: int, perturbation: dict[str, Any]
+) -> None:
+    directory = with_part(tmp_path, version, {"perturbation": perturbation})
+    assert read_config(directory).perturbation is None
 
 
 def test_a_file_does_not_run_code_through_an_interpolation(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """An explainer and the built-in classifier that it explains are found wherever they lie."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from saliency_vae.evaluation.randomised import main_explainer
-from saliency_vae.models import load_explainer, save_explainer
+from saliency_vae.models import Explainer, load_explainer, save_explainer
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.training.initial_weights import start_from
 from tests.faults.made import make_explainer
 from tests.models.test_explainer import random_images
@@ -30,6 +32,21 @@ def test_the_directory_of_a_run_is_as_good_as_its_explainer(run: Path) -> None:
     assert main_explainer({"explainer": str(run)}) == run / "explainer"
     start_from(own, str(run))
     assert torch.equal(own(images).mean, of_run(images).mean)
+
+
+def test_training_starts_from_the_same_weights_with_other_copies_and_smoothing() -> None:
+    shipped = load_explainer("universal")
+    node = {**shipped.config.encoder, "copies": 3, "edge_aware": 0.25}
+    explainer = Explainer.from_config(replace(shipped.config, encoder=node))
+    start_from(explainer, "universal")
+    encoder = explainer.encoder
+    assert isinstance(encoder, UniversalUNet)
+    assert (encoder.copies, encoder.edge_aware) == (3, 0.25)
+    for name, value in shipped.encoder.state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], value), name
+    narrow = Explainer.from_config(replace(shipped.config, encoder={**node, "members": 1}))
+    with pytest.raises(ValueError, match=r"Expected the encoder of init=universal.*'members': 4"):
+        start_from(narrow, "universal")
 
 
 def test_a_built_in_classifier_comes_with_its_explainer(
