@@ -1,24 +1,31 @@
-"""Images a second of ``saliency_vae.explain``, most of which is reading and writing files.
+"""Images a second of the command ``saliency_vae.explain``: most of it is reading and writing files.
 
 Photographs of 640x480 and an explainer of the digits' size, so that explaining costs little. What
 is compared with is what was written before: a compressed .npz of each image, at its own size, and
-its panel as PNG, in one process.
+its panel as PNG, in one process. Each measurement is a process of its own, as the command is.
 
 python benchmarks/saving.py [--quick]
 """
 
+import argparse
 import itertools
+import json
 import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import torch
 from PIL import Image
-from timing import Report, Seconds, Target, arguments, milliseconds, ratio, seconds
+from timing import Report, Seconds, Target, milliseconds, parser, ratio, seconds
 from torch import nn
 
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
@@ -28,9 +35,11 @@ from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.outputs import Outputs
 from saliency_vae.models import Explainer, save_explainer
 from saliency_vae.models.config import ExplainerConfig
+from saliency_vae.runtime.device import pick_device
 from saliency_vae.visualization import Explanation, draw_panel
 
 SAVE = Outputs.save
+BEFORE = "as before, 1 process"
 
 
 def write_pictures(root: Path, number: int, size: tuple[int, int]) -> None:
@@ -95,49 +104,68 @@ def cpu_seconds() -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
+def explain_here(settings: dict[str, Any], *, before: bool) -> None:
+    """Explain files in this process, and print the seconds and those of computing."""
+    config, device = ExplainConfig(**settings), torch.device(settings["device"])
+    with patch.object(Outputs, "save", save_as_before) if before else nullcontext():
+        start = cpu_seconds()
+        elapsed = seconds(partial(explain_images, config), device)
+    print(json.dumps([elapsed, cpu_seconds() - start]))
+
+
+def explain_in_process(settings: dict[str, Any], *, before: bool) -> list[float]:
+    """Explain files in a process of its own, whose threads wait as those of the command do."""
+    command = [sys.executable, __file__, "--explain", json.dumps(settings)]
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if settings.get("num_workers") else {}
+    ended = subprocess.run(
+        [*command, *(["--before"] if before else [])],
+        env=os.environ | waiting,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    measured: list[float] = json.loads(ended.stdout.splitlines()[-1])
+    return measured
+
+
 def main() -> None:
     """Measure."""
-    options = arguments(__doc__)
-    report = Report("saving", "Explaining files", options.device, options.quick)
-    number, size, rounds = (5, (64, 48), 1) if options.quick else (480, (640, 480), 3)
+    options = parser(__doc__)
+    options.add_argument("--explain", type=json.loads, help=argparse.SUPPRESS)
+    options.add_argument("--before", action="store_true", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    if given.explain is not None:
+        explain_here(given.explain, before=given.before)
+        return
+    report = Report("saving", "Explaining files", pick_device(given.device), given.quick)
+    number, size, rounds = (5, (64, 48), 1) if given.quick else (480, (640, 480), 3)
     before = number // 5  # the slowest are fewer
+    workers, alone = 2, {"panels": "none", "gallery": False}
+    cases: dict[str, dict[str, Any]] = {
+        BEFORE: {},
+        "all": {},
+        f"all, {workers} workers": {"num_workers": workers},
+        "without panels": {"panels": "none"},
+        "maps alone": alone,
+        f"maps alone, {workers} workers": {"num_workers": workers, **alone},
+        "maps alone, and an .npz for each": {"maps": "npz", **alone},
+    }
     directories = map(str, itertools.count())
+    times: dict[str, Seconds] = {name: [] for name in cases}
+    cpu: dict[str, Seconds] = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as root:
         write_pictures(Path(root, "images"), number, size)
         write_pictures(Path(root, "before"), before, size)
-        settings = ExplainConfig(
-            explainer=str(write_explainer(Path(root), 32 if options.quick else 48)),
-            images=f"{root}/images",
-            device=str(options.device),
-        )
-
-        def explain(**changes: object) -> None:
-            explain_images(replace(settings, output_dir=f"{root}/{next(directories)}", **changes))
-
-        def explain_as_before() -> None:
-            with patch.object(Outputs, "save", save_as_before):
-                explain(images=f"{root}/before")
-
-        workers = 2
-        alone = {"panels": "none", "gallery": False}
-        functions: dict[str, Callable[[], None]] = {
-            "as before, 1 process": explain_as_before,
-            "all": explain,
-            f"all, {workers} workers": partial(explain, num_workers=workers),
-            "without panels": partial(explain, panels="none"),
-            "maps alone": partial(explain, **alone),
-            f"maps alone, {workers} workers": partial(explain, num_workers=workers, **alone),
-            "maps alone, and an .npz for each": partial(explain, maps="npz", **alone),
-        }
-        times: dict[str, Seconds] = {name: [] for name in functions}
-        cpu: dict[str, Seconds] = {name: [] for name in functions}
+        explainer = str(write_explainer(Path(root), 32 if given.quick else 48))
         for _ in range(rounds):
-            for name, function in functions.items():
-                explained = before if function is explain_as_before else number
-                start = cpu_seconds()
-                times[name].append(seconds(function, options.device) / explained)
-                cpu[name].append((cpu_seconds() - start) / explained)
-    slowest = times["as before, 1 process"]
+            for name, case in cases.items():
+                images, explained = ("before", before) if name == BEFORE else ("images", number)
+                paths = {"images": f"{root}/{images}", "output_dir": f"{root}/{next(directories)}"}
+                settings = {"explainer": explainer, "device": str(report.device), **paths, **case}
+                elapsed, computed = explain_in_process(settings, before=name == BEFORE)
+                times[name].append(elapsed / explained)
+                cpu[name].append(computed / explained)
+    slowest = times[BEFORE]
     shape = f"{size[0]}x{size[1]}"
     report.tables[f"{number} images of {shape} ({before} as before), with starting up"] = [
         {
@@ -155,7 +183,7 @@ def main() -> None:
         ),
         Target("images/s, maps alone, 2 workers", 1 / min(times["maps alone, 2 workers"]), 150),
     ]
-    report.save(options.output)
+    report.save(given.output)
 
 
 if __name__ == "__main__":

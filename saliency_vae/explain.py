@@ -6,6 +6,7 @@ python -m saliency_vae.explain explainer=DIR images='photos/*.jpg' output_dir=OU
 python -m saliency_vae.explain explainer=DIR images=photos output_dir=OUT devices=4 num_workers=8
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ def explain(config: Node, run: Path) -> None:
         SystemExit: With status 1, if an image could not be explained and all images are finished;
             with 130 after Ctrl-C.
     """
+    if config["num_workers"]:
+        # Before torch is loaded: its idle threads would spin on the cores that they need.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from saliency_vae.inference import explain_images  # loads torch, which --help does not need
 
     try:
