@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -686,6 +687,25 @@ def test_from_the_command_line(digits: list[str], tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     assert done(tmp_path / "out") == {"0.png", "1.png", "2.png"}
     assert set(Path.cwd().iterdir()) == before  # nothing is left where one stands
+
+
+@pytest.mark.parametrize(("workers", "policy"), [(0, None), (2, "PASSIVE")])
+def test_idle_threads_leave_the_cores_to_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, policy: str | None
+) -> None:
+    found: list[str | None] = []
+
+    def look(config: ExplainConfig) -> SimpleNamespace:
+        found.append(os.environ.get("OMP_WAIT_POLICY"))
+        return SimpleNamespace(broken=[])
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that it is restored
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr("saliency_vae.inference.explain_images", look)
+    settings = ["explainer=universal", "images=x", f"num_workers={workers}"]
+    monkeypatch.setattr(sys, "argv", ["explain.py", f"output_dir={tmp_path}", *settings])
+    explain()
+    assert found == [policy]
 
 
 def test_help_says_what_each_setting_is(
