@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ def load_explainer(
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"Expected {directory / WEIGHTS} to hold the networks of its {CONFIG}. "
-            f"Found {described(error)}."
+            f"Found {shorten(described(error), 240, placeholder=' ...')}."
         ) from None
     for name, network in networks.items():
         setattr(explainer, name, network)
