@@ -4,7 +4,7 @@ python research/unseen_families.py --out DIR
 
 Trains a transformer, a depthwise convolutional network with layer norm and a plain one with SiLU
 and group norm on the built-in digits, with strides of their own, and evaluates the universal
-explainer on them beside other methods. The transformer has not been measured: docs/results.md.
+explainer on them beside other methods: docs/results.md.
 """
 
 import argparse
