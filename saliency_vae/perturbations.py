@@ -174,6 +174,16 @@ def is_fixed(perturbation: nn.Module) -> bool:
     return isinstance(perturbation, (Blur, Mean, Constant))
 
 
+def needs_batch(perturbation: nn.Module) -> bool:
+    """Whether the baseline image of an image depends on the others of its batch.
+
+    Example:
+        >>> needs_batch(Mixture([Blur(), Other()])), needs_batch(Blur())
+        (True, False)
+    """
+    return any(isinstance(module, Other) for module in perturbation.modules())
+
+
 class Mixture(nn.Module):
     """One of several baselines, drawn at random for each image.
 

@@ -42,7 +42,7 @@ from saliency_vae.models.refinement import Refinement, RefinementSettings, refin
 from saliency_vae.models.signals import feature_maps
 from saliency_vae.models.universal_signals import UniversalSignals
 from saliency_vae.objective import Objective
-from saliency_vae.perturbations import Blur
+from saliency_vae.perturbations import Blur, needs_batch
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.visualization import Explanation
 
@@ -605,7 +605,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     def _refinement_objective(self) -> Objective:
         """One baseline image for each image: its refinement does not depend on its batch."""
         objective = self.objective()
-        return replace(objective, perturbation=Blur()) if self.is_universal else objective
+        blur = self.is_universal or needs_batch(objective.perturbation)
+        return replace(objective, perturbation=Blur()) if blur else objective
 
     @torch.no_grad()
     def attribute(

@@ -17,6 +17,7 @@ from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
 from saliency_vae.distributions.learned_prior import ExponentialPrior
+from saliency_vae.inference.predict import default_baseline
 from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.config import BEFORE_NAMES, FORMAT, ExplainerConfig
@@ -24,6 +25,7 @@ from saliency_vae.models.distillation import calibrate
 from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
 from saliency_vae.models.signals import ClassifierSignals
+from saliency_vae.perturbations import Blur, Mixture
 from saliency_vae.training.depth import fit_depth
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views
@@ -348,6 +350,16 @@ def test_sampling_with_a_generator_repeats_and_touches_nothing_else(family: Fami
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_no_explanation_is_over_another_image_of_its_batch() -> None:
+    baselines = [{"_target_": f"saliency_vae.perturbations.{name}"} for name in ("Mean", "Other")]
+    trained = trained_explainer(perturbation={"_target_": MIXTURE, "baselines": baselines})
+    assert isinstance(default_baseline(trained), Blur)
+    assert isinstance(trained._refinement_objective().perturbation, Blur)
+    alone = trained_explainer(perturbation={"_target_": MIXTURE, "baselines": baselines[:1]})
+    assert isinstance(default_baseline(alone), Mixture)
+    assert isinstance(alone._refinement_objective().perturbation, Mixture)
 
 
 def written(directory: Path, config: Any) -> Path:
