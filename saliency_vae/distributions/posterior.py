@@ -309,6 +309,9 @@ def make_posterior(
         log_variance: Log-variance eta of each pixel, (..., h, w).
         prior: Prior that gives the correlation of the correlated family.
 
+    Raises:
+        ValueError: If the family is neither.
+
     Example:
         >>> from saliency_vae.distributions import KroneckerNormal
         >>> prior = KroneckerNormal(8, 8, correlation=0.9)
@@ -317,4 +320,6 @@ def make_posterior(
     """
     if family == "mean_field":
         return DiagonalNormal(mean, log_variance)
-    return CorrelatedNormal(mean, log_variance, prior)
+    if family == "correlated":
+        return CorrelatedNormal(mean, log_variance, prior)
+    raise ValueError(f"Expected posterior mean_field or correlated. Found {family!r}.")

@@ -1,7 +1,8 @@
 """Writing an exported graph: it takes its place once it has been compared with PyTorch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,8 @@ def write_export(
     network = ExplainerGraph(in_contiguous_memory(explainer), target).eval()
     generator = torch.Generator().manual_seed(0)
     batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCH_SIZES]
-    try:
+    with naming_size(height, width):
         expected = [_answers(network, images) for images in batches]
-    except RuntimeError as error:
-        raise ValueError(
-            f"Expected image_size that the networks take. Found [{height},{width}] "
-            f"({' '.join(str(error).split())})."
-        ) from error
     example = batches[1]  # an exporter may take a batch of 1 for a constant
     traced = TracedGraph(network, example).eval() if explainer.is_conditional else network
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +86,18 @@ def write_export(
         agreement = compare(expected, found, by_rank=explainer.is_conditional)
         partial.replace(output)
     return agreement
+
+
+@contextmanager
+def naming_size(height: int, width: int) -> Iterator[None]:
+    """Say of an error of a network that it does not take images of this size."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected image_size that the networks take. Found [{height},{width}] "
+            f"({' '.join(str(error).split())})."
+        ) from error
 
 
 def in_contiguous_memory(explainer: Explainer) -> Explainer:

@@ -12,7 +12,7 @@ from saliency_vae import __version__
 from saliency_vae.classifiers import Target
 from saliency_vae.cli.schemas import ExportConfig
 from saliency_vae.data import MINIMUM_SIZE
-from saliency_vae.exporting.checked_export import Agreement, write_export
+from saliency_vae.exporting.checked_export import Agreement, naming_size, write_export
 from saliency_vae.exporting.formats import INPUT, OUTPUTS, TOLERANCES, find_format
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.models.serialization import find_directory
@@ -99,15 +99,16 @@ def class_weights(explainer: Explainer, asked: str | None, image: Tensor) -> Tar
     Args:
         explainer: Explainer with its classifier.
         asked: Name or number of the class; None for the decision.
-        image: Any image that the classifier takes, (1, 3, H, W).
+        image: Any image, (1, 3, H, W).
 
     Raises:
-        ValueError: If the explainer cannot be asked, or there is no such class.
+        ValueError: If the explainer cannot be asked, there is no such class, or the classifier does
+            not take images of this size.
     """
     target = explainer.target(asked)
     if not callable(target):
         return target
-    with torch.no_grad():
+    with naming_size(*image.shape[-2:]), torch.no_grad():
         weights = target(explainer.classifier(image))
     return lambda logits: weights.expand(logits.shape[0], -1)
 

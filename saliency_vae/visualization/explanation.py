@@ -15,7 +15,7 @@ from torch import Tensor
 from saliency_vae.data import Preprocessing, load_rgb
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization.measurement import Measurement
-from saliency_vae.visualization.overlay import Pixels
+from saliency_vae.visualization.overlay import Pixels, is_finite
 
 Prediction = Sequence[tuple[str, float]]  # class names and probabilities, most probable first
 Map = NDArray[np.float32]
@@ -250,4 +250,4 @@ class Explanation:
             for value in (one.on_image, one.on_kept_view, one.on_left_out_view)
         ]
         numbers.append(self.estimated_confidence or 0.0)
-        return all(map(math.isfinite, numbers)) and all(bool(v.isfinite().all()) for v in values)
+        return all(map(math.isfinite, numbers)) and all(map(is_finite, values))

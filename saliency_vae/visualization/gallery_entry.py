@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
-from saliency_vae.visualization.overlay import limits, min_max, without_border
+from saliency_vae.visualization.overlay import is_finite, limits, min_max, without_border
 
 LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
 
@@ -171,7 +171,7 @@ def _jpeg(image: Tensor) -> bytes:
 def _grey(values: Tensor) -> bytes:
     """Encode a map (H, W) in [0, 1], transparent where it is NaN."""
     picture = Image.fromarray(_bytes(values.nan_to_num()).numpy())
-    if not values.isfinite().all():
+    if not is_finite(values):
         picture.putalpha(Image.fromarray(_bytes(values.isfinite().float()).numpy()))
     return _encode(picture, "PNG", optimize=True)
 

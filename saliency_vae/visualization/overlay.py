@@ -1,14 +1,16 @@
 """Colouring saliency maps and laying them over images."""
 
+import math
 from functools import cache
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-OPACITY = 0.55  # of a map over an image
+OPACITY = 141 / 256  # of a map over an image
 _BORDER = 3  # pixels at the border of a stddev map that are not drawn
 
 Pixels = NDArray[np.uint8]
@@ -36,11 +38,18 @@ def as_rgb(image: Tensor) -> Pixels:
     return pixels
 
 
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite, several times as fast as ``isfinite().all()``."""
+    return not values.numel() or all(math.isfinite(end) for end in values.aminmax())
+
+
 def limits(values: Tensor) -> tuple[float, float]:
     """Find the lowest and the highest finite value of a map; (0, 0) if no value is finite."""
-    if not (values.numel() and all(end.isfinite() for end in values.aminmax())):
-        values = values[values.isfinite()]
-    return (float(values.min()), float(values.max())) if values.numel() else (0.0, 0.0)
+    if not values.numel():
+        return 0.0, 0.0
+    low = float(values.nan_to_num(math.inf, math.inf, math.inf).amin())
+    high = float(values.nan_to_num(-math.inf, -math.inf, -math.inf).amax())
+    return (low, high) if low <= high else (0.0, 0.0)
 
 
 def without_border(stddev: Tensor) -> Tensor:
@@ -121,9 +130,13 @@ def overlay(
         raise ValueError(
             f"Expected a map of the image's size {pixels.shape[:2]}. Found {tuple(values.shape)}."
         )
-    coloured = colour(values, colours, scale)
-    share = round(100 * OPACITY)  # in integers, which is several times as fast
-    blended = (100 - share) * pixels.astype(np.uint16) + share * coloured.astype(np.uint16)
-    blended = ((blended + 50) // 100).astype(np.uint8)
-    known = values.isfinite().cpu().numpy()[..., None]
-    return blended if known.all() else np.where(known, blended, pixels)
+    share = round(256 * OPACITY)  # in integers, which is several times as fast
+    blended = np.multiply(pixels, 256 - share, dtype=np.uint16)
+    blended += np.multiply(colour(values, colours, scale), share, dtype=np.uint16)
+    blended += 128  # to round
+    result: Pixels = (blended >> 8).astype(np.uint8)
+    if is_finite(values):
+        return result
+    known = np.isfinite(values.cpu().numpy())
+    pictures = (Image.fromarray(array) for array in (result, pixels, known))
+    return np.asarray(Image.composite(*pictures))  # several times as fast as numpy.where

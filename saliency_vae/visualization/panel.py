@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from saliency_vae.runtime.text import as_percent, printable
 from saliency_vae.visualization.explanation import (
@@ -44,7 +45,7 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     :func:`without_border`.
     """
     source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
-    shown = torch.from_numpy(source.shown)
+    shown = _by_pixel(source.shown)
     _, height, width = shown.shape
     mean, stddev, inclusion = explanation.maps
     restored = source.restore(
@@ -72,13 +73,12 @@ def draw_panel(explanation: Explanation) -> Image.Image:
     sheet.view(4, f"top {share} kept: decision {stays}", explanation.kept)
     sheet.view(5, f"top {share} left out: decision {lost}", explanation.left_out)
     if explanation.drawn:
-        _draw_samples(sheet, explanation)
+        _draw_samples(sheet, explanation, shown)
     return sheet.picture
 
 
-def _draw_samples(sheet: "_Sheet", explanation: Explanation) -> None:
+def _draw_samples(sheet: "_Sheet", explanation: Explanation, shown: Tensor) -> None:
     """Draw the samples from the second row on: a row of maps, and their kept views below it."""
-    shown = torch.from_numpy(explanation.source.shown)
     scores = torch.stack([sample.scores for sample in explanation.drawn])
     maps, scale = explanation.source.restore(scores, (sheet.height, sheet.width)), limits(scores)
     for number, sample in enumerate(explanation.drawn):
@@ -87,6 +87,11 @@ def _draw_samples(sheet: "_Sheet", explanation: Explanation) -> None:
         sheet.tile(cell, f"sample {number + 1}", overlay(shown, maps[number], scale=scale))
         sheet.colour_bar(cell, "viridis", scale)
         sheet.view(cell + _COLUMNS, f"{number + 1} kept: {sample.measured}", sample.kept)
+
+
+def _by_pixel(image: Pixels) -> Tensor:
+    """Lay out an image (3, H, W) pixel by pixel, as it is drawn."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(1, 2, 0))).permute(2, 0, 1)
 
 
 def display_size(size: tuple[int, int]) -> tuple[int, int]:

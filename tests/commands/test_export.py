@@ -327,6 +327,9 @@ def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) ->
         write_export(explainer, tmp_path / "a.onnx", FORMATS["onnx"], height=24, width=24)
     assert "\n" not in str(info.value)
     assert not list(tmp_path.iterdir())
+    universal = tiny_universal.build(FrozenClassifier(network, name="own", categories=[*"abc"]))
+    with pytest.raises(ValueError, match=r"Expected image_size .* Found \[24,24\]"):
+        class_weights(universal, "b", random_images(1, 3, 24, 24))
 
 
 def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:

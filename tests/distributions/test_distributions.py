@@ -65,6 +65,12 @@ def make_posterior(
     return CorrelatedNormal(mean, log_variance, prior)
 
 
+def test_an_unknown_family_is_refused() -> None:
+    zeros = torch.zeros(4, 4)
+    with pytest.raises(ValueError, match="Expected posterior mean_field or correlated. Found 'x'"):
+        posterior_of("x", zeros, zeros, KroneckerNormal(4, 4, correlation=0.5))  # type: ignore[arg-type]
+
+
 def dense_posterior(q: SaliencyPosterior, prior_covariance: Tensor) -> MultivariateNormal:
     stddev = (q.log_variance / 2).exp().flatten(1)
     correlation = torch.eye(stddev.shape[1], dtype=torch.float64)

@@ -11,6 +11,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluation.roles import Role
+from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
 from saliency_vae.evaluation.wording import removal_title
@@ -22,9 +23,12 @@ from saliency_vae.metrics import (
     statistic_interval,
 )
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
+from saliency_vae.perturbations import blurred
+from saliency_vae.topk import top_pixels
+from saliency_vae.visualization.measurement import FRACTIONS
 
 CONFIDENCE = "1 - confidence"
-SUFFICIENCY = "1 - sufficiency"
+SUFFICIENCY = "1 - mean sufficiency"
 SPREAD = "disagreement of sampled maps"
 ENTROPY = "entropy of the prediction"
 AREA = "area of the map"
@@ -51,7 +55,8 @@ def gather_uncertainties(
 ) -> dict[str, Tensor]:
     """Measure the uncertainty of each explanation, by the explainer and by controls.
 
-    Where the explainer has no confidence network, its confidence is the measured sufficiency.
+    Where the explainer has no confidence network, the sufficiency is measured instead, at the
+    fractions at which every explanation is.
 
     Args:
         batches: Batches of images.
@@ -62,15 +67,20 @@ def gather_uncertainties(
     Returns:
         Uncertainty to its values, (N,), higher where less certain, on the CPU.
     """
-    own = SUFFICIENCY if explainer.confidence is None else CONFIDENCE
     gathered: dict[str, list[Tensor]] = {}
     for batch in batches:
         with torch.inference_mode():
             posterior = explainer(batch["image"])
-            probabilities = classifier.probabilities(classifier(batch["image"]))
+            logits = classifier(batch["image"])
+            probabilities = classifier.probabilities(logits)
             independent = classifier.output == "sigmoid"
+            if explainer.confidence is None:
+                sufficiency = mean_sufficiency(classifier, batch["image"], logits, posterior.mean)
+                own, certain = SUFFICIENCY, sufficiency
+            else:
+                own, certain = CONFIDENCE, posterior.confidence
             found = {
-                own: 1 - posterior.confidence,
+                own: 1 - certain,
                 SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
                 ENTROPY: entropy(probabilities, independent=independent),
                 AREA: area(posterior),
@@ -80,6 +90,25 @@ def gather_uncertainties(
         for name, values in found.items():
             gathered.setdefault(name, []).append(values.cpu())
     return {name: torch.cat(values) for name, values in gathered.items()}
+
+
+def mean_sufficiency(
+    classifier: FrozenClassifier, images: Tensor, logits: Tensor, maps: Tensor
+) -> Tensor:
+    """Probability of the decision on kept views over a blur, a mean over the kept fractions.
+
+    Args:
+        classifier: Classifier to explain.
+        images: Images in [0, 1], (B, 3, H, W).
+        logits: Its logits of them, (B, classes).
+        maps: Saliency maps, (B, H, W).
+
+    Returns:
+        Means over :data:`FRACTIONS`, (B,), on the CPU.
+    """
+    masks = torch.stack([top_pixels(maps, fraction) for fraction in FRACTIONS], dim=1)
+    views = DecisionViews(classifier, images, classifier.decide(logits), blurred(images))
+    return views.answers(masks).probability.mean(1)
 
 
 def area(posterior: SaliencyPosterior) -> Tensor:
