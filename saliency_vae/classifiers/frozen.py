@@ -64,6 +64,7 @@ class FrozenClassifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    channels_last: bool | None = None  # whether the network gets images so; None for untried
 
     def __init__(
         self,
@@ -203,8 +204,28 @@ class FrozenClassifier(nn.Module):
         network = getattr(self.network, "_orig_mod", self.network)
         return _logits(network._call_impl(self._normalised(images)))
 
+    def prefer_channels_last(self, images: Tensor) -> None:
+        """On a CPU, pass images to the network channels-last from now on, if it takes them so.
+
+        Convolutions are up to 1.8 times as fast by it. Networks that reshape feature maps by
+        ``view`` do not take them.
+
+        Args:
+            images: Images in [0, 1] that the classifier takes, (B, 3, H, W); the first is tried.
+        """
+        if self.channels_last is None and images.device.type == "cpu":
+            self.channels_last = True
+            try:
+                with torch.inference_mode():
+                    self.network(self._normalised(images[:1]))
+            except Exception:  # of somebody's own network, which says it again where it matters
+                self.channels_last = False
+
     def _normalised(self, images: Tensor) -> Tensor:
-        return (images.to(self.mean.dtype) - self.mean) / self.std
+        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
+        if self.channels_last:
+            return normalised.contiguous(memory_format=torch.channels_last)
+        return normalised
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
         """KL(y || y') of two predictions, the reconstruction term.

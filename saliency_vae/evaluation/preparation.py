@@ -99,14 +99,15 @@ def prepare(config: Node) -> Setup:
         evaluated(explainers, config["image_only"], config["refine_steps"]),
     )
     classifier = explainer.build_classifier(config["classifier"], force=config["force"])
-    # Channels last is 1.2 times as fast on a CPU.
-    classifier = classifier.to(device).to(memory_format=torch.channels_last)
+    classifier = classifier.to(device)
     for name, evaluated_one in explainers.items():
         check_same_classifier(name, evaluated_one, classifier, force=config["force"])
         evaluated_one.attach_classifier(classifier, force=True)
     data: SaliencyDataModule = instantiate(config["data"], _convert_="all")
     images = load_images(config, data, explainer, classifier)
-    one = with_decision(images.first(1).as_batch(), classifier)
+    first = images.first(1).as_batch()
+    classifier.prefer_channels_last(first["image"])
+    one = with_decision(first, classifier)
     methods = warm_up(
         replace(methods, slow_passes=config["slow_passes"]),
         one,
@@ -186,4 +187,6 @@ def load_images(
 @torch.inference_mode()
 def predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
     """Class probabilities, on the CPU, of images (B, 3, H, W) on any device: (B, classes)."""
-    return classifier.probabilities(classifier(images.to(classifier.mean.device))).cpu()
+    images = images.to(classifier.mean.device)
+    classifier.prefer_channels_last(images)
+    return classifier.probabilities(classifier(images)).cpu()

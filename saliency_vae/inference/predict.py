@@ -84,6 +84,7 @@ class BatchExplainer:
         """Explain images in one pass."""
         pixels = torch.stack([torch.from_numpy(source.pixels) for source in inputs])
         images = pixels.to(self.classifier.mean.device).float() / 255
+        self.classifier.prefer_channels_last(images)
         try:
             with torch.inference_mode():
                 logits = as_logits(self.classifier(images), self.classifier.output)

@@ -172,6 +172,43 @@ def test_it_normalises_images_itself() -> None:
     assert not torch.allclose(classifier(images), network().eval()(images))
 
 
+class Layout(nn.Module):
+    """Notes in which memory format it gets images, and reshapes feature maps as it is told."""
+
+    def __init__(self, reshape: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4 * 36, 5)
+        self.reshape, self.seen = reshape, list[bool]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        out: Tensor = self.linear(self.reshape(self.convolution(images)))
+        return out
+
+
+@pytest.mark.parametrize(
+    ("reshape", "taken"),
+    [
+        (lambda maps: maps.flatten(1), True),
+        (lambda maps: maps.view(len(maps), -1), False),  # as in many tutorials
+    ],
+)
+def test_channels_last_where_the_network_takes_it(
+    reshape: Callable[[Tensor], Tensor], taken: bool
+) -> None:
+    classifier, images = FrozenClassifier(Layout(reshape)), torch.rand(2, 3, 8, 8)
+    before = classifier(images)
+    classifier.prefer_channels_last(images)
+    torch.testing.assert_close(classifier(images), before)
+    layout = classifier.network
+    assert isinstance(layout, Layout)
+    assert layout.seen == [False, True, taken]
+    assert classifier.channels_last is taken
+    classifier.prefer_channels_last(images)
+    assert len(layout.seen) == 3
+
+
 def test_logits_are_float32_whatever_the_network_gives() -> None:
     half = FrozenClassifier(network().bfloat16(), name="half", mean=MEAN, std=STD)
     half = half.bfloat16()
