@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-from hydra.utils import get_object
 from torch import Tensor
 
 from saliency_vae.baselines.extras import require
@@ -13,6 +12,7 @@ from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, asked
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.import_path import import_object
 from saliency_vae.runtime.random import seeded
 
 Reduction = Literal["sum", "abs", "max"]
@@ -36,11 +36,11 @@ def captum_class(path: str) -> Any:
     """
     require("captum", extra="captum")
     try:
-        found = get_object(path)
-    except Exception as error:
+        found = import_object(path)
+    except ValueError as error:
         raise ValueError(
             "Expected attribution to be an import path such as captum.attr.DeepLift. "
-            f"Found {path!r} ({' '.join(str(error).split())})."
+            f"Found {error}."
         ) from None
     if not hasattr(found, "attribute"):
         raise ValueError(f"Expected a class with Captum's attribute(). Found {path!r}.")

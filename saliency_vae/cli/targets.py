@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hydra.utils import get_object
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
+from saliency_vae.runtime.import_path import import_object
 from saliency_vae.runtime.text import did_you_mean
 
 _HYDRA_KEYS: dict[str, type] = {
@@ -51,12 +51,9 @@ def _check_node(node: dict[str, Any], path: str) -> None:
                 f"Expected {path}.{key} to be of type {kind.__name__}. Found {node[key]!r}."
             )
     try:
-        target = get_object(node["_target_"])
-    except Exception as error:
-        raise ValueError(
-            f"Expected {path}._target_ to be an import path. "
-            f"Found {node['_target_']} ({str(error).splitlines()[0]})."
-        ) from None
+        target = import_object(node["_target_"])
+    except ValueError as error:
+        raise ValueError(f"Expected {path}._target_ to be an import path. Found {error}.") from None
     parameters = _parameters(target)
     if not parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return

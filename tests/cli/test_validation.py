@@ -285,11 +285,12 @@ def test_a_wrong_top_level_key_in_an_experiment_file(tmp_path: Path, text: str) 
         ("data: {num_workers: null}", ("data.num_workers=None",)),
         ("classifier: {output: tanh}", ("classifier.output='tanh'", "softmax")),
         ("prior: {_target_: saliency_vae.Nothing}", ("prior._target_", "saliency_vae.Nothing")),
+        ("prior: {_target_: nowhere.Part}", ("nowhere.Part (No module named 'nowhere')",)),
         ("data: {root: '${nowhere}'}", ("nowhere",)),
     ],
 )
 def test_a_mistake_in_an_experiment_file_names_the_setting(
-    tmp_path: Path, text: str, expected: tuple[str, ...]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, expected: tuple[str, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"\S") as error:
         resolve(composed(*experiment(tmp_path, f"name: mine\n{text}\n")))
@@ -297,6 +298,7 @@ def test_a_mistake_in_an_experiment_file_names_the_setting(
     for part in expected:
         assert part in message
     assert "\n" not in message
+    assert not caplog.records  # Hydra's own lines
 
 
 @pytest.mark.parametrize(
