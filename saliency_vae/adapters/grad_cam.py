@@ -41,21 +41,34 @@ class VariationalCAM:
     ) -> None:
         self._posterior = NormalisedExplainer(explainer, mean, std)
 
-    def __call__(self, input_tensor: Tensor, targets: Any = None) -> NDArray[np.float32]:
+    def __call__(
+        self,
+        input_tensor: Tensor,
+        targets: Any = None,
+        aug_smooth: bool = False,
+        eigen_smooth: bool = False,
+    ) -> NDArray[np.float32]:
         """Compute the posterior mean, scaled to [0, 1] for each image.
 
         Args:
             input_tensor: Images (B, 3, H, W).
             targets: What a universal explainer is asked about: pytorch-grad-cam's target of each
                 image, a function of its logits; None for the decision.
+            aug_smooth: False, as the explainer's maps are smooth by themselves.
+            eigen_smooth: False, likewise.
 
         Returns:
             Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
 
         Raises:
             ValueError: If there are targets that the explainer cannot be asked about, or more or
-                fewer than images.
+                fewer than images; or if a smoothing is asked for.
         """
+        if aug_smooth or eigen_smooth:
+            raise ValueError(
+                "Expected aug_smooth=False and eigen_smooth=False: the explainer smooths its maps "
+                f"itself. Found aug_smooth={aug_smooth}, eigen_smooth={eigen_smooth}."
+            )
         targets = None if targets is None else list(targets)
         if targets is not None and len(targets) != len(input_tensor):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from saliency_vae.runtime.text import described
@@ -21,7 +22,7 @@ def frozen_alias(network: nn.Module) -> nn.Module:
         Copy that shares all parameters and buffers.
 
     Raises:
-        ValueError: If it cannot be copied.
+        ValueError: If it cannot be copied, or is TorchScript.
 
     Example:
         >>> network = nn.Linear(2, 1)
@@ -31,6 +32,11 @@ def frozen_alias(network: nn.Module) -> nn.Module:
         >>> network.weight.data_ptr() == alias.weight.data_ptr()
         True
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise ValueError(
+            "Expected a network of Python modules. Found TorchScript, whose weights cannot be "
+            "frozen: give the network that it was scripted or traced from."
+        )
     shared: dict[int, Tensor] = {}
     for module in network.modules():
         for tensor in vars(module).values():  # what parametrisations keep, which has a gradient

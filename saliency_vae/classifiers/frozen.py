@@ -80,6 +80,7 @@ class FrozenClassifier(nn.Module):
     ) -> None:
         super().__init__()
         _check_network(network)
+        mean, std = (v.tolist() if isinstance(v, Tensor) else v for v in (mean, std))
         _check_normalisation(mean, std)
         _check_names(categories)
         if not isinstance(preprocessing, Preprocessing | None):

@@ -26,8 +26,12 @@ class Preprocessing:
     Attributes:
         resize_size: Shorter side in pixels after resizing, or height and width whatever the shape;
             None keeps the size.
-        crop_size: Height and width of the centre crop; None crops nothing.
+        crop_size: Height and width of the centre crop, or the side of a square one; None crops
+            nothing.
         interpolation: Interpolation of the resizing, which is antialiased.
+
+    Raises:
+        ValueError: If a size is not of positive whole numbers.
 
     Example:
         >>> preprocessing = Preprocessing(resize_size=40, crop_size=(32, 32))
@@ -38,6 +42,19 @@ class Preprocessing:
     resize_size: int | tuple[int, int] | None = None
     crop_size: tuple[int, int] | None = None
     interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        """Check the sizes; a square crop may be given by its side."""
+        if isinstance(self.crop_size, int):
+            object.__setattr__(self, "crop_size", (self.crop_size, self.crop_size))
+        for name, size in (("resize_size", self.resize_size), ("crop_size", self.crop_size)):
+            sides = size if isinstance(size, tuple | list) else (size, size)
+            whole = all(isinstance(side, int) and side > 0 for side in sides)
+            if size is not None and not (whole and len(sides) == 2):
+                raise ValueError(
+                    f"Expected {name} of whole numbers > 0, a side or (height, width). "
+                    f"Found {size!r}."
+                )
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Preprocess an RGB image to uint8 (3, H, W).

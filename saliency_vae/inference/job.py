@@ -122,6 +122,8 @@ class Job:
         }
         return {
             "images": str(self.root.resolve()),
+            "preprocessing": json.dumps(asdict(self.classifier.preprocessing)),
+            "categories": list(self.classifier.categories or ()),
             **{
                 name: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
                 for name, values in models.items()

@@ -119,11 +119,19 @@ class Outputs:
                     )
                 locks.take(partition, alone=bool(different))
                 if different:
+                    self._forget_files(self.store.index().places)
                     self.store.clear()
                 elif overwrite:
+                    self._forget_files(self.store.index().places.keys() & set(names))
                     self.store.forget(names)
                 write_whole(path, json.dumps(settings))
             yield
+
+    def _forget_files(self, names: Iterable[str]) -> None:
+        """Remove the panel and the .npz of images that have been explained, if there are any."""
+        for name in names:
+            self.panel_file(name).unlink(missing_ok=True)
+            self.npz_file(name).unlink(missing_ok=True)
 
     def save(
         self, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]
@@ -221,4 +229,5 @@ def is_panel(file: Path) -> bool:
 def _different(path: Path, settings: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ from those recorded in a file, if there is one."""
     earlier = json.loads(path.read_text()) if path.is_file() else settings
-    return [key for key in settings if earlier.get(key) != settings[key]]
+    # An earlier version recorded fewer.
+    return [key for key in settings if key in earlier and earlier[key] != settings[key]]

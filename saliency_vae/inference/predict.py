@@ -14,6 +14,7 @@ from saliency_vae.models import Explainer
 from saliency_vae.models.explainer import RANGE_MARGIN
 from saliency_vae.perturbations import Blur, needs_batch
 from saliency_vae.runtime.memory import is_out_of_memory
+from saliency_vae.runtime.text import described
 from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import (
     FRACTIONS,
@@ -93,6 +94,11 @@ class BatchExplainer:
         except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network
             if is_out_of_memory(error):
                 raise
+            if "channels" in str(error):  # torch's words, the same for all images
+                raise ValueError(
+                    "Expected a classifier of RGB images: wrap a network of other channels in a "
+                    f"module that converts them. Found {described(error)}."
+                ) from error
             height, width = images.shape[-2:]
             reason = f"Expected a size that the classifier takes. Found {height} x {width}: {error}"
             if self.classifier.preprocessing.crop_size is not None:  # no image has another size

@@ -17,6 +17,8 @@ from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
 from saliency_vae.models.signals import scaled
 from saliency_vae.perturbations import blurred
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.memory import is_out_of_memory
+from saliency_vae.runtime.text import described
 
 KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, strength
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
@@ -137,15 +139,8 @@ def _signals_of_copies(
         logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
-    if not score.requires_grad:
-        raise ValueError(
-            f"Expected classifier {classifier.name} to have a gradient. Found none: is there "
-            "no_grad, detach or numpy within it?"
-        )
     features = [candidate for candidates in found.values() for candidate in candidates]
-    of_mask, *of_features = torch.autograd.grad(
-        score.sum(), [mask, *(f.output for f in features)], allow_unused=True
-    )
+    of_mask, of_features = _gradients(score, mask, [f.output for f in features], classifier)
     gradients = dict(zip(map(id, features), of_features, strict=True))
     maps = {
         stride: contributions
@@ -153,6 +148,30 @@ def _signals_of_copies(
         if (contributions := _last_contributions(candidates, gradients)) is not None
     }
     return _CopySignals(whole, scaled(of_mask.flatten(0, 2))[:, None], maps), asked
+
+
+def _gradients(
+    score: Tensor, mask: Tensor, features: Sequence[Tensor], classifier: FrozenClassifier
+) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Gradients of scores (N,) to the mask and to features; None to those that they do not use.
+
+    Raises:
+        ValueError: If they cannot be computed, or there is none to the mask.
+    """
+    expected = f"Expected classifier {classifier.name} to have a gradient. Found"
+    of_mask, of_features = None, list[Tensor | None]()
+    if score.requires_grad:
+        try:
+            of_mask, *of_features = torch.autograd.grad(
+                score.sum(), [mask, *features], allow_unused=True
+            )
+        except RuntimeError as error:  # of somebody's own network
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"{expected} an error ({described(error)}).") from error
+    if of_mask is None:
+        raise ValueError(f"{expected} none: is there no_grad, detach or numpy within it?")
+    return of_mask, of_features
 
 
 def _asked(
