@@ -72,15 +72,15 @@ class FrozenClassifier(nn.Module):
         *,
         name: str | None = None,
         weights: str | None = None,
-        mean: Sequence[float] = (0.0, 0.0, 0.0),
-        std: Sequence[float] = (1.0, 1.0, 1.0),
+        mean: Sequence[float] | Tensor = (0.0, 0.0, 0.0),
+        std: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
         output: Output = "softmax",
         preprocessing: Preprocessing | None = None,
         categories: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         _check_network(network)
-        mean, std = (v.tolist() if isinstance(v, Tensor) else v for v in (mean, std))
+        mean, std = _numbers(mean), _numbers(std)
         _check_normalisation(mean, std)
         _check_names(categories)
         if not isinstance(preprocessing, Preprocessing | None):
@@ -341,6 +341,11 @@ def _wrong_output(found: str, kind: Output) -> WrongOutputError:
         f"Expected the classifier's network to return logits (B, {classes}). Found {found}: "
         "wrap it in a module that returns them; a single logit has output='sigmoid'."
     )
+
+
+def _numbers(values: Sequence[float] | Tensor) -> Sequence[float]:
+    numbers: Sequence[float] = values.tolist() if isinstance(values, Tensor) else values
+    return numbers
 
 
 def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:

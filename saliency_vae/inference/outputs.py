@@ -18,7 +18,14 @@ from saliency_vae.inference.partition import Locks, Partition
 from saliency_vae.inference.store import DIRECTORY, Index, Store, StoredExplanation
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 from saliency_vae.runtime.text import printable
-from saliency_vae.visualization import Entry, Explanation, InputImage, arrays, draw_panel
+from saliency_vae.visualization import (
+    Entry,
+    Explanation,
+    InputImage,
+    arrays,
+    draw_panel,
+    remove_pages,
+)
 
 _PANEL = ".panel.jpg"
 _COMMENT = b"panel of saliency_vae"  # in a panel, so that it is not taken for an image to explain
@@ -118,11 +125,14 @@ class Outputs:
                         "another output_dir."
                     )
                 locks.take(partition, alone=bool(different))
+                explained = self.store.index().places.keys() if different or overwrite else set()
                 if different:
-                    self._forget_files(self.store.index().places)
+                    self._forget_files(explained)
                     self.store.clear()
+                    if explained:
+                        remove_pages(self.directory)
                 elif overwrite:
-                    self._forget_files(self.store.index().places.keys() & set(names))
+                    self._forget_files(explained & set(names))
                     self.store.forget(names)
                 write_whole(path, json.dumps(settings))
             yield

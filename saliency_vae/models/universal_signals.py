@@ -159,7 +159,8 @@ def _gradients(
         ValueError: If they cannot be computed, or there is none to the mask.
     """
     expected = f"Expected classifier {classifier.name} to have a gradient. Found"
-    of_mask, of_features = None, list[Tensor | None]()
+    of_mask: Tensor | None = None
+    of_features: Sequence[Tensor | None] = ()
     if score.requires_grad:
         try:
             of_mask, *of_features = torch.autograd.grad(

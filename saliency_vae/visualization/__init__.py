@@ -12,7 +12,7 @@ from saliency_vae.visualization.explanation import (
 )
 from saliency_vae.visualization.explanation_files import MAPS, arrays, restored
 from saliency_vae.visualization.figures import explanation_figure, save_figure
-from saliency_vae.visualization.gallery import write_gallery
+from saliency_vae.visualization.gallery import remove_pages, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
 from saliency_vae.visualization.html_page import content_policy, load_template
 from saliency_vae.visualization.measurement import FRACTIONS, Measurement
@@ -42,6 +42,7 @@ __all__ = [
     "load_template",
     "min_max",
     "read_back",
+    "remove_pages",
     "restored",
     "save_figure",
     "shrink",

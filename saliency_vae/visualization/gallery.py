@@ -69,7 +69,7 @@ def write_gallery(
             more_broken=max(0, len(broken) - _BROKEN),
         )
         _write(directory / page_name(number), text)
-    _remove_pages(directory, after=len(pages))
+    remove_pages(directory, after=len(pages))
     return directory / page_name(1)
 
 
@@ -81,8 +81,8 @@ def _write(path: Path, text: Iterable[str]) -> None:
         file.writelines(text)
 
 
-def _remove_pages(directory: Path, after: int) -> None:
-    """Remove the pages of an earlier, larger gallery."""
+def remove_pages(directory: Path, after: int = 0) -> None:
+    """Remove the pages of an earlier gallery after so many."""
     number = after + 1
     while (left := directory / page_name(number)).is_file():
         left.unlink()

@@ -522,6 +522,14 @@ def test_cam_of_a_constant_map_is_zero_and_leaves_the_others() -> None:
     assert found[1].max() == 1
 
 
+def test_cam_takes_the_smoothings_of_grad_cam_switched_off_alone() -> None:
+    explainer, images = random_explainer(1, 3, 16, 16)
+    cam = VariationalCAM(explainer)
+    np.testing.assert_array_equal(cam(images, None, False, False), cam(images))
+    with pytest.raises(ValueError, match="Found aug_smooth=True, eigen_smooth=False"):
+        cam(images, aug_smooth=True)
+
+
 def test_cam_in_a_with_statement() -> None:
     explainer, images = random_explainer(1, 3, 16, 16)
     expected = VariationalCAM(explainer)(images)

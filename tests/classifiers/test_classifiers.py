@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,6 +161,23 @@ def test_what_is_no_network(wrong: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected) as error:
         FrozenClassifier(wrong, name="wrong")
     assert "\n" not in str(error.value)
+
+
+def test_torchscript_is_no_network_either() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated, and still in use
+        scripted = torch.jit.trace(nn.Linear(2, 1), torch.zeros(1, 2))  # type: ignore[no-untyped-call]
+    with pytest.raises(ValueError, match=r"of Python modules\. Found TorchScript"):
+        FrozenClassifier(nn.Sequential(scripted))
+
+
+def test_mean_and_std_may_be_tensors() -> None:
+    images, mean, std = torch.rand(2, 3, 8, 8), torch.tensor(MEAN), torch.tensor(STD)
+    given = FrozenClassifier(network(), mean=mean, std=std)
+    expected = FrozenClassifier(network(), mean=MEAN, std=STD)
+    torch.testing.assert_close(given(images), expected(images))
+    with pytest.raises(ValueError, match="of 3 numbers"):
+        FrozenClassifier(network(), mean=mean[:, None, None], std=std)
 
 
 def test_it_normalises_images_itself() -> None:

@@ -365,6 +365,22 @@ def test_overwriting_some_with_other_settings_forgets_the_rest(
     assert run(*own, f"images={images}")[0].startswith("0 of 3 images explained, 3 had")
 
 
+def test_what_is_overwritten_leaves_no_picture_of_before(
+    own: list[str], run: Run, tmp_path: Path
+) -> None:
+    images, out = pictures(tmp_path / "images", 2), tmp_path / "out"
+    arguments = [*own, f"images={images}"]
+    run(*arguments, "fraction=0.2", "maps=npz", "panels=all")
+    panel = (out / "0.png.panel.jpg").read_bytes()
+    run(*arguments, "overwrite=true", "panels=none", "gallery=false")
+    assert not [*out.glob("*.npz"), *out.glob("*.jpg"), *out.glob("*.html")]
+    run(*arguments, "maps=npz", "panels=all")
+    assert (out / "0.png.panel.jpg").read_bytes() != panel
+    assert np.load(out / "0.png.npz")["fraction"] == 0.1
+    run(f"images={images}/1.png", *own, "overwrite=true", "panels=none", "gallery=false")
+    assert {path.name for path in out.glob("*.jpg")} == {"0.png.panel.jpg"}
+
+
 def test_other_settings_are_not_mixed_in(
     own: list[str], run: Run, error_of: Fail, tmp_path: Path
 ) -> None:
@@ -379,6 +395,8 @@ def test_other_settings_are_not_mixed_in(
         (["fraction=0.2"], "another fraction:"),
         (["seed=1", "refine_steps=1"], "another refine_steps, seed:"),
         (["classifier.output=sigmoid", "force=true"], "another classifier:"),
+        (["classifier.resize_size=20", "force=true"], "another preprocessing:"),
+        (["classifier.categories=[a,b,c]"], "another categories:"),
         ([f"images={other}"], "another images:"),
         ([f"explainer={other}"], "another explainer:"),
     ):

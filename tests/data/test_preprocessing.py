@@ -1,6 +1,7 @@
 """Maps are brought back to where the classifier looked, held against torchvision's own steps."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,14 @@ def test_the_size_before_the_crop_is_torchvisions(
 ) -> None:
     whole = Preprocessing(preprocessing.resize_size)(ramp(*size))
     assert preprocessing.resized(*size) == tuple(whole.shape[-2:])
+
+
+def test_sizes_are_checked_and_a_square_crop_may_be_given_by_its_side() -> None:
+    square: Any = 48
+    assert Preprocessing(crop_size=square) == Preprocessing(crop_size=(48, 48))
+    for wrong in ({"crop_size": (0, 8)}, {"resize_size": 64.5}, {"resize_size": -1}):
+        with pytest.raises(ValueError, match="of whole numbers > 0"):
+            Preprocessing(**wrong)
 
 
 def test_without_resizing_nothing_changes() -> None:

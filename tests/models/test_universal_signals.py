@@ -306,6 +306,32 @@ def test_signals_do_not_depend_on_the_batch(architecture: str) -> None:
         assert_same(alone, of_batch, 1e-3)
 
 
+class WithoutGradient(nn.Module):
+    """The linear layer has a gradient, and none of it reaches the image, or raises an error."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.in_place, self.bias = in_place, nn.Parameter(torch.zeros(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        colours = images.mean((-2, -1)).exp()
+        if self.in_place:
+            logits = colours + 0
+            colours += 1  # exp() needs its result for the gradient
+            return logits
+        return colours.detach() * (torch.zeros(1, requires_grad=True) + 1)
+
+
+@pytest.mark.parametrize(
+    ("in_place", "found"),
+    [(False, "Found none"), (True, "Found an error .*modified by an inplace operation")],
+)
+def test_a_network_without_a_gradient_to_its_images_is_refused(in_place: bool, found: str) -> None:
+    classifier = classifier_of(WithoutGradient(in_place=in_place))
+    with pytest.raises(ValueError, match=f"^Expected classifier test to have a gradient. {found}"):
+        extract(torch.rand(2, 3, 16, 16), classifier)
+
+
 def test_strides_that_a_classifier_lacks_are_missing() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     signals = extract(torch.rand(2, 3, 16, 16), classifier_of(flat), copies=2)
