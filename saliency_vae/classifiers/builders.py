@@ -6,13 +6,14 @@ Configurations and saved explainers name these functions by their import paths h
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.hugging_face import huggingface_classifier
-from saliency_vae.classifiers.state_dict import load_state_dict
+from saliency_vae.classifiers.state_dict import load_weights
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.classifiers.timm_models import timm_classifier
 from saliency_vae.classifiers.torchvision_models import torchvision_classifier
@@ -62,10 +63,10 @@ def custom_classifier(
             )
     network = _build_network(module, arguments or {})
     try:
-        network.load_state_dict(load_state_dict(Path(weights)))
+        load_weights(network, Path(weights))
     except RuntimeError as error:
         raise ValueError(
-            f"Expected classifier.weights {weights} to fit {module}. {' '.join(str(error).split())}"
+            f"Expected classifier.weights {weights} to fit {module}. {shorten(str(error), 400)}"
         ) from None
     return FrozenClassifier(
         network,

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+_PARALLEL = "module."  # which DataParallel puts before each name
+_KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep one
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
     Args:
-        path: A ``.safetensors`` file, or a PyTorch file of tensors, plain or under ``state_dict``.
+        path: A ``.safetensors`` file, or a PyTorch file of tensors, plain or under one of
+            ``state_dict``, ``model_state_dict`` and ``model``.
 
     Raises:
         ValueError: If the file is missing or unreadable.
@@ -25,12 +30,29 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise ValueError(
             f"Expected classifier.weights {path} to be a safetensors file or a PyTorch state "
-            f"dict. Found neither ({type(error).__name__})."
+            f"dict, as torch.save(network.state_dict(), PATH) writes it. "
+            f"Found neither ({type(error).__name__})."
         ) from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    state = loaded
+    if isinstance(loaded, dict):
+        state = next((loaded[key] for key in _KEYS if isinstance(loaded.get(key), dict)), loaded)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        keys = f" of {', '.join(map(repr, list(loaded)[:5]))}" if isinstance(loaded, dict) else ""
         raise ValueError(
             f"Expected classifier.weights {path} to hold a state dict, tensors by name. "
-            f"Found {type(loaded).__name__}."
+            f"Found {type(loaded).__name__}{keys}."
         )
     return state
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a network's weights from a file, also one that DataParallel wrote.
+
+    Raises:
+        ValueError: If the file is missing or unreadable.
+        RuntimeError: If names or shapes differ.
+    """
+    state = load_state_dict(path)
+    if not any(name.startswith(_PARALLEL) for name in network.state_dict()):
+        consume_prefix_in_state_dict_if_present(state, _PARALLEL)
+    network.load_state_dict(state)

@@ -568,10 +568,16 @@ def nested(state: dict[str, Tensor], path: Path) -> Path:
     return path.with_suffix(".ckpt")
 
 
+def parallel(state: dict[str, Tensor], path: Path) -> Path:
+    """As PyTorch's tutorials write a checkpoint, of a network in DataParallel."""
+    torch.save({"epoch": 3, "model_state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    return path
+
+
 Save = Callable[[dict[str, Tensor], Path], Path]
 
 
-@pytest.mark.parametrize("save", [safetensors, plain, nested])
+@pytest.mark.parametrize("save", [safetensors, plain, nested, parallel])
 def test_a_module_of_ones_own(models: Path, save: Save) -> None:
     path = save(WEIGHTS, models)
     classifier = custom_classifier(
@@ -700,3 +706,13 @@ def test_a_file_of_something_else(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"other\.pt"):
         load_state_dict(tmp_path / "other.pt")
+
+
+def test_a_whole_model_is_no_state_dict_and_one_under_another_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(network(), path)
+    with pytest.raises(ValueError, match=r"torch\.save\(network\.state_dict\(\), PATH\) writes it"):
+        load_state_dict(path)
+    torch.save({"net": network().state_dict(), "epoch": 1}, path)
+    with pytest.raises(ValueError, match=r"Found dict of 'net', 'epoch'\."):
+        load_state_dict(path)
