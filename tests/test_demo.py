@@ -57,5 +57,5 @@ def test_its_settings_exist() -> None:
     with initialize_config_dir(config_dir(), version_base="1.3"):
         overrides = ["explainer=x", "data=cluttered_digits", *DEMO["COMPARED"]]
         config = compose("evaluate", overrides)
-    assert config.limit == 100
+    assert config.limit == 40
     assert config.baselines.per_image is None
