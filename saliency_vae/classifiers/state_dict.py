@@ -30,8 +30,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise ValueError(
             f"Expected classifier.weights {path} to be a safetensors file or a PyTorch state "
-            f"dict, as torch.save(network.state_dict(), PATH) writes it. "
-            f"Found neither ({type(error).__name__})."
+            f"dict. Found neither ({type(error).__name__}): "
+            "torch.save(network.state_dict(), PATH) writes one."
         ) from None
     state = loaded
     if isinstance(loaded, dict):

@@ -711,7 +711,7 @@ def test_a_file_of_something_else(tmp_path: Path, content: Any) -> None:
 def test_a_whole_model_is_no_state_dict_and_one_under_another_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save(network(), path)
-    with pytest.raises(ValueError, match=r"torch\.save\(network\.state_dict\(\), PATH\) writes it"):
+    with pytest.raises(ValueError, match=r"torch\.save\(network\.state_dict\(\), PATH\) writes"):
         load_state_dict(path)
     torch.save({"net": network().state_dict(), "epoch": 1}, path)
     with pytest.raises(ValueError, match=r"Found dict of 'net', 'epoch'\."):

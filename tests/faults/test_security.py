@@ -32,6 +32,14 @@ BUILTINS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "os.system"}
 # Modules that build or import by name, where the user's configuration or a list of names decides. A
 # new one must be thought about, and listed here.
+IMPORTERS = {
+    "instantiate",
+    "get_object",
+    "import_object",
+    "get_class",
+    "get_method",
+    "import_module",
+}
 BUILDERS = {
     "__init__",  # the package's public names, from a table
     "app.page",  # gradio
@@ -48,6 +56,7 @@ BUILDERS = {
     "models.part_names",
     "training.run",
     "training.settings",
+    "runtime.import_path",
 }
 HOSTILE = "<img src=x onerror=window.pwned=1>"
 HOSTILE_SCRIPT = "</script><script>window.pwned=1</script>"
@@ -114,9 +123,7 @@ def test_few_places_build_what_the_configuration_names() -> None:
         ".".join(path.relative_to(ROOT / "saliency_vae").with_suffix("").parts)
         for path in ROOT.glob("saliency_vae/**/*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and dotted(node.func).split(".")[-1]
-        in ("instantiate", "get_object", "get_class", "get_method", "import_module")
+        if isinstance(node, ast.Call) and dotted(node.func).split(".")[-1] in IMPORTERS
     }
     assert found == BUILDERS
 
