@@ -30,8 +30,6 @@ SOURCES = sorted([*ROOT.glob("saliency_vae/**/*.py"), *ROOT.glob("benchmarks/*.p
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {"torch.jit.load", "torch.hub.load", "torch.package.PackageImporter", "os.system"}
-# Modules that build or import by name, where the user's configuration or a list of names decides. A
-# new one must be thought about, and listed here.
 IMPORTERS = {
     "instantiate",
     "get_object",
@@ -40,6 +38,8 @@ IMPORTERS = {
     "get_method",
     "import_module",
 }
+# Modules that build or import by name, where the user's configuration or a list of names decides. A
+# new one must be thought about, and listed here.
 BUILDERS = {
     "__init__",  # the package's public names, from a table
     "app.page",  # gradio
