@@ -603,7 +603,7 @@ def test_a_method_of_captum_by_import_path() -> None:
     [
         (
             {"attribution": "captum.attr.DeepLyft"},
-            r"such as captum\.attr\.DeepLift\. Found 'captum",
+            r"such as captum\.attr\.DeepLift\. Found captum",
         ),
         ({"attribution": "torch.nn.Linear"}, r"Expected a class with Captum's attribute"),
         (
