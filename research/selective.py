@@ -33,9 +33,9 @@ from saliency_vae.metrics.insertion_deletion import area_under_curve
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import blurred
 from saliency_vae.topk import top_pixels
+from saliency_vae.visualization import FRACTIONS
 
 BATCH, STEPS = 12, 16
-FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)  # at which every explanation is measured
 WITHHELD = (0.1, 0.2, 0.3)
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
 

@@ -25,7 +25,7 @@ from saliency_vae.metrics import (
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
 from saliency_vae.perturbations import blurred
 from saliency_vae.topk import top_pixels
-from saliency_vae.visualization.measurement import FRACTIONS
+from saliency_vae.visualization import FRACTIONS
 
 CONFIDENCE = "1 - confidence"
 SUFFICIENCY = "1 - mean sufficiency"
