@@ -17,6 +17,7 @@ from saliency_vae.baselines import CaptumMethod
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.metric_info import metric_info
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.uncertainty import (
     assess_posterior,
     check_posterior,
@@ -48,7 +49,8 @@ def main() -> None:
         "vargrad": CaptumMethod("captum.attr.Saliency", noise_tunnel=noise, abs=False),
     }
     report = assess_posterior(
-        check_posterior(explained, classifier, methods, samples=args.samples), seed=0
+        check_posterior(explained, classifier, methods, samples=args.samples),
+        resampling=Resampling(),
     )
     for line in (*(f"{v.judgement}: {v.text}" for v in report.verdicts), *report.left_out):
         print(line)

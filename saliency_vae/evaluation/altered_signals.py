@@ -28,7 +28,7 @@ class ZeroedSignals:
     def __init__(self, explainer: Explainer) -> None:
         self.explainer = copy.copy(explainer)  # its weights, with another classifier
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
@@ -50,7 +50,7 @@ class RandomisedSignals:
         self.seed = seed
         self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None  # of, what
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         if self._shuffled is None or self._shuffled[0] is not classifier:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.evaluation.roles import EXPLAINER
+from saliency_vae.evaluation.roles import EXPLAINER, REFINED
+from saliency_vae.evaluation.signal_controls import CONTROLS
 from saliency_vae.models import Explainer, load_explainer
 
 
@@ -56,11 +57,13 @@ def names_of(sources: Sequence[str]) -> list[str]:
         ['explainer', 'b_2', 'b_2_2']
     """
     names = [EXPLAINER]
+    taken = {EXPLAINER, REFINED, *CONTROLS}
     for source in sources[1:]:
         parts = [part for part in Path(source).parts if part != EXPLAINER] or ["another"]
         name = re.sub(r"\W+", "_", parts[-1]).strip("_") or "another"
         number = 1
-        while (own := name if number == 1 else f"{name}_{number}") in names:
+        while (own := name if number == 1 else f"{name}_{number}") in taken:
             number += 1
         names.append(own)
+        taken.add(own)
     return names

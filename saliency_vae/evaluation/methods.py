@@ -47,7 +47,7 @@ class ExplainerMethod:
     def __init__(self, explainer: Explainer | str) -> None:
         self.explainer = load_explainer(explainer) if isinstance(explainer, str) else explainer
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 

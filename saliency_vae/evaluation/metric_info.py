@@ -14,6 +14,7 @@ class MetricInfo:
         short: Column heading where there is little room.
         higher_is_better: Direction; None for a property that is neither good nor bad.
         explanation: One sentence that says what the metric measures.
+        is_share: Whether it is a share of hits, each image being one or none.
 
     Example:
         >>> info = metric_info("insertion_zero")
@@ -25,6 +26,7 @@ class MetricInfo:
     short: str
     higher_is_better: bool | None
     explanation: str
+    is_share: bool = False
 
     @property
     def arrow(self) -> str:
@@ -59,6 +61,7 @@ _METRICS: dict[str, MetricInfo] = {
         "point",
         True,
         "Share of the images whose most salient pixel lies on the true object.",
+        is_share=True,
     ),
     "iou": MetricInfo(
         "IoU",
@@ -81,6 +84,7 @@ _METRICS: dict[str, MetricInfo] = {
         True,
         "Share of the questions about one of two objects whose most salient pixel lies on the "
         "object asked about.",
+        is_share=True,
     ),
     "two_objects_iou": MetricInfo(
         "IoU, two objects",
@@ -117,6 +121,7 @@ _METRICS: dict[str, MetricInfo] = {
         True,
         "Share of the questions about a 2x2 grid of images for which the cell with most of the "
         "positive attribution is the one whose class is asked about; 0.25 is chance.",
+        is_share=True,
     ),
     "eval_x": MetricInfo(
         "EVAL-X",
@@ -124,6 +129,7 @@ _METRICS: dict[str, MetricInfo] = {
         True,
         "Share of the images whose decision a copy of the classifier, tuned on random masks, finds "
         "in the most salient pixels alone: a mask cannot pass on the class by its shape.",
+        is_share=True,
     ),
     "sparsity": MetricInfo(
         "Sparsity", "Gini", None, "Gini index of the map, which is neither good nor bad by itself."
@@ -259,6 +265,7 @@ def _agreement(percent: int) -> MetricInfo:
         True,
         f"Share of the images whose decision stays the same when only the {percent} % most salient "
         "pixels are kept.",
+        is_share=True,
     )
 
 

@@ -1,5 +1,6 @@
 """The stages of an evaluation: each one returns values, from which the results are put together."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, parameter_hash
 from saliency_vae.cli.run_directory import is_given
 from saliency_vae.cli.validation import Node
-from saliency_vae.data import Batch
+from saliency_vae.data import Batch, image_name
 from saliency_vae.evaluation.baseline_images import (
     BASELINE_IMAGES,
     other_baseline_images,
@@ -22,11 +23,13 @@ from saliency_vae.evaluation.baseline_images import (
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
 from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.metric_info import over
 from saliency_vae.evaluation.preparation import Setup, prepare
 from saliency_vae.evaluation.progress import Part, Progress, begin
 from saliency_vae.evaluation.randomised import TRAIN, ask_randomised, train_randomised
 from saliency_vae.evaluation.report import publish
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.run_metadata import describe_run
@@ -111,7 +114,8 @@ def run_evaluation(config: Node, run: Path) -> Results | None:
 def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results:
     """Measure what no partition has measured, and write the results."""
     scores, maps = score_methods(config, setup, progress)
-    metadata = describe_run(config, setup.explainer, setup.classifier, setup.images)
+    measured = {**config, "baseline_images": setup.protocol.baseline_images}  # perhaps one more
+    metadata = describe_run(measured, setup.explainer, setup.classifier, setup.images)
     Results(scores, run_metadata=metadata).save(run)  # the following stages take long too
     scores, drawn = add_checks(config, setup, scores, maps, progress)
     comparison = compare(config, setup, scores, run)
@@ -142,10 +146,21 @@ def at_most_quick(config: Node) -> Node:
 
 
 def fingerprint(config: Node, setup: Setup) -> Node:
-    """Settings that the parts of an evaluation depend on, the explainers' weights included."""
+    """What the parts of an evaluation depend on: settings, weights of all networks, and images."""
     settings = {key: value for key, value in config.items() if key not in _NO_RESULTS}
-    weights = {name: parameter_hash(explainer) for name, explainer in setup.explainers.items()}
-    return settings | {"weights": weights, "classifier_weights": setup.classifier.identity().sha256}
+    asked = {**setup.methods.by_name, **{f"run {n}": run for n, run in enumerate(setup.runs)}}
+    weights = {
+        name: parameter_hash(method.explainer)
+        for name, method in asked.items()
+        if isinstance(method, ExplainerMethod)
+    }
+    dataset = setup.images.dataset
+    names = "\n".join(image_name(dataset, index) for index in range(len(setup.images)))
+    return settings | {
+        "weights": weights,
+        "classifier_weights": setup.classifier.identity().sha256,
+        "images": hashlib.sha256(names.encode()).hexdigest(),
+    }
 
 
 def score_methods(
@@ -171,6 +186,8 @@ def score_methods(
         name: explainer.was_trained_for(identity) for name, explainer in setup.explainers.items()
     }
     known = replace(scores, seen=seen, classifier_seen=classifier_seen)
+    if config["quick"]:
+        left_out.append("Settings that are named here are measured with quick=false alone.")
     return known.extended(left_out=left_out), maps
 
 
@@ -191,7 +208,9 @@ def compare(config: Node, setup: Setup, scores: Scores, run: Path) -> Comparison
     if randomised is None:
         how = "measured with randomised=DIR, the directory of its explainer, or randomised=train."
         return Comparison(tuple(verdicts), (f"Sanity check with a randomised classifier: {how}",))
-    verdict = compare_with_randomised(setup.images, setup.explainer, randomised, seed=scores.seed)
+    verdict = compare_with_randomised(
+        setup.images, setup.explainer, randomised, resampling=scores.resampling()
+    )
     return Comparison((*verdicts, verdict))
 
 
@@ -201,8 +220,8 @@ def assess_uncertainty(
     """Report what the explainer's uncertainty of pixels and of images is worth."""
     if EXPLAINER not in scores.methods:
         return UncertaintyReport()
-    report = judge_posterior(config, setup, scores.seed, progress)
-    explainer, classifier, seed = setup.explainer, setup.classifier, scores.seed
+    report = judge_posterior(config, setup, scores.resampling(), progress)
+    explainer, classifier = setup.explainer, setup.classifier
     vargrad = setup.methods.by_name.get("vargrad")
     referenced = setup.images.first(config["reference_images"])
     if setup.runs and len(referenced):
@@ -213,7 +232,7 @@ def assess_uncertainty(
             rivals = rival_uncertainties(explainer, vargrad)
             gather = partial(gather_pixel_maps, referenced, explainer, classifier, runs, rivals)
             maps = progress.part("uncertainty/pixels", lambda: vars(gather()))
-        report += assess_pixels(PixelMaps(**maps), seed=seed)
+        report += assess_pixels(PixelMaps(**maps), resampling=scores.resampling())
     else:
         how = "there are no independent runs, see reference_images, reference_runs and ensemble."
         report += UncertaintyReport(left_out=(f"Uncertainty of pixels: {how}",))
@@ -224,7 +243,7 @@ def assess_confidence(
     config: Node, setup: Setup, scores: Scores, progress: Progress
 ) -> UncertaintyReport:
     """Report what the confidence in an explanation is worth: as estimated, or as measured."""
-    explainer, classifier, seed = setup.explainer, setup.classifier, scores.seed
+    explainer, classifier = setup.explainer, setup.classifier
     if explainer.confidence is None and not explainer.is_conditional:
         how = "this explainer has no confidence network; see confidence_width of its training."
         return UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
@@ -237,14 +256,25 @@ def assess_confidence(
         left_out = f"Calibration of the confidence, on corrupted images too: {how}"
         report = assess_sufficiency(uncertainties, setup, scores)
         return report + UncertaintyReport(left_out=(left_out,))
-    failed = scores.values["agreement_5"][EXPLAINER] == 0
-    insertion = scores.values["insertion"][EXPLAINER]
-    report = assess_images(uncertainties, failed, insertion, seed=seed)
+    report = assess_estimate(uncertainties, setup, scores)
     corrupted = setup.images.first(config["corruption_images"])
     if len(corrupted):
-        shown = tqdm(corrupted, "Corrupted images", batches(corrupted), unit="batch")
-        report += assess_corruption(shown, explainer, classifier, seed=seed)
+        report += assess_corruption(corrupted, explainer, classifier, seed=scores.seed)
     return report
+
+
+def assess_estimate(
+    uncertainties: Mapping[str, Tensor], setup: Setup, scores: Scores
+) -> UncertaintyReport:
+    """Report what the estimated confidence is worth, which is that of a view over a blur."""
+    insertion, resampling = scores.values["insertion"][EXPLAINER], scores.resampling()
+    first = setup.protocol.baseline_images[0]
+    if first == "blur":
+        failed = scores.values["agreement_5"][EXPLAINER] == 0
+        return assess_images(uncertainties, failed, insertion, resampling=resampling)
+    how = "measured with blur as the first of baseline_images, over which it is estimated."
+    report = assess_selection(uncertainties, insertion, resampling=resampling, removal=first)
+    return report + UncertaintyReport(left_out=(f"Failures predicted by the confidence: {how}",))
 
 
 def assess_sufficiency(
@@ -261,10 +291,14 @@ def assess_sufficiency(
         return UncertaintyReport(left_out=(f"Selection by measured sufficiency: {how}",))
     metric = over("insertion", "" if fresh[0] == first else fresh[0])
     insertion = scores.values[metric][EXPLAINER]
-    return assess_selection(uncertainties, insertion, seed=scores.seed, removal=fresh[0])
+    return assess_selection(
+        uncertainties, insertion, resampling=scores.resampling(), removal=fresh[0]
+    )
 
 
-def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -> UncertaintyReport:
+def judge_posterior(
+    config: Node, setup: Setup, resampling: Resampling, progress: Progress
+) -> UncertaintyReport:
     """Report which other maps would do, and where the classifier does not mind."""
     images = setup.images.first(config["posterior_images"])
     if not len(images):
@@ -272,11 +306,13 @@ def judge_posterior(config: Node, setup: Setup, seed: int, progress: Progress) -
 
     def check() -> Part:
         explained = explain_batches(images, setup.explainer, setup.classifier)
-        found = check_posterior(explained, setup.classifier, setup.methods.by_name, seed=seed)
+        found = check_posterior(
+            explained, setup.classifier, setup.methods.by_name, seed=resampling.seed
+        )
         return cast(Part, found)
 
     found = progress.part("uncertainty/posterior", check)
-    return assess_posterior(cast(PosteriorChecks, found), seed=seed)
+    return assess_posterior(cast(PosteriorChecks, found), resampling=resampling)
 
 
 def batches(images: Images) -> int:

@@ -28,7 +28,7 @@ from saliency_vae.evaluation.methods import (
     warm_up,
 )
 from saliency_vae.evaluation.randomised import load_randomised
-from saliency_vae.evaluation.roles import EXPLAINER
+from saliency_vae.evaluation.roles import EXPLAINER, REFINED
 from saliency_vae.evaluation.scoring import Protocol, with_decision
 from saliency_vae.evaluation.uncertainty import independent_runs
 from saliency_vae.models import Explainer
@@ -126,7 +126,7 @@ def evaluated(
         name: ExplainerMethod(explainer) for name, explainer in explainers.items()
     }
     if refine_steps:
-        methods["refined"] = RefinedExplainer(explainers[EXPLAINER], refine_steps)
+        methods[REFINED] = RefinedExplainer(explainers[EXPLAINER], refine_steps)
     methods |= signal_controls(explainers[EXPLAINER])
     if image_only is not None:
         methods["image_only"] = ImageOnlyControl(image_only)
@@ -184,7 +184,7 @@ def load_images(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
     """Class probabilities, on the CPU, of images (B, 3, H, W) on any device: (B, classes)."""
     images = images.to(classifier.mean.device)

@@ -9,11 +9,12 @@ from torchmetrics.functional import kendall_rank_corrcoef
 
 from saliency_vae.evaluation.metric_info import over
 from saliency_vae.evaluation.removals import faithfulness, further_removals, removal_name
+from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER, Role
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, judge
+from saliency_vae.evaluation.verdicts import judge
 from saliency_vae.evaluation.wording import short, title
-from saliency_vae.metrics import Interval, difference_interval
+from saliency_vae.metrics import Interval
 
 Pair = tuple[str, str]
 Bounds = tuple[float, float, float]  # mean, lower and upper bound of a difference
@@ -110,14 +111,13 @@ def _differences(scores: Scores, metric: str, pairs: Sequence[Pair]) -> dict[Pai
     for pair in pairs:
         number = min(scores.number(metric, method) for method in pair)
         by_number.setdefault(number, []).append(pair)
+    resampling = scores.resampling(metric)
     found: dict[Pair, Interval] = {}
     for number, group in by_number.items():
-        if number >= LEAST_IMAGES:
+        if resampling.independent(number) >= LEAST_IMAGES:
             values = [scores.paired(metric, *pair) for pair in group]
             first, second = (torch.stack(side, dim=1) for side in zip(*values, strict=True))
-            groups = scores.groups_of(metric, number)
-            interval = difference_interval(first, second, groups=groups, seed=scores.seed)
-            columns = zip(*interval, strict=True)
+            columns = zip(*resampling.difference(first, second), strict=True)
             found |= {pair: Interval(*column) for pair, column in zip(group, columns, strict=True)}
     return found
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_vae.baselines import Method, TargetProbability, asked
+from saliency_vae.baselines import Method, TargetProbability, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.methods import Methods
@@ -87,7 +87,7 @@ def robustness(
             disturb,
             images,
             explain(images),
-            additional_forward_args=asked(batch, classifier),
+            additional_forward_args=target_of(batch, classifier),
             n_perturb_samples=DRAWS,
             max_examples_per_batch=len(images),
             normalize=True,

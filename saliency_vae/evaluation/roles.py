@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 EXPLAINER = "explainer"  # name of the method that is evaluated: the posterior mean of the explainer
+REFINED = "refined"  # the same, refined
 
 
 class Role(StrEnum):

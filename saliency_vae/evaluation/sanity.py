@@ -7,13 +7,13 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.verdicts import Verdict
 from saliency_vae.metrics import (
     Imputation,
     descending_rank,
     mask_agreement_matrix,
-    mean_interval,
     own_mask_advantage,
     similarity,
 )
@@ -49,9 +49,9 @@ def with_own_mask(
     return scores.extended({"own_mask": own})
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compare_with_randomised(
-    batches: Iterable[Batch], explainer: Explainer, randomised: Explainer, *, seed: int
+    batches: Iterable[Batch], explainer: Explainer, randomised: Explainer, *, resampling: Resampling
 ) -> Verdict:
     """Compare an explainer's maps with those of an explainer of a randomised classifier.
 
@@ -61,10 +61,10 @@ def compare_with_randomised(
         batches: Batches of images.
         explainer: Explainer to evaluate.
         randomised: Explainer of a randomised classifier.
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
     found = [similarity(explainer(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
-    spearman = mean_interval(torch.cat([alike.spearman.cpu() for alike in found]), seed=seed)
+    spearman = resampling.mean(torch.cat([alike.spearman.cpu() for alike in found]))
     ssim = float(torch.cat([alike.ssim.cpu() for alike in found]).mean())
     differs = bool(spearman.high < ALIKE)
     how = (

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from saliency_vae.evaluation.metric_info import is_agreement, metric_info
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.metrics import Interval, difference_interval, mean_interval
+from saliency_vae.metrics import Interval
 
 _OTHER_IMAGES = ("grid_", "two_objects_")  # metrics of images put together from the others
 _AGREEMENT = "agreement_"
-_DIFFERENCES = {"own_mask"}  # differences of shares: a 0 in every image does not count misses
 
 Values = Mapping[str, Mapping[str, Tensor]]
 
@@ -115,20 +115,15 @@ class Scores:
         for number in {len(values) for values in by_method.values()}:
             methods = [method for method, values in by_method.items() if len(values) == number]
             values = torch.stack([by_method[method] for method in methods], dim=1)
-            groups = self.groups_of(metric, number)
-            interval = (
-                difference_interval(values, torch.zeros_like(values), groups=groups, seed=self.seed)
-                if metric in _DIFFERENCES
-                else mean_interval(values, groups=groups, seed=self.seed)
-            )
+            shares = metric_info(metric).is_share
+            interval = self.resampling(metric).mean(values, shares=shares)
             columns = (Interval(*numbers) for numbers in zip(*interval, strict=True))
             found |= dict(zip(methods, columns, strict=True))
         return {method: found[method] for method in by_method}
 
-    def groups_of(self, metric: str, number: int) -> Tensor | None:
-        """Groups of the first images that a metric is measured on, (number,); None for none."""
-        others = metric.startswith(_OTHER_IMAGES)
-        return None if self.groups is None or others else self.groups[:number]
+    def resampling(self, metric: str = "") -> Resampling:
+        """How images are drawn: those of a metric, by default those that all methods explain."""
+        return Resampling(self.seed, None if metric.startswith(_OTHER_IMAGES) else self.groups)
 
     def number(self, metric: str, method: str) -> int:
         """Number of images that a method is scored on by a metric."""

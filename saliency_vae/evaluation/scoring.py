@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES, IMPUTATIONS, Baseline
+from saliency_vae.evaluation.explaining import explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Part, Progress
+from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import (
@@ -102,8 +103,8 @@ class Protocol:
         return replace(self, baseline_images=[*self.baseline_images, IMPUTATIONS[0]])
 
     def limit(self, methods: Methods, name: str, number: int) -> int:
-        """Number of images, of a total number, that a method is scored on."""
-        if self.slow_images is None or not methods.is_slow(name):
+        """Number of images, of a total number, that a method is scored on: the explainer on all."""
+        if self.slow_images is None or name == EXPLAINER or not methods.is_slow(name):
             return number
         return min(self.slow_images, number)
 
@@ -266,7 +267,11 @@ def _score_method(
     keep: int,
 ) -> Part:
     """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU."""
-    maps, seconds = _explain(batch, name, methods.by_name[name], classifier)
+    explain = partial(explain_batch, methods.by_name[name], batch, classifier)
+    try:
+        maps, seconds = timed(explain, batch["image"].device)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
     own = {removal: found.first(len(maps)) for removal, found in removals().items()}
     values, curves = score(batch, maps, classifier, own, protocol)
     return {
@@ -348,20 +353,6 @@ def _check_masks(batch: Batch, before: int) -> None:
             "Expected true masks that mark a pixel. "
             f"Found an empty one, of image {before + empty[0]}."
         )
-
-
-def _explain(
-    batch: Batch, name: str, method: Method, classifier: FrozenClassifier
-) -> tuple[Tensor, float]:
-    """Maps of a batch, and the seconds that they took."""
-    images = batch["image"]
-    maps, seconds = timed(lambda: method(batch, classifier).detach(), images.device)
-    expected = (len(images), *images.shape[-2:])
-    if tuple(maps.shape) != expected:
-        raise ValueError(f"Expected {name} to return {expected}. Found {tuple(maps.shape)}.")
-    if not maps.isfinite().all():
-        raise ValueError(f"Expected {name} to return finite maps. Found NaN or infinity.")
-    return maps, seconds
 
 
 def _by_metric(

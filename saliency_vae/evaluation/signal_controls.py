@@ -1,11 +1,11 @@
 """Is it the classifier that is explained? The explainer beside controls that cannot ask it."""
 
 from saliency_vae.evaluation.metric_info import metric_info
+from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Judgement, Verdict, judge, too_few
+from saliency_vae.evaluation.verdicts import Judgement, Verdict, judge, too_few
 from saliency_vae.evaluation.wording import title
-from saliency_vae.metrics import difference_interval
 
 # Explainers that see the image but nothing of the classifier, or of another one.
 CONTROLS = ("zeroed_signals", "randomised_signals", "image_only")
@@ -34,14 +34,14 @@ def _compare(scores: Scores, control: str) -> Verdict:
         if {EXPLAINER, control} <= scores.values.get(metric, {}).keys()
     ]
     pairs = {metric: scores.paired(metric, EXPLAINER, control) for metric in shared}
-    fewest = min((len(mine) for mine, _ in pairs.values()), default=0)
+    numbers = [scores.resampling().independent(len(mine)) for mine, _ in pairs.values()]
+    fewest = min(numbers, default=0)
     if fewest < LEAST_IMAGES:
         return too_few(f"This explainer and the control ({title(control)})", fewest)
     judgements: list[Judgement] = []
     parts = []
     for metric, (mine, theirs) in pairs.items():
-        groups = scores.groups_of(metric, len(mine))
-        difference = difference_interval(mine, theirs, groups=groups, seed=scores.seed)
+        difference = scores.resampling().difference(mine, theirs)
         judgements.append(judge(difference))
         parts.append(
             f"{metric_info(metric).title} {mine.double().mean():.3f} against "

@@ -12,12 +12,12 @@ from saliency_vae.evaluation.removals import (
     metrics_over,
     seen_note,
 )
+from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits, title
-from saliency_vae.metrics import Interval, difference_interval
+from saliency_vae.metrics import Interval
 
-LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narrow to judge by
 _HEADLINES = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
 
 Judgement = Literal["better", "level", "worse", "note"]
@@ -66,8 +66,9 @@ def compare_with_rivals(scores: Scores) -> list[Verdict]:
     """
     if EXPLAINER not in scores.methods or not scores.rivals:
         return []
-    if scores.images < LEAST_IMAGES:
-        return [too_few("Methods", scores.images), *_compare_costs(scores)]
+    number = scores.resampling().independent(scores.images)
+    if number < LEAST_IMAGES:
+        return [too_few("Methods", number), *_compare_costs(scores)]
     verdicts = [
         _compare_metric(scores, metric, _best(scores, metric, rivals))
         for metric in _headlines(scores)
@@ -77,11 +78,9 @@ def compare_with_rivals(scores: Scores) -> list[Verdict]:
 
 
 def too_few(what: str, images: int) -> Verdict:
-    """Note that something is not compared, because there are too few images."""
-    return Verdict(
-        "note",
-        f"{what}: not compared, because fewer than {LEAST_IMAGES} images ({images}) are too few.",
-    )
+    """Note that something is not compared, because too few images are independent."""
+    text = f"not compared, because fewer than {LEAST_IMAGES} independent images ({images})"
+    return Verdict("note", f"{what}: {text} are too few.")
 
 
 def judge(difference: Interval, *, higher_is_better: bool = True) -> Judgement:
@@ -155,12 +154,15 @@ def _best(scores: Scores, metric: str, rivals: Iterable[str]) -> str:
 
 def _compare_metric(scores: Scores, metric: str, rival: str, what: str = "") -> Verdict:
     info = metric_info(metric)
-    mine, theirs = scores.paired(metric, EXPLAINER, rival)
-    groups = scores.groups_of(metric, len(mine))
-    difference = difference_interval(mine, theirs, groups=groups, seed=scores.seed)
-    judgement = judge(difference, higher_is_better=info.higher_is_better is not False)
     removal = removal_of(metric)
     name = f"{info.title}{seen_note(scores, removal) if removal else ''}"
+    mine, theirs = scores.paired(metric, EXPLAINER, rival)
+    resampling = scores.resampling(metric)
+    number = resampling.independent(len(mine))
+    if number < LEAST_IMAGES:
+        return too_few(name, number)
+    difference = resampling.difference(mine, theirs)
+    judgement = judge(difference, higher_is_better=info.higher_is_better is not False)
     return Verdict(
         judgement,
         f"{name}: this explainer {mine.double().mean():.3f}, {_WORDS[judgement]} "
@@ -175,7 +177,8 @@ def _compare_slow(scores: Scores) -> list[Verdict]:
     slow = [
         method
         for method in _rivals(scores, metric)
-        if scores.number(metric, method) >= LEAST_IMAGES and not scores.is_complete(metric, method)
+        if scores.resampling(metric).independent(scores.number(metric, method)) >= LEAST_IMAGES
+        and not scores.is_complete(metric, method)
     ]
     if not slow:
         return []

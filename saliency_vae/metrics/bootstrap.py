@@ -72,6 +72,7 @@ def mean_interval(
     values: Tensor,
     *,
     groups: Tensor | None = None,
+    shares: bool = False,
     level: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -79,9 +80,10 @@ def mean_interval(
     """Confidence interval of the mean over images: percentiles of the bootstrap, or Wilson's.
 
     Args:
-        values: Values of each image, (N, ...), N >= 1, no NaN. A column of 0 and 1 alone counts as
-            hits and misses and gets Wilson's interval, of as many trials as there are groups.
+        values: Values of each image, (N, ...), N >= 1, no NaN.
         groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
+        shares: Whether the means are shares of hits. Columns of hits and misses alone, 0 and 1, get
+            Wilson's interval, of as many trials as there are groups.
         level: Confidence level, in (0, 1).
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
@@ -91,11 +93,13 @@ def mean_interval(
 
     Example:
         >>> hits = torch.tensor([True, True, True, False])
-        >>> interval = mean_interval(hits)
+        >>> interval = mean_interval(hits, shares=True)
         >>> [round(float(value), 2) for value in interval]
         [0.75, 0.3, 0.95]
     """
     mean, low, high = _percentiles(values, groups, level, resamples, seed)
+    if not shares:
+        return Interval(mean, low, high)
     hits = ((values == 0) | (values == 1)).all(0).cpu()
     trials = len(values) if groups is None else len(torch.unique(groups))
     share = wilson_interval(mean, trials, level=level)
@@ -164,14 +168,21 @@ def difference_interval(
 
 
 def statistic_interval(
-    statistic: Callable[[Tensor], Tensor], number: int, *, resamples: int = 500, seed: int = 0
+    statistic: Callable[[Tensor], Tensor],
+    number: int,
+    *,
+    groups: Tensor | None = None,
+    resamples: int = 500,
+    seed: int = 0,
 ) -> Interval:
     """Bootstrap interval (95 %) of any statistic of the images.
 
     Args:
-        statistic: Function of the indices of the drawn images, (number,), that returns a scalar;
-            draws for which it is NaN are left out.
+        statistic: Function of the indices of the drawn images, (n,), that returns a scalar; draws
+            for which it is NaN are left out; if all are, the interval's ends are NaN.
         number: Number of images.
+        groups: Group of each image, (number,) int64, which is drawn as a whole; None to draw
+            images.
         resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
@@ -185,12 +196,17 @@ def statistic_interval(
         (50.0, True)
     """
     generator = torch.Generator().manual_seed(seed)
-    draws = [
-        statistic(torch.randint(number, (number,), generator=generator)) for _ in range(resamples)
-    ]
+    members = None if groups is None else [(groups == g).nonzero()[:, 0] for g in torch.unique(groups)]
+
+    def draw() -> Tensor:
+        drawn = number if members is None else len(members)
+        chosen = torch.randint(drawn, (drawn,), generator=generator)
+        return chosen if members is None else torch.cat([members[g] for g in chosen.tolist()])
+
+    draws = [statistic(draw()) for _ in range(resamples)]
     values = torch.stack(draws).double()
     tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = values[~values.isnan()].quantile(tails)
+    low, high = values.nanquantile(tails)
     return Interval(statistic(torch.arange(number)).double(), low, high)
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, compare_with_rivals, judge
+from saliency_vae.evaluation.verdicts import compare_with_rivals, judge
 from saliency_vae.metrics.bootstrap import Interval
 from tests.helpers.constructed_results import IMAGES, constructed, several, with_values
 
@@ -140,7 +141,7 @@ def test_few_images_are_no_ground_for_a_verdict(number: int, judged: bool) -> No
     first, *_, cost = compare_with_rivals(replace(scores, values=few))
     assert cost.text.startswith("Time of an explanation: ")
     assert (first.judgement == "note") is not judged
-    assert ("fewer than 10 images (9)" in first.text) is not judged
+    assert ("fewer than 10 independent images (9)" in first.text) is not judged
 
 
 def test_without_the_explainer_there_is_no_verdict() -> None:

@@ -49,7 +49,7 @@ def test_interval_is_that_of_theory() -> None:
 @pytest.mark.parametrize(("hits", "number"), [(0, 100), (100, 100), (37, 100), (1, 3), (1, 1)])
 def test_interval_of_hits_is_wilsons(hits: int, number: int, level: float) -> None:
     reference = binomtest(hits, number).proportion_ci(level, method="wilson")
-    interval = mean_interval(torch.arange(number) < hits, level=level)
+    interval = mean_interval(torch.arange(number) < hits, shares=True, level=level)
     assert float(interval.mean) == hits / number
     assert float(interval.low) == pytest.approx(reference.low, abs=1e-9)
     assert float(interval.high) == pytest.approx(reference.high, abs=1e-9)
@@ -60,7 +60,7 @@ def test_an_interval_of_hits_holds_their_share() -> None:
     """To the last bit: figures draw the distances, which must not be negative."""
     for number in range(1, 80):
         hits = (torch.arange(number)[:, None] < torch.arange(number + 1)).double()
-        interval = mean_interval(hits, resamples=2)
+        interval = mean_interval(hits, shares=True, resamples=2)
         assert (interval.low >= 0).all()
         assert (interval.low <= interval.mean).all()
         assert (interval.mean <= interval.high).all()
@@ -69,9 +69,9 @@ def test_an_interval_of_hits_holds_their_share() -> None:
 
 def test_each_column_has_the_interval_of_its_kind() -> None:
     columns = [(torch.arange(30) < 30).float(), draw(0, 30), (torch.arange(30) < 9).float()]
-    together = mean_interval(torch.stack(columns, 1))
+    together = mean_interval(torch.stack(columns, 1), shares=True)
     for column, values in enumerate(columns):
-        for found, expected in zip(together, mean_interval(values), strict=True):
+        for found, expected in zip(together, mean_interval(values, shares=True), strict=True):
             torch.testing.assert_close(found[column], expected)
     assert together.low[0] < together.high[0]
 
@@ -149,6 +149,7 @@ def test_interval_of_a_statistic_leaves_undefined_draws_out() -> None:
     values = torch.tensor([1.0, math.nan])
     found = statistic_interval(lambda images: values[images].mean(), 2)
     assert (float(found.low), float(found.high)) == (1, 1)
+    assert statistic_interval(lambda images: values[1], 2).high.isnan()
 
 
 def test_groups_are_drawn_as_a_whole() -> None:
@@ -181,5 +182,5 @@ def test_copies_of_an_image_tell_no_more_than_the_image() -> None:
 def test_hits_of_groups_get_wilsons_interval_of_as_many_trials() -> None:
     hits, groups = torch.ones(60), torch.arange(60) // 6
     reference = binomtest(10, 10).proportion_ci(0.95, method="wilson")
-    interval = mean_interval(hits, groups=groups)
+    interval = mean_interval(hits, groups=groups, shares=True)
     assert float(interval.low) == pytest.approx(reference.low, abs=1e-9)

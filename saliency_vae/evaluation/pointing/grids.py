@@ -95,7 +95,7 @@ def build_grids(
 
 
 class Grids(Dataset[Batch]):
-    """Grids of 2x2 images; each cell counts as an object.
+    """Grids of 2x2 images; each cell counts as an object, and knows which image it shows.
 
     Args:
         images: Images of type uint8.
@@ -111,6 +111,9 @@ class Grids(Dataset[Batch]):
         self.cells = cells
         self.classes = classes
         self.halved = halved
+        shown = cells.flatten().tolist()
+        number = {image: place for place, image in enumerate(dict.fromkeys(shown))}
+        self.numbers = torch.tensor([number[image] for image in shown]).view_as(cells)
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -129,6 +132,7 @@ class Grids(Dataset[Batch]):
             "index": torch.tensor(index),
             "object_masks": which == torch.arange(CELLS)[:, None, None],
             "object_classes": self.classes[index],
+            "object_images": self.numbers[index],
         }
 
 

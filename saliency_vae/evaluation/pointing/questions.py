@@ -11,6 +11,7 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, class_target
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.explaining import explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.wording import title
@@ -41,8 +42,9 @@ class Answers:
     """What methods answered.
 
     Attributes:
-        values: Metric, then method, to its mean over the questions about each image, (N,).
-            Questions about one image are no independent draws, so intervals go over the images.
+        values: Metric, then method, to its mean over the questions about each image, (N,): an
+            image of several objects, or one that cells of several grids show. Questions about one
+            image are no independent draws, so intervals go over the images.
         maps: Method to its maps of the first images, one for each question, (keep, n, H, W).
         left_out: Methods that cannot be asked and why, one sentence each.
     """
@@ -76,6 +78,7 @@ def ask_all(
     """
     progress, limits = progress or Progress(), limits or {}
     parts: dict[str, list[Part]] = {name: [] for name in methods}
+    shown: list[Tensor] = []
     left_out = _fewer(game, limits, len(images))
     seen = 0
     batches = tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch")
@@ -94,7 +97,10 @@ def ask_all(
                 del parts[name]
                 left_out.append(f"{game.title}, {title(name)}: {' '.join(str(error).split())}")
         seen += len(batch["image"])
-    return _joined({name: found for name, found in parts.items() if found}, tuple(left_out))
+        if "object_images" in batch:
+            shown.append(batch["object_images"].cpu())
+    parts = {name: found for name, found in parts.items() if found}
+    return _joined(parts, torch.cat(shown) if shown else None, tuple(left_out))
 
 
 def _fewer(game: Game, limits: Mapping[str, int], number: int) -> list[str]:
@@ -147,33 +153,35 @@ def _ask(
     scores: list[dict[str, Tensor]] = []
     maps: list[Tensor] = []
     for place, question in enumerate(questions(cut, classifier)):
-        saliency = _checked(method(question, classifier), question["image"])
+        saliency = explain_batch(method, question, classifier)
         attribution = positive_attribution(saliency, zero_is_neutral=neutral)
         scores.append(score(saliency, attribution, masks, place))
         maps.append(saliency[:keep].cpu())
     values = {
-        metric: torch.stack([of_question[metric].float() for of_question in scores]).mean(0).cpu()
+        metric: torch.stack([of_place[metric].float() for of_place in scores], dim=1).cpu()
         for metric in scores[0]
     }
     return {"values": values, "maps": torch.stack(maps, dim=1)}
 
 
-def _checked(maps: Tensor, images: Tensor) -> Tensor:
-    """Refuse anything but finite maps (B, H, W) of images."""
-    expected = (len(images), *images.shape[-2:])
-    if tuple(maps.shape) != expected:
-        raise ValueError(f"Expected maps {expected}. Found {tuple(maps.shape)}.")
-    if not maps.isfinite().all():
-        raise ValueError("Expected finite maps. Found NaN or infinity.")
-    return maps.detach()
-
-
-def _joined(parts: Mapping[str, list[Part]], left_out: tuple[str, ...]) -> Answers:
-    """Join the batches of each method."""
+def _joined(
+    parts: Mapping[str, list[Part]], shown: Tensor | None, left_out: tuple[str, ...]
+) -> Answers:
+    """Join the batches of each method, and take the mean over the questions about each image."""
     values: dict[str, dict[str, Tensor]] = {}
     for name, found in parts.items():
         for metric in found[0]["values"]:
             of_all = torch.cat([part["values"][metric] for part in found])
-            values.setdefault(metric, {})[name] = of_all
+            values.setdefault(metric, {})[name] = _of_images(of_all, shown)
     maps = {name: torch.cat([part["maps"] for part in found]) for name, found in parts.items()}
     return Answers(values, maps, left_out)
+
+
+def _of_images(values: Tensor, shown: Tensor | None) -> Tensor:
+    """Mean of the questions (N, n) about each image, where these show others (N, n) about those."""
+    if shown is None:
+        return values.mean(1)
+    image = shown[: len(values)].flatten()
+    number = values.new_zeros(int(image.max()) + 1)
+    total = number.index_add(0, image, values.flatten())
+    return total / number.index_add(0, image, torch.ones_like(values).flatten())

@@ -15,7 +15,6 @@ from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import title
-from saliency_vae.metrics import mean_interval
 
 _BANDS = 2  # rivals with a band, beside the explainers
 _COLUMNS = 6  # of the legend
@@ -63,8 +62,7 @@ def _draw_curves(axes: Axes, scores: Scores, by_method: Mapping[str, Tensor]) ->
             style = {**style, "linewidth": 0.9}
         axes.plot(shares, curves.mean(0), label=title(method), **style)
         if method in banded:
-            groups = scores.groups_of("insertion", len(curves))
-            _, low, high = mean_interval(curves, groups=groups, seed=scores.seed)
+            _, low, high = scores.resampling().mean(curves)
             axes.fill_between(shares, low, high, color=style["color"], alpha=0.13, linewidth=0)
     axes.set_xlabel("share of the pixels, most salient first")
     axes.set_ylabel("probability of the decision")

@@ -3,17 +3,19 @@
 An image that the explainer declares out of its depth is no claim: it does not count.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data import Batch
+from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import entropy
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Judgement, Verdict, too_few
+from saliency_vae.evaluation.verdicts import Judgement, Verdict, too_few
 from saliency_vae.metrics import spearman
 from saliency_vae.models import Explainer, kept_view
 from saliency_vae.perturbations import Blur
@@ -41,7 +43,7 @@ def blur(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def clutter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Paste up to 24 squares of the next image into each, an eighth of the shorter side wide."""
+    """Paste up to 24 squares of the image before into each, an eighth of the shorter side wide."""
     side = max(1, min(images.shape[-2:]) // 8)
     height, width = images.shape[-2:]
     cluttered = images.clone()
@@ -62,33 +64,32 @@ CORRUPTIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
 }
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def assess_corruption(
-    batches: Iterable[Batch], explainer: Explainer, classifier: FrozenClassifier, *, seed: int
+    images: Images, explainer: Explainer, classifier: FrozenClassifier, *, seed: int
 ) -> UncertaintyReport:
     """Report mean confidence and agreement at 5 % kept, level by level, for each corruption.
 
     The decision to be kept is that for the corrupted image.
 
     Args:
-        batches: Batches of images.
+        images: A few images, corrupted all together.
         explainer: Explainer to evaluate, with a confidence network.
         classifier: Classifier to explain.
         seed: Seed of the corruptions.
     """
     levels = [level / (LEVELS - 1) for level in range(LEVELS)]
-    generators = {name: torch.Generator().manual_seed(seed) for name in CORRUPTIONS}
-    found: dict[str, list[Tensor]] = {name: [] for name in CORRUPTIONS}
-    for batch in batches:
-        for name, corrupt in CORRUPTIONS.items():
-            scores = [
-                _scores(corrupt(batch["image"], level, generators[name]), explainer, classifier)
-                for level in levels
-            ]
-            found[name].append(torch.stack(scores))
+    clean = images.as_batch()["image"]
     report = UncertaintyReport()
-    for name, of_batches in found.items():
-        report += _assess_levels(name, levels, torch.cat(of_batches, dim=-1))
+    with tqdm(total=len(CORRUPTIONS) * LEVELS, desc="Corrupted images", unit="level") as bar:
+        for name, corrupt in CORRUPTIONS.items():
+            generator, scores = torch.Generator().manual_seed(seed), []
+            for level in levels:
+                parts = torch.split(corrupt(clean, level, generator), images.batch_size)
+                found = [_scores(part, explainer, classifier) for part in parts]
+                scores.append(torch.cat(found, dim=-1))
+                bar.update()
+            report += _assess_levels(name, levels, torch.stack(scores))
     return report
 
 

@@ -10,17 +10,17 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.distributions import SaliencyPosterior
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
+from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
 from saliency_vae.evaluation.wording import removal_title
 from saliency_vae.metrics import (
     REJECTED,
     expected_calibration_error,
     failure_auroc,
     selective_curve,
-    statistic_interval,
 )
 from saliency_vae.models import CONFIDENCE_FRACTION, Explainer
 from saliency_vae.perturbations import blurred
@@ -69,7 +69,7 @@ def gather_uncertainties(
     """
     gathered: dict[str, list[Tensor]] = {}
     for batch in batches:
-        with torch.inference_mode():
+        with torch.no_grad():
             posterior = explainer(batch["image"])
             logits = classifier(batch["image"])
             probabilities = classifier.probabilities(logits)
@@ -135,7 +135,11 @@ def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
 
 
 def assess_images(
-    uncertainties: Mapping[str, Tensor], failed: Tensor, insertion: Tensor, *, seed: int
+    uncertainties: Mapping[str, Tensor],
+    failed: Tensor,
+    insertion: Tensor,
+    *,
+    resampling: Resampling,
 ) -> UncertaintyReport:
     """Report how well the explainer's confidence predicts which explanations fail.
 
@@ -143,21 +147,25 @@ def assess_images(
         uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
         failed: Whether the decision changes when only 5 % of the pixels are kept, (N,) bool.
         insertion: Insertion AUC, (N,).
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
-    failures = _assess_failures(uncertainties, failed, seed)
-    return failures + assess_selection(uncertainties, insertion, seed=seed)
+    failures = _assess_failures(uncertainties, failed, resampling)
+    return failures + assess_selection(uncertainties, insertion, resampling=resampling)
 
 
 def assess_selection(
-    uncertainties: Mapping[str, Tensor], insertion: Tensor, *, seed: int, removal: str = ""
+    uncertainties: Mapping[str, Tensor],
+    insertion: Tensor,
+    *,
+    resampling: Resampling,
+    removal: str = "",
 ) -> UncertaintyReport:
     """Report whether the explanations are better that are left when uncertain ones are withheld.
 
     Args:
         uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
         insertion: Insertion AUC, (N,).
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
         removal: Name of what takes the place of removed pixels, to be said.
     """
     curve = {
@@ -165,14 +173,14 @@ def assess_selection(
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
     return UncertaintyReport(
-        (_judge_selection(insertion, uncertainties, seed, removal),),
+        (_judge_selection(insertion, uncertainties, resampling, removal),),
         curves={"selective": curve},
         roles={name: ROLES[name] for name in uncertainties},
     )
 
 
 def _assess_failures(
-    uncertainties: Mapping[str, Tensor], failed: Tensor, seed: int
+    uncertainties: Mapping[str, Tensor], failed: Tensor, resampling: Resampling
 ) -> UncertaintyReport:
     """Report how well each uncertainty predicts which explanations fail."""
     if failed.all() or not failed.any():
@@ -184,7 +192,7 @@ def _assess_failures(
         return lambda images: failure_auroc(uncertainties[name][images], failed[images])
 
     number, failures = len(failed), int(failed.sum())
-    found = {name: statistic_interval(auroc(name), number, seed=seed) for name in uncertainties}
+    found = {name: resampling.statistic(auroc(name), number) for name in uncertainties}
     best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
     aurocs = f"AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
     if min(failures, number - failures) < _LEAST:
@@ -199,7 +207,7 @@ def _assess_failures(
         compared = judge_uncertainty(
             f"Per image, this explainer's confidence {{}} the best control, {best}, at predicting "
             f"whether the decision changes {_KEPT}: {aurocs}",
-            statistic_interval(lambda i: mine(i) - control(i), number, seed=seed),
+            resampling.statistic(lambda i: mine(i) - control(i), number),
             above_chance=bool(found[CONFIDENCE].low > 0.5),
         )
     calibration = _note_calibration(1 - uncertainties[CONFIDENCE], failed)
@@ -221,15 +229,15 @@ def _note_calibration(confidence: Tensor, failed: Tensor) -> Verdict:
 
 
 def _judge_selection(
-    insertion: Tensor, uncertainties: Mapping[str, Tensor], seed: int, removal: str
+    insertion: Tensor, uncertainties: Mapping[str, Tensor], resampling: Resampling, removal: str
 ) -> Verdict:
     """Judge whether the explanations kept by confidence are better than those kept by a control."""
     number = len(insertion)
     own, least, name = CONFIDENCE, "confident", "this explainer's confidence"
     if SUFFICIENCY in uncertainties:
         own, least, name = SUFFICIENCY, "sufficient", "the measured sufficiency"
-    if number < LEAST_IMAGES:
-        return too_few(f"Insertion AUC with the least {least} explanations withheld", number)
+    if (apart := resampling.independent(number)) < LEAST_IMAGES:
+        return too_few(f"Insertion AUC with the least {least} explanations withheld", apart)
     everything = torch.arange(number)
 
     def left(name: str, images: Tensor) -> Tensor:
@@ -237,7 +245,7 @@ def _judge_selection(
 
     best = max(_controls(uncertainties), key=lambda name: float(left(name, everything)))
     mine = partial(left, own)
-    gain = statistic_interval(lambda i: mine(i) - insertion[i].double().mean(), number, seed=seed)
+    gain = resampling.statistic(lambda i: mine(i) - insertion[i].double().mean(), number)
     means = selective_curve(insertion, uncertainties[own], _WITHHELD).tolist()
     over = f" over {removal_title(removal)}" if removal else ""
     return judge_uncertainty(
@@ -245,6 +253,6 @@ def _judge_selection(
         f"AUC{over} of the others is {', '.join(f'{mean:.3f}' for mean in means)}; at 20 %, {name} "
         f"{{}} the best control, {best}: {mine(everything):.3f} against "
         f"{left(best, everything):.3f}",
-        statistic_interval(lambda i: mine(i) - left(best, i), number, seed=seed),
+        resampling.statistic(lambda i: mine(i) - left(best, i), number),
         above_chance=bool(gain.low > 0),
     )

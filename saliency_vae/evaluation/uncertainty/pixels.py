@@ -10,6 +10,7 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scoring import with_decision
 from saliency_vae.evaluation.uncertainty.conformal import RankRegions, rank_regions, undecided
@@ -22,7 +23,7 @@ from saliency_vae.evaluation.uncertainty.rivals import (
     VARGRAD,
     Rival,
 )
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
+from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
 from saliency_vae.metrics import (
     SPARSIFIED,
     Interval,
@@ -30,12 +31,9 @@ from saliency_vae.metrics import (
     ause,
     calibration_error,
     descending_rank,
-    difference_interval,
-    mean_interval,
     reliability_table,
     sparsification_curve,
     spearman,
-    statistic_interval,
 )
 from saliency_vae.models import Explainer
 from saliency_vae.topk import num_kept, top_pixels
@@ -155,22 +153,22 @@ def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
     return found
 
 
-def assess_pixels(maps: PixelMaps, *, seed: int) -> UncertaintyReport:
+def assess_pixels(maps: PixelMaps, *, resampling: Resampling) -> UncertaintyReport:
     """Report how well uncertainties predict which pixels are wrong, and the calibration of P.
 
     Args:
         maps: Maps of the images.
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
     rank, right = _ranks(maps)
     number, regions = num_kept(INCLUSION_FRACTION, rank.shape[1]), rank_regions(rank, right)
     conformal = {"top": undecided(regions, rank, number), "rank": regions.half_width}
-    report = UncertaintyReport(intervals=_costs(maps, regions, seed))
+    report = UncertaintyReport(intervals=_costs(maps, regions, resampling))
     for kind, error in pixel_errors(maps).items():
         uncertainties = {name: values.flatten(1) for name, values in maps.uncertainties.items()}
         uncertainties[CONFORMAL] = conformal[kind]
-        report += _assess_error(kind, error, uncertainties, seed)
-    return report + _assess_calibration(maps, seed)
+        report += _assess_error(kind, error, uncertainties, resampling)
+    return report + _assess_calibration(maps, resampling)
 
 
 def _ranks(maps: PixelMaps) -> tuple[Tensor, Tensor]:
@@ -179,11 +177,13 @@ def _ranks(maps: PixelMaps) -> tuple[Tensor, Tensor]:
     return found[0].flatten(1), found[1].flatten(1)
 
 
-def _costs(maps: PixelMaps, regions: RankRegions, seed: int) -> dict[str, dict[str, Interval]]:
+def _costs(
+    maps: PixelMaps, regions: RankRegions, resampling: Resampling
+) -> dict[str, dict[str, Interval]]:
     """Passes that each uncertainty takes, and how often conformal regions keep their promise."""
     exact = {name: torch.tensor(passes) for name, passes in maps.passes.items()}
     passes = {name: Interval(number, number, number) for name, number in exact.items()}
-    covered = {CONFORMAL: mean_interval(regions.covered, seed=seed)}
+    covered = {CONFORMAL: resampling.mean(regions.covered)}
     return ({"passes": passes} if passes else {}) | {"covered": covered}
 
 
@@ -217,21 +217,17 @@ def included(references: Tensor) -> Tensor:
 
 
 def _assess_error(
-    kind: str, error: Tensor, uncertainties: Mapping[str, Tensor], seed: int
+    kind: str, error: Tensor, uncertainties: Mapping[str, Tensor], resampling: Resampling
 ) -> UncertaintyReport:
     """Report how well uncertainties predict one kind of error, (N, HW) each."""
     correlation = {name: spearman(values, error) for name, values in uncertainties.items()}
     intervals: dict[str, dict[str, Interval]] = {
-        f"spearman_{kind}": {
-            name: mean_interval(values, seed=seed) for name, values in correlation.items()
-        },
+        f"spearman_{kind}": {name: resampling.mean(values) for name, values in correlation.items()},
         f"ause_{kind}": {
-            name: mean_interval(ause(error, values), seed=seed)
-            for name, values in uncertainties.items()
+            name: resampling.mean(ause(error, values)) for name, values in uncertainties.items()
         },
         f"aurc_{kind}": {
-            name: mean_interval(aurc(error, values), seed=seed)
-            for name, values in uncertainties.items()
+            name: resampling.mean(aurc(error, values)) for name, values in uncertainties.items()
         },
     }
     orders = {**uncertainties, "oracle": error}
@@ -239,16 +235,18 @@ def _assess_error(
         name: sparsification_curve(error, order).mean(0).tolist() for name, order in orders.items()
     }
     return UncertaintyReport(
-        tuple(_judge_error(kind, correlation, seed)),
+        tuple(_judge_error(kind, correlation, resampling)),
         intervals,
         {f"sparsification_{kind}": {"removed": list(SPARSIFIED), **curve}},
         {name: ROLES[name] for name in uncertainties} | {"oracle": Role.ORACLE},
     )
 
 
-def _judge_error(kind: str, correlation: Mapping[str, Tensor], seed: int) -> list[Verdict]:
+def _judge_error(
+    kind: str, correlation: Mapping[str, Tensor], resampling: Resampling
+) -> list[Verdict]:
     """One verdict for each uncertainty of the explainer."""
-    images = len(correlation[STDDEV])
+    images = resampling.independent(len(correlation[STDDEV]))
     if images < LEAST_IMAGES:
         return [too_few(f"Per pixel, predicting {_PREDICTED[kind]}", images)]
     others = [name for name in correlation if ROLES[name] is not Role.EXPLAINER]
@@ -258,20 +256,18 @@ def _judge_error(kind: str, correlation: Mapping[str, Tensor], seed: int) -> lis
         judge_uncertainty(
             f"Per pixel, this explainer's {name} {{}} the best {ROLES[best]}, {best}, at "
             f"predicting {what}: Spearman {values.mean():.3f} against {control.mean():.3f}",
-            difference_interval(values, control, seed=seed),
-            above_chance=bool(mean_interval(values, seed=seed).low > 0),
+            resampling.difference(values, control),
+            above_chance=bool(resampling.mean(values).low > 0),
         )
         for name, values in correlation.items()
         if ROLES[name] is Role.EXPLAINER
     ]
 
 
-def _assess_calibration(maps: PixelMaps, seed: int) -> UncertaintyReport:
+def _assess_calibration(maps: PixelMaps, resampling: Resampling) -> UncertaintyReport:
     """Report how often independent runs include a pixel, for each inclusion probability."""
     table = reliability_table(maps.inclusion, included(maps.references))
-    error = statistic_interval(
-        lambda images: calibration_error(table[images].sum(0)), len(table), seed=seed
-    )
+    error = resampling.statistic(lambda images: calibration_error(table[images].sum(0)), len(table))
     total = table.sum(0)
     number, predicted, observed = total[total[:, 0] > 0].unbind(1)
     curve = {

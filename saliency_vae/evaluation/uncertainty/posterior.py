@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.uncertainty.explained import BASELINES, ExplainedBatch
 from saliency_vae.evaluation.uncertainty.predictive import (
     SAMPLES,
@@ -63,18 +64,18 @@ def check_posterior(
     }
 
 
-def assess_posterior(found: PosteriorChecks, *, seed: int) -> UncertaintyReport:
+def assess_posterior(found: PosteriorChecks, *, resampling: Resampling) -> UncertaintyReport:
     """Report what :func:`check_posterior` found.
 
     Args:
         found: What was found.
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
     report = UncertaintyReport()
     for baseline, check in found["predictions"].items():
-        report += assess_predictions(check, baseline, seed=seed)
+        report += assess_predictions(check, baseline, resampling=resampling)
     for baseline, swaps in found["swaps"].items():
-        report += assess_swaps(swaps, baseline, seed=seed)
+        report += assess_swaps(swaps, baseline, resampling=resampling)
         missing = [name for name in CONTROLS if swaps and f"small {name}" not in report.roles]
     if missing:
         left_out = f"Swap test, control of {' and '.join(missing)}: no such method was compared."

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.deviations import ROLES, SAMPLED
 from saliency_vae.evaluation.uncertainty.kept_fraction import FRACTIONS
@@ -16,15 +17,15 @@ from saliency_vae.evaluation.uncertainty.predictive import (
     condition,
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge, too_few
+from saliency_vae.evaluation.verdicts import Verdict, judge, too_few
 from saliency_vae.evaluation.wording import removal_title
-from saliency_vae.metrics import Interval, difference_interval, mean_interval
+from saliency_vae.metrics import Interval
 
 LEAST_CHANGED = 0.05  # share of the kept set; a posterior that changes less says nothing
 
 
 def assess_predictions(
-    check: PredictiveCheck | None, baseline: str, *, seed: int
+    check: PredictiveCheck | None, baseline: str, *, resampling: Resampling
 ) -> UncertaintyReport:
     """Report how many decisions sampled maps and controls keep, and judge the sampled maps.
 
@@ -33,24 +34,24 @@ def assess_predictions(
     Args:
         check: What :func:`check_predictions` found; None if there was nothing to check.
         baseline: Name of the baseline image.
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
     what = f"Posterior predictive check over {removal_title(baseline)}"
     if check is None:
         how = f"the mean maps keep fewer than half of the decisions up to {FRACTIONS[-1]:.0%}."
         return UncertaintyReport(left_out=(f"{what}: {how}",))
     judged = check["mean"]["kept"][:, 0] == 1
-    intervals = _intervals(check, baseline, judged, seed)
+    intervals = _intervals(check, baseline, judged, resampling)
     lines = {
         name: [_of_images(check, "kept", condition(share), name, judged) for share in SHARES]
         for name in ROLES
     }
     curve = {name: [float(point.mean()) for point in points] for name, points in lines.items()}
     curve = {"changed": [0.0, *SHARES]} | {name: [1.0, *points] for name, points in curve.items()}
-    images = int(judged.sum())
+    images = resampling.some(judged).independent(int(judged.sum()))
     verdicts = [too_few(what, images)]
     if images >= LEAST_IMAGES:
-        verdicts = _judge(check, what, judged, seed)
+        verdicts = _judge(check, what, judged, resampling)
     return UncertaintyReport(
         tuple(verdicts), intervals, {f"predictive_{baseline}": curve}, dict(ROLES)
     )
@@ -65,22 +66,26 @@ def _of_images(
 
 
 def _intervals(
-    check: PredictiveCheck, baseline: str, judged: Tensor, seed: int
+    check: PredictiveCheck, baseline: str, judged: Tensor, resampling: Resampling
 ) -> dict[str, dict[str, Interval]]:
     every = torch.ones_like(judged)
     asked = [(m, scaling, judged) for m in ("kept", "probability") for scaling in CONDITIONS]
     return {
         f"samples_{measured}_{scaling}_{baseline}": {
-            name: mean_interval(_of_images(check, measured, scaling, name, among), seed=seed)
+            name: resampling.some(among).mean(
+                _of_images(check, measured, scaling, name, among), shares=measured == "kept"
+            )
             for name in ROLES
         }
         for measured, scaling, among in [*asked, ("changed", UNSCALED, every)]
     }
 
 
-def _judge(check: PredictiveCheck, what: str, judged: Tensor, seed: int) -> list[Verdict]:
+def _judge(
+    check: PredictiveCheck, what: str, judged: Tensor, resampling: Resampling
+) -> list[Verdict]:
     """Judge how far the samples move, and at each scaling how many decisions they lose."""
-    moved = mean_interval(check["drawn"][UNSCALED][SAMPLED]["changed"].double().mean(1), seed=seed)
+    moved = resampling.mean(check["drawn"][UNSCALED][SAMPLED]["changed"].double().mean(1))
     enough = bool(moved.mean >= LEAST_CHANGED)
     kept, of = int(judged.sum()), len(judged)
     said = Verdict(
@@ -90,7 +95,7 @@ def _judge(check: PredictiveCheck, what: str, judged: Tensor, seed: int) -> list
         f"[{moved.low:.3f}, {moved.high:.3f}] of the kept set"
         + ("." if enough else f", less than {LEAST_CHANGED:.0%}: this posterior hardly varies."),
     )
-    verdicts = [_judge_scaling(check, what, scaling, judged, seed) for scaling in CONDITIONS]
+    verdicts = [_judge_scaling(check, what, scaling, judged, resampling) for scaling in CONDITIONS]
     if not enough:  # a posterior that hardly varies passes nothing
         verdicts = [
             v if v.judgement != "better" else replace(v, judgement="level") for v in verdicts
@@ -99,7 +104,7 @@ def _judge(check: PredictiveCheck, what: str, judged: Tensor, seed: int) -> list
 
 
 def _judge_scaling(
-    check: PredictiveCheck, what: str, scaling: str, judged: Tensor, seed: int
+    check: PredictiveCheck, what: str, scaling: str, judged: Tensor, resampling: Resampling
 ) -> Verdict:
     """Judge whether sampled maps lose at most half of the decisions that each control loses."""
     maps = (
@@ -119,7 +124,7 @@ def _judge_scaling(
         return Verdict("note", f"{numbers}, at equal variance.")
     if mine == theirs == 0:
         return Verdict("note", f"{numbers}: there is nothing to tell them apart by.")
-    over = difference_interval(lost[SAMPLED], lost[best] / 2, seed=seed)
+    over = resampling.some(judged).difference(lost[SAMPLED], lost[best] / 2)
     judgement = judge(over, higher_is_better=False)
     is_half = "at most half" if mine <= theirs / 2 else "more than half"
     return Verdict(

@@ -4,27 +4,30 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.kept_fraction import FRACTIONS
 from saliency_vae.evaluation.uncertainty.pixels import FAINT, INCLUSION, ROLES, STDDEV
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman
-from saliency_vae.evaluation.verdicts import LEAST_IMAGES, Verdict, judge_uncertainty, too_few
+from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
 from saliency_vae.evaluation.wording import removal_title
-from saliency_vae.metrics import difference_interval, mean_interval, spearman
+from saliency_vae.metrics import spearman
 
 # What should be high where the classifier does not mind. The spread of the signals says something
 # else: where they disagree.
 JUDGED = (INCLUSION, STDDEV)
 
 
-def assess_swaps(swaps: Swaps | None, baseline: str, *, seed: int) -> UncertaintyReport:
+def assess_swaps(
+    swaps: Swaps | None, baseline: str, *, resampling: Resampling
+) -> UncertaintyReport:
     """Report how well uncertainties say where the classifier does not mind.
 
     Args:
         swaps: What :func:`swap_patches` found; None if there was nothing to swap.
         baseline: Name of the baseline image.
-        seed: Seed of the bootstrap.
+        resampling: How images are drawn for intervals.
     """
     what = f"Swap test over {removal_title(baseline)}"
     if swaps is None:
@@ -39,30 +42,30 @@ def assess_swaps(swaps: Swaps | None, baseline: str, *, seed: int) -> Uncertaint
     }
     intervals = {
         f"swap_{order}_{baseline}": {
-            name: mean_interval(values, seed=seed) for name, values in by_name.items()
+            name: resampling.mean(values) for name, values in by_name.items()
         }
         for order, by_name in (("all", plain), ("matched", matched))
     }
-    images = len(calm)
+    images = resampling.independent(len(calm))
     if images < LEAST_IMAGES:
         return UncertaintyReport((too_few(what, images),), intervals, roles=roles)
     side, fraction = swaps["side"], swaps["fraction"]
     kept = f"{what}, patches of {side}x{side} pixels, {fraction:.0%} kept"
     verdicts = [
-        _judge(f"{kept}{order}", name, by_name, seed)
+        _judge(f"{kept}{order}", name, by_name, resampling)
         for name in JUDGED
         for order, by_name in (("", plain), (", at equal saliency", matched))
     ]
     return UncertaintyReport(tuple(verdicts), intervals, roles=roles)
 
 
-def _judge(what: str, name: str, found: Mapping[str, Tensor], seed: int) -> Verdict:
+def _judge(what: str, name: str, found: Mapping[str, Tensor], resampling: Resampling) -> Verdict:
     """Judge an uncertainty of the explainer by its correlations, (N,), and those of controls."""
     controls = [control for control in found if ROLES.get(control, Role.CONTROL) is Role.CONTROL]
     best = max(controls, key=lambda control: float(found[control].mean()))
     return judge_uncertainty(
         f"{what}: this explainer's {name} {{}} the best control, {best}, at predicting how little "
         f"the classifier minds: Spearman {found[name].mean():.3f} against {found[best].mean():.3f}",
-        difference_interval(found[name], found[best], seed=seed),
-        above_chance=bool(mean_interval(found[name], seed=seed).low > 0),
+        resampling.difference(found[name], found[best]),
+        above_chance=bool(resampling.mean(found[name]).low > 0),
     )

@@ -73,7 +73,7 @@ def test_numbers_table_and_figures_are_logged(
         "Grad-CAM",
         "random",
     ]
-    assert ranking.data[2][-3:] == ["1.000 [.510, 1.000]", "300", "900"]
+    assert ranking.data[2][-3:] == ["1.000 [1.000, 1.000]", "300", "900"]
     assert ranking.data[3][-3:] == ["", "", "1"]
     assert re.fullmatch(r"\.700 \[\.6\d\d, \.7\d\d\]", ranking.data[2][1])
     assert logged["uncertainty"].columns == ["uncertainty", "Spearman, top 10 %", "ECE"]

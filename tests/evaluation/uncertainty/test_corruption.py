@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saliency_vae.data.batch import Batch
+from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.corruption import (
     CORRUPTIONS,
@@ -17,10 +17,16 @@ from saliency_vae.evaluation.uncertainty.corruption import (
     judge_levels,
 )
 from saliency_vae.training.depth import fit_depth
-from tests.conftest import blob_classifier, blobs
+from tests.conftest import Blobs, blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
 Corrupt = Callable[[Tensor, float, torch.Generator], Tensor]
+
+
+def images(number: int, batch_size: int) -> Images:
+    cpu = torch.device("cpu")
+    blobs = Blobs(number, seed=3)
+    return Images(blobs, name="blobs", batch_size=batch_size, num_workers=0, device=cpu)
 
 
 def corrupted(corrupt: Corrupt, strength: float) -> Tensor:
@@ -128,14 +134,13 @@ def test_what_is_declared_out_of_depth_does_not_count(
 
 @pytest.mark.parametrize(("number", "judged"), [(9, False), (10, True)])
 def test_every_corruption_is_measured(number: int, judged: bool) -> None:
-    batches: list[Batch] = [{"image": blobs(number)[:3]}, {"image": blobs(number)[3:]}]
     explainer = trained_explainer(encoder=UNET)
-    report = assess_corruption(batches, explainer, blob_classifier(), seed=0)
+    report = assess_corruption(images(number, 3), explainer, blob_classifier(), seed=0)
     assert len(report.verdicts) == len(CORRUPTIONS)
     assert report.roles == {"confidence": Role.EXPLAINER}
     assert OUT_OF_DEPTH not in report.curves["corruption_noise"]
     for found in report.verdicts:
-        assert ("fewer than 10 images (9)" in found.text) is not judged
+        assert ("fewer than 10 independent images (9)" in found.text) is not judged
     for name in CORRUPTIONS:
         curve = report.curves[f"corruption_{name}"]
         assert {len(values) for values in curve.values()} == {LEVELS}
@@ -143,12 +148,22 @@ def test_every_corruption_is_measured(number: int, judged: bool) -> None:
         assert curve["confidence"][0] == pytest.approx(float(clean), abs=1e-4)
 
 
+def test_the_batches_do_not_matter() -> None:
+    explainer = trained_explainer(encoder=UNET)
+    whole, parts = (
+        assess_corruption(images(12, size), explainer, blob_classifier(), seed=0).curves
+        for size in (12, 5)
+    )
+    for name in CORRUPTIONS:
+        kept, again = (found[f"corruption_{name}"]["confidence"] for found in (whole, parts))
+        assert again == pytest.approx(kept, abs=1e-5)
+
+
 def test_the_share_out_of_depth_is_measured() -> None:
     explainer = trained_explainer(encoder=UNET)
     assert explainer.confidence is not None
     fit_depth(explainer.confidence.depth, explainer.confidence.features(blobs(40)).detach())
-    batches: list[Batch] = [{"image": blobs(40)}]
-    report = assess_corruption(batches, explainer, blob_classifier(), seed=0)
+    report = assess_corruption(images(40, 40), explainer, blob_classifier(), seed=0)
     shares = report.curves["corruption_noise"][OUT_OF_DEPTH]
     assert shares[0] == pytest.approx(float(explainer(blobs(40)).out_of_depth.float().mean()))
     assert shares[0] <= 0.1 < shares[-1]  # of a network that is not trained

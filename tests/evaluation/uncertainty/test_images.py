@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import (
     AREA,
@@ -41,7 +42,7 @@ def judged(
     mine: Tensor, control: Tensor, insertion: Tensor, failed: Tensor = FAILED
 ) -> UncertaintyReport:
     uncertainties = {CONFIDENCE: mine, ENTROPY: control, AREA: noise(len(failed), seed=9)}
-    return assess_images(uncertainties, failed, insertion, seed=0)
+    return assess_images(uncertainties, failed, insertion, resampling=Resampling())
 
 
 def test_confidence_that_predicts_failures_beats_the_controls() -> None:
@@ -113,7 +114,7 @@ def test_few_images_are_not_selected_from() -> None:
     found = judged(failed.float(), noise(9), torch.ones(9), failed)
     selective = found.verdicts[-1]
     assert selective.judgement == "note"
-    assert "fewer than 10 images (9)" in selective.text
+    assert "fewer than 10 independent images (9)" in selective.text
 
 
 @pytest.mark.parametrize(("failures", "judgement"), [(4, "note"), (5, "better"), (26, "note")])
@@ -157,7 +158,7 @@ def test_entropies() -> None:
 def test_the_selection_by_measured_sufficiency_says_what_it_is_judged_over() -> None:
     insertion = torch.linspace(0.2, 0.9, 30)
     mine = {SUFFICIENCY: -insertion, ENTROPY: noise(30), AREA: noise(30, seed=9)}
-    report = assess_selection(mine, insertion, seed=0, removal="inpaint")
+    report = assess_selection(mine, insertion, resampling=Resampling(), removal="inpaint")
     (found,) = report.verdicts
     assert found.judgement == "better"
     assert found.text.startswith("With the least sufficient 0, 10, 20 and 30 % of the explanations")

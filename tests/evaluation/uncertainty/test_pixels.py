@@ -12,6 +12,7 @@ from torch import Tensor
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.pixels import (
     DISTANCE,
@@ -70,7 +71,7 @@ def error(kind: str) -> Tensor:
 
 
 def judged(given: PixelMaps) -> UncertaintyReport:
-    return assess_pixels(given, seed=0)
+    return assess_pixels(given, resampling=Resampling())
 
 
 def test_errors_against_a_slow_reference() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.uncertainty.deviations import ROLES, SAMPLED
 from saliency_vae.evaluation.uncertainty.predictive import (
     CONDITIONS,
@@ -32,7 +33,7 @@ def checks() -> Mapping[bool, PredictiveCheck]:
 
 
 def report(check: PredictiveCheck) -> UncertaintyReport:
-    return assess_predictions(check, "blur", seed=0)
+    return assess_predictions(check, "blur", resampling=Resampling())
 
 
 def test_a_posterior_that_knows_what_is_free_passes(
@@ -107,5 +108,5 @@ def test_in_painting_and_too_few_decisions() -> None:
         batch.decision.copy_(batch.decision.flip(1))  # that no view has with most pixels kept
     check = check_predictions(explained, free_pixels.classifier(), "blur", samples=1)
     assert check is None or check["fraction"] < 0.2
-    found = assess_predictions(None, "inpaint", seed=0)
+    found = assess_predictions(None, "inpaint", resampling=Resampling())
     assert "fewer than half of the decisions up to 80%" in found.left_out[0]

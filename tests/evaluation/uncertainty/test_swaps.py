@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.uncertainty.pixels import DISTANCE, FAINT, INCLUSION, SPREAD, STDDEV
 from saliency_vae.evaluation.uncertainty.swap_report import assess_swaps
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman, swap_patches
@@ -66,7 +67,7 @@ def test_effects_against_a_slow_reference() -> None:
 
 
 def test_uncertainty_that_is_high_where_the_classifier_does_not_mind_passes() -> None:
-    report = assess_swaps(swapped(knows=True), "blur", seed=0)
+    report = assess_swaps(swapped(knows=True), "blur", resampling=Resampling())
     mine = report.intervals["swap_all_blur"]
     assert mine[STDDEV].mean > 0.5
     assert mine.keys() == {INCLUSION, STDDEV, SPREAD, DISTANCE, "small vargrad", FAINT}
@@ -77,7 +78,7 @@ def test_uncertainty_that_is_high_where_the_classifier_does_not_mind_passes() ->
 
 
 def test_uncertainty_that_is_high_where_it_matters_fails() -> None:
-    report = assess_swaps(swapped(knows=False), "blur", seed=0)
+    report = assess_swaps(swapped(knows=False), "blur", resampling=Resampling())
     assert report.intervals["swap_all_blur"][STDDEV].mean < -0.5
     judged = [verdict.judgement for verdict in report.verdicts if STDDEV in verdict.text]
     assert judged == ["worse", "worse"]
@@ -91,9 +92,9 @@ def test_some_patches_are_drawn_and_few_images_not_judged() -> None:
         "uncertainties": {name: values[:3] for name, values in found["uncertainties"].items()},
         "effect": found["effect"][:3],
     }
-    (verdict,) = assess_swaps(few, "blur", seed=0).verdicts
+    (verdict,) = assess_swaps(few, "blur", resampling=Resampling()).verdicts
     assert "not compared" in verdict.text
-    assert "fewer than half" in assess_swaps(None, "blur", seed=0).left_out[0]
+    assert "fewer than half" in assess_swaps(None, "blur", resampling=Resampling()).left_out[0]
 
 
 def test_matched_correlation_against_a_slow_reference() -> None:

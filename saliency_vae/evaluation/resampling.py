@@ -1,0 +1,65 @@
+"""Intervals over images, of which some may belong together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from saliency_vae.metrics import (
+    Interval,
+    difference_interval,
+    mean_interval,
+    statistic_interval,
+)
+
+LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narrow to judge by
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How images are drawn for intervals: those of a group, such as views of one thing, together.
+
+    Values of n images are those of the first n.
+
+    Attributes:
+        seed: Seed of the draws.
+        groups: Group of each image, (N,) int64; None for images that are all apart.
+
+    Example:
+        >>> resampling = Resampling(groups=torch.tensor([0, 0, 1]))
+        >>> resampling.independent(2), resampling.independent(3)
+        (1, 2)
+        >>> interval = resampling.mean(torch.tensor([1.0, 3.0, 2.0]))
+        >>> [float(value) for value in interval]
+        [2.0, 2.0, 2.0]
+    """
+
+    seed: int = 0
+    groups: Tensor | None = None
+
+    def some(self, chosen: Tensor) -> "Resampling":
+        """The same for some of the images, (N,) bool."""
+        groups = self._groups(len(chosen))
+        return Resampling(self.seed, None if groups is None else groups[chosen.cpu()])
+
+    def independent(self, number: int) -> int:
+        """Number of independent draws among the first images."""
+        groups = self._groups(number)
+        return number if groups is None else len(torch.unique(groups))
+
+    def mean(self, values: Tensor, *, shares: bool = False) -> Interval:
+        """Mean of values (n, ...), see :func:`mean_interval`."""
+        groups = self._groups(len(values))
+        return mean_interval(values, groups=groups, shares=shares, seed=self.seed)
+
+    def difference(self, first: Tensor, second: Tensor) -> Interval:
+        """Mean of paired differences of values (n, ...), see :func:`difference_interval`."""
+        return difference_interval(first, second, groups=self._groups(len(first)), seed=self.seed)
+
+    def statistic(self, statistic: Callable[[Tensor], Tensor], number: int) -> Interval:
+        """Any statistic of the indices of the first images, see :func:`statistic_interval`."""
+        return statistic_interval(statistic, number, groups=self._groups(number), seed=self.seed)
+
+    def _groups(self, number: int) -> Tensor | None:
+        return None if self.groups is None else self.groups[:number].cpu()
