@@ -116,11 +116,9 @@ class _Problem:
         prediction, left_out = objective.classify(
             perturbed, images, mask, baseline, self.classifier
         )
+        original, target, uninformed = self.original, self.target, self.uninformed
         views = MaskedViews(
-            *(images, mask, baseline, perturbed, self.original, prediction),
-            target=self.target,
-            uninformed=self.uninformed,
-            left_out=left_out,
+            images, mask, baseline, perturbed, original, prediction, target, uninformed, left_out
         )
         return objective(views, posterior, self.prior, self.classifier).loss
 

@@ -157,7 +157,7 @@ class VariationalSaliency(LightningModule):
         # y' = M(x'), whose gradient reaches the mask; and what it makes of the pixels left out
         prediction, left_out = objective.classify(perturbed, images, mask, baseline, classifier)
         views = MaskedViews(
-            *(images, mask, baseline, perturbed, original, prediction), asked, left_out=left_out
+            images, mask, baseline, perturbed, original, prediction, asked, left_out=left_out
         )
         terms = objective(views, posterior, prior, classifier)
         return Step(posterior, views.first(len(posterior.mean)), terms)
@@ -270,7 +270,7 @@ class VariationalSaliency(LightningModule):
             return
         sets = [task.data.train_set for task in getattr(data, "tasks", ())] or [data.train_set]
         for classifier, train_set in zip(self._frozen, sets, strict=True):
-            images = _first_images(train_set)
+            images = _first_images(train_set).to(classifier.mean.device)
             classes = check_classifier(classifier, images)
         self.explainer.find_features(self.classifier, images)
         if self.confidence_width is not None and self.explainer.confidence is None:

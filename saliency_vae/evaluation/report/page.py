@@ -100,7 +100,8 @@ def _ranking(scores: Scores, rows: list[Row]) -> MetricTable:
 def _seen_classifiers(scores: Scores) -> str:
     """Say for each explainer whether its training used this classifier; empty if not known."""
     parts = [
-        f"{title(method)} {'was trained with' if seen else 'never saw'} it"
+        f"{title(method)} {'was' if seen else 'was not'} trained with this classifier"
         for method, seen in scores.classifier_seen.items()
     ]
-    return f"Of this classifier: {'; '.join(parts)}." if parts else ""
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if parts else ""

@@ -65,7 +65,7 @@ def _judge(what: str, name: str, found: Mapping[str, Tensor], resampling: Resamp
     best = max(controls, key=lambda control: float(found[control].mean()))
     return judge_uncertainty(
         f"{what}: this explainer's {name} {{}} the best control, {best}, at predicting how little "
-        f"the classifier minds: Spearman {found[name].mean():.3f} against {found[best].mean():.3f}",
+        f"the decision changes: Spearman {found[name].mean():.3f} against {found[best].mean():.3f}",
         resampling.difference(found[name], found[best]),
         above_chance=bool(resampling.mean(found[name]).low > 0),
     )

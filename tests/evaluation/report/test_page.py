@@ -314,7 +314,7 @@ def test_further_removals_have_tables_of_their_own(removals: Page) -> None:
 
 
 def test_the_classifier_is_said_to_be_seen_or_not(removals: Page) -> None:
-    said = "Of this classifier: this explainer was trained with it; RISE never saw it."
+    said = "This explainer was trained with this classifier; RISE was not trained with this classifier."
     assert said in removals.inner_text("header")
 
 
@@ -328,7 +328,7 @@ def test_passes_are_a_cost_and_what_was_not_counted_is_last(removals: Page) -> N
 
 def test_reversals_and_correlations_of_the_orders_are_said(removals: Page) -> None:
     text = removals.inner_text("body")
-    assert "1 of 1 pairs of methods have one order by Insertion AUC over one removal" in text
+    assert "1 of 1 pairs of methods have one order by Insertion AUC over one baseline image" in text
     (line,) = removals.locator(".reversals li").all_inner_texts()
     assert line.startswith("this explainer and RISE: over blur, this explainer is better by .100")
     rows = [row.split("\t") for row in removals.locator("#tau tbody tr").all_inner_texts()]
