@@ -19,11 +19,7 @@ from saliency_vae.baselines.region_search import RegionSearch
 from saliency_vae.baselines.rise import Rise
 from saliency_vae.baselines.score_cam import ScoreCAM
 from saliency_vae.baselines.shap_bpt import ShapBPT
-from saliency_vae.baselines.target_score import (
-    TargetProbability,
-    TargetScore,
-    asked,
-)
+from saliency_vae.baselines.target_score import TargetProbability, TargetScore, target_of
 
 __all__ = [
     "LRP",
@@ -50,5 +46,5 @@ __all__ = [
     "ShapBPT",
     "TargetProbability",
     "TargetScore",
-    "asked",
+    "target_of",
 ]

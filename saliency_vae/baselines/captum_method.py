@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from saliency_vae.baselines.copies import check_same, shared_copy
 from saliency_vae.baselines.extras import require
-from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, asked, copy_to_modify
+from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -48,22 +49,20 @@ def captum_class(path: str) -> Any:
 
 
 def attribute(
-    build: Callable[[TargetScore], Any],
+    method: Any,
     batch: Batch,
     classifier: FrozenClassifier,
     *,
     seed: int = 0,
-    hooks: bool = True,
     **arguments: Any,
 ) -> Tensor:
     """Attribute what a batch asks about by one of Captum's classes.
 
     Args:
-        build: Function that makes Captum's object from the module to attribute.
+        method: Captum's object, which attributes a :class:`TargetScore`.
         batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
         classifier: Classifier to explain.
         seed: Seed of the noise; torch's own random numbers stay as they were.
-        hooks: Whether Captum puts hooks on the classifier, which then is a copy.
         arguments: Further arguments of ``attribute``.
 
     Returns:
@@ -74,9 +73,8 @@ def attribute(
         # Captum warns that it puts hooks on modules, which are those of the copy.
         warnings.filterwarnings("ignore", module=r"captum\.")
         inputs = images.detach().clone().requires_grad_()
-        score = TargetScore(copy_to_modify(classifier)) if hooks else ScoreInParts(classifier)
-        attribution: Tensor = build(score).attribute(
-            inputs, additional_forward_args=asked(batch, classifier), **arguments
+        attribution: Tensor = method.attribute(
+            inputs, additional_forward_args=target_of(batch, classifier), **arguments
         )
         return attribution.detach()
 
@@ -134,16 +132,23 @@ class CaptumMethod:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
         options = self.arguments | self.noise_tunnel
-        hooks = not _calls_alone(self.attribution)
-        attribution = attribute(
-            self._build, batch, classifier, seed=self.seed, hooks=hooks, **options
-        )
+        score = self._score(images, classifier)
+        attribution = attribute(self._build(score), batch, classifier, seed=self.seed, **options)
         if attribution.shape != images.shape:
             raise ValueError(
                 f"Expected {self.attribution.__name__} to attribute to the pixels, "
                 f"{tuple(images.shape)}. Found {tuple(attribution.shape)}."
             )
         return _REDUCE[self.reduce](attribution)
+
+    def _score(self, images: Tensor, classifier: FrozenClassifier) -> TargetScore:
+        """The score that Captum attributes; of a copy, if Captum puts hooks on its modules."""
+        if _calls_alone(self.attribution):
+            return ScoreInParts(classifier)
+        with recording_gradients():
+            copied = shared_copy(classifier, in_place=False)
+        check_same(copied.network, classifier, images, method=self.attribution.__name__)
+        return TargetScore(copied)
 
     def _build(self, score: TargetScore) -> Any:
         attribution = self.attribution(score, **self.settings)

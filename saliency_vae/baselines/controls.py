@@ -27,7 +27,7 @@ class RandomMap:
         return torch.stack([self._draw(image) for image in batch["image"]])
 
     def _draw(self, image: Tensor) -> Tensor:
-        content = zlib.crc32(image.cpu().contiguous().numpy().tobytes(), self.seed)
+        content = zlib.crc32(image.detach().cpu().contiguous().numpy().tobytes(), self.seed)
         noise = torch.rand(image.shape[1:], generator=torch.Generator().manual_seed(content))
         return noise.to(image.device)
 
@@ -54,6 +54,7 @@ class CentrePrior:
 class EdgeMagnitude:
     """Magnitude of the Sobel gradient of the grey image."""
 
+    @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Filter images to maps (B, H, W), >= 0."""
         grey = F.pad(batch["image"].mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")

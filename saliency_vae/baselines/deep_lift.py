@@ -1,15 +1,15 @@
 """DeepLIFT (Shrikumar et al. 2017), by the rescale rule."""
 
-from typing import Any
-
 from torch import Tensor, fx, nn
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
+from saliency_vae.baselines.copies import check_same, shared_copy
 from saliency_vae.baselines.fill import Fill, check_fill, filled
 from saliency_vae.baselines.target_score import TargetScore
 from saliency_vae.baselines.traced import one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.runtime.autograd import recording_gradients
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.MaxPool2d)
 
@@ -39,16 +39,15 @@ class DeepLIFT:
 
         Raises:
             ValueError: If the classifier does what the rule says nothing about, such as to
-                multiply feature maps.
+                multiply feature maps, or goes on with what it has altered in place.
         """
-
-        def build(score: TargetScore) -> Any:
-            network = score.classifier.network
-            score.classifier.network = _rescalable(network)
-            return self.attribution(score)
-
-        baseline = filled(batch["image"], self.fill)
-        return attribute(build, batch, classifier, baselines=baseline).abs().sum(1)
+        images = batch["image"]
+        with recording_gradients():
+            copied = shared_copy(classifier)
+            copied.network = _rescalable(classifier.network)
+        check_same(copied.network, classifier, images, method="DeepLIFT")
+        method, baseline = self.attribution(TargetScore(copied)), filled(images, self.fill)
+        return attribute(method, batch, classifier, baselines=baseline).abs().sum(1)
 
 
 def _rescalable(network: nn.Module) -> fx.GraphModule:

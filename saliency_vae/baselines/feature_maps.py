@@ -1,71 +1,67 @@
 """The feature maps that class activation maps are made of, kept while a classifier runs."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_vae.baselines.target_score import copy_to_modify
+from saliency_vae.baselines.copies import shared_copy
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.models.feature_taps import Features, as_features
 from saliency_vae.runtime.autograd import recording_gradients
 
 
-class _Call(NamedTuple):
-    """A call of a module that returned feature maps (B, C, h, w), more than one pixel each."""
-
-    module: nn.Module
-    maps: Tensor
-
-
 def feature_maps(
-    images: Tensor, classifier: FrozenClassifier, layer: str | None = None
+    images: Tensor, target: Tensor, classifier: FrozenClassifier, layer: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Classify images once and keep the feature maps of a layer.
+    """Classify images once, and keep the feature maps of a layer and their gradient.
+
+    With no layer given they are what follows the last convolution at its resolution, up to the
+    pooling: after normalisation, activation and residual sum, so VGG's last ReLU and ResNet's
+    ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count. Where tokens, or
+    maps with their channels last, follow that, they are the output of the last normalisation whose
+    patches have a gradient: Swin's ``norm``; of a vision transformer whose head sees the class
+    token alone, the first normalisation of its last block, ``blocks.11.norm1``.
 
     Args:
         images: Images (B, 3, H, W).
+        target: Target, weights of the logits, (B, classes).
         classifier: Classifier; hooks are put on a copy of it.
         layer: Name of a module of its network, such as ``layer4``, of which the last call counts;
-            None for the one that :func:`last_feature_layer` finds.
+            the tokens of patches become maps.
 
     Returns:
-        Feature maps (B, C, h, w), and the logits (B, classes), whose gradient reaches them.
+        Feature maps and the gradient of the target's logit, both (B, C, h, w) float32.
 
     Raises:
         ValueError: If the network has no such layer, or no feature maps.
     """
-    network, calls, logits = _record(images, classifier)
-    if layer is None:
-        return _last(calls, classifier).maps, logits
-    module = _submodule(network, layer)
-    named = [call for call in calls if call.module is module]
-    if not named:
-        raise ValueError(f"Expected layer to return feature maps. Found none of {layer!r}.")
-    return named[-1].maps, logits
+    hooked = shared_copy(classifier)
+    chosen = None if layer is None else _submodule(hooked.network, layer)
+    found: list[Features] = []
 
+    def keep(module: nn.Module, _: Any, output: Any) -> Any:
+        if not (isinstance(output, Tensor) and output.requires_grad):
+            return None
+        if chosen is None:
+            return _add(found, module, output, images)
+        if features := as_features(output, _size(images)) or _as_map(output):
+            found.append(features)
+        return output.clone()  # which a later module may alter in place
 
-@torch.no_grad()
-def last_feature_layer(images: Tensor, classifier: FrozenClassifier) -> str:
-    """Find the last convolution and what follows it at its resolution, up to the pooling.
-
-    So the feature maps are those after normalisation, activation and the residual sum: VGG's last
-    ReLU, ResNet's ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count.
-
-    Args:
-        images: Images (B, 3, H, W), of which the first one is classified.
-        classifier: Classifier to search; hooks are put on a copy of it.
-
-    Returns:
-        Name of the module in the classifier's network.
-
-    Raises:
-        ValueError: If no convolution returns feature maps.
-    """
-    network, calls, _ = _record(images[:1], classifier)
-    last = _last(calls, classifier).module
-    names: dict[nn.Module, str] = {module: name for name, module in network.named_modules()}
-    return names[last]
+    for module in hooked.network.modules() if chosen is None else [chosen]:
+        module.register_forward_hook(keep)
+    with recording_gradients():
+        logits = hooked(images.detach().clone().requires_grad_())
+        if found:
+            return _last_that_counts(found, logits, target)
+    raise ValueError(
+        "Expected a classifier with feature maps of an nn.Conv2d for class activation maps, or "
+        f"its layer by name. Found none in {classifier.name}."
+        if layer is None
+        else f"Expected layer to return feature maps. Found none of {layer!r}."
+    )
 
 
 def enlarged(maps: Tensor, images: Tensor) -> Tensor:
@@ -73,31 +69,46 @@ def enlarged(maps: Tensor, images: Tensor) -> Tensor:
     return F.interpolate(maps[:, None], images.shape[-2:], mode="bilinear").squeeze(1)
 
 
-def _record(images: Tensor, classifier: FrozenClassifier) -> tuple[nn.Module, list[_Call], Tensor]:
-    """Classify images with a copy: its network, its calls in the order of their return, logits."""
-    hooked = copy_to_modify(classifier)
-    calls: list[_Call] = []
-
-    def record(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-2:].numel() > 1:
-            calls.append(_Call(module, output))
-
-    for module in hooked.network.modules():
-        module.register_forward_hook(record)
-    with recording_gradients():
-        logits = hooked(images.detach().clone().requires_grad_())
-    return hooked.network, calls, logits
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
-def _last(calls: list[_Call], classifier: FrozenClassifier) -> _Call:
-    convolutions = [place for place, call in enumerate(calls) if isinstance(call.module, nn.Conv2d)]
-    if not convolutions:
-        raise ValueError(
-            "Expected a classifier with feature maps of an nn.Conv2d for class activation maps, or "
-            f"its layer by name. Found none in {classifier.name}."
+def _as_map(output: Tensor) -> Features | None:
+    """Feature maps (B, C, h, w) of more than one pixel."""
+    if output.ndim == 4 and output.shape[-2:].numel() > 1:
+        return Features(output, (output.shape[-2], output.shape[-1]))
+    return None
+
+
+def _add(found: list[Features], module: nn.Module, output: Tensor, images: Tensor) -> None:
+    """Add an output that may be the last one: a map as those of the last convolution, or tokens."""
+    features = _as_map(output)
+    if features is not None and isinstance(module, nn.Conv2d):
+        found[:] = [features]
+    elif features is not None and found and features.grid == found[0].grid:
+        found.append(features)
+    elif "norm" in type(module).__name__.lower():
+        features = as_features(output, _size(images))
+        if features is not None and _is_of_tokens(features) and len(output) == len(images):
+            found.append(features)
+
+
+def _is_of_tokens(features: Features) -> bool:
+    return features.extra_tokens is not None or features.channels_last
+
+
+def _last_that_counts(
+    found: list[Features], logits: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Last maps, and their gradient; of tokens the last ones whose gradient is not zero."""
+    for features in reversed(found):
+        (gradients,) = torch.autograd.grad(
+            logits, features.output, target, retain_graph=True, materialize_grads=True
         )
-    last = calls[convolutions[-1] :]
-    return [call for call in last if call.maps.shape[-2:] == last[0].maps.shape[-2:]][-1]
+        gradients = features.as_map(gradients)
+        if not _is_of_tokens(features) or gradients.any():
+            break
+    return features.as_map(features.output.detach()).float(), gradients.float()
 
 
 def _submodule(network: nn.Module, name: str) -> nn.Module:

@@ -2,14 +2,12 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor
 
 from saliency_vae.baselines.feature_maps import enlarged, feature_maps
-from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.target_score import target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.runtime.autograd import recording_gradients
 
 
 class _GradientCAM(ABC):
@@ -18,7 +16,7 @@ class _GradientCAM(ABC):
     Args:
         layer: Name of the module of the network that returns the feature maps, such as
             ``layer4``; None for the one that
-            :func:`saliency_vae.baselines.feature_maps.last_feature_layer` finds.
+            :func:`saliency_vae.baselines.feature_maps.feature_maps` finds.
     """
 
     zero_is_neutral = True
@@ -33,11 +31,9 @@ class _GradientCAM(ABC):
             ValueError: If the network has no such layer.
         """
         images = batch["image"]
-        with recording_gradients():
-            target = asked(batch, classifier)
-            maps, logits = feature_maps(images, classifier, self.layer)
-            (gradients,) = torch.autograd.grad(logits, maps, target)
-            return enlarged(self.combine(maps.detach(), gradients), images)
+        target = target_of(batch, classifier)
+        maps, gradients = feature_maps(images, target, classifier, self.layer)
+        return enlarged(self.combine(maps, gradients), images)
 
     @abstractmethod
     def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.baselines.fill import Fill, check_fill, filled
-from saliency_vae.baselines.target_score import ScoreInParts, asked
+from saliency_vae.baselines.target_score import ScoreInParts, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
@@ -50,7 +50,7 @@ class GradientSHAP:
         generator = torch.Generator().manual_seed(self.seed)
         score = ScoreInParts(classifier)
         with recording_gradients():
-            images, target = batch["image"].detach().clone(), asked(batch, classifier)
+            images, target = batch["image"].detach().clone(), target_of(batch, classifier)
             baselines = [filled(images, fill) for fill in self.fills]
             total = torch.zeros_like(images)
             for sample in range(self.samples):

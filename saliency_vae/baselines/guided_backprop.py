@@ -1,21 +1,26 @@
 """Guided backpropagation (Springenberg et al. 2015).
 
 Captum's is not used: its hook also rectifies the gradient that flows past a ReLU whose input is
-used twice, as in residual networks with pre-activation.
+used twice, as in residual networks with pre-activation, and it does not see calls of ``F.relu``.
 """
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
-from saliency_vae.baselines.target_score import TargetScore, asked, copy_to_modify
+from saliency_vae.baselines.target_score import TargetScore, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
 
+_IN_PLACE = (torch.relu_, Tensor.relu_)  # F.relu_ is torch's
+_RELUS = (F.relu, torch.relu, Tensor.relu, *_IN_PLACE)  # nn.ReLU calls F.relu
 
-class _GuidedReLUFunction(torch.autograd.Function):
+
+class _GuidedReLU(torch.autograd.Function):
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
         context.save_for_backward(x)
@@ -28,10 +33,27 @@ class _GuidedReLUFunction(torch.autograd.Function):
         return guided
 
 
-class _GuidedReLU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        guided: Tensor = _GuidedReLUFunction.apply(x)
-        return guided
+class _Guiding(TorchFunctionMode):
+    """Replaces every call of a ReLU, by module, function or method, within the block.
+
+    Attributes:
+        calls: Number of calls so far.
+    """
+
+    calls = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in _RELUS:
+            return func(*args, **(kwargs or {}))
+        self.calls += 1
+        x, in_place = _arguments(*args, **(kwargs or {}))
+        if in_place or func in _IN_PLACE:
+            return x.copy_(_GuidedReLU.apply(x.clone()))
+        return _GuidedReLU.apply(x)
+
+
+def _arguments(input: Tensor, inplace: bool = False) -> tuple[Tensor, bool]:
+    return input, inplace
 
 
 class GuidedBackprop:
@@ -44,24 +66,17 @@ class GuidedBackprop:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 
         Raises:
-            ValueError: If the classifier has no ``nn.ReLU``, so that nothing would be guided.
+            ValueError: If the classifier calls no ReLU, so that nothing would be guided.
         """
-        guided = copy_to_modify(classifier)
-        # A module that is used twice has two names, and is replaced under both.
-        relus = [
-            name
-            for name, module in guided.named_modules(remove_duplicate=False)
-            if isinstance(module, nn.ReLU)
-        ]
-        if not relus:
-            raise ValueError(
-                "Expected a classifier with nn.ReLU modules for guided backprop. "
-                f"Found none in {classifier.name}."
-            )
-        for name in relus:
-            guided.set_submodule(name, _GuidedReLU())
         with recording_gradients():
+            target = target_of(batch, classifier)
             images = batch["image"].detach().clone().requires_grad_()
-            score = TargetScore(guided)(images, asked(batch, classifier))
+            with _Guiding() as guiding:
+                score = TargetScore(classifier)(images, target)
+            if not guiding.calls:
+                raise ValueError(
+                    "Expected a classifier with ReLUs for guided backprop. "
+                    f"Found none in {classifier.name}."
+                )
             (gradient,) = torch.autograd.grad(score.sum(), images)
         return gradient.abs().sum(1)

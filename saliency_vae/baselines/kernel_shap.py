@@ -1,14 +1,12 @@
 """KernelSHAP (Lundberg & Lee 2017) on segments of similar colour."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
 from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
-from saliency_vae.baselines.target_score import TargetScore, asked, each_image
+from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred
@@ -52,16 +50,14 @@ class KernelSHAP:
         return torch.cat([self._explain(one, classifier) for one in each_image(batch)])
 
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        image, target = batch["image"], asked(batch, classifier)
+        image, target = batch["image"], target_of(batch, classifier)
         segments = slic_segments(image, self.segments)
         if segments.max() == 0:  # nothing to compare with
             return torch.zeros_like(image[:, 0])
 
-        def build(score: TargetScore) -> Any:  # Captum tears the rows of a target apart
-            return self.attribution(lambda views, _: score(views, target))
-
+        score = TargetScore(classifier)  # Captum tears the rows of a target apart
         attribution = attribute(
-            build,
+            self.attribution(lambda views, _: score(views, target)),
             {"image": image, "target": target},
             classifier,
             seed=self.seed,

@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from saliency_vae.baselines.copies import check_same
 from saliency_vae.baselines.extras import require
-from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.target_score import target_of
 from saliency_vae.baselines.traced import Sum, one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -19,8 +20,8 @@ class LRP:
 
     The first convolution passes relevance on by the box rule, the others by the gamma rule, linear
     layers by the epsilon rule, sums and mean poolings in proportion to their terms; by zennit.
-    Batch normalisation is merged into the convolution before it. The map is the signed sum over
-    the colour channels.
+    Batch normalisation is merged into the convolution or linear layer before it. The map is the
+    signed sum over the colour channels.
 
     Args:
         gamma: Added weight of positive weights, >= 0.
@@ -43,22 +44,26 @@ class LRP:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 
         Raises:
-            ValueError: If the classifier is not one of convolutions and ReLUs.
+            ValueError: If the classifier is not one of convolutions and ReLUs, or goes on with what
+                it has altered in place.
         """
         with recording_gradients():
-            target = asked(batch, classifier)
+            target = target_of(batch, classifier)
+            network = _without_batch_norm(
+                one_module_per_call(classifier.network, _ACTIVATIONS, method="LRP")
+            )
+            check_same(network, classifier, batch["image"], method="LRP")
             images = (batch["image"].detach().clone() - classifier.mean) / classifier.std
-            relevance = self._relevance(images.requires_grad_(), target, classifier)
-        return relevance.sum(1)
+            relevance = self._relevance(images.requires_grad_(), target, classifier, network)
+        return relevance.sum(1).float()
 
-    def _relevance(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> Tensor:
+    def _relevance(
+        self, images: Tensor, target: Tensor, classifier: FrozenClassifier, network: nn.Module
+    ) -> Tensor:
         """Relevance (B, 3, H, W) of normalised images: it is not passed through the division."""
         from zennit.composites import EpsilonGammaBox
         from zennit.rules import Norm
 
-        network = _without_batch_norm(
-            one_module_per_call(classifier.network, _ACTIVATIONS, method="LRP")
-        )
         composite = EpsilonGammaBox(
             low=(0 - classifier.mean[None]) / classifier.std,
             high=(1 - classifier.mean[None]) / classifier.std,
@@ -74,19 +79,36 @@ class LRP:
 
 
 def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
-    """Merge each batch normalisation into the convolution before it, or make it a convolution."""
+    """Merge each batch normalisation into the layer before it, or make it a convolution."""
     for node in list(network.graph.nodes):
         norm = network.get_submodule(node.target) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm2d):
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             continue
+        if norm.weight is None or norm.bias is None:
+            norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
+            norm.bias = nn.Parameter(torch.zeros_like(norm.running_var))
         before = node.args[0]
-        conv = network.get_submodule(before.target) if before.op == "call_module" else None
-        if isinstance(conv, nn.Conv2d) and len(before.users) == 1:
-            network.set_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+        layer = network.get_submodule(before.target) if before.op == "call_module" else None
+        fused = _fused(layer, norm) if len(before.users) == 1 else None
+        if fused is not None:
+            network.set_submodule(before.target, fused)
             network.set_submodule(node.target, nn.Identity())
-        else:
+        elif isinstance(norm, nn.BatchNorm2d):
             network.set_submodule(node.target, _as_convolution(norm))
+        else:
+            raise ValueError(
+                "Expected each nn.BatchNorm1d after an nn.Linear for LRP. Found one that is not."
+            )
     return network
+
+
+def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module | None:
+    """Layer that does the normalisation too; None if it cannot."""
+    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        return fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.Linear) and norm.num_features == layer.out_features:
+        return fuse_linear_bn_eval(layer, norm)
+    return None
 
 
 def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
@@ -94,5 +116,5 @@ def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
     channels = norm.num_features
     with torch.device("meta"):  # drawing no random weights
         identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
-    identity.weight = nn.Parameter(torch.ones_like(identity.weight, device=norm.weight.device))
+    identity.weight = nn.Parameter(norm.weight.new_ones(identity.weight.shape))
     return fuse_conv_bn_eval(identity.eval(), norm)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
 from saliency_vae.baselines.fill import Fill, check_fill, filled
+from saliency_vae.baselines.target_score import ScoreInParts
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 
@@ -50,10 +51,9 @@ class Occlusion:
         side = min(images.shape[-2:])
         window, stride = (max(1, round(part * side)) for part in (self.window, self.stride))
         attribution = attribute(
-            self.attribution,
+            self.attribution(ScoreInParts(classifier)),
             batch,
             classifier,
-            hooks=False,
             sliding_window_shapes=(3, window, window),
             strides=(3, stride, stride),
             baselines=filled(images, self.fill),

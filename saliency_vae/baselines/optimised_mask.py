@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.target_score import target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
@@ -60,7 +60,7 @@ class OptimisedMask:
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         with recording_gradients():
-            images, target = batch["image"].detach().clone(), asked(batch, classifier)
+            images, target = batch["image"].detach().clone(), target_of(batch, classifier)
             return self._optimise(images, target, classifier)
 
     def _optimise(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> Tensor:

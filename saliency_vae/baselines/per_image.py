@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
-from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.target_score import target_of
 from saliency_vae.classifiers import FrozenClassifier, bernoulli_kl
 from saliency_vae.data import Batch
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
@@ -59,7 +59,8 @@ class PerImageOptimisation:
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         with recording_gradients():
-            views = _Views(batch["image"].detach().clone(), asked(batch, classifier), classifier)
+            images, target = batch["image"].detach().clone(), target_of(batch, classifier)
+            views = _Views(images, target, classifier)
             return views.enlarged(self._optimise(views)).detach()
 
     def _optimise(self, views: "_Views") -> Tensor:
@@ -78,8 +79,8 @@ class PerImageOptimisation:
             uniform = torch.rand(1, generator=generator).to(images)
             posterior = DiagonalNormal(prior.colour(offset), log_variance)
             maps = views.enlarged(posterior.reparameterise(noise))
-            heat = topk.annealed(2 * step / self.steps)
-            kept, left_out = views.divergences(topk(maps, temperature=heat, uniform=uniform))
+            temperature = topk.annealed(2 * step / self.steps)
+            kept, left_out = views.divergences(topk(maps, temperature=temperature, uniform=uniform))
             kl = kl_divergence(posterior, prior) / offset[0].numel()
             loss = kept + self.complement * left_out + self.beta * kl
             optimizer.zero_grad()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
-from saliency_vae.baselines.target_score import asked, each_image
+from saliency_vae.baselines.target_score import each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
@@ -43,7 +43,7 @@ class RegionSearch:
         return torch.stack([self._search(one, classifier) for one in each_image(batch)])
 
     def _search(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        image, target = batch["image"], asked(batch, classifier)
+        image, target = batch["image"], target_of(batch, classifier)
         baseline = blurred(image)
 
         def log_odds(masks: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines.target_score import TargetProbability, asked
+from saliency_vae.baselines.target_score import TargetProbability, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import perturb
@@ -72,13 +72,12 @@ class Rise:
         """Masks (n, H, W), and the target's probability for the images through them (B, n)."""
         images = batch["image"]
         count, _, height, width = images.shape
-        score, target = TargetProbability(classifier), asked(batch, classifier)
+        score, target = TargetProbability(classifier), target_of(batch, classifier)
+        mean = classifier.mean.to(images)
         for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
             masks = enlarge(cells.to(images), shifts.to(images), height, width)
             n = len(masks)
-            masked = perturb(
-                images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), classifier.mean
-            )
+            masked = perturb(images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), mean)
             scores = score(masked, target.repeat_interleave(n, 0)).view(count, n)
             yield masks, scores
 

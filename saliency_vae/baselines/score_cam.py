@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.baselines.feature_maps import enlarged, feature_maps
-from saliency_vae.baselines.target_score import TargetScore, asked, each_image
+from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import perturb
@@ -22,7 +22,7 @@ class ScoreCAM:
 
     Args:
         layer: Name of the module of the network that returns the feature maps; None for the one
-            that :func:`saliency_vae.baselines.feature_maps.last_feature_layer` finds.
+            that :func:`saliency_vae.baselines.feature_maps.feature_maps` finds.
         batch_size: Number of masked images classified at once.
 
     Raises:
@@ -47,16 +47,16 @@ class ScoreCAM:
         return torch.cat([self._explain(one, classifier) for one in each_image(batch)])
 
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        image, target = batch["image"], asked(batch, classifier)
-        maps = feature_maps(image, classifier, self.layer)[0].detach()[0]
+        image, target = batch["image"], target_of(batch, classifier)
+        maps = feature_maps(image, target, classifier, self.layer)[0][0]
         masks = F.interpolate(maps[None], image.shape[-2:], mode="bilinear")[0]
         low, high = (extreme[:, None, None] for extreme in masks.flatten(1).aminmax(dim=1))
         varied = (high > low).flatten()  # a constant map hides nothing or all
         masks = (masks - low) / (high - low).masked_fill(high == low, 1)
-        score = TargetScore(classifier)
+        score, mean = TargetScore(classifier), classifier.mean.to(image)
         scores = torch.cat(
             [
-                score(perturb(image.expand(len(some), -1, -1, -1), some, classifier.mean), target)
+                score(perturb(image.expand(len(some), -1, -1, -1), some, mean), target)
                 for some in torch.split(masks, self.batch_size)
             ]
         )

@@ -40,5 +40,6 @@ def slic_segments(images: Tensor, number: int) -> Tensor:
         sigma=_SMOOTHING,
         start_label=0,
     )
-    divided = [torch.from_numpy(divide(image.permute(1, 2, 0).cpu().numpy())) for image in images]
+    pixels = images.detach().permute(0, 2, 3, 1).cpu().numpy()
+    divided = [torch.from_numpy(divide(image)) for image in pixels]
     return torch.stack(divided).long().to(images.device)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_vae.baselines.extras import require
-from saliency_vae.baselines.target_score import TargetScore, asked, each_image
+from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
@@ -48,7 +48,7 @@ class ShapBPT:
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         from shap_bpt import Explainer
 
-        image, target, score = batch["image"], asked(batch, classifier), TargetScore(classifier)
+        image, target, score = batch["image"], target_of(batch, classifier), TargetScore(classifier)
         baseline = blurred(image)
 
         def scores(masks: NDArray[np.bool_]) -> NDArray[np.float32]:

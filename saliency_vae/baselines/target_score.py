@@ -1,8 +1,6 @@
 """The score that a method attributes to the pixels: one number for each image."""
 
-import copy
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
 import torch
@@ -15,7 +13,7 @@ from saliency_vae.metrics import views_at_once
 
 
 @torch.no_grad()
-def asked(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+def target_of(batch: Batch, classifier: FrozenClassifier) -> Tensor:
     """Target that a batch asks about; where it asks nothing, the classifier's own decision.
 
     Args:
@@ -30,7 +28,7 @@ def asked(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         >>> _ = nn.init.ones_(brightness[1].weight), nn.init.constant_(brightness[1].bias, -6)
         >>> classifier = FrozenClassifier(brightness, name="bright", output="sigmoid")
         >>> images = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
-        >>> asked({"image": images}, classifier)
+        >>> target_of({"image": images}, classifier)
         tensor([[-1.],
                 [ 1.]])
     """
@@ -133,16 +131,3 @@ class TargetProbability(TargetScore):
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
         """Score images (B, 3, H, W) for targets (B, classes): (B,), in [0, 1]."""
         return self.classifier.probability(self.classifier(images), target)
-
-
-def copy_to_modify(classifier: FrozenClassifier) -> FrozenClassifier:
-    """Copy a classifier's modules, which share their weights, so that hooks can be put on them.
-
-    No module of the copy works in place, because a hook would see the output of a later module.
-    """
-    tensors = chain(classifier.parameters(), classifier.buffers())
-    copied = copy.deepcopy(classifier, {id(tensor): tensor for tensor in tensors})
-    for module in copied.modules():
-        if hasattr(module, "inplace"):
-            vars(module)["inplace"] = False
-    return copied

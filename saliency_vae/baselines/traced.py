@@ -4,15 +4,15 @@ Methods that change how each operation passes on what flows back need it: a modu
 twice, or a sum that is no module, would be treated wrongly without a word.
 """
 
-import copy
 import operator
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+
+from saliency_vae.baselines.copies import shared_copy
 
 _LINEAR = (
     nn.Conv2d,
@@ -123,9 +123,10 @@ def _module_of(
     """Module that does what a call does."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
-        if isinstance(module, (*_LINEAR, *allowed)):
-            return _shared_copy(module)
-        found = type(module).__name__
+        running = getattr(module, "track_running_stats", True)  # else a norm of the batch itself
+        if isinstance(module, (*_LINEAR, *allowed)) and running:
+            return shared_copy(module, in_place=False)
+        found = type(module).__name__ + ("" if running else " without running statistics")
     elif node.target in _ADDITIONS and _adds_tensors(node):
         return Sum()
     elif node.target in _FACTORIES:
@@ -142,7 +143,7 @@ def _module_of(
 
 
 def _adds_tensors(node: fx.Node) -> bool:
-    """Whether a sum is one of two results, neither a number added nor a term with a factor."""
+    """Whether both terms are tensors, with no ``alpha``."""
     return all(isinstance(term, fx.Node) for term in node.args) and not node.kwargs
 
 
@@ -155,11 +156,3 @@ def _keeps_dimensions(node: fx.Node) -> bool | None:
     dim = given.get("dim")
     pixels = isinstance(dim, tuple | list) and {axis % 4 for axis in dim} == {2, 3}
     return bool(given.get("keepdim", False)) if pixels else None
-
-
-def _shared_copy(module: nn.Module) -> nn.Module:
-    tensors = chain(module.parameters(), module.buffers())
-    copied: nn.Module = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    if hasattr(copied, "inplace"):
-        vars(copied)["inplace"] = False
-    return copied

@@ -4,11 +4,13 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
@@ -16,12 +18,15 @@ from torch.nn import functional as F
 
 from saliency_vae import baselines
 from saliency_vae.baselines import (
+    LRP,
     Blurred,
     CaptumMethod,
     CentrePrior,
+    DeepLIFT,
     EdgeMagnitude,
     GradCAM,
     GuidedBackprop,
+    LayerCAM,
     Method,
     Occlusion,
     Oracle,
@@ -29,18 +34,18 @@ from saliency_vae.baselines import (
     RandomMap,
     Reduction,
     Rise,
+    ScoreCAM,
 )
-from saliency_vae.baselines.feature_maps import last_feature_layer
+from saliency_vae.baselines.copies import shared_copy
+from saliency_vae.baselines.feature_maps import feature_maps
 from saliency_vae.baselines.fill import Fill
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.baselines.target_score import (
     ScoreInParts,
     TargetProbability,
     TargetScore,
-    asked,
-    copy_to_modify,
+    target_of,
 )
-from saliency_vae.classifiers.builders import torchvision_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import parameter_hash
 from saliency_vae.classifiers.passes import counted_passes
@@ -149,7 +154,7 @@ def test_a_single_logit_is_decided_by_its_sign() -> None:
     logits = classifier(make_images()).squeeze(1)
     assert (logits > 0).any()
     assert (logits < 0).any()
-    decision = asked(make_batch(), classifier)
+    decision = target_of(make_batch(), classifier)
     assert torch.equal(decision.squeeze(1), logits.sign())
     found = TargetProbability(classifier)(make_images(), decision)
     close(found, torch.where(logits > 0, logits.sigmoid(), 1 - logits.sigmoid()))
@@ -157,7 +162,7 @@ def test_a_single_logit_is_decided_by_its_sign() -> None:
 
 def test_a_softmax_is_decided_by_the_most_probable_class() -> None:
     classifier = make_classifier("softmax")
-    decision = asked(make_batch(), classifier)
+    decision = target_of(make_batch(), classifier)
     assert decision.sum(1).tolist() == [1, 1, 1]
     probabilities = classifier.probabilities(classifier(make_images()))
     assert torch.equal(decision.argmax(1), probabilities.argmax(1))
@@ -167,7 +172,7 @@ def test_a_softmax_is_decided_by_the_most_probable_class() -> None:
 
 def test_independent_labels_are_all_decided() -> None:
     classifier = make_classifier("sigmoid")
-    decision = asked(make_batch(), classifier)
+    decision = target_of(make_batch(), classifier)
     probabilities = classifier.probabilities(classifier(make_images()))
     assert torch.equal(decision > 0, probabilities > 0.5)
     found = TargetProbability(classifier)(make_images(), decision)
@@ -176,11 +181,11 @@ def test_independent_labels_are_all_decided() -> None:
 
 def test_a_target_comes_before_the_decision() -> None:
     classifier, batch = make_classifier(), make_batch()
-    decision = asked(batch, classifier)
+    decision = target_of(batch, classifier)
     given: Batch = {**batch, "decision": decision.roll(1, 1)}
-    assert torch.equal(asked(given, classifier), decision.roll(1, 1))
+    assert torch.equal(target_of(given, classifier), decision.roll(1, 1))
     given["target"] = decision.roll(2, 1)
-    assert torch.equal(asked(given, classifier), decision.roll(2, 1))
+    assert torch.equal(target_of(given, classifier), decision.roll(2, 1))
 
 
 @pytest.mark.parametrize("recording", [True, False])
@@ -204,7 +209,7 @@ def test_a_score_in_parts_is_the_score_of_all(recording: bool) -> None:
 
 def test_copy_shares_weights_and_works_not_in_place() -> None:
     classifier = make_classifier()
-    copied = copy_to_modify(classifier)
+    copied = shared_copy(classifier, in_place=False)
     assert residual(classifier).relu.inplace
     assert not residual(copied).relu.inplace
     for name, tensor in classifier.state_dict(keep_vars=True).items():
@@ -300,11 +305,25 @@ class _Guided(torch.autograd.Function):
         return torch.where((x > 0) & (slope > 0), slope, 0.0)
 
 
+class Calling(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 @classifiers
-def test_guided_backprop(make: Make) -> None:
+@pytest.mark.parametrize("relu", [None, F.relu, partial(F.relu, inplace=True), Tensor.relu_])
+def test_guided_backprop(make: Make, relu: Callable[[Tensor], Tensor] | None) -> None:
     classifier, images = make(), make_images()
+    if relu is not None:
+        residual(classifier).relu = Calling(relu)  # type: ignore[assignment]
     network, inputs = residual(classifier), images.clone().requires_grad_()
-    decision = asked({"image": images}, classifier)
+    decision = target_of({"image": images}, classifier)
     first = network.stem((inputs - 0.4) / 0.5)
     second = network.norm(network.conv(_Guided.apply(first)) + first)
     logits = network.head(_Guided.apply(second).mean((-2, -1)))
@@ -323,9 +342,13 @@ def test_guided_backprop_equals_captum_where_captum_is_right() -> None:
     close(GuidedBackprop()(make_batch(), classifier), captum(make_batch(), classifier))
 
 
-def test_guided_backprop_needs_relu_modules() -> None:
-    with pytest.raises(ValueError, match=r"Expected a classifier with nn\.ReLU .* Found none"):
+def test_guided_backprop_needs_relus() -> None:
+    with pytest.raises(ValueError, match=r"Expected a classifier with ReLUs .* Found none"):
         GuidedBackprop()(make_batch(), linear_classifier()[0])
+
+
+CONV, RELU, MEAN = nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.AdaptiveAvgPool2d(1)
+FLATTEN = nn.Flatten()
 
 
 @classifiers
@@ -333,7 +356,7 @@ def test_guided_backprop_needs_relu_modules() -> None:
 def test_grad_cam(make: Make, layer: str | None) -> None:
     classifier, images = make(), make_images()
     network = residual(classifier)
-    decision = asked({"image": images}, classifier)
+    decision = target_of({"image": images}, classifier)
     inputs = ((images - 0.4) / 0.5).requires_grad_()
     stem = network.stem(inputs)
     last = network.norm(network.conv(stem.relu()) + stem).relu()
@@ -346,23 +369,40 @@ def test_grad_cam(make: Make, layer: str | None) -> None:
     close(GradCAM(layer)({"image": images}, classifier), expected.detach())
 
 
-def test_grad_cam_finds_the_last_feature_maps() -> None:
-    classifier = torchvision_classifier("resnet18", weights=None)
-    assert last_feature_layer(torch.rand(1, 3, 64, 64), classifier) == "layer4"
+def torchvision_vit() -> nn.Module:
+    network: nn.Module = torchvision.models.VisionTransformer(64, 16, 2, 2, 8, 16)
+    nn.init.normal_(network.get_parameter("heads.head.weight"))  # zero by default
+    return network
 
 
-def test_grad_cam_takes_no_convolution_after_the_pooling() -> None:
-    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1)
-    classifier = FrozenClassifier(nn.Sequential(*layers, nn.Flatten()), name="plain")
-    assert last_feature_layer(make_images(), classifier) == "1"
+def timm_network(name: str, **arguments: Any) -> nn.Module:
+    timm = pytest.importorskip("timm")
+    network: nn.Module = timm.create_model(name, img_size=64, **arguments)
+    return network
 
 
-def test_grad_cam_takes_the_last_relu_before_the_pooling() -> None:
-    """As in VGG."""
-    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.MaxPool2d(2))
-    head = nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 2)
-    classifier = FrozenClassifier(nn.Sequential(block, *head), name="plain")
-    assert last_feature_layer(make_images(), classifier) == "0.1"
+@pytest.mark.parametrize(
+    ("make_network", "layer"),
+    [
+        (torchvision.models.resnet18, "layer4"),
+        (torchvision.models.convnext_tiny, "features.7"),  # its norms see channels last
+        (lambda: nn.Sequential(CONV, RELU, MEAN, nn.Conv2d(4, 2, 1), FLATTEN), "1"),
+        # as in VGG
+        (lambda: nn.Sequential(CONV, RELU, nn.MaxPool2d(2), MEAN, FLATTEN, nn.Linear(4, 2)), "1"),
+        (torchvision_vit, "encoder.layers.encoder_layer_1.ln_1"),
+        (lambda: timm_network("vit_tiny_patch16_224"), "blocks.11.norm1"),
+        (lambda: timm_network("vit_tiny_patch16_224", global_pool="avg"), "blocks.11.norm2"),
+        (lambda: timm_network("swin_tiny_patch4_window7_224"), "norm"),
+    ],
+)
+def test_the_last_feature_maps_are_found(make_network: Callable[[], nn.Module], layer: str) -> None:
+    classifier, images = FrozenClassifier(make_network(), name="any"), torch.rand(2, 3, 64, 64)
+    target = target_of({"image": images}, classifier)
+    found = feature_maps(images, target, classifier)
+    for one, expected in zip(found, feature_maps(images, target, classifier, layer), strict=True):
+        close(one, expected)
+        assert one.any()
+        assert one.ndim == 4
 
 
 def test_grad_cam_refuses_what_is_not_there() -> None:
@@ -572,6 +612,52 @@ def test_every_method_explains_and_leaves_the_classifier_as_it_was(
         assert not module._backward_hooks
         assert not module._backward_pre_hooks
     assert all(p.grad is None and not p.requires_grad for p in classifier.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_classifiers_of_any_precision_and_images_with_a_gradient(dtype: torch.dtype) -> None:
+    batch = make_batch()
+    batch["image"].requires_grad_()
+    for name, method in all_methods().items():
+        maps = method(batch, make_classifier().to(dtype))
+        assert maps.dtype == torch.float32, name
+        assert not maps.requires_grad, name
+        assert maps.isfinite().all(), name
+        if dtype == torch.float64:
+            expected = method(make_batch(), make_classifier())
+            torch.testing.assert_close(maps, expected, rtol=1e-2, atol=5e-3, msg=name)
+
+
+class Stating(Residual):
+    """Works in place and goes on with the input."""
+
+    statement: Callable[[Tensor], object]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        self.statement(x)
+        x = self.conv(x)
+        self.statement(x)
+        logits: Tensor = self.head(x.mean((-2, -1)))
+        return logits
+
+
+@pytest.mark.parametrize("kind", ["module", "function"])
+def test_what_is_altered_in_place_is_explained_or_refused(kind: str) -> None:
+    network = Stating(4)
+    network.statement = network.relu if kind == "module" else partial(F.relu, inplace=True)
+    layers = network.stem, RELU, network.conv, RELU, MEAN, FLATTEN, network.head
+    classifier = FrozenClassifier(network, name="stating")
+    usual = FrozenClassifier(nn.Sequential(*layers), name="usual")
+    for method in (GradCAM(), LayerCAM(), ScoreCAM(), GuidedBackprop()):
+        close(method(make_batch(), classifier), method(make_batch(), usual))
+    refusing: list[Method] = [DeepLIFT(), LRP()]
+    if kind == "module":
+        refusing.append(CaptumMethod("captum.attr.GuidedBackprop"))
+    for refuser in refusing:
+        refuser(make_batch(), usual)
+        with pytest.raises(ValueError, match=r"without working in place\. Found other logits"):
+            refuser(make_batch(), classifier)
 
 
 def test_seeds_change_the_noise() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from saliency_vae.baselines import (
     LRP,
@@ -29,7 +30,7 @@ from saliency_vae.baselines.fill import Fill
 from saliency_vae.baselines.optimised_mask import area_penalty, smoothly_enlarged
 from saliency_vae.baselines.per_image import _Views
 from saliency_vae.baselines.segments import slic_segments
-from saliency_vae.baselines.target_score import asked
+from saliency_vae.baselines.target_score import target_of
 from saliency_vae.baselines.traced import one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.classifiers.builders import torchvision_classifier
@@ -234,7 +235,7 @@ def test_values_out_of_range_are_one_line(make_method: Callable[[], Method]) -> 
 def test_layer_cam(make: Make) -> None:
     classifier, images = make(), make_images()
     network = residual(classifier)
-    decision = asked({"image": images}, classifier)
+    decision = target_of({"image": images}, classifier)
     inputs = ((images - 0.4) / 0.5).requires_grad_()
     maps = network.features(inputs)
     (slopes,) = torch.autograd.grad((network.head(maps.mean((-2, -1))) * decision).sum(), maps)
@@ -334,6 +335,9 @@ def test_the_copy_shares_weights_and_works_with_convolutions_of_another_package(
         close(copied(images), network(images))
 
 
+BATCH_NORM = nn.BatchNorm2d(2, track_running_stats=False)
+
+
 @pytest.mark.parametrize(("method", "name"), [(DeepLIFT(), "DeepLIFT"), (LRP(), "LRP")])
 def test_what_no_rule_covers_is_refused_in_one_line(method: Method, name: str) -> None:
     class Squeezing(Residual):
@@ -352,6 +356,7 @@ def test_what_no_rule_covers_is_refused_in_one_line(method: Method, name: str) -
         (nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Flatten(), nn.LazyLinear(2)), "SiLU"),
         (Squeezing(2), "mul"),
         (Branching(2), "symbolically traced"),
+        (nn.Sequential(nn.Conv2d(3, 2, 3), BATCH_NORM), "BatchNorm2d without running statistics"),
     ):
         network(make_images())
         classifier = FrozenClassifier(network, name="other")
@@ -406,7 +411,7 @@ def deep_lift(
 def test_deep_lift_with_a_shared_activation_and_a_residual_sum(fill: Fill, kind: str) -> None:
     classifier, images = CLASSIFIERS[kind](), make_images(2)
     network = residual(classifier)
-    target = asked({"image": images}, classifier)
+    target = target_of({"image": images}, classifier)
 
     def run(x: Tensor, activation: Callable[[str, Tensor], Tensor]) -> Tensor:
         x = network.stem(x)
@@ -434,7 +439,7 @@ def test_deep_lift_with_relu6_and_functions() -> None:
         return logits
 
     image, baseline = ((one - 0.3) / 0.1 for one in (images, blurred(images)))
-    expected = deep_lift(run, image, baseline, asked({"image": images}, classifier))
+    expected = deep_lift(run, image, baseline, target_of({"image": images}, classifier))
     gained = run(image, lambda kind, x: F.relu6(x) if kind == "relu6" else F.relu(x))
     assert (network.norm(network.stem(image)) > 6).any()  # so that the upper bend counts
     assert gained.shape == (1, 3)
@@ -487,7 +492,7 @@ def test_gradient_shap_of_a_linear_model_is_weights_x_difference() -> None:
 def test_lrp_of_a_linear_model_is_input_x_weights() -> None:
     (classifier, weights), images = linear_classifier(), make_images()
     normalised = images / 0.5  # its mean is 0
-    target = -asked({"image": images}, classifier)
+    target = -target_of({"image": images}, classifier)
     chosen = torch.einsum("bc,cxhw->bxhw", target, 0.5 * weights).detach()
     found = LRP()({"image": images, "target": target}, classifier)
     torch.testing.assert_close(found, (normalised * chosen).sum(1), rtol=1e-3, atol=1e-4)
@@ -507,6 +512,28 @@ def test_lrp_conserves_the_logit(activation: nn.Module) -> None:
         target = F.one_hot(torch.full((3,), chosen), 3).float()
         found = LRP()({"image": images, "target": target}, classifier).sum((1, 2))
         torch.testing.assert_close(found, logits[:, chosen], rtol=1e-3, atol=1e-3)
+
+
+def test_lrp_merges_batch_normalisation_of_either_kind() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        conv, linear, last = nn.Conv2d(3, 4, 3), nn.Linear(4, 5), nn.Linear(5, 2)
+        plain, norm = nn.BatchNorm2d(4, affine=False), nn.BatchNorm1d(5)
+        for one in (plain, norm):
+            assert one.running_var is not None
+            one.running_var.uniform_(0.5, 2)
+    norm.bias.data.fill_(0.1)
+    affine = nn.BatchNorm2d(4)
+    affine.load_state_dict(plain.state_dict(), strict=False)
+    pooled = nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    network = nn.Sequential(conv, plain, *pooled, linear, norm, nn.ReLU(), last)
+    merged = fuse_linear_bn_eval(linear.eval(), norm.eval())
+    expected = nn.Sequential(conv, affine, *pooled, merged, nn.ReLU(), last)
+    maps = [LRP()(make_batch(), FrozenClassifier(one, name="any")) for one in (network, expected)]
+    close(*maps)
+    alone = nn.Sequential(conv, *pooled, nn.BatchNorm1d(4))
+    with pytest.raises(ValueError, match=r"BatchNorm1d after an nn\.Linear for LRP\. Found"):
+        LRP()(make_batch(), FrozenClassifier(alone, name="any"))
 
 
 def test_lrp_by_hand() -> None:
@@ -578,7 +605,7 @@ def test_segments_do_not_depend_on_the_batch() -> None:
 @classifiers
 def test_region_search(make: Make) -> None:
     classifier, images = make(), make_images(1)
-    target = asked({"image": images}, classifier)
+    target = target_of({"image": images}, classifier)
     numbers, baseline = slic_segments(images, 9)[0], blurred(images)
     left, shown, expected = (
         set(range(int(numbers.max()) + 1)),
@@ -666,7 +693,7 @@ def test_area_penalty_is_zero_for_masks_of_that_area_alone() -> None:
 @classifiers
 def test_divergences_of_per_image_optimisation(make: Make) -> None:
     classifier, images = make(), make_images(2)
-    target = asked({"image": images}, classifier)
+    target = target_of({"image": images}, classifier)
     if target.shape[1] > 1 and classifier.output == "sigmoid":
         target[:, 1] = 0  # a label that is not asked about
     mask = torch.rand(2, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
