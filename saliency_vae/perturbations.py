@@ -222,5 +222,7 @@ class Mixture(nn.Module):
         for index, baseline in enumerate(self.baselines):
             chosen = (drawn == index).nonzero()[:, 0].to(images.device, non_blocking=True)
             if len(chosen):
-                result[chosen] = baseline(images[chosen])
+                # Of one chosen image alone, another image would be itself.
+                whole = needs_batch(baseline)
+                result[chosen] = baseline(images)[chosen] if whole else baseline(images[chosen])
         return result

@@ -136,6 +136,10 @@ def test_other_is_another_image_of_the_batch() -> None:
     images = random_images(3, 3, 4, 5)
     others = Other()(images)
     assert torch.equal(others, images[[2, 0, 1]])
+    torch.manual_seed(0)
+    mixture = Mixture([Other(), Mean()], [1, 1])
+    drawn = torch.stack([mixture(images) for _ in range(20)])  # at times for one image of three
+    assert not (drawn == images).all((2, 3, 4)).any()
 
 
 def test_mixture_draws_for_each_image() -> None:

@@ -45,7 +45,7 @@ def check_explained(
             f"Expected the network that this explainer explains, {expected}. Found "
             f"{type(network).__name__} of SHA-256 {sha256[:12]}, another one. {advice}"
         )
-    given = mean or (0.0,) * 3, std or (1.0,) * 3
+    given = (0.0,) * 3 if mean is None else mean, (1.0,) * 3 if std is None else std
     if not all(map(_close, given, takes)):
         raise ValueError(
             "Expected mean and std by which the inputs of this network are normalised, "
@@ -60,7 +60,8 @@ def _identity(explainer: Explainer) -> ClassifierIdentity | None:
 
 
 def _close(first: Sequence[float], second: Sequence[float]) -> bool:
-    return torch.allclose(torch.tensor(list(first)), torch.tensor(list(second)), atol=1e-4)
+    one, two = (torch.tensor([*map(float, values)]) for values in (first, second))
+    return torch.allclose(one, two, atol=1e-4)
 
 
 def _rounded(values: Sequence[float]) -> list[float]:

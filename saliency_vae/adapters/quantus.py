@@ -49,7 +49,8 @@ def explain_func(
         if isinstance(model, nn.Module):
             advice = "An explainer attached to this one explains it."
             check_explained(model, explainer, mean, std, advice)
-        asked = torch.as_tensor(np.array(targets)) if explainer.is_universal else None
+        asks = explainer.is_universal and targets is not None
+        asked = torch.as_tensor(np.array(targets)) if asks else None
         scores = posterior(torch.from_numpy(np.array(inputs)), asked).mean[:, None]
         shifted: NDArray[np.float32] = (scores - scores.amin((-2, -1), keepdim=True)).cpu().numpy()
         return shifted

@@ -55,4 +55,6 @@ def frozen_alias(network: nn.Module) -> nn.Module:
             "Expected a network that copy.deepcopy can copy. "
             f"Found one that it cannot ({described(error)})."
         ) from None
-    return alias.requires_grad_(False).eval()
+    alias.requires_grad_(False)
+    alias.eval()  # which may return nothing: train() is often overridden
+    return alias

@@ -62,24 +62,46 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
     return logits.shape[1]
 
 
-def check_logits(logits: Tensor, classifier: FrozenClassifier) -> None:
-    """Refuse logits that would give the explanation of something else.
+def check_logits(logits: Tensor, classifier: FrozenClassifier) -> bool:
+    """Refuse logits that would give the explanation of something else, or of nothing.
 
     Args:
         logits: What the classifier makes of some images, (B, classes).
         classifier: The classifier.
 
+    Returns:
+        Whether they tell that the classifier returns logits; fewer than 16 of labels, all in
+        [0, 1], may be probabilities.
+
     Raises:
         ValueError: If they are probabilities: of a softmax none negative and of sum 1 for each
-            image, of labels at least 16 and all in [0, 1]; or if the classifier has more or fewer
-            names than classes.
+            image, of labels at least 16 and all in [0, 1]; if those of no image are finite; or if
+            the classifier has more or fewer names than classes.
     """
     classifier.check_categories(logits.shape[1])
+    finite = logits.isfinite().all(1)
+    if not finite.any():  # a single image may be at fault: a constant one that is divided by 0
+        raise ValueError(
+            f"Expected classifier {classifier.name} to return finite logits. "
+            f"Found {_not_finite(logits)}: does it take images of this range and precision?"
+        )
+    logits = logits[finite]
     if _are_probabilities(logits, classifier.output, 1e-4):
         raise ValueError(
             f"Expected classifier {classifier.name} to return logits. Found probabilities, which "
             f"{_WHICH[classifier.output]}: leave out the {classifier.output} within it."
         )
+    few = classifier.output == "sigmoid" and logits.numel() < _FEWEST
+    return not (few and _in_unit_interval(logits))
+
+
+def _not_finite(logits: Tensor) -> str | None:
+    broken = (~logits.detach().isfinite()).sum().item()
+    return f"{broken} of {logits.numel()} not finite" if broken else None
+
+
+def _in_unit_interval(logits: Tensor) -> bool:
+    return bool(((logits >= 0) & (logits <= 1)).all())
 
 
 def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | None:
@@ -87,9 +109,8 @@ def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | N
     softmax = classifier.output == "softmax"
     if logits.ndim != 2 or len(logits) != inputs or logits.shape[1] < (2 if softmax else 1):
         return f"shape {tuple(logits.shape)}"
-    broken = (~logits.detach().isfinite()).sum().item()
-    if broken:
-        return f"{broken} of {logits.numel()} not finite"
+    if broken := _not_finite(logits):
+        return broken
     if torch.allclose(logits, logits[:1].expand_as(logits), rtol=1e-5):
         return "the same for all images"
     if _are_probabilities(logits.detach(), classifier.output):
@@ -101,7 +122,7 @@ def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | N
 
 def _are_probabilities(logits: Tensor, output: Output, within: float = 1e-3) -> bool:
     if output == "sigmoid":
-        return logits.numel() >= _FEWEST and bool(((logits >= 0) & (logits <= 1)).all())
+        return logits.numel() >= _FEWEST and _in_unit_interval(logits)
     sums = logits.sum(1)
     return bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=within)
 

@@ -1,25 +1,19 @@
 """The frozen classifier M: it takes images in [0, 1], normalises them itself, and gives logits."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from saliency_vae.classifiers.aliased import frozen_alias
 from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import count_passes
-from saliency_vae.classifiers.targets import (
-    Output,
-    decision,
-    each_log_odds,
-    keeps_decision,
-    log_odds,
-    log_probability,
-    probability,
-)
+from saliency_vae.classifiers.targets import Output, class_target
 from saliency_vae.data import Preprocessing
 
 if TYPE_CHECKING:
@@ -31,8 +25,8 @@ class FrozenClassifier(nn.Module):
 
     Gradients do flow *through* it, into the image. ``network`` is a copy of the modules that shares
     the memory of the weights, see :func:`frozen_alias`: the network that is passed stays as it was,
-    and can be trained further, which the classifier follows. ``copy.deepcopy(network)`` keeps the
-    classifier as it is now.
+    and can be trained further, which the classifier follows until either is moved to another
+    device, type or memory format. ``copy.deepcopy(network)`` keeps the classifier as it is now.
 
     :meth:`from_transformers`, :meth:`from_timm` and :meth:`from_torchvision` fill in all that
     follows the network.
@@ -212,13 +206,14 @@ class FrozenClassifier(nn.Module):
         ``view`` do not take them.
 
         Args:
-            images: Images in [0, 1] that the classifier takes, (B, 3, H, W); the first is tried.
+            images: Images in [0, 1] that the classifier takes, (B, 3, H, W); the first is tried,
+                twice in one batch, because a ``view`` may take a batch of one alone.
         """
         if self.channels_last is None and images.device.type == "cpu":
             self.channels_last = True
             try:
-                with torch.inference_mode():
-                    self.network(self._normalised(images[:1]))
+                with torch.no_grad():  # no inference mode: a network may keep what it makes
+                    self.network(self._normalised(images[:1].repeat(2, 1, 1, 1)))
             except Exception:  # of somebody's own network, which says it again where it matters
                 self.channels_last = False
 
@@ -242,28 +237,74 @@ class FrozenClassifier(nn.Module):
         return kl(target, prediction)
 
     def decide(self, logits: Tensor) -> Tensor:
-        """Target of the classifier's own decision, see :func:`targets.decision`: (B, classes)."""
-        return decision(logits, self.output)
+        """Target of the classifier's own decision on logits (B, classes).
+
+        Returns:
+            Target, (B, classes): one-hot for a softmax; for independent labels 1 where a label is
+            more probable than not, and -1 elsewhere.
+
+        Example:
+            >>> logits = torch.tensor([[0.5, 2.0, -1.0]])
+            >>> FrozenClassifier(nn.Identity(), output="softmax").decide(logits)
+            tensor([[0., 1., 0.]])
+            >>> FrozenClassifier(nn.Identity(), output="sigmoid").decide(logits)
+            tensor([[ 1.,  1., -1.]])
+        """
+        if self.output == "softmax":
+            return class_target(logits.argmax(-1), logits)
+        return torch.where(logits > 0, 1.0, -1.0).to(logits.dtype)
 
     def log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log-odds that logits (B, classes) give to a target (B, classes): (B,), nats."""
-        return log_odds(logits, target, self.output)
+        """Log-odds that logits (B, classes) give to a target (B, classes): (B,), nats.
+
+        Of several labels, summed over them. Unlike the probability they do not saturate.
+
+        Example:
+            >>> classifier = FrozenClassifier(nn.Identity(), output="softmax")
+            >>> classifier.log_odds(torch.tensor([[0.0, 3.0]]), torch.tensor([[0.0, 1.0]]))
+            tensor([3.])
+        """
+        return self.each_log_odds(logits, target).sum(-1)
 
     def each_log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log-odds of the class, (B, 1), or of each label, (B, labels), that is asked about."""
-        return each_log_odds(logits, target, self.output)
+        """Log-odds of the class, (B, 1), or of each label, (B, labels), that is asked about.
+
+        They are 0 for labels that are not asked about.
+        """
+        if self.output == "sigmoid":
+            return logits * target
+        asked = target.argmax(-1, keepdim=True)
+        others = logits.scatter(-1, asked, -math.inf).logsumexp(-1, keepdim=True)
+        return logits.gather(-1, asked) - others
 
     def log_probability(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log of the probability that logits (B, classes) give to a target: (B,), nats."""
-        return log_probability(logits, target, self.output)
+        """Logarithm of :meth:`probability`, (B,), nats."""
+        asked = target.abs() if self.output == "sigmoid" else 1.0
+        return (F.logsigmoid(self.each_log_odds(logits, target)) * asked).sum(-1)
 
     def probability(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Probability that logits (B, classes) give to a target (B, classes): (B,), in [0, 1]."""
-        return probability(logits, target, self.output)
+        """Probability that logits (B, classes) give to a target (B, classes): (B,), in [0, 1].
+
+        Of several labels, that of all together.
+
+        Example:
+            >>> classifier = FrozenClassifier(nn.Identity(), output="sigmoid")
+            >>> classifier.probability(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]))
+            tensor([0.2500])
+        """
+        if self.output == "sigmoid":
+            return self.log_probability(logits, target).exp()
+        return logits.softmax(-1).gather(-1, target.argmax(-1, keepdim=True)).squeeze(-1)
 
     def keeps_decision(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Whether logits (B, classes) decide as a target (B, classes) asks: (B,) bool."""
-        return keeps_decision(logits, target, self.output)
+        """Whether logits (B, classes) decide as a target (B, classes) asks: (B,) bool.
+
+        For a softmax the class asked about is the most probable one; of independent labels, each
+        one asked about lies on the side of 1/2 that the target names.
+        """
+        if self.output == "softmax":
+            return logits.argmax(-1) == target.argmax(-1)
+        return (((logits > 0) == (target > 0)) | (target == 0)).all(-1)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
         """Whether two predictions, logits (B, classes), are the same decision: (B,) bool."""

@@ -1,11 +1,12 @@
 """Identity of a classifier: an explainer records that of the classifier it explains."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saliency_vae.classifiers.targets import Output
 
@@ -60,8 +61,27 @@ class ClassifierIdentity:
 def parameter_hash(network: nn.Module) -> str:
     """SHA-256 of the names, types, shapes and bytes of a network's parameters and buffers."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+    for name, value in sorted(network.state_dict().items()):
+        for part in _plain(value):
+            if not isinstance(part, Tensor):
+                digest.update(f"{name} {part}".encode())
+                continue
+            digest.update(f"{name} {part.dtype} {tuple(part.shape)}".encode())
+            flat = part.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
     return digest.hexdigest()
+
+
+def _plain(value: Any) -> Iterator[Any]:
+    """Ordinary tensors and other values that make up a value of a state, also a quantised one."""
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _plain(part)
+    elif isinstance(value, Tensor) and value.is_quantized:
+        yield value.int_repr()
+        if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+            yield value.q_scale(), value.q_zero_point()
+        else:
+            yield from (value.q_per_channel_scales(), value.q_per_channel_zero_points())
+    else:
+        yield value

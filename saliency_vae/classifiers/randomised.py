@@ -18,7 +18,10 @@ def randomised_classifier(classifier: FrozenClassifier, seed: int = 0) -> Frozen
         seed: Seed of the shuffling.
 
     Returns:
-        Randomised copy, whose name and weights say so.
+        Randomised copy, whose name says so.
+
+    Raises:
+        ValueError: If there is nothing to shuffle, as in a quantised network.
 
     Example:
         >>> from torch import nn
@@ -30,11 +33,16 @@ def randomised_classifier(classifier: FrozenClassifier, seed: int = 0) -> Frozen
     """
     randomised = copy.deepcopy(classifier)
     generator = torch.Generator().manual_seed(seed)
-    for parameter in randomised.network.parameters():
-        if parameter.ndim > 1:
-            filters = parameter.data.flatten(1)
-            order = torch.rand(filters.shape, generator=generator).argsort(1)
-            shuffled = filters.gather(1, order.to(filters.device))
-            parameter.data.copy_(shuffled.view_as(parameter))
+    parameters = [each for each in randomised.network.parameters() if each.ndim > 1]
+    if not parameters:
+        raise ValueError(
+            f"Expected classifier {classifier.name} to have weights that can be shuffled, "
+            "parameters of at least two dimensions. Found none: is it quantised?"
+        )
+    for parameter in parameters:
+        filters = parameter.data.flatten(1)
+        order = torch.rand(filters.shape, generator=generator).argsort(1)
+        shuffled = filters.gather(1, order.to(filters.device))
+        parameter.data.copy_(shuffled.view_as(parameter))
     randomised.name = f"randomised/{classifier.name}"
     return randomised

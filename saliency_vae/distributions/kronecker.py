@@ -1,5 +1,6 @@
 """The paper's prior: its covariance kappa_h (x) kappa_w is never formed as a matrix."""
 
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -77,8 +78,8 @@ class KroneckerNormal(SaliencyPrior):
         super().__init__(height, width, device, dtype)
         if isinstance(correlation, Tensor):
             vertical, horizontal = correlation.expand(2)
-        elif isinstance(correlation, int | float):
-            vertical = horizontal = correlation
+        elif isinstance(correlation, int | float | Real):  # numpy's too
+            vertical = horizontal = float(correlation)
         else:
             vertical, horizontal = correlation
         with recording_gradients():  # made for inference, the prior may be used in training later

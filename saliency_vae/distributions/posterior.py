@@ -98,9 +98,13 @@ class SaliencyPosterior(MapGaussian):
     def split(self) -> list["SaliencyPosterior"]:
         """Split the posterior of a batch (B,) into one posterior for each image."""
         parts = [self.like(*one) for one in zip(self.mean, self.log_variance, strict=True)]
-        if self.signal_spread is not None:
-            for part, spread in zip(parts, self.signal_spread, strict=True):
-                part.signal_spread = spread
+        for index, part in enumerate(parts):
+            if self.signal_spread is not None:
+                part.signal_spread = self.signal_spread[index]
+            if self.estimate_confidence is not None:
+                part.estimate_confidence = lambda _, index=index: self.confidence[index]
+            if self.find_out_of_depth is not None:
+                part.find_out_of_depth = lambda index=index: self.out_of_depth[index]
         return parts
 
     @cached_property
@@ -204,7 +208,7 @@ class DiagonalNormal(SaliencyPosterior):
 
     def _spread(self, fraction: float) -> Tensor:
         """Posterior standard deviation: the threshold of thousands of pixels hardly varies."""
-        return self.stddev
+        return self.stddev.clamp_min(torch.finfo(self.dtype).tiny ** 0.5)
 
     def correlate(self, noise: Tensor) -> Tensor:
         """Leave the noise white: a sample is ``mu + exp(eta/2) * eps``."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.exporting.formats import FORMATS, OUTPUTS, Run, find_format
+from saliency_vae.models.explainer import RANGE_MARGIN
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LoadedExport:
             is estimated, also ``out_of_depth``, (B,) bool.
 
         Raises:
-            ValueError: If the images are of another shape or type, or not in [0, 1].
+            ValueError: If the images are of another shape or type, or not in [0, 1]; or if the
+                answers are not numbers for another reason.
         """
         height, width = self.metadata["image_size"]
         if images.shape[1:] != (3, height, width) or images.dtype != torch.float32:
@@ -46,6 +48,11 @@ class LoadedExport:
         answers = [torch.as_tensor(answer) for answer in self.run(images)]
         if answers[0].isnan().any():
             low, high = images.aminmax()
+            if low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN:
+                raise ValueError(
+                    "Expected a graph that answers in numbers. Found NaN for images in [0, 1]: the "
+                    "network that was exported gives it, too, or overflows in this runtime."
+                )
             raise ValueError(
                 f"Expected images in [0, 1]. Found values from {low:.3g} to {high:.3g}."
             )

@@ -196,7 +196,9 @@ def statistic_interval(
         (50.0, True)
     """
     generator = torch.Generator().manual_seed(seed)
-    members = None if groups is None else [(groups == g).nonzero()[:, 0] for g in torch.unique(groups)]
+    members = (
+        None if groups is None else [(groups == g).nonzero()[:, 0] for g in torch.unique(groups)]
+    )
 
     def draw() -> Tensor:
         drawn = number if members is None else len(members)

@@ -38,7 +38,8 @@ def fold_batch_norm(encoder: nn.Module) -> nn.Module:
 
     The outputs are those of eval mode. The copy cannot be trained further as the original could.
     """
-    folded = copy.deepcopy(encoder).eval()
+    folded = copy.deepcopy(encoder)
+    folded.eval()  # which may return nothing: train() is often overridden
     for block in folded.modules():
         if isinstance(block, nn.Sequential):
             for index, (conv, norm) in enumerate(pairwise(list(block))):

@@ -274,13 +274,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             asked: What is asked about, see :func:`as_target`; None for the decision.
 
         Raises:
-            ValueError: If the classifier returns no logits, or has not as many names as classes; or
-                as :meth:`signals` does.
+            ValueError: If the classifier returns no logits or, for its first images, none that are
+                finite; if it has not as many names as classes; or as :meth:`signals` does.
         """
         signals = self.signals(images, self.target(asked))
         if isinstance(signals, UniversalSignals) and not self._gives_logits:
-            check_logits(signals.logits, self.classifier)
-            self._gives_logits = True  # once: a GPU is waited for
+            # Until it is known: a GPU is waited for.
+            self._gives_logits = check_logits(signals.logits, self.classifier)
         return signals
 
     @property
@@ -640,7 +640,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def generate_model_card(self) -> ModelCard:
         """Make the model card that the Hugging Face Hub shows."""
-        return ModelCard(model_card(self.config, figure=self.figure is not None))
+        kind = {"conditional": self.is_conditional, "universal": self.is_universal}
+        return ModelCard(model_card(self.config, figure=self.figure is not None, **kind))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         from saliency_vae.models.serialization import save_explainer  # likewise

@@ -1,9 +1,9 @@
 """Find the feature maps of any classifier while it runs, without knowing its architecture."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any
 
@@ -72,9 +72,39 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
     hooks = [module.register_forward_hook(keep) for module in modules]
     try:
         yield found
+        _settle_order(found, size)
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _settle_order(found: dict[int, list[Features]], size: tuple[int, int]) -> None:
+    """Read maps that may be of either order as most others are."""
+    maps = [f.output for of_stride in found.values() for f in of_stride if f.extra_tokens is None]
+    if channels_come_last(maps, size):
+        for of_stride in found.values():
+            for index, features in enumerate(of_stride):
+                grid = _grid(features.output, True)
+                if features.extra_tokens is None and _is_grid(grid, size):
+                    of_stride[index] = replace(features, grid=grid, channels_last=True)
+
+
+def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool:
+    """Whether the channels come last in most maps that can be read in one order alone.
+
+    As many channels as a map is high leave the order open. The last map of each stride counts.
+
+    Args:
+        outputs: Outputs of modules, of four dimensions, in the order of the calls.
+        size: Height and width of the images.
+    """
+    last: dict[int, list[bool]] = {}
+    for output in outputs:
+        orders = [order for order in (False, True) if _is_grid(_grid(output, order), size)]
+        if orders:
+            last[_stride(_grid(output, orders[0]), size)] = orders
+    known = [orders[0] for orders in last.values() if len(orders) == 1]
+    return 2 * sum(known) > len(known)
 
 
 def may_give_maps(module: nn.Module) -> bool:
@@ -98,9 +128,9 @@ def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:
     """
     if output.ndim == 4:
         for channels_last in (False, True):
-            height, width = output.shape[1:3] if channels_last else output.shape[2:]
-            if _is_grid((height, width), size):
-                return Features(output, (height, width), channels_last=channels_last)
+            grid = _grid(output, channels_last)
+            if _is_grid(grid, size):
+                return Features(output, grid, channels_last=channels_last)
     if output.ndim == 3:
         for extra in range(_MOST_EXTRA_TOKENS + 1):
             tokens = output.shape[1] - extra
@@ -109,6 +139,12 @@ def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:
             if height and grid[0] * grid[1] == tokens and _is_grid(grid, size):
                 return Features(output, grid, extra_tokens=extra)
     return None
+
+
+def _grid(output: Tensor, channels_last: bool) -> tuple[int, int]:
+    """Height and width of a map (B, C, h, w), or (B, h, w, C)."""
+    height, width = output.shape[1:3] if channels_last else output.shape[2:4]
+    return height, width
 
 
 def _is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:

@@ -23,7 +23,7 @@ tags:
 ---
 # {name}: an explainer of {classifier}
 
-Where did this image classifier look, and how sure is that explanation? {how} this
+Where did an image classifier look, and how sure is that explanation? {how} this
 network gives a Gaussian distribution over the saliency map of an image (variational saliency maps).
 {figure}
 ## What it explains, and how
@@ -46,21 +46,19 @@ the classifier's gradient alone, with the ends of its interval (95 %).
 ```python
 from saliency_vae import load_explainer
 
-explainer = load_explainer("OWNER/NAME")  # this repository, or a directory
+explainer = load_explainer("OWNER/NAME"{given})  # this repository, or a directory
 {attach}posterior = explainer(images)  # float (B, 3, H, W) in [0, 1], not normalised
 posterior.mean, posterior.stddev  # (B, H, W)
 posterior.inclusion_probability(fraction=0.1)  # (B, H, W)
 {call}```
 
 ```
-python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
+python -m saliency_vae.explain explainer=OWNER/NAME {built}images=DIR output_dir=OUT
 ```
 
 ## Limits
 
-- It explains the classifier above, with exactly these weights (see the SHA-256), and no other. It
-  shows what that classifier reacts to, not what is true of the image.
-- It was trained on the data above; on other images its maps may mean nothing.
+{scope}- It shows what a classifier reacts to, not what is true of the image.
 - `stddev` is not confidence: it is the spread of a pixel's saliency, and tends to be *small* where
   the classifier looks and to stay at the prior's value elsewhere. `inclusion_probability` is the
   probability that a pixel is among the most salient ones.
@@ -76,6 +74,15 @@ python -m saliency_vae.explain explainer=OWNER/NAME images=DIR output_dir=OUT
 ```
 """
 
+_OWN = """\
+- It explains the classifier above, with exactly these weights (see the SHA-256), and no other.
+- It was trained on the data above; on other images its maps may mean nothing.
+"""
+_ANY = """\
+- It explains any classifier that has gradients, for any class (`target`), and comes with none.
+- It was trained on the data above, for a few classifiers; how good its maps are for another one,
+  `python -m saliency_vae.evaluate` measures.
+"""
 _ATTACH = """\
 explainer.attach_classifier(classifier)  # your own; known ones are built as recorded
 """
@@ -93,7 +100,13 @@ _MEASURED = """\
 """
 
 
-def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
+def model_card(
+    config: ExplainerConfig,
+    *,
+    figure: bool = False,
+    conditional: bool = False,
+    universal: bool = False,
+) -> str:
     """Describe an explainer: Markdown under a YAML header.
 
     Text of the configuration is shown literally: no character of it acts as Markdown or HTML.
@@ -101,12 +114,34 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
     Args:
         config: Configuration of the explainer; what it does not hold is left out.
         figure: Whether to show the file :data:`FIGURE`, which is beside the card.
+        conditional: Whether its encoder is conditioned on the classifier.
+        universal: Whether it explains any classifier.
     """
-    classifier = config.classifier
+    known = None if universal else config.classifier
     warning = undertrained(config.metrics)
-    conditional = "levels" in config.encoder  # see saliency_vae.models.signals
+    subject = "any image classifier" if universal else "an unnamed classifier"
     estimated = config.confidence is not None
     confidence = _ESTIMATED if estimated else _MEASURED if conditional else ""
+    return _CARD.format(
+        name=_text(config.name),
+        how="After one pass forward and back through it," if conditional else "In one forward pass",
+        attach=_ATTACH if conditional and not universal else "",
+        given=", classifier" if universal else "",
+        built="classifier=torchvision classifier.name=resnet50 " if universal else "",
+        scope=_ANY if universal else _OWN,
+        call="posterior.confidence  # (B,)\n" if confidence else "",
+        confidence=confidence,
+        classifier=_text(known.name if known else subject),
+        figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
+        facts=_facts_table(config),
+        metrics=_metrics_table(config.metrics),
+        warning="" if warning is None else f"\n**{_text(warning)}**\n",
+    )
+
+
+def _facts_table(config: ExplainerConfig) -> str:
+    """One row for each fact that the configuration holds."""
+    classifier = config.classifier
     facts = {
         "Classifier": classifier and classifier.name,
         "Its weights": classifier and classifier.weights,
@@ -119,21 +154,10 @@ def model_card(config: ExplainerConfig, *, figure: bool = False) -> str:
         "Command": config.command,
         "Version of saliency_vae": config.version,
     }
-    return _CARD.format(
-        name=_text(config.name),
-        how="After one pass forward and back through it," if conditional else "In one forward pass",
-        attach=_ATTACH if conditional else "",
-        call="posterior.confidence  # (B,)\n" if confidence else "",
-        confidence=confidence,
-        classifier=_text(classifier.name if classifier else "an unnamed classifier"),
-        figure=f"\n![Explanations of images held out of training]({FIGURE})\n" if figure else "",
-        facts="\n".join(
-            f"| {name} | {_text(as_call(value))} |"
-            for name, value in facts.items()
-            if value not in (None, {})
-        ),
-        metrics=_metrics_table(config.metrics),
-        warning="" if warning is None else f"\n**{_text(warning)}**\n",
+    return "\n".join(
+        f"| {name} | {_text(as_call(value))} |"
+        for name, value in facts.items()
+        if value not in (None, {})
     )
 
 

@@ -27,6 +27,7 @@ from saliency_vae.models.encoders import fold_batch_norm
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.model_card import FIGURE
 from saliency_vae.models.undertrained import undertrained
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.hub import hub_or_cache
 from saliency_vae.runtime.text import described, did_you_mean
@@ -61,7 +62,11 @@ def save_explainer(explainer: Explainer, directory: Path) -> None:
 
 
 def load_explainer(
-    path_or_hub_id: str | Path, classifier: FrozenClassifier | None = None, **download: Any
+    path_or_hub_id: str | Path,
+    classifier: FrozenClassifier | None = None,
+    *,
+    copies: int | None = None,
+    **download: Any,
 ) -> Explainer:
     """Load an explainer, ready for use on the CPU: in eval mode, its batch norms folded.
 
@@ -71,10 +76,14 @@ def load_explainer(
             or ``owner/name`` on the Hugging Face Hub, looked up where there is no such directory.
         classifier: Classifier to explain; needed by the universal explainer, and by one that
             records a classifier of your own.
-        download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``.
+        copies: Copies of an image that a universal explainer's signals are averaged over, all but
+            the first noisy; None for those that it was saved with.
+        download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``; only where
+            the explainer is on the Hub.
 
     Raises:
-        ValueError: If there is no intact explainer, or it explains another classifier.
+        ValueError: If there is no intact explainer, it explains another classifier, or an argument
+            does not apply to it.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 2, 8, stride=8), nn.Flatten(), nn.Linear(32, 2))
@@ -84,6 +93,22 @@ def load_explainer(
         torch.Size([1, 32, 32])
     """
     directory = find_directory(path_or_hub_id, download)
+    explainer = _read(directory)
+    if copies is not None:
+        _set_copies(explainer, copies)
+    explainer.figure = _file(directory / FIGURE)
+    explainer.kept_classifier = _file(directory / CLASSIFIER)
+    # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
+    explainer.to(memory_format=torch.channels_last)
+    if (warning := undertrained(explainer.config.metrics)) is not None:
+        log.warning(f"{directory}: {warning}")
+    if classifier is not None:
+        explainer.attach_classifier(classifier)
+    return explainer.eval().requires_grad_(False)
+
+
+def _read(directory: Path) -> Explainer:
+    """Build an explainer of its configuration, with its weights."""
     written, config = _written(directory), read_config(directory)
     try:
         explainer = Explainer.from_config(config)
@@ -101,15 +126,19 @@ def load_explainer(
         ) from None
     for name, network in networks.items():
         setattr(explainer, name, network)
-    explainer.figure = _file(directory / FIGURE)
-    explainer.kept_classifier = _file(directory / CLASSIFIER)
-    # A third faster on CPUs: pooling, upsampling and ReLU then read memory in order.
-    explainer.to(memory_format=torch.channels_last)
-    if (warning := undertrained(config.metrics)) is not None:
-        log.warning(f"{directory}: {warning}")
-    if classifier is not None:
-        explainer.attach_classifier(classifier)
-    return explainer.eval().requires_grad_(False)
+    return explainer
+
+
+def _set_copies(explainer: Explainer, copies: int) -> None:
+    """Set the copies of a universal explainer, in its configuration too."""
+    encoder = explainer.encoder
+    if not isinstance(encoder, UniversalUNet) or not isinstance(copies, int) or copies < 1:
+        raise ValueError(
+            "Expected copies of a universal explainer, a whole number >= 1. "
+            f"Found copies={copies!r} for an encoder of type {type(encoder).__name__}."
+        )
+    encoder.copies = copies
+    explainer.record(encoder={**explainer.config.encoder, "copies": copies})
 
 
 def _written(directory: Path) -> bytes:
@@ -220,12 +249,17 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
         download: Options of ``huggingface_hub.snapshot_download``.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or there are options for what is not on the Hub.
     """
     path = Path(path_or_hub_id)
-    if path_or_hub_id == UNIVERSAL and not path.is_dir():
-        return _SHIPPED / UNIVERSAL
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
+        if download:
+            raise ValueError(
+                "Expected options of a download only for owner/name on the Hugging Face Hub. "
+                f"Found {', '.join(download)} for {path_or_hub_id}."
+            )
+        if path_or_hub_id == UNIVERSAL and not path.is_dir():
+            return _SHIPPED / UNIVERSAL
         of_run = path / "explainer"
         return of_run if not (path / CONFIG).exists() and of_run.is_dir() else path
     files = [CONFIG, WEIGHTS, CLASSIFIER, FIGURE]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.models.feature_taps import may_give_maps
+from saliency_vae.models.feature_taps import channels_come_last, may_give_maps
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
@@ -118,11 +118,14 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     ]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier.forward_uncompiled(images)
+    size = images.shape[-2], images.shape[-1]
+    maps = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 4}
+    channels_last = channels_come_last(maps.values(), size)
     last: dict[int, tuple[str, int]] = {}
-    for name, output in outputs.items():
-        if not isinstance(output, Tensor) or output.ndim != 4 or 1 in output.shape[-2:]:
+    for name, output in maps.items():
+        if 1 in output.shape[-2:] or (channels_last and output.shape[1] == output.shape[2]):
             continue
-        down, across = (n / m for n, m in zip(images.shape[-2:], output.shape[-2:], strict=True))
+        down, across = (n / m for n, m in zip(size, output.shape[-2:], strict=True))
         # Unequal strides mean that the channels come last.
         if round(down) == round(across) > 1:
             last[round(down)] = name, output.shape[1]

@@ -60,7 +60,7 @@ def fit(
     check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
-    with _training(explainer, lr), _quiet_lightning() if trainer is None else nullcontext():
+    with _training(explainer, classifier, lr), nullcontext() if trainer else _quiet_lightning():
         module = VariationalSaliency(
             explainer,
             classifier,
@@ -74,16 +74,21 @@ def fit(
 
 
 @contextmanager
-def _training(explainer: Explainer, lr: float) -> Iterator[None]:
-    """Put an explainer into training, and leave it ready for use, whatever happens."""
+def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> Iterator[None]:
+    """Put an explainer into training, and leave it ready for use, whatever happens.
+
+    Explainer and classifier are left where they were: Lightning moves both to the CPU at the end.
+    """
     before = {name: value.clone() for name, value in explainer.state_dict().items()}
+    devices = next(explainer.parameters()).device, classifier.mean.device
     explainer.requires_grad_().train()
     every_gpu = range(torch.cuda.device_count())
     try:
         with torch.random.fork_rng(every_gpu):  # each step seeds all of them
             yield
     finally:
-        explainer.requires_grad_(False).eval()
+        explainer.requires_grad_(False).eval().to(devices[0])
+        classifier.to(devices[1])
     if not all(value.isfinite().all() for value in explainer.state_dict().values()):
         explainer.load_state_dict(before)
         raise ValueError(

@@ -433,9 +433,14 @@ def test_quantus_may_pass_views_and_read_only_arrays() -> None:
 
 def test_quantus_may_pass_no_other_network() -> None:
     frozen = FrozenClassifier(build(), mean=MEAN, std=STD)
-    explain = explain_func(load_explainer("universal", frozen), mean=MEAN, std=STD)
+    explain = explain_func(
+        load_explainer("universal", frozen),
+        mean=np.array(MEAN),  # type: ignore[arg-type]
+        std=torch.tensor(STD),  # type: ignore[arg-type]
+    )
     inputs, targets = normalised(blobs(2)).numpy(), np.zeros(2, dtype=int)
-    assert explain(frozen.network, inputs, targets).shape == (2, 1, 16, 16)
+    for asked in (targets, None):
+        assert explain(frozen.network, inputs, asked).shape == (2, 1, 16, 16)
     with pytest.raises(ValueError, match=r"Found Sequential of .* An explainer attached to this"):
         explain(build(), inputs, targets)
 

@@ -27,6 +27,7 @@ from saliency_vae.classifiers.builders import (
 )
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
+from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data.preprocessing import Preprocessing
@@ -210,6 +211,7 @@ class Layout(nn.Module):
     [
         (lambda maps: maps.flatten(1), True),
         (lambda maps: maps.view(len(maps), -1), False),  # as in many tutorials
+        (lambda maps: maps.view(-1, 1, 6, 6).reshape(len(maps), -1), False),  # takes one image so
     ],
 )
 def test_channels_last_where_the_network_takes_it(
@@ -225,6 +227,25 @@ def test_channels_last_where_the_network_takes_it(
     assert classifier.channels_last is taken
     classifier.prefer_channels_last(images)
     assert len(layout.seen) == 3
+
+
+class Stateful(nn.Linear):
+    """Keeps a tensor of its first pass, and returns nothing from train(), as many networks do."""
+
+    grid: Tensor | None = None
+
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.grid = torch.linspace(0, 1, 8) if self.grid is None else self.grid
+        return super().forward((images * self.grid).flatten(1))
+
+
+def test_a_network_that_keeps_a_tensor_has_gradients_after_it_is_tried() -> None:
+    classifier, images = FrozenClassifier(Stateful(192, 2)), torch.rand(2, 3, 8, 8)
+    classifier.prefer_channels_last(images)
+    classifier(images.requires_grad_()).sum().backward()
 
 
 def test_logits_are_float32_whatever_the_network_gives() -> None:
@@ -318,6 +339,20 @@ def test_the_hash_notices_names_shapes_and_types() -> None:
     hashes = {parameter_hash(layer) for layer in layers}
     hashes |= {parameter_hash(layers[0].bfloat16()), parameter_hash(nn.Sequential(layers[1]))}
     assert len(hashes) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize.*deprecated:UserWarning")
+def test_a_quantised_network_has_a_hash_and_nothing_to_shuffle() -> None:
+    hashes = set()
+    for scale, value in ((0.1, 0.1), (0.1, 0.2), (0.2, 0.2)):
+        weight = torch.quantize_per_tensor(torch.full((3, 2), value), scale, 0, torch.qint8)
+        layer: Any = torch.ao.nn.quantized.dynamic.Linear(2, 3)  # type: ignore[no-untyped-call]
+        layer.set_weight_bias(weight, torch.zeros(3))
+        classifier = FrozenClassifier(layer)
+        hashes.add(classifier.identity().sha256)
+    assert len(hashes) == 3
+    with pytest.raises(ValueError, match=r"can be shuffled, .* Found none"):
+        randomised_classifier(classifier)
 
 
 def test_the_hash_ignores_memory_format_mode_and_freezing() -> None:

@@ -10,35 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
-from saliency_vae.classifiers.targets import (
-    Output,
-    as_target,
-    class_index,
-    decision,
-    keeps_decision,
-    log_odds,
-    probability,
-)
+from saliency_vae.classifiers.targets import as_target, class_index
 
+SOFTMAX, SIGMOID = (FrozenClassifier(nn.Identity(), output=o) for o in ("softmax", "sigmoid"))
 LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def test_a_softmax_asks_about_its_most_probable_class() -> None:
-    target = decision(LOGITS, "softmax")
+    target = SOFTMAX.decide(LOGITS)
     assert torch.equal(target, class_target(LOGITS.argmax(1), LOGITS))
     assert target.sum(1).eq(1).all()
     expected = LOGITS.softmax(1).amax(1)
-    torch.testing.assert_close(probability(LOGITS, target, "softmax"), expected)
-    torch.testing.assert_close(log_odds(LOGITS, target, "softmax"), expected.logit())
+    torch.testing.assert_close(SOFTMAX.probability(LOGITS, target), expected)
+    torch.testing.assert_close(SOFTMAX.log_odds(LOGITS, target), expected.logit())
 
 
 def test_independent_labels_are_asked_about_together() -> None:
-    target = decision(LOGITS, "sigmoid")
+    target = SIGMOID.decide(LOGITS)
     for row, asked, of_all, odds in zip(
         LOGITS.tolist(),
         target.tolist(),
-        probability(LOGITS, target, "sigmoid").tolist(),
-        log_odds(LOGITS, target, "sigmoid").tolist(),
+        SIGMOID.probability(LOGITS, target).tolist(),
+        SIGMOID.log_odds(LOGITS, target).tolist(),
         strict=True,
     ):
         present = [1 / (1 + math.exp(-z)) for z in row]
@@ -50,21 +43,21 @@ def test_independent_labels_are_asked_about_together() -> None:
 
 def test_one_label_is_asked_about_alone() -> None:
     target = class_target(torch.full((40,), 3), LOGITS)
-    alone = probability(LOGITS, target, "sigmoid")
+    alone = SIGMOID.probability(LOGITS, target)
     torch.testing.assert_close(alone, LOGITS[:, 3].sigmoid())
     changed = LOGITS.clone()
     changed[:, [0, 1, 2, 4]] += 7
-    torch.testing.assert_close(probability(changed, target, "sigmoid"), alone)
-    assert torch.equal(keeps_decision(changed, target, "sigmoid"), LOGITS[:, 3] > 0)
+    torch.testing.assert_close(SIGMOID.probability(changed, target), alone)
+    assert torch.equal(SIGMOID.keeps_decision(changed, target), LOGITS[:, 3] > 0)
 
 
-@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
-def test_a_prediction_keeps_its_own_decision_and_no_other(output: Output) -> None:
-    target = decision(LOGITS, output)
-    assert keeps_decision(LOGITS, target, output).all()
+@pytest.mark.parametrize("classifier", [SOFTMAX, SIGMOID])
+def test_a_prediction_keeps_its_own_decision_and_no_other(classifier: FrozenClassifier) -> None:
+    target = classifier.decide(LOGITS)
+    assert classifier.keeps_decision(LOGITS, target).all()
     other = LOGITS.roll(1, 0)
-    expected = (decision(other, output) == target).all(1)
-    assert torch.equal(keeps_decision(other, target, output), expected)
+    expected = (classifier.decide(other) == target).all(1)
+    assert torch.equal(classifier.keeps_decision(other, target), expected)
     assert not expected.all()
 
 

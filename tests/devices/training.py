@@ -34,6 +34,7 @@ from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise
 from saliency_vae.topk import soft_topk
 from saliency_vae.training.checkpoints import RunCheckpoints
 from saliency_vae.training.finite_check import StopAtNonFinite
+from saliency_vae.training.fit import fit
 from saliency_vae.training.image_rate import ImageRate
 from saliency_vae.training.panels import SaliencyPanels
 from tests.conftest import (
@@ -128,6 +129,15 @@ def test_train(make_module: MakeModule, tmp_path: Path, encoder: str) -> None:
     trainer.fit_loop.max_epochs = 2
     trainer.fit(module, datamodule=data, ckpt_path=str(tmp_path / "last.ckpt"))
     assert devices == [DEVICE, DEVICE]
+
+
+def test_fit_leaves_explainer_and_classifier_where_they_were(tmp_path: Path) -> None:
+    classifier = blob_classifier().to(DEVICE)
+    explainer = universal(classifier)
+    strategy = SingleDeviceStrategy(DEVICE, _Accelerator())
+    trainer = make_trainer(tmp_path, accelerator="auto", strategy=strategy, max_epochs=1)
+    fit(explainer, classifier, list(blobs(4)), trainer=trainer)
+    assert {p.device for p in (*explainer.parameters(), classifier.mean)} == {DEVICE}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 from typing import Literal, get_args
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -358,6 +359,13 @@ def test_negative_correlation_needs_the_exponential_kernel(name: PriorName) -> N
         make_prior(name, 4, 4, (-0.5, -0.5))
 
 
+def test_a_correlation_may_be_a_number_of_numpy() -> None:
+    found = KroneckerNormal(4, 4, correlation=np.float32(0.5))  # type: ignore[arg-type]
+    assert torch.equal(
+        found.precision_diagonal, KroneckerNormal(4, 4, correlation=0.5).precision_diagonal
+    )
+
+
 def test_other_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"prior\.kernel"):
         KroneckerNormal(4, 4, "cubic")  # type: ignore[arg-type]
@@ -418,7 +426,11 @@ def test_split_gives_each_image_its_own_posterior(family: Family) -> None:
     whole = posterior_of(family, mean, log_variance, prior)
     assert all(part.signal_spread is None for part in whole.split())
     whole.signal_spread = torch.rand(3, 5, 4)
+    whole.estimate_confidence = lambda posterior: posterior.mean.mean((-2, -1))
+    whole.find_out_of_depth = lambda: torch.tensor([False, True, False])
     parts = whole.split()
+    assert [part.out_of_depth.item() for part in parts] == [False, True, False]
+    assert torch.equal(torch.stack([part.confidence for part in parts]), whole.confidence)
     for part, spread in zip(parts, whole.signal_spread, strict=True):
         assert part.signal_spread is not None
         assert torch.equal(part.signal_spread, spread)

@@ -59,11 +59,12 @@ def test_agrees_with_monte_carlo(fraction: float, correlation: float | None) -> 
     assert error.mean() < 0.5 / math.sqrt(count)
 
 
-def test_no_variance_is_the_hard_topk() -> None:
+@pytest.mark.parametrize(("log_variance", "fraction"), [(-30.0, 0.1), (-300.0, 0.1), (-300.0, 1.0)])
+def test_no_variance_is_the_hard_topk(log_variance: float, fraction: float) -> None:
     mean = posterior().mean
-    sure = DiagonalNormal(mean, torch.full_like(mean, -30))
-    probability = sure.inclusion_probability(0.1)
-    torch.testing.assert_close(probability, sure.topk_mask(0.1).float(), rtol=0, atol=1e-2)
+    sure = DiagonalNormal(mean, torch.full_like(mean, log_variance))
+    probability = sure.inclusion_probability(fraction)
+    torch.testing.assert_close(probability, sure.topk_mask(fraction).float(), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("fraction", [0.0001, 0.05, 0.333, 1.0])

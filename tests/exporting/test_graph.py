@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.exporting import LoadedExport
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.models.universal_encoder import _fixed_noise
 from tests.helpers import tiny_classifier, tiny_universal
@@ -90,3 +91,9 @@ def test_traced_before_the_first_explanation() -> None:
         strict=True,
     ):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_network_that_gives_nan_is_not_blamed_on_the_images() -> None:
+    loaded = LoadedExport(lambda images: [images[:, 0] * torch.nan], {"image_size": [16, 16]})
+    with pytest.raises(ValueError, match=r"a graph that answers in numbers. Found NaN for images"):
+        loaded(torch.rand(1, 3, 16, 16))

@@ -150,13 +150,14 @@ class ChannelsLast(nn.Module):
         return cast(Tensor, self.head(merged.mean((1, 2))))
 
 
-def test_a_map_with_its_channels_last_is_found_and_turned() -> None:
-    network = ChannelsLast()
-    assert shapes(network) == {4: (12, 16, 16), 8: (20, 8, 8)}
-    found, _ = tapped(network)
-    (features,) = found[8]
+@pytest.mark.parametrize("side", [64, 48])  # 48: as many channels as rows and columns at stride 4
+def test_a_map_with_its_channels_last_is_found_and_turned(side: int) -> None:
+    network, size = ChannelsLast(), (side, side)
+    assert shapes(network, size) == {4: (12, side // 4, side // 4), 8: (20, side // 8, side // 8)}
+    found, _ = tapped(network, size)
+    (features,) = found[4]
     assert features.channels_last
-    output = output_of(network, network.second)
+    output = output_of(network, network.first, size)
     turned = features.as_map(features.output)
     for row, column in ((0, 3), (7, 1)):
         assert torch.equal(turned[:, :, row, column], output[:, row, column])

@@ -18,6 +18,7 @@ from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.models import save_explainer
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.model_card import model_card
+from tests.conftest import blob_classifier
 from tests.models.test_explainer import random_images, trained_explainer
 
 PNG = b"\x89PNG, as far as a copy can tell"
@@ -161,6 +162,21 @@ def error_of(*arguments: Any, **options: Any) -> str:
     return message
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"copies": 4}, r"a universal explainer, a whole number >= 1\. Found copies=4 for .* UNet"),
+        ({"copies": 0}, r"Found copies=0 for"),
+        ({"revision": "v1", "copy": 4}, r"only for owner/name .* Found revision, copy for"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(
+    explainer: Explainer, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    source = "universal" if options.get("copies") == 0 else tmp_path / "explainer"
+    assert re.search(message, error_of(source, **options))
+
+
 def test_a_missing_repository_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         response: Any = SimpleNamespace(headers={}, request=None)
@@ -237,11 +253,7 @@ def test_the_card_says_what_the_configuration_does() -> None:
 
 
 def test_the_card_of_a_conditional_explainer_shows_how_to_attach() -> None:
-    encoder = {
-        "_target_": "saliency_vae.models.conditional_encoder.ConditionalUNet",
-        "levels": [0.5, 1.0],
-    }
-    page = rendered(model_card(replace(FACTS, encoder=encoder)))
+    page = rendered(model_card(FACTS, conditional=True))
     assert "explainer.attach_classifier(classifier)" in page
     assert "In one forward pass" not in page
     assert ".attach_classifier(" not in model_card(FACTS)
@@ -277,9 +289,21 @@ def test_text_of_the_configuration_is_shown_as_it_is(text: str) -> None:
     assert re.sub(r"\bX\b", "", plain) == page.replace(shown, "")
 
 
-def test_the_card_shows_code_that_runs(explainer: Explainer, tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", model_card(FACTS), re.DOTALL)
-    names: dict[str, Any] = {"images": random_images(2, 3, 20, 20)}
-    exec(code.replace("OWNER/NAME", str(tmp_path / "explainer")), names)
-    assert same(names["explainer"], explainer)
+def run_code(card: str, place: str, **given: Any) -> dict[str, Any]:
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names = {"images": random_images(2, 3, 20, 20), **given}
+    exec(code.replace("OWNER/NAME", place), names)
     assert names["posterior"].mean.shape == (2, 20, 20)
+    return names
+
+
+def test_the_card_shows_code_that_runs(explainer: Explainer, tmp_path: Path) -> None:
+    assert same(run_code(model_card(FACTS), str(tmp_path / "explainer"))["explainer"], explainer)
+
+
+def test_the_card_of_the_universal_explainer_is_about_any_classifier() -> None:
+    card = load_explainer("universal").generate_model_card().content
+    run_code(card, "universal", classifier=blob_classifier())
+    assert ": an explainer of any image classifier\n" in card
+    assert "OWNER/NAME classifier=torchvision" in card
+    assert "the classifier above" not in card

@@ -14,6 +14,7 @@ from saliency_vae.classifiers.targets import Output
 from saliency_vae.models.signals import extract_signals, feature_maps
 from saliency_vae.perturbations import blurred, perturb
 from tests.conftest import blob_classifier, blobs
+from tests.models import test_feature_taps
 
 LEVELS = (0.3, 0.7, 1.0)
 
@@ -171,6 +172,9 @@ class ChannelsLast(nn.Module):
 
 def test_what_has_its_channels_last_is_no_feature_map() -> None:
     assert list(feature_maps(classifier_of(ChannelsLast()), torch.rand(1, 3, 32, 32))) == ["stem"]
+    # Twelve channels, rows and columns; the map after it shows that channels come last.
+    merging = classifier_of(test_feature_taps.ChannelsLast())
+    assert feature_maps(merging, torch.rand(1, 3, 48, 48)) == {}
 
 
 def test_a_classifier_without_maps_has_none() -> None:

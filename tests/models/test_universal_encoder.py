@@ -247,8 +247,8 @@ def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClass
 
 
 def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier) -> None:
-    explainer = load_explainer("universal", digits)
-    explainer.encoder.copies = 2  # type: ignore[assignment]  # one alone disagrees with nothing
+    explainer = load_explainer("universal", digits, copies=2)  # one alone disagrees with nothing
+    assert explainer.config.encoder["copies"] == 2
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     posterior, signals = explainer(images), explainer.signals(images)
     assert isinstance(signals, UniversalSignals)

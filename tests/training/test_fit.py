@@ -22,9 +22,7 @@ def classifier() -> FrozenClassifier:
 
 
 def universal(classifier: FrozenClassifier) -> Explainer:
-    explainer = load_explainer("universal", classifier)
-    explainer.encoder.copies = 1  # type: ignore[assignment]  # fast
-    return explainer
+    return load_explainer("universal", classifier, copies=1)  # fast
 
 
 @pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
