@@ -14,6 +14,7 @@ from pathlib import Path
 from saliency_vae.cli.command import command
 from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.cli.validation import Node
+from saliency_vae.runtime.text import same_command
 
 
 @command("explain", paths=("explainer", "images", "output_dir", "labels"))
@@ -33,7 +34,8 @@ def explain(config: Node, run: Path) -> None:
     try:
         summary = explain_images(ExplainConfig(**config))
     except KeyboardInterrupt:
-        print("Stopped by Ctrl-C. The same command goes on.", file=sys.stderr)
+        again = same_command(overwrite=config["overwrite"])
+        print(f"Stopped by Ctrl-C: {again} goes on.", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     print(summary)
     if summary.broken and not summary.left:

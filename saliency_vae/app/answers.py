@@ -39,7 +39,7 @@ class Comparison:
     reason: str = ""
 
 
-class Answers:
+class PageAnswers:
     """Answers a person's questions about photographs with one explainer and its classifier.
 
     Args:
@@ -74,11 +74,14 @@ class Answers:
             load_rgb(photo), target, fraction=fraction, samples=self.samples
         )
 
-    def compare(
-        self, explanation: Explanation, target: int | None, fraction: float
-    ) -> list[Comparison]:
-        """Explain the same photograph by SmoothGrad (25 passes) and Grad-CAM (1 pass)."""
-        found = []
+    def compare(self, explanation: Explanation, target: int | None) -> list[Comparison]:
+        """Explain the same photograph by SmoothGrad (25 passes) and Grad-CAM (1 pass).
+
+        Args:
+            explanation: Explanation to compare with, whose share of the pixels is kept.
+            target: Number of the class that it is about; None for the decision.
+        """
+        found, fraction = [], explanation.fraction
         classifier = self.classifier
         image, baseline = (
             one[None].to(classifier.mean.device)
@@ -95,7 +98,7 @@ class Answers:
                 found.append(Comparison(name, reason=str(error)))
                 continue
             views = Views(classifier, image, baseline, top_pixels(values, fraction)[None, None])
-            with torch.inference_mode():
+            with torch.no_grad():
                 ((measured,),) = question.measure(*views.classify(), [fraction])
             found.append(Comparison(name, values.cpu(), measured))
         return found

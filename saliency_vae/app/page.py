@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from saliency_vae.app.answers import Answers
+from saliency_vae.app.answers import PageAnswers
 from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, view_tiles
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import Explanation
@@ -46,7 +46,7 @@ class Page:
         ValueError: If Gradio is not installed.
     """
 
-    def __init__(self, answers: Answers, examples: Sequence[Path] = ()) -> None:
+    def __init__(self, answers: PageAnswers, examples: Sequence[Path] = ()) -> None:
         self.answers = answers
         self.examples = [str(path) for path in examples]
         self.gradio = _gradio()
@@ -68,7 +68,7 @@ class Page:
                 "# Where did the classifier look, and how sure is that?\n"
                 f"{printable(self.answers.classifier.name)}"
             )
-            state = gr.State()
+            state = {"explanation": gr.State(), "class": gr.State()}
             with gr.Row():
                 with gr.Column(scale=4, min_width=280):
                     asked = self._questions()
@@ -134,30 +134,34 @@ class Page:
         return shown
 
     def _connect(
-        self, blocks: Any, state: Any, asked: dict[str, Any], shown: dict[str, Any]
+        self, blocks: Any, state: dict[str, Any], asked: dict[str, Any], shown: dict[str, Any]
     ) -> None:
         """Say which function answers which widget."""
         question = [asked[name] for name in ("photo", "target", "fraction", "kind")]
-        answer = [state, *(shown[name] for name in ("tile", "kept", "left_out", "bars"))]
+        explained = state["explanation"]
+        answer = [*state.values(), *(shown[name] for name in ("tile", "kept", "left_out", "bars"))]
         answer += [shown["prediction"], shown["others"]]
         downloads = [shown["png"], shown["npz"]]
         # Another share of the pixels is another question: samples and inclusion follow it too.
         for event in (asked["photo"].change, asked["target"].change, asked["fraction"].release):
             event(self._said(self.explain), question, answer).success(
-                self._said(self.offer), state, downloads
+                self._said(self.offer), explained, downloads
             )
-        asked["kind"].change(self.show, [state, asked["kind"]], [shown["tile"], shown["legend"]])
-        shown["compare"].click(self._said(self.compare), [state, *question[1:3]], shown["others"])
+        asked["kind"].change(
+            self.show, [explained, asked["kind"]], [shown["tile"], shown["legend"]]
+        )
+        shown["compare"].click(self._said(self.compare), [*state.values()], shown["others"])
         if self.examples:
             blocks.load(lambda: self.examples[0], None, asked["photo"])
 
     def explain(self, photo: str | None, target: int, percent: float, kind: str) -> list[Any]:
         """Answer a new photograph or a new question about it."""
         if photo is None:
-            return [None] * 7
+            return [None] * 8
+        number = None if target < 0 else target
         with self.busy:
-            explanation = self.answers.explain(photo, _class(target), percent / 100)
-        return self._shown(explanation, kind)
+            explanation = self.answers.explain(photo, number, percent / 100)
+        return [explanation, number, *self._shown(explanation, kind)]
 
     def show(self, explanation: Explanation | None, kind: str) -> list[Any]:
         """Show another map of the same explanation."""
@@ -165,12 +169,12 @@ class Page:
             return [None, MAPS[kind]]
         return [map_tile(explanation, kind, photograph(explanation)), MAPS[kind]]
 
-    def compare(self, explanation: Explanation | None, target: int, percent: float) -> str:
-        """Ask other methods the same question."""
+    def compare(self, explanation: Explanation | None, target: int | None) -> str:
+        """Ask other methods the question of the explanation that is shown."""
         if explanation is None:
             raise ValueError("Expected a photograph to compare methods on. Found none.")
         with self.busy:
-            found = self.answers.compare(explanation, _class(target), percent / 100)
+            found = self.answers.compare(explanation, target)
         return beside(explanation, found, photograph(explanation))
 
     def offer(self, explanation: Explanation | None) -> list[Any]:
@@ -189,7 +193,6 @@ class Page:
     def _shown(self, explanation: Explanation, kind: str) -> list[Any]:
         shown = photograph(explanation)
         return [
-            explanation,
             map_tile(explanation, kind, shown),
             *view_tiles(explanation, shown),
             bars(explanation),
@@ -220,10 +223,6 @@ def theme() -> Any:
     """Look of the page, in fonts that every machine has."""
     gr = _gradio()
     return gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-
-
-def _class(target: int) -> int | None:
-    return None if target < 0 else target
 
 
 def _gradio() -> Any:

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from saliency_vae.app.answers import Answers
+from saliency_vae.app.answers import PageAnswers
 from saliency_vae.app.page import CSS, Page, theme
 from saliency_vae.cli.schemas import AppConfig
 from saliency_vae.data import find_images
@@ -30,7 +30,7 @@ def make_page(config: AppConfig) -> Page:
     classifier = explainer.build_classifier(config.classifier, force=config.force)
     device = pick_device(config.device)
     explainer.to(device).attach_classifier(classifier.to(device), force=True)
-    return Page(Answers(explainer, samples=config.samples), examples)
+    return Page(PageAnswers(explainer, samples=config.samples), examples)
 
 
 def serve(config: AppConfig) -> None:

@@ -12,7 +12,7 @@ from saliency_vae.cli.validation import config_dir
 
 
 def quoted(argument: str, paths: Collection[str]) -> str:
-    """Quote a path, whose characters may mean something to Hydra, as spaces and brackets do.
+    r"""Quote a path, whose characters may mean something to Hydra, as spaces and brackets do.
 
     Args:
         argument: ``KEY=VALUE`` or a flag.
@@ -21,11 +21,16 @@ def quoted(argument: str, paths: Collection[str]) -> str:
     Example:
         >>> quoted("images=my photo.jpg", ["images"])
         "images='my photo.jpg'"
+        >>> print(quoted(r"images=a\b.jpg", ["images"]))
+        images='a\b.jpg'
     """
     key, equals, value = argument.partition("=")
     if key not in paths or not equals or not value or value[0] in "'\"":
         return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # Hydra reads a backslash as itself, unless a quote comes after it.
+    escaped = re.sub(
+        r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value
+    )
     return f"{key}='{escaped}'"
 
 

@@ -18,6 +18,7 @@ from saliency_vae.cli.errors import FULL, one_line_errors
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.sweep import run_job
 from saliency_vae.cli.validation import Node, config_dir, resolve
+from saliency_vae.runtime.text import same_command
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -78,16 +79,19 @@ def _naming_paths(config: Node, paths: Collection[str]) -> Iterator[None]:
         if not isinstance(error.filename, str):  # an error of the network, for instance
             raise
         file = Path(error.filename)
-        for name in paths:
-            value = Path(config[name] or "")
-            if value.name and (file == value.parent or value in (file, *file.parents)):
-                full = error.errno in FULL
-                raise ValueError(
-                    f"Expected {name}={value} to be a path that can be used. "
-                    f"Found {error.strerror}: {file}."
-                    + (" Free some space: the same command goes on." if full else "")
-                ) from error
-        raise
+        values = {name: Path(config[name]) for name in paths if Path(config[name] or "").name}
+        near = (
+            name for name, value in values.items() if file == value.parent or value in file.parents
+        )
+        blamed = next((name for name, value in values.items() if value == file), next(near, None))
+        if blamed is None:
+            raise
+        again = same_command(overwrite=bool(config.get("overwrite")))
+        raise ValueError(
+            f"Expected {blamed}={values[blamed]} to be a path that can be used. "
+            f"Found {error.strerror}: {file}."
+            + (f" Free some space: {again} goes on." if error.errno in FULL else "")
+        ) from error
 
 
 def _set_full_error(value: str | None) -> None:

@@ -4,6 +4,7 @@ Every image is a function of (seed, split, index) alone, and the splits share ne
 photographs.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -43,11 +44,13 @@ def groups_of(directory: Path, files: Sequence[Path]) -> dict[Path, str]:
 
     ``groups.txt`` in the directory, or beside it, names them; without it each file is by itself.
     """
-    for place in (directory, directory.parent):
+    whole = Path(os.path.abspath(directory))  # noqa: PTH100 (resolve would follow a link)
+    for place in (whole, whole.parent):
         if (place / GROUPS).is_file():
             rows = [line.rsplit(maxsplit=1) for line in (place / GROUPS).read_text().splitlines()]
             named = {place / row[0]: row[1] for row in rows if len(row) == 2}
-            return {file: named.get(file, file.stem) for file in files}
+            paths = ((file, whole / file.relative_to(directory)) for file in files)
+            return {file: named.get(path, file.stem) for file, path in paths}
     return {file: file.stem for file in files}
 
 

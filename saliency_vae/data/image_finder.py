@@ -7,9 +7,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import NoReturn
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-)
+from saliency_vae.data.image_reader import extensions
 
 
 def list_images(directory: Path) -> list[Path]:
@@ -18,8 +16,9 @@ def list_images(directory: Path) -> list[Path]:
     Raises:
         ValueError: If there is none.
     """
-    check_images(directory)
-    return [Path(path) for path in sorted(_walk(directory))]
+    found = sorted(_walk(directory))
+    _check(directory, len(found), least=1)
+    return [Path(path) for path in found]
 
 
 def check_images(directory: Path, *, least: int = 1) -> None:
@@ -32,11 +31,13 @@ def check_images(directory: Path, *, least: int = 1) -> None:
     Raises:
         ValueError: If there are fewer.
     """
-    found = sum(1 for _ in islice(_walk(directory), least))
+    _check(directory, sum(1 for _ in islice(_walk(directory), least)), least)
+
+
+def _check(directory: Path, found: int, least: int) -> None:
     if not found:
-        raise ValueError(
-            f"Expected image files ({', '.join(sorted(EXTENSIONS))}) below {directory}. Found none."
-        )
+        known = ", ".join(sorted(extensions()))
+        raise ValueError(f"Expected image files ({known}) below {directory}. Found none.")
     if found < least:
         raise ValueError(f"Expected at least {least} images below {directory}. Found {found}.")
 
@@ -76,7 +77,7 @@ def _walk(directory: str | os.PathLike[str]) -> Iterator[str]:
     Raises:
         OSError: If a directory cannot be read, since its images would be missing silently.
     """
-    seen: set[str] = set()
+    known, seen = extensions(), set[str]()
     for folder, below, names in os.walk(directory, followlinks=True, onerror=_raise):
         real = os.path.realpath(folder)
         if real in seen:
@@ -85,7 +86,7 @@ def _walk(directory: str | os.PathLike[str]) -> Iterator[str]:
         seen.add(real)
         below.sort()
         for name in names:
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:
+            if os.path.splitext(name)[1].lower() in known:
                 yield os.path.join(folder, name)
 
 

@@ -1,8 +1,8 @@
 """Data module of any directory tree of images."""
 
+import os
+from hashlib import sha256
 from pathlib import Path
-
-import torch
 
 from saliency_vae.data.image_file_datamodule import ImageFileData
 from saliency_vae.data.image_file_dataset import ImageFiles
@@ -11,6 +11,9 @@ from saliency_vae.data.image_finder import check_images, list_images
 
 class ImageFolderData(ImageFileData):
     """A directory tree of images, split at random into training and validation images.
+
+    The split follows from the seed and each path below the directory: where files are added, nearly
+    all others stay training or validation images as they were.
 
     Args:
         root: Directory; all images below it, at any depth, are used.
@@ -55,11 +58,13 @@ class ImageFolderData(ImageFileData):
     def setup(self, stage: str) -> None:
         """List the files and split them."""
         paths = list_images(self.root)
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(paths), generator=generator).tolist()
         val_size = min(max(1, round(self.validation_fraction * len(paths))), len(paths) - 1)
-        val, train = sorted(order[:val_size]), sorted(order[val_size:])
+        val = set(sorted(paths, key=self._place)[:val_size])
         self.train_set, self.val_set = (
-            ImageFiles([paths[i] for i in part], self.preprocessing, self.max_broken_files)
-            for part in (train, val)
+            ImageFiles(part, self.preprocessing, self.max_broken_files)
+            for part in ([p for p in paths if p not in val], [p for p in paths if p in val])
         )
+
+    def _place(self, path: Path) -> bytes:
+        """Place of a file in a random order, in which further files leave others as they are."""
+        return sha256(os.fsencode(f"{self.seed} {path.relative_to(self.root)}")).digest()

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,13 @@ _FORMATS = (
     *("BMP", "DIB", "TIFF", "GIF", "PPM", "ICO", "TGA"),
 )
 _MOST_PIXELS = 2 * 89_478_485  # above this Pillow, too, suspects a decompression bomb
+
+
+@cache
+def extensions() -> frozenset[str]:
+    """Extensions, in lower case, of the formats that are read, by Pillow's table."""
+    known = Image.registered_extensions()
+    return frozenset(extension for extension, name in known.items() if name in _FORMATS)
 
 
 def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch.utils.data import ConcatDataset, Dataset, SequentialSampler
@@ -10,6 +10,8 @@ from torch.utils.data import ConcatDataset, Dataset, SequentialSampler
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.resumable_loader import EpochOrder
+
+_KEPT = ("image", "mask", "index", "skipped")
 
 
 class Task(NamedTuple):
@@ -44,8 +46,8 @@ class TaskImages(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         image = self.images[index]
-        kept: Batch = {"image": image["image"], "task": self.task}
-        return kept | {"mask": image["mask"]} if "mask" in image else kept
+        kept = {key: value for key, value in image.items() if key in _KEPT}
+        return cast(Batch, kept | {"task": self.task})
 
 
 class TaskOrder(EpochOrder):
@@ -162,6 +164,17 @@ class MixedData(SaliencyDataModule):
                 images = [getattr(task.data, split) for task in self.tasks]
                 numbered = [TaskImages(part, number) for number, part in enumerate(images)]
                 setattr(self, split, ConcatDataset(numbered))
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Let the data of the batch's task log the files that were skipped for it."""
+        data = self.tasks[batch["task"]].data
+        data.trainer = self.trainer
+        return data.on_before_batch_transfer(batch, dataloader_idx)
+
+    def teardown(self, stage: str) -> None:
+        """Tear down the data of each task."""
+        for task in self.tasks:
+            task.data.teardown(stage)
 
     def _order(self, dataset: Dataset[Any], batch_size: int, **settings: Any) -> TaskOrder:
         if not settings["shuffle"]:

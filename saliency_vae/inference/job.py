@@ -146,7 +146,7 @@ def _check_target(target: Target | None, classifier: FrozenClassifier) -> None:
         return
     height, width = classifier.preprocessing.crop_size or (224, 224)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             logits = classifier(classifier.mean.new_zeros(1, 3, height, width))
     except (RuntimeError, ValueError, AssertionError):  # it takes other sizes, as images will tell
         return

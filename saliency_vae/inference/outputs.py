@@ -93,24 +93,24 @@ class Outputs:
     @contextmanager
     def taken(
         self,
-        partition: Partition,
+        parts: Sequence[Partition],
         settings: Mapping[str, Any],
         names: Iterable[str],
         *,
         overwrite: bool,
     ) -> Iterator[None]:
-        """Take a partition of the images, and record what the explanations depend on.
+        """Take partitions of the images, and record what the explanations depend on.
 
         Args:
-            partition: Partition that no other process works on meanwhile.
+            parts: Partitions that no other process works on meanwhile, one for each device.
             settings: What the explanations depend on, plain values, so that different ones are
                 not mixed.
-            names: Names of the partition's images.
+            names: Names of the partitions' images.
             overwrite: Forget that these images have been explained, and all images that were
                 explained with different settings.
 
         Raises:
-            ValueError: If another process works on the partition, or if explanations with
+            ValueError: If another process works on one of them, or if explanations with
                 different settings are not to be overwritten.
         """
         path = self.store.directory / "settings.json"
@@ -118,14 +118,14 @@ class Outputs:
             with locks.starting():
                 different = _different(path, settings)
                 # Where nothing was explained, a first command with a mistake has left its settings.
-                if different and not overwrite and self.store.index().places:
+                explained = self.store.index().places.keys() if different or overwrite else set()
+                if different and not overwrite and explained:
                     raise ValueError(
                         f"Expected output_dir={self.directory} to be new or made with the same "
-                        f"settings. Found another {', '.join(different)}: overwrite=true, or "
-                        "another output_dir."
+                        f"settings. Found another {', '.join(different)}: another output_dir, or "
+                        f"overwrite=true, which deletes its {len(explained)} explanations."
                     )
-                locks.take(partition, alone=bool(different))
-                explained = self.store.index().places.keys() if different or overwrite else set()
+                locks.take(*parts, alone=bool(different))
                 if different:
                     self._forget_files(explained)
                     self.store.clear()

@@ -113,25 +113,26 @@ class Locks:
         with path.open("ab") as file:
             yield cls(file.fileno(), directory)
 
-    def take(self, partition: Partition, *, alone: bool) -> None:
-        """Take a partition until the end.
+    def take(self, *parts: Partition, alone: bool) -> None:
+        """Take partitions until the end.
 
         Args:
-            partition: Partition to take.
+            parts: Partitions to take, one for each device, all of one count.
             alone: Whether no process may work on another partition either.
 
         Raises:
-            ValueError: If another process works on this partition, or on one of another count.
+            ValueError: If another process works on one of these partitions, or on one of another
+                count.
         """
-        first = 2 + partition.count * (partition.count - 1) // 2
-        own = first + partition.number
-        kept_free = (
-            ((2, own), (own + 1, 0)) if alone else ((2, first), (first + partition.count, 0))
-        )
-        if not (self._free(*kept_free) and self._lock(own, own + 1, fcntl.LOCK_NB)):
+        count = parts[0].count
+        first = 2 + count * (count - 1) // 2
+        others = ((2, 0),) if alone else ((2, first), (first + count, 0))
+        own = (first + part.number for part in parts)
+        if not (self._free(*others) and all(self._lock(b, b + 1, fcntl.LOCK_NB) for b in own)):
+            like = f"K/{count // len(parts)}" + (" with as many devices" if len(parts) > 1 else "")
             raise ValueError(
                 f"Expected no other process to write to {self._directory} than those of other "
-                f"partitions K/{partition.count}. Found one: wait for it to end, or start all "
+                f"partitions {like}. Found one: wait for it to end, or start all "
                 "with partition=1/2 and partition=2/2, for example."
             )
 

@@ -23,9 +23,8 @@ from saliency_vae.inference.stored_pictures import draw_stored
 from saliency_vae.inference.summary import Summary
 from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.memory import suggesting
+from saliency_vae.runtime.text import same_command
 from saliency_vae.visualization import Explanation, InputImage, write_gallery
-
-_GOING_ON = "What is explained is kept, and the same command goes on."
 
 
 def explain_images(config: ExplainConfig) -> Summary:
@@ -38,7 +37,8 @@ def explain_images(config: ExplainConfig) -> Summary:
     devices = each_device(config.device, config.devices)
     job = Job.of(config)
     names = [job.name(file) for batch in partition.of(job.batches) for file in batch]
-    with job.outputs.taken(partition, job.settings, names, overwrite=config.overwrite):
+    parts = partition.split(len(devices))
+    with job.outputs.taken(parts, job.settings, names, overwrite=config.overwrite):
         index = job.outputs.store.index()
         drawn = draw_stored(job, partition, index)
         index = job.outputs.store.index() if drawn else index
@@ -46,12 +46,13 @@ def explain_images(config: ExplainConfig) -> Summary:
         if len(devices) == 1:
             _explain(job, partition, devices[0], index)
     if len(devices) > 1:
-        settings = replace(config, devices=1, overwrite=False)
-        parts = zip(partition.split(len(devices)), devices, strict=True)
-        with suggesting(_less(config), _GOING_ON):
+        with suggesting(*_advice(config)):
             in_processes(
                 _explain_part,
-                [replace(settings, partition=str(part), device=device) for part, device in parts],
+                [
+                    replace(config, devices=1, partition=str(part), device=device)
+                    for part, device in zip(parts, devices, strict=True)
+                ],
             )
     index, left, gallery = _finish(job)
     told = names if left else job.names  # the last process tells of all broken images
@@ -65,6 +66,8 @@ def explain_images(config: ExplainConfig) -> Summary:
         broken=[line_of(index.broken[name]) for name in told if name in index.broken],
         broken_list=None if left else job.outputs.broken_list,
         left=left,
+        overwrite=config.overwrite,
+        label_note=job.label.unmatched(job.names),
         refine_steps=config.refine_steps,
         objective=_objective(job, index, new),
         found_at=gallery or (job.outputs.store.directory if index.places else None),
@@ -74,7 +77,7 @@ def explain_images(config: ExplainConfig) -> Summary:
 def _explain_part(config: ExplainConfig) -> None:
     """Explain one of the parts of a partition, in a process of its own."""
     job, part = Job.of(config), Partition.chosen(config.partition)
-    with job.outputs.taken(part, job.settings, [], overwrite=False):
+    with job.outputs.taken([part], job.settings, [], overwrite=False):
         _explain(job, part, config.device, job.outputs.store.index())
 
 
@@ -97,7 +100,7 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
     )
     title = "Explaining" if partition.count == 1 else f"Explaining {partition}"
     with (
-        suggesting(_less(config), _GOING_ON),
+        suggesting(*_advice(config)),
         tqdm(total=len(files), desc=title, unit="image", disable=not files) as bar,
         saving(outputs, config.num_workers, bar.update) as save,
     ):
@@ -106,11 +109,15 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
             save(*_explain_batch(batch, explain))
 
 
-def _less(config: ExplainConfig) -> str:
-    """What needs less memory."""
+def _advice(config: ExplainConfig) -> tuple[str, str]:
+    """What needs less memory, and how to go on."""
     numbers = {"batch_size": config.batch_size, "num_workers": config.num_workers}
     smaller = [f"{name} < {number}" for name, number in numbers.items() if number > 1]
-    return ", or ".join([*smaller, "smaller images"])
+    again = same_command(overwrite=config.overwrite)
+    return (
+        ", or ".join([*smaller, "smaller images"]),
+        f"What is explained is kept, and {again} goes on.",
+    )
 
 
 def _numbered(batches: Sequence[Sequence[object]]) -> list[list[int]]:

@@ -87,7 +87,7 @@ class BatchExplainer:
         images = pixels.to(self.classifier.mean.device).float() / 255
         self.classifier.prefer_channels_last(images)
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 logits = as_logits(self.classifier(images), self.classifier.output)
         except WrongOutputError:
             raise
@@ -116,7 +116,7 @@ class BatchExplainer:
     ) -> list[Explanation]:
         posterior, objective = self._infer(images)
         fraction, drawn = self.settings.fraction, self._draw(posterior)
-        with torch.inference_mode():
+        with torch.no_grad():
             baseline = _checked_baseline(self.perturbation(images), images)
             masks = self._masks(posterior, drawn)
             views = Views(self.classifier, images, baseline, masks)
@@ -179,7 +179,7 @@ class BatchExplainer:
         """Draw maps for each image, (B, samples, h, w)."""
         if not self.settings.samples:
             return posterior.mean.new_empty(len(posterior.mean), 0, *posterior.event_shape)
-        with torch.inference_mode():
+        with torch.no_grad():
             return draw_maps(posterior, self.settings.samples, self.settings.seed)
 
     def _masks(self, posterior: SaliencyPosterior, drawn: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class BatchExplainer:
         network, unknown = self.explainer.confidence, [None] * len(posterior.mean)
         if network is None:
             return unknown, unknown
-        with torch.inference_mode():
+        with torch.no_grad():
             confidence = posterior.confidence.tolist()
             return (
                 confidence,
@@ -206,7 +206,7 @@ class BatchExplainer:
         """Infer the posterior and, if it is refined, the objective before and after, (B, 2)."""
         steps = self.settings.refine_steps
         if not steps:
-            with torch.inference_mode():
+            with torch.no_grad():
                 return self.explainer(images, self.settings.target), None
         refined = self.explainer.refine(
             images,

@@ -171,20 +171,21 @@ class Store:
     def forget(self, names: Iterable[str]) -> None:
         """Remove the explanations of these images, and leave those of others."""
         forgotten = set(names)
-        left: dict[Path, list[Place]] = {}
-        changed = set()
-        for name, place in self.index().places.items():
-            if name in forgotten:
-                changed.add(place.file)
-            else:
-                left.setdefault(place.file, []).append(place)
+        files = self._files()  # what other processes write from now on is not looked at
+        index = self.index()
         written = set()
-        for file in self._files():
-            if file in changed or file not in left:
-                if places := left.get(file):
-                    written.add(self.write([self.read(place) for place in places], []))
-                if file not in written:
-                    file.unlink()
+        for file in files:
+            content = _content(_header(file)[1], file)
+            found, broken = ([one["name"] for one in content[key]] for key in ("found", "broken"))
+            if file in written or forgotten.isdisjoint([*found, *broken]):
+                continue
+            left = [index.places[name] for name in found if name not in forgotten]
+            kept = [self.read(place) for place in left if place.file == file]
+            named = [index.broken[n] for n in broken if n in index.broken and n not in forgotten]
+            if kept or named:
+                written.add(self.write(kept, named))
+            if file not in written:
+                file.unlink()
 
     def clear(self) -> None:
         """Remove all explanations."""

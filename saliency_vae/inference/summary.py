@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saliency_vae.runtime.text import same_command
+
 _NAMED = 20  # broken images in the summary; broken.txt names all
 
 
@@ -21,6 +23,8 @@ class Summary:
         broken: Images that could not be explained, with the reason, one a line.
         broken_list: File that lists the broken images; None until all partitions are finished.
         left: Images of all partitions that none has finished yet.
+        overwrite: Whether the command forgets what has been explained.
+        label_note: What of the file of the labels is of no image; "" if nothing.
         refine_steps: Gradient steps on each explanation by itself.
         objective: Mean objective before and after refinement, nats per image; None without it.
         found_at: First page of the gallery, or without one the directory of the explanations; None
@@ -36,6 +40,8 @@ class Summary:
     broken: Sequence[str]
     broken_list: Path | None
     left: int
+    overwrite: bool
+    label_note: str
     refine_steps: int
     objective: Sequence[float] | None
     found_at: Path | None
@@ -58,10 +64,13 @@ class Summary:
             lines.append(f"{len(self.broken)} could not be explained{where}:")
             lines += [f"  {line}" for line in self.broken[:_NAMED]]
         if self.left:
+            again = same_command(overwrite=self.overwrite)
             lines.append(
                 f"{self.left} images are left to other partitions; the last to finish writes the "
-                "gallery. The same command with partition=1/1 explains all that is left."
+                f"gallery. With partition=1/1 {again} explains all that is left."
             )
+        if self.label_note:
+            lines.append(self.label_note)
         if self.found_at is not None:
             lines.append(str(self.found_at))
         return "\n".join(lines)

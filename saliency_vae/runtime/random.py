@@ -8,7 +8,9 @@ import torch
 
 @contextmanager
 def seeded(number: int, device: torch.device) -> Iterator[None]:
-    """Draw from a seed, and leave the random numbers of the CPU and the device as they were.
+    """Draw from a seed, and leave the random numbers of the CPU and of CUDA as they were.
+
+    Those of MPS go on from the seed; those of other devices, such as XPU, are not seeded.
 
     Args:
         number: Seed.

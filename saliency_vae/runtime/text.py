@@ -29,6 +29,11 @@ def as_percent(share: float) -> str:
     return "> 99.9 %" if share > 0.9995 else f"{100 * share:.1f} %"
 
 
+def same_command(*, overwrite: bool) -> str:
+    """Name the command that goes on where one stopped: not one that forgets what it has done."""
+    return "the same command without overwrite=true" if overwrite else "the same command"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name that is nearest to an unknown one.
 

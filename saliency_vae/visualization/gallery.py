@@ -27,7 +27,6 @@ def write_gallery(
     directory: Path,
     *,
     title: str,
-    description: Sequence[str] = (),
     label: Callable[[str], str] = lambda name: "",
     panel: Callable[[str], str] = lambda name: "",
     broken: Sequence[str] = (),
@@ -38,7 +37,6 @@ def write_gallery(
         entries: Sufficiency of each image, and a function that reads its entry as JSON.
         directory: Directory of the pages, made if needed.
         title: Heading, plain text.
-        description: Lines below the heading, plain text.
         label: True class of the image of a name, as the classifier calls it; ``""`` if unknown.
         panel: Path of an image's panel relative to the directory; ``""`` if there is none.
         broken: Images that could not be explained and why, one a line, for the first page.
@@ -60,7 +58,6 @@ def write_gallery(
         text = template.generate(
             policy=policy,
             title=title,
-            description=description,
             summary=_summary(number, len(ranked)),
             page=number,
             pages=[(n, page_name(n)) for n in _linked(number, len(pages))],

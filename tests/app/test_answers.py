@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from saliency_vae import FrozenClassifier, load_explainer
-from saliency_vae.app.answers import Answers
+from saliency_vae.app.answers import PageAnswers
 from saliency_vae.app.pictures import MAPS, bars, map_tile, photograph, view_tiles
 from saliency_vae.data import Preprocessing
 from saliency_vae.perturbations import blurred, perturb
@@ -19,14 +19,14 @@ from tests.helpers.tiny_classifier import build
 NAMES = ["cat", "dog", "<hen>", *"abcdefg"]
 
 
-def answers(preprocessing: Preprocessing | None = None) -> Answers:
+def answers(preprocessing: Preprocessing | None = None) -> PageAnswers:
     torch.manual_seed(0)
     classifier = FrozenClassifier(
         build(),
         categories=NAMES,
         preprocessing=preprocessing or Preprocessing(40, (32, 32)),
     )
-    return Answers(load_explainer("universal", classifier), samples=3)
+    return PageAnswers(load_explainer("universal", classifier), samples=3)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def photo(tmp_path: Path) -> str:
 def test_other_methods_are_asked_the_same_question(photo: str) -> None:
     page = answers()
     explained = page.explain(photo, 2, 0.2)
-    found = {one.method: one for one in page.compare(explained, 2, 0.2)}
+    found = {one.method: one for one in page.compare(explained, 2)}
     assert set(found) == {"SmoothGrad", "Grad-CAM"}
     image, classifier = explained.original.image[None], page.classifier
     for one in found.values():
@@ -54,15 +54,15 @@ def test_other_methods_are_asked_the_same_question(photo: str) -> None:
         expected = classifier.probabilities(classifier(kept))[0, 2].item()
         assert one.measured.on_kept_view == pytest.approx(expected, abs=0.02)
         assert one.measured.on_image == pytest.approx(explained.measured.on_image, abs=1e-5)
-    others = page.compare(explained, 3, 0.2)
+    others = page.compare(explained, 3)
     assert not torch.equal(found["Grad-CAM"].map, others[1].map)  # type: ignore[arg-type]
 
 
 def test_a_method_that_does_not_fit_says_why(photo: str) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     classifier = FrozenClassifier(flat, categories=NAMES, preprocessing=Preprocessing(40, (32, 32)))
-    page = Answers(load_explainer("universal", classifier))
-    *_, cam = page.compare(page.explain(photo, None, 0.1), None, 0.1)
+    page = PageAnswers(load_explainer("universal", classifier))
+    *_, cam = page.compare(page.explain(photo, None, 0.1), None)
     assert (cam.method, cam.map) == ("Grad-CAM", None)
     assert "nn.Conv2d" in cam.reason
 
@@ -105,7 +105,7 @@ def test_bars_name_a_label_only_if_the_probability_is_its_own(photo: str) -> Non
         classifier = FrozenClassifier(
             flat, output="sigmoid", categories=["dog"], preprocessing=preprocessing
         )
-        page = Answers(load_explainer("universal", classifier))
+        page = PageAnswers(load_explainer("universal", classifier))
         assert f"Probability of {said} on" in bars(page.explain(photo, None, 0.1))
 
 

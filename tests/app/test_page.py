@@ -178,6 +178,16 @@ def test_a_photograph_of_ones_own(opened: tuple[BrowserPage, list[str]], tmp_pat
     expect(page.locator("#bars .row")).to_have_count(3, timeout=SECONDS)
 
 
+def test_other_methods_are_asked_what_was_answered() -> None:
+    """Not what the widgets say since, such as a share of the pixels not yet let go of."""
+    page = Page(answers())
+    explanation, target, *_ = page.explain(str(example_files(None)[0]), 1, 20, "mean")
+    assert (explanation.fraction, target) == (0.2, 1)
+    (compare,) = [f for f in page.build().fns.values() if f.name == "compare"]
+    assert {type(one).__name__ for one in compare.inputs} == {"State"}
+    page.close()
+
+
 def test_old_files_for_download_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saliency_vae.app.page._MOST_OFFERED", 2)
     page = Page(answers())

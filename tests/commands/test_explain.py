@@ -10,7 +10,7 @@ import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -345,7 +345,9 @@ def test_an_interrupted_run_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Outputs, "save", interrupted)
+        patch.setattr(sys, "stderr", said := StringIO())
         assert run(*arguments, "overwrite=true", status=128 + signal.SIGINT) == []
+    assert "the same command without overwrite=true goes on." in said.getvalue()
     classified.clear()
     # What the interrupted run had not reached is not taken for explained with the new settings.
     assert run(*arguments)[0] == "2 of 6 images explained, 4 had been explained before."
@@ -402,7 +404,7 @@ def test_other_settings_are_not_mixed_in(
     ):
         message = error_of(*own, f"images={images}", *overrides)
         assert named in message
-        assert "overwrite=true" in message
+        assert message.endswith("overwrite=true, which deletes its 1 explanations.")
     assert written.read_bytes() == before
     run(*own, f"images={images}", f"explainer={other}", "overwrite=true")
     assert done(tmp_path / "out") == {"0.png"}
@@ -438,10 +440,11 @@ def test_labels_may_be_given_later(own: list[str], run: Run, tmp_path: Path) -> 
     images = pictures(tmp_path / "images", 2)
     (images / "2.png").write_bytes(b"no image")
     labels = tmp_path / "labels.csv"
-    labels.write_text("0.png,3\n1.png,4\n")
+    labels.write_text("0.png,3\n1.png,4\n9.png,4\n")
     run(*own, f"images={images}", "panels=none", status=1)
     again = run(*own, f"images={images}", "panels=none", f"labels={labels}", status=1)
     assert again[0].startswith("0 of 3 images explained")
+    assert f"1 of 3 names in {labels} match no image: 9.png, for example." in again
     page = (tmp_path / "out/index.html").read_text()
     entries = [json.loads(text) for text in re.findall(r'application/json">(.*?)</script>', page)]
     assert {entry["name"]: entry["label"] for entry in entries} == {

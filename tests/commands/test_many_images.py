@@ -24,6 +24,7 @@ from saliency_vae.explain import explain
 from saliency_vae.inference import devices
 from saliency_vae.inference.image_files import BrokenImage, InputImages
 from saliency_vae.inference.outputs import Outputs
+from saliency_vae.inference.partition import Partition
 from saliency_vae.visualization import Explanation, InputImage
 from tests.faults.full_disk import fill, free, small_disk
 from tests.faults.made import make_explainer
@@ -135,10 +136,21 @@ def test_two_processes_share_the_images(given: list[str], whole: Path, tmp_path:
 
 
 def test_each_device_has_a_process(given: list[str], whole: Path, tmp_path: Path) -> None:
+    """Also where the other of two jobs is at work."""
     out, log = tmp_path / "out", tmp_path / "log"
-    assert run_alone(run_forking, out, *given, "devices=2", "device=cpu", output=log) == 1
-    assert "13 of 14 images explained." in log.read_text()
-    assert "Traceback" not in log.read_text()
+    given = [*given, "devices=2", "device=cpu"]
+    with Outputs(out).locks() as locks:
+        locks.take(Partition(1, 2).split(2)[0], alone=False)  # a process of the other job
+        assert run_alone(run_forking, out, *given, "partition=1/2", output=log) == 0, (
+            log.read_text()
+        )
+        assert run_alone(run_explain, out, *given, "partition=1/3", output=log) == 1
+    assert run_alone(run_forking, out, *given, "partition=2/2", output=log) == 1
+    said = log.read_text()
+    for text in ("8 of 8 images", "With partition=1/1 the same command", "5 of 6 images"):
+        assert text in said
+    assert "than those of other partitions K/3 with as many devices. Found one" in said
+    assert "Traceback" not in said
     check_equal(out, whole)
 
 
@@ -219,7 +231,7 @@ def run_broken(out: Path, fault: str, *arguments: str) -> None:
         ("accelerator", 0, "Expected batch_size < 2, or smaller images, to fit into memory. Found"),
         ("loader", 1, "Found a process killed, perhaps for its memory: DataLoader worker (pid"),
         ("saver", 1, "Found a process killed, perhaps for its memory: A "),
-        ("disk", 1, "Free some space: the same command goes on."),
+        ("disk", 1, "Free some space: "),
     ],
 )
 def test_a_fault_in_a_later_batch_loses_no_other(
@@ -228,11 +240,12 @@ def test_a_fault_in_a_later_batch_loses_no_other(
     with small_disk(tmp_path / "disk") as disk:
         out, log = disk / "out", tmp_path / "log"
         settings = [*given, f"num_workers={workers}"]
-        assert run_alone(run_broken, out, fault, *settings, output=log) == 1
+        assert run_alone(run_broken, out, fault, *settings, "overwrite=true", output=log) == 1
         text = log.read_text().replace("\r", "\n")
         assert "Traceback" not in text
         (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
         assert said in line
+        assert line.endswith("the same command without overwrite=true goes on.")
         found, expected = load_explanations(out), load_explanations(whole)
         assert 0 < len(found) < NUMBER - 1
         for name in found:

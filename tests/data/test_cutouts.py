@@ -30,12 +30,14 @@ def data(directory: Path, **settings: Any) -> CutoutsData:
     return CutoutsData(str(directory / "cutouts"), str(directory / "backgrounds"), **arguments)
 
 
-def test_the_splits_share_no_group_and_leave_none_out(directory: Path) -> None:
-    parts = [files_of(split, directory / "cutouts") for split in ("train", "val")]
-    parts += [
-        files_of("test", directory / "cutouts", portion=portion)
-        for portion in range(1, PORTIONS + 1)
-    ]
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_splits_share_no_group_and_leave_none_out(
+    inside: bool, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(directory / "cutouts")
+    cutouts = Path() if inside else directory / "cutouts"
+    parts = [files_of(split, cutouts) for split in ("train", "val")]
+    parts += [files_of("test", cutouts, portion=portion) for portion in range(1, PORTIONS + 1)]
     groups = [{int(file.stem) // 2 for file in part} for part in parts]
     assert sum(len(group) for group in groups) == len(set.union(*groups)) == 12
     assert all(len(part) == 2 * len(group) for part, group in zip(parts, groups, strict=True))

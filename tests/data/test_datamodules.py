@@ -105,6 +105,17 @@ def test_image_folder_split_is_disjoint_complete_and_seeded(tree: Path) -> None:
     assert folder(tree, seed=1)[1] != val
 
 
+def test_further_files_leave_the_split_as_it_was(tree: Path) -> None:
+    train, val = folder(tree)
+    for number in range(30, 33):
+        write_images(tree / f"a/{number}", 1, first=number)  # before all others
+        assert len(set(folder(tree)[1]) & set(train)) <= 1  # where one more is wanted
+    assert len(set(folder(tree)[0]) & set(val)) <= 2
+    before = {path.relative_to(tree) for path in folder(tree)[1]}
+    moved = tree.rename(tree.with_name("moved"))
+    assert {path.relative_to(moved) for path in folder(moved)[1]} == before
+
+
 def test_image_folder_needs_no_class_folders(tmp_path: Path) -> None:
     write_images(tmp_path / "flat", 10)
     data = ImageFolderData(str(tmp_path / "flat"), batch_size=3, num_workers=0)

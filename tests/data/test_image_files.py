@@ -1,8 +1,10 @@
 """Image files of every kind become the RGB that a viewer shows."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -191,7 +193,7 @@ def test_no_image_or_no_file_raises_oserror(tmp_path: Path) -> None:
 
 
 def test_list_images_walks_sorts_and_ignores_case(tmp_path: Path) -> None:
-    names = ["b/deep/er/1.JPG", "b/2.png", "a.Tiff", "c.jpeg", "b/0.webp"]
+    names = ["b/deep/er/1.JPG", "b/2.png", "a.Tiff", "c.jpeg", "b/0.webp", "d.jfif", "e.jp2"]
     for name in [*names, "notes.txt", "b/jpg", "b/x.jpg.part", "Makefile"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -201,12 +203,15 @@ def test_list_images_walks_sorts_and_ignores_case(tmp_path: Path) -> None:
     assert {path.relative_to(tmp_path).as_posix() for path in found} == set(names)
 
 
-def test_list_images_follows_links(tmp_path: Path) -> None:
+def test_list_images_follows_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walk = Mock(side_effect=os.walk)
+    monkeypatch.setattr(os, "walk", walk)
     (tmp_path / "store").mkdir()
     (tmp_path / "store/1.png").touch()
     (tmp_path / "root").mkdir()
     (tmp_path / "root/linked").symlink_to(tmp_path / "store")
     assert list_images(tmp_path / "root") == [tmp_path / "root/linked/1.png"]
+    walk.assert_called_once()
 
 
 def test_an_empty_directory_is_an_error_that_names_it(tmp_path: Path) -> None:

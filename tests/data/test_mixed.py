@@ -238,7 +238,7 @@ def test_batches_hold_their_task_as_a_number(data: MixedData, split: str) -> Non
         assert batch["image"].shape == (BATCH, 3, 16 + 2 * task, 16 + 2 * task)
         assert batch["image"].amax() < SIZES[task]
         # Where one task has masks and another has none, that does not matter; nor do labels.
-        assert set(batch) == {"image", "task"} | ({"mask"} if task == 0 else set())
+        assert set(batch) == {"image", "index", "task"} | ({"mask"} if task == 0 else set())
     assert {batch["task"] for batch in found} == {0, 1, 2}
 
 

@@ -20,6 +20,7 @@ from saliency_vae.data.image_finder import find_images, list_images
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.imagenet import ImageNetData
+from saliency_vae.data.mixed import MixedData, Task
 from saliency_vae.data.preprocessing import Preprocessing
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.images import evaluation_images
@@ -233,12 +234,16 @@ def test_an_empty_class_folder_beside_others_is_no_matter(tmp_path: Path) -> Non
     assert len(data.train_set) == len(data.val_set) == 3
 
 
-def trained(root: Path, **arguments: Any) -> tuple[list[int], ImageNetData]:
+def trained(
+    root: Path, *, as_task: bool = False, **arguments: Any
+) -> tuple[list[int], ImageNetData]:
     """Train for an epoch: which images were seen, in order."""
     data = ImageNetData(str(root), **{"batch_size": 4, "num_workers": 0, **arguments})
     data.preprocessing = SQUARE
     module = Recorder()
-    make_trainer(root.parent / "run", max_epochs=1).fit(module, datamodule=data)
+    mixed = MixedData([Task("only", data, 1.0)], data.batch_size, data.num_workers)
+    trainer = make_trainer(root.parent / "run", max_epochs=1)
+    trainer.fit(module, datamodule=mixed if as_task else data)
     return module.seen[0], data
 
 
@@ -275,16 +280,20 @@ def test_every_broken_kind_is_skipped(tmp_path: Path) -> None:
     assert {path.name for path in data.broken} == set(BROKEN)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_too_many_broken_files_stop_the_training(workers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("workers", "as_task"), [(0, False), (2, False), (0, True)])
+def test_too_many_broken_files_stop_the_training(
+    workers: int, as_task: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = tmp_path / "root"
     numbered(root / "train/a", 12, broken=(1, 4, 7))
-    numbered(root / "val/a", 2)
+    numbered(root / "val/a", 4)
     with pytest.raises(ValueError, match=r"max_broken_files=2 .* Found 3: ") as stopped:
-        trained(root, num_workers=workers, max_broken_files=2)
+        trained(root, as_task=as_task, num_workers=workers, max_broken_files=2)
     for name in ("01.png", "04.png", "07.png"):
         assert f"{root}/train/a/{name}' (" in str(stopped.value)
-    assert trained(root, num_workers=0, max_broken_files=3)[1].broken
+    caplog.set_level(logging.WARNING, "saliency_vae")
+    assert trained(root, as_task=as_task, num_workers=0, max_broken_files=3)[1].broken
+    assert caplog.messages[-1].startswith("3 image files could not be read")
 
 
 def test_nothing_but_broken_files_ends(tmp_path: Path) -> None:

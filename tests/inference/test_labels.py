@@ -9,7 +9,7 @@ from saliency_vae import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.inference.labels import Labels
 
-NAMES = ["tabby, tabby cat", "tiger cat", "crane", "crane, bird"]
+NAMES = ["tabby, tabby cat", "tiger cat", "crane", "crane, bird", "maillot", "maillot"]
 
 
 def classifier(output: Output = "softmax") -> FrozenClassifier:
@@ -26,6 +26,7 @@ def classifier(output: Output = "softmax") -> FrozenClassifier:
         ("tiger_cat/1.jpg", NAMES[1]),
         ("tiger_cat/others/1.jpg", ""),
         ("crane/1.jpg", ""),  # of two classes
+        ("maillot/1.jpg", ""),  # two classes are called so
         ("tabby.jpg", ""),
     ],
 )
@@ -35,17 +36,25 @@ def test_a_directory_may_name_the_class(name: str, expected: str) -> None:
 
 def test_a_file_names_classes(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text('tabby/1.jpg,tiger cat\n"a, b.jpg",0\n')
+    rows = (
+        '\ufeff./tabby/1.jpg,tiger cat\r\n\r\n"a, b.jpg",0\r\ntabby/3.jpg,5\r\na.png,1\r\n,\r\n\r\n'
+    )
+    file.write_text(rows, encoding="utf-8")  # as Excel writes it
     label = Labels.of(classifier(), str(file))
-    assert [label(n) for n in ("tabby/1.jpg", "a, b.jpg", "tabby/2.jpg", "c.jpg")] == [
-        NAMES[1], NAMES[0], NAMES[0], "",
-    ]  # fmt: skip
+    named = {"tabby/1.jpg": NAMES[1], "a, b.jpg": NAMES[0], "tabby/2.jpg": NAMES[0], "c.jpg": ""}
+    named["tabby/3.jpg"] = ""  # two classes are called as this one
+    assert {name: label(name) for name in named} == named
+    assert label.unmatched([*named, "a.png"]) == Labels().unmatched(named) == ""
+    said = label.unmatched(named)
+    assert said == f"1 of 4 names in {file} match no image: a.png, for example."
 
 
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("a.jpg", r"line 2: a\.jpg"),
+        ("a.jpg", r"line 2: a\.jpg \(1 between commas\)"),
+        ("./b.jpg,tiger cat", r"line 2: \./b\.jpg,tiger cat \(an earlier line says another class"),
+        ("gr\udcfcn.jpg,tabby", r"labels\.csv to be a CSV file in UTF-8\. Found 'utf-8' codec"),
         ("a.jpg,dog", "no class called 'dog'"),
         ("a.jpg,7", "line 2: a.jpg,7"),
         ("a.jpg,crane bird,x", "line 2"),
@@ -53,7 +62,7 @@ def test_a_file_names_classes(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_wrong_is_refused(line: str, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_text(f"b.jpg,tabby\n{line}\n")
+    file.write_text(f"b.jpg,tabby\n{line}\n", encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=expected):
         Labels.of(classifier(), str(file))
 

@@ -74,9 +74,9 @@ def in_a_process(call: Callable[[], object]) -> bool:
 
 
 def test_each_part_is_taken_once_and_counts_are_not_mixed(tmp_path: Path) -> None:
-    def take(part: Partition, *, alone: bool = False) -> None:
+    def take(*parts: Partition, alone: bool = False) -> None:
         with Locks.opened(tmp_path / "lock", tmp_path) as locks, locks.starting():
-            locks.take(part, alone=alone)
+            locks.take(*parts, alone=alone)
 
     with Locks.opened(tmp_path / "lock", tmp_path) as locks:
         with locks.starting():
@@ -85,6 +85,9 @@ def test_each_part_is_taken_once_and_counts_are_not_mixed(tmp_path: Path) -> Non
         assert in_a_process(lambda: take(Partition(0, 4)))
         assert not in_a_process(lambda: take(Partition(1, 4)))
         assert not in_a_process(lambda: take(Partition(0, 4), alone=True))
+        # A job of two with two devices is kept off its own parts alone.
+        assert in_a_process(lambda: take(*Partition(0, 2).split(2)))
+        assert not in_a_process(lambda: take(*Partition(1, 2).split(2)))
         for other in (Partition(), Partition(1, 3), Partition(1, 5)):
             assert not in_a_process(partial(take, other))
     assert in_a_process(lambda: take(Partition(0, 1), alone=True))

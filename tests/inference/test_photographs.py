@@ -298,8 +298,9 @@ class Returns(nn.Module):
         (lambda logits: logits[:, :1], r"Found shape \(\d+, 1\): .* output='sigmoid'"),
         (torch.detach, "Returns to have a gradient. Found none"),
         (lambda logits: logits[:, :9], "Expected 9 categories, .* Found 10"),
+        (lambda logits: logits * torch.inf, "finite logits. Found 10 of 10 not finite"),
     ],
-    ids=["probabilities", "tuple", "maps", "single", "detached", "a class less"],
+    ids=["probabilities", "tuple", "maps", "single", "detached", "a class less", "infinite"],
 )
 def test_a_network_that_returns_no_logits_is_refused(
     made: Callable[[Tensor], Any], message: str
@@ -311,13 +312,24 @@ def test_a_network_that_returns_no_logits_is_refused(
             explain()
 
 
+def test_a_network_may_keep_a_tensor_of_its_first_pass() -> None:
+    kept: list[Tensor] = []
+
+    def scaled(logits: Tensor) -> Tensor:
+        kept[:] = kept or [torch.linspace(1, 2, 10)]
+        return logits * kept[0]
+
+    explainer = load_explainer("universal", FrozenClassifier(Returns(build(), scaled)))
+    explainer.explain(torch.rand(3, 32, 32))
+
+
 def test_probabilities_of_labels_are_refused() -> None:
     """As logits all of them would speak for their labels; a few logits may lie in [0, 1]."""
     classifier = FrozenClassifier(Returns(build(), torch.sigmoid), output="sigmoid")
     explainer, images = load_explainer("universal", classifier), torch.rand(2, 3, 32, 32)
+    assert explainer(images[:1]).mean.isfinite().all()
     with pytest.raises(ValueError, match=r"which lie in \[0, 1\]: leave out the sigmoid within it"):
         explainer(images)
-    assert explainer(images[:1]).mean.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

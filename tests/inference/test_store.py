@@ -10,7 +10,7 @@ import pytest
 from saliency_vae import load_explanations
 from saliency_vae.data import Preprocessing
 from saliency_vae.inference.image_files import BrokenImage
-from saliency_vae.inference.store import Store, StoredExplanation, entry_at
+from saliency_vae.inference.store import Index, Store, StoredExplanation, entry_at
 
 CROPPED = Preprocessing(crop_size=(16, 16))
 
@@ -77,9 +77,31 @@ def test_forgetting_some_leaves_the_others(tmp_path: Path) -> None:
     index = store.index()
     assert index.places.keys() == {"b"}
     assert index.places["b"].sufficiency == 0.4
-    assert len(list(tmp_path.iterdir())) == 1
+    assert index.broken == {"c": BrokenImage("c", "torn")}
+    assert len(list(tmp_path.iterdir())) == 2
+    store.write([explanation("a", 1), explanation("b", 2)], [])
+    store.write([explanation("b", 3)], [])
+    store.forget(["b"])
+    assert store.index().places.keys() == {"a"}  # and no earlier explanation of b
     store.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_others_write_meanwhile_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read = Store(tmp_path), Store.index
+
+    def index(self: Store) -> Index:
+        found = read(self)
+        store.write([explanation("other")], [BrokenImage("another", "torn")])
+        return found
+
+    store.write([explanation("a")], [])
+    monkeypatch.setattr(Store, "index", index)
+    store.forget(["a"])
+    assert read(store).places.keys() == {"other"}
+    assert read(store).broken.keys() == {"another"}
 
 
 @pytest.mark.parametrize("content", [b"", b"junk of no use", struct.pack("<Q", 2) + b"{}"])
