@@ -282,7 +282,7 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
     assert not any("Grid pointing game" in line for line in left_out), left_out
     with (tmp_path / "run/metrics.csv").open(newline="") as file:
         rows = {(row["method"], row["metric"]): row for row in csv.DictReader(file)}
-    assert int(rows["explainer", "grid_share"]["images"]) == 2  # grids
+    assert int(rows["explainer", "grid_share"]["images"]) == 8  # in two grids
     assert float(rows["explainer", "passes"]["mean"]) == 2 * 2  # copies x levels
     written = json.loads((tmp_path / "run/metrics.json").read_text())
     said = [row["text"] for row in written["verdicts"]]
@@ -339,7 +339,7 @@ def test_grids_are_answered_by_what_is_asked(classifiers: Path) -> None:
     methods = {"explainer": ExplainerMethod(tiny_universal.build(classifier))}
     answers = ask_all(GRID_POINTING, methods, grids, classifier, keep=1)
     assert answers.left_out == ()
-    assert answers.values["grid_share"]["explainer"].shape == (2,)  # grids
+    assert answers.values["grid_share"]["explainer"].shape == (8,)  # images, in two grids
     (maps,) = answers.maps["explainer"]
     assert len(maps) == 4
     assert not any(torch.allclose(maps[0], other, atol=1e-3) for other in maps[1:])
