@@ -67,8 +67,8 @@ _QUICK = {
     "steps": 8,
     "own_mask_images": 8,  # every method's masks on every other image
     "robustness_images": 0,
-    "grid_questions": 8,
-    "two_object_images": 6,
+    "grid_questions": 12,  # three grids
+    "two_object_images": 10,
     "reference_images": 0,
     "posterior_images": 0,
     "corruption_images": 20,
@@ -200,13 +200,16 @@ def compare(config: Node, setup: Setup, scores: Scores, run: Path) -> Comparison
     ]
     if EXPLAINER not in scores.methods:
         return Comparison(tuple(verdicts))
+    how = "measured with randomised=DIR, the directory of its explainer, or randomised=train."
     randomised = setup.randomised
     if randomised is None and setup.explainer.is_universal:
-        randomised = ask_randomised(setup.explainer, setup.classifier)
+        try:
+            randomised = ask_randomised(setup.explainer, setup.classifier)
+        except ValueError as error:  # no weights to shuffle: quantised
+            how = str(error)
     elif config["randomised"] == TRAIN:
         randomised = train_randomised(config, setup.classifier, run / "randomised")
     if randomised is None:
-        how = "measured with randomised=DIR, the directory of its explainer, or randomised=train."
         return Comparison(tuple(verdicts), (f"Sanity check with a randomised classifier: {how}",))
     verdict = compare_with_randomised(
         setup.images, setup.explainer, randomised, resampling=scores.resampling()
