@@ -33,7 +33,7 @@ from saliency_vae.metrics import (
     timed,
 )
 
-FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of the pixels kept for the agreement
+KEPT_FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of the pixels kept for the agreement
 
 
 @dataclass(frozen=True)
@@ -324,9 +324,9 @@ def score(
         values[f"srg{suffix}"] = found.symmetric_relevance_gain
     baseline = removals[first].baseline
     agreement = kept_agreement(
-        classifier, images, maps, baseline, fractions=FRACTIONS, target=decision
+        classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
     )
-    for fraction, agrees in zip(FRACTIONS, agreement.float().unbind(1), strict=True):
+    for fraction, agrees in zip(KEPT_FRACTIONS, agreement.float().unbind(1), strict=True):
         values[f"agreement_{round(100 * fraction)}"] = agrees
     if "mask" in batch:
         values |= _localization(maps, batch["mask"], protocol.tolerance)

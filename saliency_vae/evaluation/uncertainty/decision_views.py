@@ -13,7 +13,7 @@ from saliency_vae.metrics.views import masked_views
 _VIEWS = 32  # classified at once
 
 
-class Answers(NamedTuple):
+class ViewAnswers(NamedTuple):
     """Answers to the views of images, (B, views) each.
 
     Attributes:
@@ -44,7 +44,7 @@ class DecisionViews:
     baseline: Baseline
 
     @torch.no_grad()
-    def answers(self, masks: Tensor) -> Answers:
+    def answers(self, masks: Tensor) -> ViewAnswers:
         """Classify the views that show the pixels of masks (B, views, H, W) bool."""
         number, parts = masks.shape[1], list[Tensor]()
         for rows, seen in masked_views(
@@ -61,4 +61,4 @@ class DecisionViews:
                 self.classifier.log_odds(logits, decided),
             )
             parts.append(torch.stack(answers))
-        return Answers(*torch.cat(parts, dim=1).view(3, len(masks), number).cpu())
+        return ViewAnswers(*torch.cat(parts, dim=1).view(3, len(masks), number).cpu())

@@ -8,7 +8,7 @@ from torch import Tensor
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.topk import top_pixels
 
-FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+TRIED_FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _ENOUGH = 0.5  # share of the decisions that the maps must keep
 
 
@@ -25,9 +25,9 @@ def kept_fraction(
         enlarge: Function of kept sets (B, h, w) that gives those of the images' pixels, (B, H, W).
 
     Returns:
-        One of :data:`FRACTIONS`, or None if the maps keep fewer at each of them.
+        One of :data:`TRIED_FRACTIONS`, or None if the maps keep fewer at each of them.
     """
-    for fraction in FRACTIONS:
+    for fraction in TRIED_FRACTIONS:
         kept = [
             of_batch.answers(enlarge(top_pixels(scores, fraction))[:, None]).kept
             for of_batch, scores in zip(views, maps, strict=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.deviations import ROLES, SAMPLED
-from saliency_vae.evaluation.uncertainty.kept_fraction import FRACTIONS
+from saliency_vae.evaluation.uncertainty.kept_fraction import TRIED_FRACTIONS
 from saliency_vae.evaluation.uncertainty.predictive import (
     CONDITIONS,
     SHARES,
@@ -38,7 +38,9 @@ def assess_predictions(
     """
     what = f"Posterior predictive check over {removal_title(baseline)}"
     if check is None:
-        how = f"the mean maps keep fewer than half of the decisions up to {FRACTIONS[-1]:.0%}."
+        how = (
+            f"the mean maps keep fewer than half of the decisions up to {TRIED_FRACTIONS[-1]:.0%}."
+        )
         return UncertaintyReport(left_out=(f"{what}: {how}",))
     judged = check["mean"]["kept"][:, 0] == 1
     intervals = _intervals(check, baseline, judged, resampling)

@@ -10,7 +10,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 
 
-class Answers(NamedTuple):
+class MaskSums(NamedTuple):
     """Sums over random masks, each weighed by how far it shows the pixel, float64.
 
     Attributes:
@@ -40,13 +40,13 @@ class Answers(NamedTuple):
     def _weight(self) -> Tensor:
         return self.shown.clamp_min(torch.finfo(self.shown.dtype).tiny)  # where no mask shows it
 
-    def merged(self, other: "Answers") -> "Answers":
+    def merged(self, other: "MaskSums") -> "MaskSums":
         """Sums over the masks of both."""
-        return Answers(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return MaskSums(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
 @torch.no_grad()
-def answers(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int) -> Answers:
+def mask_sums(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int) -> MaskSums:
     """Ask a classifier about images through random masks, those of RISE.
 
     The paper compares the representation of the masked image with that of the whole; for a
@@ -62,7 +62,7 @@ def answers(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int
         >>> from torch import nn
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 2))
         >>> classifier = FrozenClassifier(network, name="toy")
-        >>> found = answers({"image": torch.rand(5, 3, 4, 4)}, classifier, masks=8, seed=0)
+        >>> found = mask_sums({"image": torch.rand(5, 3, 4, 4)}, classifier, masks=8, seed=0)
         >>> found.importance.shape, found.variance.shape
         (torch.Size([5, 4, 4]), torch.Size([5, 4, 4]))
     """
@@ -74,4 +74,4 @@ def answers(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int
         shown = shown + of_part.sum(0)
         total = total + torch.einsum("bn,nhw->bhw", scores, of_part)
         squares = squares + torch.einsum("bn,nhw->bhw", scores.square(), of_part)
-    return Answers(shown, total, squares)
+    return MaskSums(shown, total, squares)

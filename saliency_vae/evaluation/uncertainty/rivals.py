@@ -10,7 +10,7 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.uncertainty.member_disagreement import MemberDisagreement, has_members
-from saliency_vae.evaluation.uncertainty.relax import Answers, answers
+from saliency_vae.evaluation.uncertainty.relax import MaskSums, mask_sums
 from saliency_vae.evaluation.uncertainty.repeat import repeat_uncertainty
 from saliency_vae.models import Explainer
 
@@ -50,11 +50,11 @@ def relax_and_repeat(
         repeats: Number of repeats.
     """
     parts = [
-        answers(batch, classifier, masks=masks // repeats, seed=seed) for seed in range(repeats)
+        mask_sums(batch, classifier, masks=masks // repeats, seed=seed) for seed in range(repeats)
     ]
     return {
         REPEAT: repeat_uncertainty(torch.stack([part.importance for part in parts])),
-        RELAX: reduce(Answers.merged, parts).variance,
+        RELAX: reduce(MaskSums.merged, parts).variance,
     }
 
 

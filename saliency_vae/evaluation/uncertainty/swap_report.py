@@ -6,7 +6,7 @@ from torch import Tensor
 
 from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.uncertainty.kept_fraction import FRACTIONS
+from saliency_vae.evaluation.uncertainty.kept_fraction import TRIED_FRACTIONS
 from saliency_vae.evaluation.uncertainty.pixels import FAINT, INCLUSION, ROLES, STDDEV
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman
@@ -31,7 +31,9 @@ def assess_swaps(
     """
     what = f"Swap test over {removal_title(baseline)}"
     if swaps is None:
-        how = f"the kept views keep fewer than half of the decisions up to {FRACTIONS[-1]:.0%}."
+        how = (
+            f"the kept views keep fewer than half of the decisions up to {TRIED_FRACTIONS[-1]:.0%}."
+        )
         return UncertaintyReport(left_out=(f"{what}: {how}",))
     calm, saliency = -swaps["effect"], -swaps["uncertainties"][FAINT]
     roles = {name: ROLES.get(name, Role.CONTROL) for name in swaps["uncertainties"]}

@@ -11,7 +11,7 @@ from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.uncertainty.conformal import LEVEL, rank_regions, undecided
 from saliency_vae.evaluation.uncertainty.member_disagreement import MemberDisagreement, has_members
-from saliency_vae.evaluation.uncertainty.relax import answers
+from saliency_vae.evaluation.uncertainty.relax import mask_sums
 from saliency_vae.evaluation.uncertainty.repeat import repeat_uncertainty
 from saliency_vae.evaluation.uncertainty.rivals import (
     ENSEMBLE,
@@ -48,7 +48,7 @@ def batch_of(images: Tensor) -> Batch:
 def test_relax_against_a_loop_over_masks() -> None:
     images, classifier = torch.rand(2, 3, SIDE, SIDE), corner(0.05)
     with counted_passes() as passes:
-        found = answers(batch_of(images), classifier, masks=70, seed=3)
+        found = mask_sums(batch_of(images), classifier, masks=70, seed=3)
     assert passes.number == 2 * 70
     generator = torch.Generator().manual_seed(3)
     cells = (torch.rand(70, 7, 7, generator=generator) < 0.5).float()
@@ -70,10 +70,10 @@ def test_relax_against_a_loop_over_masks() -> None:
 
 def test_relax_is_certain_where_seeing_a_pixel_settles_the_answer() -> None:
     images = torch.ones(1, 3, SIDE, SIDE)
-    uncertainty = answers(batch_of(images), corner(0.05), masks=600, seed=0).variance[0]
+    uncertainty = mask_sums(batch_of(images), corner(0.05), masks=600, seed=0).variance[0]
     half = SIDE // 2
     assert uncertainty[:half, :half].mean() < 0.95 * uncertainty[half:, half:].mean()
-    constant = answers(batch_of(images), corner(0.0), masks=20, seed=0).variance
+    constant = mask_sums(batch_of(images), corner(0.0), masks=20, seed=0).variance
     torch.testing.assert_close(constant, torch.zeros_like(constant), atol=1e-7, rtol=0)
 
 
@@ -92,7 +92,7 @@ def test_relax_and_repeat_share_masks_but_are_what_they_are_alone() -> None:
     with counted_passes() as passes:
         found = relax_and_repeat(batch, classifier, masks=60, repeats=3)
     assert passes.number == 2 * 60
-    alone = [answers(batch, classifier, masks=20, seed=seed) for seed in range(3)]
+    alone = [mask_sums(batch, classifier, masks=20, seed=seed) for seed in range(3)]
     maps = torch.stack([repeat.importance for repeat in alone])
     torch.testing.assert_close(found[REPEAT], repeat_uncertainty(maps))
     shown, total, squares = (
