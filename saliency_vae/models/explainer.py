@@ -336,7 +336,13 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
     def _checked(self, images: Tensor) -> Tensor:
         """Check the images that a person gives, and bring them into the encoder's precision."""
         _check(images)
-        return images.to(next(self.encoder.parameters(), images).dtype)
+        like = next(self.encoder.parameters(), images)
+        if like.device != images.device:
+            raise ValueError(
+                f"Expected images on {like.device}, where the explainer is. Found them on "
+                f"{images.device}: images.to({str(like.device)!r}), or move the explainer."
+            )
+        return images.to(like.dtype)
 
     def target(self, asked: object) -> Target | None:
         """Bring what a person asks about into the form of a target, see :func:`as_target`.

@@ -68,7 +68,9 @@ def load_explainer(
     copies: int | None = None,
     **download: Any,
 ) -> Explainer:
-    """Load an explainer, ready for use on the CPU: in eval mode, its batch norms folded.
+    """Load an explainer, ready for use: in eval mode, its batch norms folded.
+
+    It is on the device of the classifier that is given, otherwise on the CPU.
 
     Args:
         path_or_hub_id: ``universal`` for the explainer of any classifier that comes with the
@@ -103,7 +105,7 @@ def load_explainer(
     if (warning := undertrained(explainer.config.metrics)) is not None:
         log.warning(f"{directory}: {warning}")
     if classifier is not None:
-        explainer.attach_classifier(classifier)
+        explainer.attach_classifier(classifier).to(classifier.mean.device)
     return explainer.eval().requires_grad_(False)
 
 

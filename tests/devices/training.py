@@ -140,6 +140,13 @@ def test_fit_leaves_explainer_and_classifier_where_they_were(tmp_path: Path) -> 
     assert {p.device for p in (*explainer.parameters(), classifier.mean)} == {DEVICE}
 
 
+def test_an_explainer_is_loaded_beside_its_classifier() -> None:
+    explainer = load_explainer("universal", blob_classifier().to(DEVICE))
+    assert {p.device for p in explainer.parameters()} == {DEVICE}
+    with pytest.raises(ValueError, match=r"Expected images on .*, where the explainer is"):
+        explainer(blobs(1).cpu())
+
+
 @pytest.mark.parametrize(
     ("prior", "family"),
     [*((prior, "mean_field") for prior in PRIORS), ("exponential", "correlated")],
