@@ -58,7 +58,7 @@ def protocol(config: Mapping[str, Any]) -> str:
         f"pixels; own mask on {config['own_mask_images']} images; infidelity and max-sensitivity "
         f"on {config['robustness_images']} images; uncertainty of pixels on "
         f"{config['reference_images']} images with {runs} independent runs; posterior predictive "
-        f"checks and swap test on {config['posterior_images']} images; times in batches of "
+        f"checks and swap test on {config['posterior_images']} images; times in batches of at most "
         f"{config['batch_size']} images."
     )
 

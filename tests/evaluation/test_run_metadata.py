@@ -52,7 +52,7 @@ def test_protocol() -> None:
     assert "baseline images: blur, zero;" in text
     assert "within 2.5 pixels" in text
     assert "3 independent runs" in text
-    assert "batches of 50" in text
+    assert "batches of at most 50" in text
 
 
 def test_metadata_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
