@@ -16,8 +16,6 @@ from torch import Tensor
 from saliency_vae import load_explainer
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
-from saliency_vae.objective import MaskedViews
-from saliency_vae.perturbations import perturb
 
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
 
@@ -41,14 +39,12 @@ def main() -> None:
     objective = explainer.objective()
     images = ClutteredDigits("val", args.images).images.float() / 255
     posterior, prior = explainer(images), explainer.prior(images)
-    original, baseline = classifier(images), objective.perturbation(images)
+    original = classifier(images)
     uniform = torch.full((len(images),), 0.5)  # one fraction, so that the maps alone differ
     lost, ratio = [], []
     for _ in range(args.samples):
         maps = posterior.rsample()
-        mask = objective.topk(maps, uniform=uniform)
-        perturbed = perturb(images, mask, baseline)
-        views = MaskedViews(images, mask, baseline, perturbed, original, classifier(perturbed))
+        views = objective.views(maps, images, original, classifier, uniform=uniform)
         lost.append(objective(views, posterior, prior, classifier).reconstruction)
         ratio.append(prior.log_prob(maps) - posterior.log_prob(maps))
     reconstruction, densities = -torch.stack(lost), torch.stack(ratio)

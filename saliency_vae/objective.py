@@ -1,7 +1,8 @@
 """The objective: reconstruct the classifier's prediction, and stay close to the prior.
 
-Equation 1 of the paper, and three terms beyond it that are off by default. The whole of Figure 1,
-from the image to this loss, is :meth:`saliency_vae.training.module.VariationalSaliency.step`.
+The right half of Figure 1 of the paper, from a sampled map to the loss of equation 1, and three
+terms beyond it that are off by default. The left half, from the image to the sample, is
+:meth:`saliency_vae.training.module.VariationalSaliency.step`.
 """
 
 from dataclasses import dataclass, replace
@@ -31,9 +32,9 @@ class MaskedViews:
         prediction: Logits of y' = M(x'), (B, classes).
         target: What is asked about, weights of the logits (B, classes); None for the whole
             prediction, as in the paper.
-        uninformed: Logits of the baseline images, (B, classes), where they are at hand.
-        left_out: Logits of the images without the kept pixels, (B, classes), where they are at
-            hand.
+        uninformed: Logits of the baseline images, (B, classes), if the loss needs them.
+        left_out: Logits of the images without the kept pixels, (B, classes), if the loss needs
+            them.
     """
 
     images: Tensor
@@ -144,32 +145,44 @@ class Objective:
             loss = loss + self.mean_penalty * mean_penalty
         return LossTerms(loss, reconstruction, kl, complement, mean_penalty)
 
-    def classify(
+    def views(
         self,
-        perturbed: Tensor,
+        saliency: Tensor,
         images: Tensor,
-        mask: Tensor,
-        baseline: Tensor,
+        original: Tensor,
         classifier: FrozenClassifier,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Classify the views that the loss needs, all of them in one pass.
+        *,
+        target: Tensor | None = None,
+        uninformed: Tensor | None = None,
+        temperature: float | None = None,
+        uniform: Tensor | None = None,
+    ) -> MaskedViews:
+        """Show images to the classifier through the soft top-k of sampled maps.
 
         Args:
-            perturbed: Perturbed images x', (B, 3, H, W).
+            saliency: Sampled maps s, (B, H, W).
             images: Images x in [0, 1], (B, 3, H, W).
-            mask: Mask m, (B, H, W).
-            baseline: Baseline images, (B, 3, H, W).
-            classifier: M, frozen.
-
-        Returns:
-            Logits of the perturbed images and of the images without the kept pixels, (B, classes)
-            each; None for the latter where their weight is 0.
+            original: Logits of y = M(x), (B, classes).
+            classifier: M, frozen; it sees all views in one pass.
+            target: What is asked about, weights of the logits (B, classes); None for the whole
+                prediction.
+            uninformed: Logits of the baseline images, (B, classes), if they are known already.
+            temperature: Temperature of the top-k; by default the final one.
+            uniform: Random numbers in [0, 1) that choose the kept fractions, (1,) or (B,).
         """
-        if not self.complement:
-            return classifier(perturbed), None
-        left_out = perturb(images, 1 - mask, baseline)
-        prediction, of_left_out = classifier(torch.cat([perturbed, left_out])).chunk(2)
-        return prediction, of_left_out
+        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+            mask = self.topk(saliency, temperature=temperature, uniform=uniform)  # sum(m) = k
+            baseline = self.perturbation(images)
+            seen = [perturb(images, mask, baseline)]  # x' = m x + (1 - m) baseline
+            if self.complement:
+                seen.append(perturb(images, 1 - mask, baseline))
+        prediction, *left_out = classifier(torch.cat(seen)).chunk(len(seen))  # y' = M(x')
+        if self.complement and uninformed is None:
+            with torch.no_grad():
+                uninformed = classifier(baseline)
+        return MaskedViews(
+            images, mask, baseline, seen[0], original, prediction, target, uninformed, *left_out
+        )
 
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
         """KL(sharpened y || y'), or -log p'(target), its limit for the decision of a softmax."""
@@ -189,13 +202,12 @@ def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
 
     Where there is a target, of the probabilities of the target alone.
     """
-    uninformed = views.uninformed
-    if uninformed is None:
-        with torch.no_grad():
-            uninformed = classifier(views.baseline)
-    left_out = views.left_out
-    if left_out is None:
-        left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
+    uninformed, left_out = views.uninformed, views.left_out
+    if uninformed is None or left_out is None:
+        raise ValueError(
+            "Expected views with logits of the pixels left out and of the baseline images. Found "
+            "none: make them by the views() of this objective, whose complement is not 0."
+        )
     if views.target is None:
         return classifier.divergence(uninformed, left_out)
     odds = [classifier.each_log_odds(logits, views.target) for logits in (uninformed, left_out)]

@@ -55,17 +55,25 @@ def test_the_left_out_view_tells_no_more_than_the_baseline_image() -> None:
 
 @pytest.mark.parametrize("complement", [0.0, 0.7])
 def test_all_views_are_classified_in_one_pass(complement: float) -> None:
-    views, expected = evaluate(complement=complement)
-    classifier, calls = blob_classifier(), list[int]()
+    classifier, calls, images = blob_classifier(), list[int](), blobs(4)
+    original = classifier(images)
+    uninformed = classifier(Mean()(images))
     classifier.network.register_forward_hook(lambda net, given, out: calls.append(len(given[0])))
     whole = replace(objective(), complement=complement)
-    seen = (views.perturbed, views.images, views.mask, views.baseline)
-    prediction, left_out = whole.classify(*seen, classifier)
+    saliency = torch.randn(images[:, 0].shape)
+    views = whole.views(saliency, images, original, classifier, uninformed=uninformed)
     assert calls == [8 if complement else 4]
-    torch.testing.assert_close(prediction, views.prediction)
-    found = terms_of(classifier, replace(views, left_out=left_out), complement=complement)
-    torch.testing.assert_close(found.complement, expected.complement)
-    assert (left_out is not None) == bool(complement)
+    torch.testing.assert_close(views.prediction, classifier(views.perturbed))
+    assert (views.left_out is not None) == bool(complement)
+    if complement:
+        expected = classifier(perturb(images, 1 - views.mask, views.baseline))
+        torch.testing.assert_close(views.left_out, expected)
+
+
+def test_views_of_an_objective_without_complement_are_refused() -> None:
+    views, _ = evaluate()
+    with pytest.raises(ValueError, match=r"Found none: make them by the views\(\) of this obj"):
+        terms_of(blob_classifier(), views, complement=0.7)
 
 
 def test_sharpness_is_a_power_of_the_prediction() -> None:
@@ -109,13 +117,15 @@ def test_wrong_settings(settings: dict[str, float], message: str) -> None:
 # ---- where there is a target
 
 
-def asked_views(output: Output, target: list[float]) -> tuple[FrozenClassifier, MaskedViews]:
+def asked_views(
+    output: Output, target: list[float], **settings: Any
+) -> tuple[FrozenClassifier, MaskedViews]:
     """Views of one image for a target, and the classifier of four classes or labels."""
     classifier, images = blob_classifier(), blobs(4)
     classifier.output = output
     torch.manual_seed(0)
     posterior = DiagonalNormal(torch.randn(4, SIZE, SIZE), torch.full((4, SIZE, SIZE), -2.0))
-    views = masked_views(objective(), images, posterior, classifier)
+    views = masked_views(replace(objective(), **settings), images, posterior, classifier)
     return classifier, replace(views, target=torch.tensor([target] * 4))
 
 
@@ -163,7 +173,7 @@ def test_a_sure_answer_costs_nothing_and_a_sure_denial_stays_finite() -> None:
 def test_of_a_target_the_left_out_view_tells_no_more_than_the_baseline_image(
     output: Output,
 ) -> None:
-    classifier, views = asked_views(output, [0.0, 0.0, 1.0, 0.0])
+    classifier, views = asked_views(output, [0.0, 0.0, 1.0, 0.0], complement=0.7)
     found = terms_of(classifier, views, complement=0.7)
     left_out = classifier(perturb(views.images, 1 - views.mask, views.baseline))
     logits = classifier(views.baseline), left_out

@@ -471,26 +471,6 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             )
         return self.confidence.out_of_depth(images)
 
-    def sufficiency(
-        self, images: Tensor, posterior: SaliencyPosterior, *, target: Tensor | None = None
-    ) -> Tensor:
-        """Measure the probability of the target when only the most salient pixels are kept.
-
-        The kept view shows 5 % of the pixels over a blur. This takes one pass of the classifier,
-        two without a target.
-
-        Args:
-            images: Images in [0, 1], (B, 3, H, W).
-            posterior: Posterior of these images, by this explainer or refined.
-            target: What is asked about, weights of the logits (B, classes); None for the decision.
-
-        Returns:
-            Probability, (B,).
-        """
-        classifier = _beside(self.classifier, images)
-        target = classifier.decide(classifier(images)) if target is None else target
-        return _sufficiency(classifier, images, posterior, target)
-
     @overload
     def explain(
         self, photographs: list[Any] | tuple[Any, ...], target: object = None, **settings: Any

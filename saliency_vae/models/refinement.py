@@ -18,8 +18,8 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     make_posterior,
 )
-from saliency_vae.objective import MaskedViews, Objective
-from saliency_vae.perturbations import Blur, is_fixed, perturb
+from saliency_vae.objective import Objective
+from saliency_vae.perturbations import Blur, is_fixed
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.runtime.random import seed, seeded
 from saliency_vae.topk import SoftTopK
@@ -105,22 +105,22 @@ class _Problem:
         self, posterior: SaliencyPosterior, generator: torch.Generator, temperature: float | None
     ) -> Tensor:
         """Loss of each image for one sampled map, (B,): Figure 1 from the sample on."""
-        objective, images = self.objective, self.images
-        noise = torch.randn(posterior.event_shape, generator=generator, device=images.device)
-        uniform = torch.rand(1, generator=generator, device=images.device)
-        with torch.autocast(images.device.type, enabled=False):
+        device = self.images.device
+        noise = torch.randn(posterior.event_shape, generator=generator, device=device)
+        uniform = torch.rand(1, generator=generator, device=device)
+        with torch.autocast(device.type, enabled=False):
             saliency = posterior.reparameterise(noise)
-            mask = objective.topk(saliency, temperature=temperature, uniform=uniform)
-            baseline = objective.perturbation(images)
-            perturbed = perturb(images, mask, baseline)
-        prediction, left_out = objective.classify(
-            perturbed, images, mask, baseline, self.classifier
+        views = self.objective.views(
+            saliency,
+            self.images,
+            self.original,
+            self.classifier,
+            target=self.target,
+            uninformed=self.uninformed,
+            temperature=temperature,
+            uniform=uniform,
         )
-        original, target, uninformed = self.original, self.target, self.uninformed
-        views = MaskedViews(
-            images, mask, baseline, perturbed, original, prediction, target, uninformed, left_out
-        )
-        return objective(views, posterior, self.prior, self.classifier).loss
+        return self.objective(views, posterior, self.prior, self.classifier).loss
 
 
 def refine(

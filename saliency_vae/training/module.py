@@ -27,7 +27,6 @@ from saliency_vae.models import (
     distillation_loss,
 )
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
-from saliency_vae.perturbations import perturb
 from saliency_vae.training.checkpoints import planned_steps
 from saliency_vae.training.depth import fit_depth
 from saliency_vae.training.measuring import (
@@ -148,16 +147,18 @@ class VariationalSaliency(LightningModule):
         samples = objective.samples if self.training else 1
         images, original = repeated(images, samples), repeated(original, samples)
         asked = None if asked is None else repeated(asked, samples)
-        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+        with torch.autocast(images.device.type, enabled=False):
             saliency = posterior.rsample((samples,)).flatten(0, 1)  # s = mu + exp(eta / 2) * eps
-            uniform = stratified(len(posterior.mean), samples, saliency.device)
-            mask = objective.topk(saliency, temperature=temperature, uniform=uniform)  # sum(m) = k
-            baseline = objective.perturbation(images)
-            perturbed = perturb(images, mask, baseline)  # x' = m * x + (1 - m) * baseline
-        # y' = M(x'), whose gradient reaches the mask; and what it makes of the pixels left out
-        prediction, left_out = objective.classify(perturbed, images, mask, baseline, classifier)
-        views = MaskedViews(
-            images, mask, baseline, perturbed, original, prediction, asked, left_out=left_out
+        uniform = stratified(len(posterior.mean), samples, saliency.device)
+        # m = topk(s), x' = m * x + (1 - m) * baseline, y' = M(x'), whose gradient reaches s
+        views = objective.views(
+            saliency,
+            images,
+            original,
+            classifier,
+            target=asked,
+            temperature=temperature,
+            uniform=uniform,
         )
         terms = objective(views, posterior, prior, classifier)
         return Step(posterior, views.first(len(posterior.mean)), terms)

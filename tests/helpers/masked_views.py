@@ -1,4 +1,4 @@
-"""Figure 1 from a given posterior on, as the training step and the refinement go through it."""
+"""What the classifier predicts for images through masks of a given posterior."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.objective import MaskedViews, Objective
-from saliency_vae.perturbations import perturb
+from saliency_vae.perturbations import Blur
 
 
 def masked_views(
@@ -22,9 +22,16 @@ def masked_views(
     else:
         noise = torch.randn(posterior.event_shape, generator=generator)
         saliency, uniform = posterior.reparameterise(noise), torch.rand(1, generator=generator)
-    mask = objective.topk(saliency, uniform=uniform)
-    baseline = objective.perturbation(images)
-    perturbed = perturb(images, mask, baseline)
     with torch.no_grad():
         original = classifier(images)
-    return MaskedViews(images, mask, baseline, perturbed, original, classifier(perturbed))
+    return objective.views(saliency, images, original, classifier, uniform=uniform)
+
+
+def sufficiency(
+    classifier: FrozenClassifier, images: Tensor, posterior: SaliencyPosterior
+) -> Tensor:
+    """Probability of the decision when only the 5 % most salient pixels are kept, over a blur."""
+    decision = classifier.decide(classifier(images))
+    kept = posterior.topk_mask(0.05)[:, None]
+    view = torch.where(kept, images, Blur()(images))
+    return classifier.probability(classifier(view), decision)

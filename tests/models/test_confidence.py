@@ -31,7 +31,7 @@ from tests.conftest import (
     make_trainer,
     objective,
 )
-from tests.helpers.masked_views import masked_views
+from tests.helpers.masked_views import masked_views, sufficiency
 from tests.models.test_explainer import configuration, trained_explainer
 
 
@@ -128,7 +128,7 @@ def test_every_encoder_and_family(encoder: str, family: Family) -> None:
         explainer.confidence.depth.farthest.fill_(1.0)
     posterior = explainer.eval().attach_classifier(classifier)(images)
     assert posterior.rsample((2,)).shape == (2, 3, 16, 16)
-    expected = explainer.sufficiency(images, posterior)
+    expected = sufficiency(classifier, images, posterior)
     if explainer.confidence is None:
         torch.testing.assert_close(posterior.confidence, expected)
     else:

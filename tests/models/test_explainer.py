@@ -28,7 +28,7 @@ from saliency_vae.models.signals import ClassifierSignals
 from saliency_vae.perturbations import Blur, Mixture
 from saliency_vae.training.depth import fit_depth
 from tests.conftest import SIZE, blob_classifier, blobs, objective
-from tests.helpers.masked_views import masked_views
+from tests.helpers.masked_views import masked_views, sufficiency
 from tests.helpers.tiny_universal import build
 
 UNET = {"_target_": "saliency_vae.models.encoders.UNet", "channels": [4, 8]}
@@ -580,7 +580,7 @@ def test_with_its_classifier_the_confidence_is_measured_in_one_pass() -> None:
     confidence = posterior.confidence
     hook.remove()
     assert len(passes) == 1
-    torch.testing.assert_close(confidence, explainer.sufficiency(images, posterior))
+    torch.testing.assert_close(confidence, sufficiency(explainer.classifier, images, posterior))
     with pytest.raises(ValueError, match="a confidence network"):
         _ = posterior.out_of_depth
 

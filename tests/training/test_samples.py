@@ -49,14 +49,8 @@ def test_the_loss_of_several_samples_is_the_mean_of_the_loss_of_each(
     for sample in range(3):
         rows = slice(sample * number, (sample + 1) * number)
         torch.testing.assert_close(views.images[rows], images)
-        part = MaskedViews(
-            images,
-            views.mask[rows],
-            views.baseline[rows],
-            views.perturbed[rows],
-            views.original[rows],
-            views.prediction[rows],
-        )
+        given = {name: value for name, value in vars(views).items() if value is not None}
+        part = MaskedViews(**{name: value[rows] for name, value in given.items()})
         each.append(objective(part, step.posterior, prior, module.classifier).loss)
     torch.testing.assert_close(step.terms.loss, torch.stack(each).mean(0))
 
