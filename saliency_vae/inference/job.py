@@ -16,7 +16,7 @@ from saliency_vae.data import find_images
 from saliency_vae.inference.image_files import name_of
 from saliency_vae.inference.labels import Labels
 from saliency_vae.inference.outputs import Outputs, is_panel
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.runtime.device import pick_device
 
@@ -136,7 +136,7 @@ class Job:
         place = pick_device(device)
         classifier = self.classifier.to(place)
         explainer = self.explainer.to(place).attach_classifier(classifier, force=True)
-        baseline = default_baseline(explainer).to(place)
+        baseline = explainer.baseline().to(place)
         return BatchExplainer(explainer, classifier, baseline, self._explain_settings)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_vae.data import Preprocessing, as_picture
 from saliency_vae.inference.image_files import BrokenImage, checked, same_size
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, default_baseline
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.runtime.memory import suggesting
@@ -88,7 +88,7 @@ def _batch_explainer(
             f"saliency_vae.perturbations.Mean(). Found {baseline!r}."
         )
     if baseline is None:
-        baseline = default_baseline(explainer)
+        baseline = explainer.baseline()
     device = next(explainer.encoder.parameters()).device
     classifier = explainer.classifier.to(device)
     if settings.target is not None:

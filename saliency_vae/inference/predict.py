@@ -12,7 +12,6 @@ from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
 from saliency_vae.models.explainer import RANGE_MARGIN
-from saliency_vae.perturbations import Blur, needs_batch
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import described
 from saliency_vae.topk import top_pixels
@@ -241,20 +240,6 @@ def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
             f"Found values from {low:.3g} to {high:.3g}."
         )
     return baseline.clamp(0, 1)
-
-
-def default_baseline(explainer: Explainer) -> nn.Module:
-    """Make the baseline images of the explainer's training.
-
-    A blur for a universal explainer, and for one that was trained with a perturbation of your own
-    or with other images of the batch, which no explanation may depend on.
-    """
-    recorded = explainer.recorded
-    own = recorded is not None and recorded.perturbation is None
-    if own or explainer.is_universal:
-        return Blur()
-    perturbation = explainer.objective().perturbation
-    return Blur() if needs_batch(perturbation) else perturbation
 
 
 def draw_maps(posterior: SaliencyPosterior, number: int, seed: int) -> Tensor:

@@ -12,7 +12,6 @@ from saliency_vae.inference.image_files import InputImages
 from saliency_vae.inference.job import Job
 from saliency_vae.inference.outputs import NAME_ERRORS, checksum
 from saliency_vae.inference.partition import Partition
-from saliency_vae.inference.predict import default_baseline
 from saliency_vae.inference.savers import end_with_parent
 from saliency_vae.inference.store import Index, StoredExplanation
 from saliency_vae.perturbations import is_fixed
@@ -34,7 +33,7 @@ def draw_stored(job: Job, partition: Partition, index: Index) -> int:
     lacking = [
         batch for batch in batches if any(job.outputs.undrawn(name, index) for name in batch)
     ]
-    baseline = default_baseline(job.explainer)
+    baseline = job.explainer.baseline()
     if not (lacking and is_fixed(baseline)):
         return 0
     loader = DataLoader(

@@ -537,6 +537,18 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         given = {name: value for name, value in found.items() if value is not None}
         return Objective(**instantiate(given, _convert_="all"))
 
+    def baseline(self) -> nn.Module:
+        """Make the baseline images of explanations, as in the training where that can be.
+
+        A blur for a universal explainer, and for one that was trained with a perturbation of your
+        own or with other images of the batch, which no explanation may depend on.
+        """
+        own = self.recorded is not None and self.recorded.perturbation is None
+        if own or self.is_universal:
+            return Blur()
+        perturbation = self.objective().perturbation
+        return Blur() if needs_batch(perturbation) else perturbation
+
     def refine(
         self,
         images: Tensor,
@@ -577,7 +589,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             posterior,
             images,
             classifier,
-            objective=objective or self._refinement_objective(),
+            objective=objective or replace(self.objective(), perturbation=self.baseline()),
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
@@ -587,12 +599,6 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         refinement.posterior.find_out_of_depth = posterior.find_out_of_depth
         refinement.posterior.signal_spread = posterior.signal_spread
         return refinement
-
-    def _refinement_objective(self) -> Objective:
-        """One baseline image for each image: its refinement does not depend on its batch."""
-        objective = self.objective()
-        blur = self.is_universal or needs_batch(objective.perturbation)
-        return replace(objective, perturbation=Blur()) if blur else objective
 
     @torch.no_grad()
     def attribute(

@@ -17,7 +17,6 @@ from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import DiagonalNormal, Family, KroneckerNormal, make_posterior
 from saliency_vae.distributions.learned_prior import ExponentialPrior
-from saliency_vae.inference.predict import default_baseline
 from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.config import BEFORE_NAMES, FORMAT, ExplainerConfig
@@ -355,11 +354,9 @@ def test_sampling_with_a_generator_repeats_and_touches_nothing_else(family: Fami
 def test_no_explanation_is_over_another_image_of_its_batch() -> None:
     baselines = [{"_target_": f"saliency_vae.perturbations.{name}"} for name in ("Mean", "Other")]
     trained = trained_explainer(perturbation={"_target_": MIXTURE, "baselines": baselines})
-    assert isinstance(default_baseline(trained), Blur)
-    assert isinstance(trained._refinement_objective().perturbation, Blur)
+    assert isinstance(trained.baseline(), Blur)
     alone = trained_explainer(perturbation={"_target_": MIXTURE, "baselines": baselines[:1]})
-    assert isinstance(default_baseline(alone), Mixture)
-    assert isinstance(alone._refinement_objective().perturbation, Mixture)
+    assert isinstance(alone.baseline(), Mixture)
 
 
 def written(directory: Path, config: Any) -> Path:
