@@ -1,6 +1,6 @@
-"""A batch of images, and how single images are stacked to one."""
+"""A batch of images, how single images are stacked to one, and how some are taken from it."""
 
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 from torch import Tensor
 from torch.utils.data import default_collate
@@ -58,3 +58,22 @@ def collate(images: list[Batch]) -> Batch:
     if "task" in batch:  # a number, which no device has to be asked for
         batch["task"] = images[0]["task"]
     return batch
+
+
+def rows(batch: Batch, part: slice) -> Batch:
+    """Take some images of a batch, with all that is known of them.
+
+    Args:
+        batch: Batch of images.
+        part: Which of its images.
+
+    Example:
+        >>> import torch
+        >>> batch: Batch = {"image": torch.rand(5, 3, 2, 2), "label": torch.arange(5)}
+        >>> rows(batch, slice(1, 3))["label"]
+        tensor([1, 2])
+    """
+    taken = {
+        key: values[part] if isinstance(values, Tensor) else values for key, values in batch.items()
+    }
+    return cast("Batch", taken)

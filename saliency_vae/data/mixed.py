@@ -58,17 +58,16 @@ class TaskOrder(EpochOrder):
 
     Args:
         dataset: The images of all tasks, one after the other.
-        devices: Number of devices.
-        rank: Number of this device.
-        settings: Arguments of the DistributedSampler.
-
-    Attributes:
         batch_size: Images of a batch on one device.
         weights: Weight of each task.
+        settings: Further arguments of the DistributedSampler.
     """
 
-    batch_size: int
-    weights: Sequence[float]
+    def __init__(
+        self, dataset: Dataset[Any], *, batch_size: int, weights: Sequence[float], **settings: Any
+    ) -> None:
+        super().__init__(dataset, **settings)
+        self.batch_size, self.weights = batch_size, weights
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the indices from ``start`` on."""
@@ -179,9 +178,9 @@ class MixedData(SaliencyDataModule):
     def _order(self, dataset: Dataset[Any], batch_size: int, **settings: Any) -> TaskOrder:
         if not settings["shuffle"]:
             self._check_whole_batches(dataset, batch_size * settings["num_replicas"])
-        order = (TaskOrder if settings["shuffle"] else FixedTaskOrder)(dataset, **settings)
-        order.batch_size, order.weights = batch_size, [task.weight for task in self.tasks]
-        return order
+        order = TaskOrder if settings["shuffle"] else FixedTaskOrder
+        weights = [task.weight for task in self.tasks]
+        return order(dataset, batch_size=batch_size, weights=weights, **settings)
 
     def _check_whole_batches(self, dataset: Dataset[Any], least: int) -> None:
         for task, size in zip(self.tasks, _sizes(dataset), strict=True):

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.runtime.device import loader_processes
+from saliency_vae.runtime.extras import importing
 
 INDEX = "index.json"  # written last, so a directory that has it is complete
 _FORMAT = "bytes"  # litdata's name of the format
@@ -28,13 +29,8 @@ def require_litdata() -> None:
     Raises:
         ValueError: If it is not installed.
     """
-    try:
+    with importing("litdata", extra="streaming", wanted_by="shards"):
         import litdata  # noqa: F401 (checks that it can be imported)
-    except ImportError:
-        raise ValueError(
-            "Expected the optional extra streaming for shards. Not found: "
-            "pip install 'saliency-vae[streaming]'."
-        ) from None
 
 
 class Decode:

@@ -30,7 +30,8 @@ def _kl_correlated(q: CorrelatedNormal, p: SaliencyPrior) -> Tensor:
     """KL(N(mu, D Sigma D) || N(m, Sigma)), D = diag(posterior / prior standard deviation)."""
     if q.prior is not p:
         raise ValueError(
-            "Expected the prior that the CorrelatedNormal was made with. Found another."
+            "Expected the prior that the CorrelatedNormal was made with. "
+            "Found another: pass its attribute prior."
         )
     size = p.event_shape.numel()
     scale = q.stddev / p.stddev

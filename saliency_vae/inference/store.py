@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,16 +227,6 @@ class Explanations(Mapping[str, dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @classmethod
-    def load(cls, output_dir: str | os.PathLike[str]) -> Self:
-        """Find the explanations below a directory; see :func:`load_explanations`."""
-        directory = Path(output_dir) / DIRECTORY
-        if not directory.is_dir():
-            raise ValueError(
-                f"Expected the output_dir of python -m saliency_vae.explain. Found no {directory}."
-            )
-        return cls(Store(directory))
-
 
 def load_explanations(output_dir: str | os.PathLike[str]) -> Explanations:
     """Read the explanations that ``python -m saliency_vae.explain`` wrote.
@@ -251,7 +241,12 @@ def load_explanations(output_dir: str | os.PathLike[str]) -> Explanations:
     Raises:
         ValueError: If the directory holds no explanations.
     """
-    return Explanations.load(output_dir)
+    directory = Path(output_dir) / DIRECTORY
+    if not directory.is_dir():
+        raise ValueError(
+            f"Expected the output_dir of python -m saliency_vae.explain. Found no {directory}."
+        )
+    return Explanations(Store(directory))
 
 
 def entry_at(place: Place) -> str:
