@@ -29,7 +29,7 @@ from saliency_vae.evaluation.uncertainty.changed_pixels import (
     scaled_to_change,
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
-from saliency_vae.evaluation.uncertainty.explained import BASELINES, ExplainedBatch
+from saliency_vae.evaluation.uncertainty.explained_batch import BASELINES, ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.evaluation.uncertainty.predictive import SHARES
 from saliency_vae.evaluation.uncertainty.swaps import (

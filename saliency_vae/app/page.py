@@ -11,6 +11,7 @@ from typing import Any
 
 from saliency_vae.app.answers import PageAnswers
 from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, view_tiles
+from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import Explanation
 
@@ -226,10 +227,5 @@ def theme() -> Any:
 
 
 def _gradio() -> Any:
-    try:
+    with importing("gradio", extra="app", wanted_by="the page"):
         return import_module("gradio")
-    except ImportError:
-        raise ValueError(
-            "Expected the optional extra app for the page. Not found: "
-            "pip install 'saliency-vae[app]'."
-        ) from None

@@ -8,11 +8,11 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from saliency_vae.baselines.copies import check_same, shared_copy
-from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.extras import require
 from saliency_vae.runtime.import_path import import_object
 from saliency_vae.runtime.random import seeded
 
@@ -35,7 +35,7 @@ def captum_class(path: str) -> Any:
     Raises:
         ValueError: If Captum is not installed or there is no such class.
     """
-    require("captum", extra="captum")
+    require("captum", extra="captum", wanted_by="this method")
     try:
         found = import_object(path)
     except ValueError as error:

@@ -19,8 +19,8 @@ def shared_copy(module: _Module, *, in_place: bool = True) -> _Module:
 
     Args:
         module: Module to copy.
-        in_place: Whether modules of the copy may work in place. A hook would see the output of a
-            later module there; but :func:`check_same` must then follow.
+        in_place: Whether modules of the copy may work in place, so that a hook may see an output
+            that a later module has altered. Where they may not, :func:`check_same` must follow.
     """
     tensors = chain(module.parameters(), module.buffers())
     copied = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
@@ -36,7 +36,7 @@ def check_same(
 ) -> None:
     """Check that the changed copy of a network gives its logits, once for a method and network.
 
-    It does not where the network goes on with what a module has altered in place, as after a
+    The copy gives others where the network goes on with what a module altered in place, as after a
     statement ``self.relu(x)``. The passes, of one image, are not counted.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is seen where pixels are removed."""
+"""Baseline images of the methods that remove pixels."""
 
 from typing import Literal, get_args
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
-from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred
+from saliency_vae.runtime.extras import require
 
 
 class KernelSHAP:
@@ -38,7 +38,7 @@ class KernelSHAP:
                 "Expected segments, samples and batch_size >= 1. "
                 f"Found {segments}, {samples} and {batch_size}."
             )
-        require("skimage", extra="rivals")
+        require("skimage", extra="rivals", wanted_by="this method")
         self.attribution = captum_class("captum.attr.KernelShap")
         self.segments = segments
         self.samples = samples

@@ -5,12 +5,12 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from saliency_vae.baselines.copies import check_same
-from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import target_of
 from saliency_vae.baselines.traced import Sum, one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
+from saliency_vae.runtime.extras import require
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.MaxPool2d)
 
@@ -36,7 +36,7 @@ class LRP:
     def __init__(self, gamma: float = 0.25, epsilon: float = 1e-6) -> None:
         if not (gamma >= 0 and epsilon > 0):
             raise ValueError(f"Expected gamma >= 0 and epsilon > 0. Found {gamma} and {epsilon}.")
-        require("zennit", extra="rivals")
+        require("zennit", extra="rivals", wanted_by="this method")
         self.gamma = gamma
         self.epsilon = epsilon
 

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.runtime.extras import require
 
 
 class RegionSearch:
@@ -33,7 +33,7 @@ class RegionSearch:
             raise ValueError(
                 f"Expected segments and batch_size >= 1. Found {segments} and {batch_size}."
             )
-        require("skimage", extra="rivals")
+        require("skimage", extra="rivals", wanted_by="this method")
         self.segments = segments
         self.batch_size = batch_size
 

@@ -10,6 +10,7 @@ from saliency_vae.baselines.feature_maps import enlarged, feature_maps
 from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import min_max
 from saliency_vae.perturbations import perturb
 
 
@@ -49,10 +50,8 @@ class ScoreCAM:
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         image, target = batch["image"], target_of(batch, classifier)
         maps = feature_maps(image, target, classifier, self.layer)[0][0]
-        masks = F.interpolate(maps[None], image.shape[-2:], mode="bilinear")[0]
-        low, high = (extreme[:, None, None] for extreme in masks.flatten(1).aminmax(dim=1))
-        varied = (high > low).flatten()  # a constant map hides nothing or all
-        masks = (masks - low) / (high - low).masked_fill(high == low, 1)
+        masks = min_max(F.interpolate(maps[None], image.shape[-2:], mode="bilinear")[0])
+        varied = masks.flatten(1).any(1)  # a constant map hides nothing or all
         score, mean = TargetScore(classifier), classifier.mean.to(image)
         scores = torch.cat(
             [

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines.extras import require
+from saliency_vae.runtime.extras import require
 
 _COMPACTNESS = 10.0  # scikit-image's own; lower ones follow edges more closely
 _SMOOTHING = 1.0  # pixels, against speckled segments
@@ -30,7 +30,7 @@ def slic_segments(images: Tensor, number: int) -> Tensor:
         >>> slic_segments(half, 4)[0, 0]
         tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     """
-    require("skimage", extra="rivals")
+    require("skimage", extra="rivals", wanted_by="this method")
     from skimage.segmentation import slic
 
     divide = partial(

@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_vae.baselines.extras import require
 from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
+from saliency_vae.runtime.extras import require
 
 
 class ShapBPT:
@@ -36,7 +36,7 @@ class ShapBPT:
             raise ValueError(
                 f"Expected evaluations and batch_size >= 1. Found {evaluations} and {batch_size}."
             )
-        require("shap_bpt", extra="shap-bpt")
+        require("shap_bpt", extra="shap-bpt", wanted_by="this method")
         self.evaluations = evaluations
         self.batch_size = batch_size
 

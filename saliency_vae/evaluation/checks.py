@@ -36,7 +36,9 @@ _MEASURED_WITH = {
     "two_object_images": "Images of two objects",
     "eval_x_steps": "EVAL-X",
 }
-_PASSES = 120  # passes of each question's usual image up to which a method is asked about all
+# Passes per question, each counted as many times as the image is larger than an evaluated one. A
+# method that takes more of them is asked about fewer images.
+_PASSES = 120
 _LEAST = 5  # images; a method that could be asked about fewer is not asked
 _DRAWN = 3  # images whose maps are drawn
 _EVAL_X_HELD_OUT = 64  # most images that the fit of EVAL-X's classifier is measured on
@@ -156,7 +158,7 @@ def most_images(
         methods: Methods after they were warmed up.
         protocol: How maps are scored.
         number: Number of images, each with several questions.
-        size: Size of an image over that of an evaluated one, as often as which a pass counts.
+        size: Size of an image over that of an evaluated one; a pass counts so many times.
 
     Example:
         >>> methods = Methods({}, passes={"gradient": 1, "rise": 1000, "lime": 300})
@@ -180,7 +182,7 @@ def with_eval_x(
     scores: Scores,
     maps: Mapping[str, Tensor],
 ) -> Scores:
-    """Add what a classifier that is used to masks decides from the kept views (EVAL-X)."""
+    """Add what a classifier tuned on random masks decides from the kept views (EVAL-X)."""
     number = min(len(values) for values in maps.values())
     batch = with_decision(setup.images.first(number).as_batch(), setup.classifier)
     remove = partial(setup.protocol.remove, setup.classifier)
@@ -204,6 +206,6 @@ def with_eval_x(
         batch["image"],
         batch["decision"],
         remove,
-        fraction=scores.fraction / 100,
+        fraction=scores.kept_percent / 100,
     )
     return scores.extended({"eval_x": values}, notes={"EVAL-X": str(judge)})

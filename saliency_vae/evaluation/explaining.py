@@ -1,14 +1,12 @@
 """Letting a method explain a batch, in parts that fit a CPU's cache and memory."""
 
-from collections.abc import Iterator
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.data.batch import rows
 from saliency_vae.metrics import views_at_once
 
 
@@ -27,17 +25,12 @@ def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) ->
         ValueError: If the maps are not finite and (B, H, W).
     """
     images = batch["image"]
-    maps = torch.cat([method(part, classifier).detach() for part in _parts(batch)])
+    size = views_at_once(images)
+    parts = (rows(batch, slice(first, first + size)) for first in range(0, len(images), size))
+    maps = torch.cat([method(part, classifier).detach() for part in parts])
     expected = (len(images), *images.shape[-2:])
     if tuple(maps.shape) != expected:
         raise ValueError(f"Expected maps {expected}. Found {tuple(maps.shape)}.")
     if not maps.isfinite().all():
         raise ValueError("Expected finite maps. Found NaN or infinity.")
     return maps
-
-
-def _parts(batch: Batch) -> Iterator[Batch]:
-    size = views_at_once(batch["image"])
-    for start in range(0, len(batch["image"]), size):
-        part = {key: values[start : start + size] for key, values in batch.items()}  # type: ignore[index]
-        yield cast("Batch", part)

@@ -15,7 +15,7 @@ from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 from saliency_vae.runtime.device import loader_processes
 
 _Known = Literal["mask", "object_masks", "object_classes", "object_images", "group"]
-_KNOWN: tuple[_Known, ...] = get_args(_Known)  # of a batch, where the data hold it
+_KNOWN: tuple[_Known, ...] = get_args(_Known)  # taken over from the data, where they have it
 # Settings that decide which images of a directory are held out.
 _SPLIT = ("seed", "validation_fraction")
 

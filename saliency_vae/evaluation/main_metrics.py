@@ -1,6 +1,6 @@
 """The metrics that a short table shows: one or two for each question that a reader has."""
 
-from saliency_vae.evaluation.metric_info import is_agreement, removal_of
+from saliency_vae.evaluation.metric_info import baseline_of, is_agreement
 from saliency_vae.evaluation.scores import Scores
 
 _BEFORE = ("insertion", "deletion", "srg")
@@ -9,11 +9,11 @@ _AFTER = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
 
 def fitting_agreement(scores: Scores) -> str | None:
     """Agreement at the share of the pixels that fits the classifier; None if none was measured."""
-    return f"agreement_{scores.fraction}" if any(map(is_agreement, scores.values)) else None
+    return f"agreement_{scores.kept_percent}" if any(map(is_agreement, scores.values)) else None
 
 
 def main_metrics(scores: Scores) -> list[str]:
-    """Metrics of the ranking: over the first removal alone, and the agreement that fits."""
+    """Metrics of the ranking: over the first baseline image alone, and the agreement that fits."""
     chosen = (*_BEFORE, fitting_agreement(scores), *_AFTER)
     return [metric for metric in chosen if metric and metric in scores.values]
 
@@ -24,6 +24,6 @@ def agreements(scores: Scores) -> list[str]:
 
 
 def further_metrics(scores: Scores) -> list[str]:
-    """Metrics that are neither in the ranking, nor an agreement, nor over a further removal."""
+    """Metrics neither in the ranking, nor an agreement, nor over a further baseline image."""
     elsewhere = {*main_metrics(scores), *agreements(scores)}
-    return [m for m in scores.values if m not in elsewhere and not removal_of(m)]
+    return [m for m in scores.values if m not in elsewhere and not baseline_of(m)]

@@ -1,6 +1,5 @@
 """The methods that are compared: the explainer, those of the configuration, and what can run."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,11 +21,12 @@ from saliency_vae.baselines import (
 )
 from saliency_vae.classifiers import FrozenClassifier, TooManyPassesError, counted_passes
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.altered_signals import RandomisedSignals, ZeroedSignals
 from saliency_vae.evaluation.roles import EXPLAINER, Role
+from saliency_vae.evaluation.signal_controls import RandomisedSignals, ZeroedSignals
 from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import peak_memory
 from saliency_vae.models import Explainer, load_explainer
+from saliency_vae.runtime.extras import MissingExtraError, pip_install
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import did_you_mean
 
@@ -56,10 +56,8 @@ class ExplainerMethod:
         """
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        target = batch.get("target")
-        return explainer.encode(
-            images, target=target
-        ).mean  # unchecked: robustness is measured by added noise
+        # Not checked to be in [0, 1]: robustness is measured by added noise.
+        return explainer.encode(images, target=batch.get("target")).mean
 
 
 class RefinedExplainer(ExplainerMethod):
@@ -205,23 +203,17 @@ def build_methods(
         try:
             methods[name] = given.get(name) or instantiate(nodes[name], _convert_="all")
         except InstantiationException as error:
-            extra = _lacking_extra(error)
-            if names is not None or extra is None:
+            cause = error.__cause__
+            if names is not None or not isinstance(cause, MissingExtraError):
                 raise
-            lacking.setdefault(extra, []).append(name)
+            lacking.setdefault(cause.extra, []).append(name)
             continue
         if not callable(methods[name]):
             raise ValueError(f"Expected baselines.{name} to be a method. Found {methods[name]}.")
     for extra, without in lacking.items():
-        needed = f"they need the optional extra {extra}, pip install 'saliency-vae[{extra}]'."
+        needed = f"they need the optional extra {extra}, {pip_install(extra)}."
         left_out.append(f"{', '.join(without)}: {needed}")
     return Methods(methods, left_out=tuple(left_out))
-
-
-def _lacking_extra(error: InstantiationException) -> str | None:
-    """Name of the optional extra that a method lacks, if that is the error."""
-    found = re.search(r"Expected the optional extra ([\w-]+)", str(error.__cause__))
-    return found[1] if found else None
 
 
 def warm_up(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from saliency_vae.evaluation.wording import removal_title
+from saliency_vae.evaluation.wording import baseline_title
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,14 @@ _METRICS |= {
 }
 
 
-_OVER_REMOVALS = ("insertion", "deletion", "srg")  # metrics that may name a removal after them
+_OVER_BASELINES = ("insertion", "deletion", "srg")  # which may name a baseline image
 
 
 def metric_info(metric: str) -> MetricInfo:
     """Describe a metric.
 
-    ``insertion_zero`` is insertion over the removal ``zero``, and ``agreement_5`` is the agreement
-    when 5 % of the pixels are kept.
+    ``insertion_zero`` is insertion over the baseline image ``zero``, and ``agreement_5`` is the
+    agreement when 5 % of the pixels are kept.
     """
     if metric in _METRICS:
         return _METRICS[metric]
@@ -249,12 +249,12 @@ def metric_info(metric: str) -> MetricInfo:
         return _samples(*rest.split("_", 2))
     if kind == "swap":
         return _swap(*rest.split("_", 1))
-    first, removal = _METRICS[kind], removal_title(rest)
+    first, baseline = _METRICS[kind], baseline_title(rest)
     return replace(
         first,
-        title=f"{first.title} over {removal}",
-        short=f"{first.short} {removal}",
-        explanation=f"{first.title} where {removal} takes the place of removed pixels.",
+        title=f"{first.title} over {baseline}",
+        short=f"{first.short} {baseline}",
+        explanation=f"{first.title} where {baseline} takes the place of removed pixels.",
     )
 
 
@@ -272,7 +272,7 @@ def _agreement(percent: int) -> MetricInfo:
 def _samples(measured: str, condition: str, baseline: str) -> MetricInfo:
     """What sampled maps do, of ``samples_kept_25_blur`` or ``samples_changed_unscaled_blur``."""
     maps = "as drawn" if condition == "unscaled" else f"{condition} % changed"
-    where = f"{maps}, over {removal_title(baseline)}"
+    where = f"{maps}, over {baseline_title(baseline)}"
     scaled = "" if condition == "unscaled" else f", scaled to change {condition} % of the kept set"
     among = f" for maps drawn about the mean{scaled}, among images whose mean map keeps it."
     return {
@@ -293,7 +293,7 @@ def _swap(order: str, baseline: str) -> MetricInfo:
     """The swap test, of ``swap_all_blur`` or ``swap_matched_blur``."""
     matched = ", at equal saliency" if order == "matched" else ""
     return MetricInfo(
-        f"Swaps over {removal_title(baseline)}{matched}",
+        f"Swaps over {baseline_title(baseline)}{matched}",
         "",
         True,
         "Rank correlation of a patch's uncertainty with how little the log-odds of the decision "
@@ -303,25 +303,25 @@ def _swap(order: str, baseline: str) -> MetricInfo:
     )
 
 
-def removal_of(metric: str) -> str:
-    """Name of the further removal that a metric is measured over; empty for any other metric.
+def baseline_of(metric: str) -> str:
+    """Name of the further baseline image of a metric; empty for any other metric.
 
     Example:
-        >>> removal_of("srg_light_blur"), removal_of("srg"), removal_of("agreement_5")
+        >>> baseline_of("srg_light_blur"), baseline_of("srg"), baseline_of("agreement_5")
         ('light_blur', '', '')
     """
-    kind, _, removal = metric.partition("_")
-    return removal if kind in _OVER_REMOVALS else ""
+    kind, _, baseline = metric.partition("_")
+    return baseline if kind in _OVER_BASELINES else ""
 
 
-def over(kind: str, removal: str) -> str:
-    """Name of ``insertion``, ``deletion`` or ``srg`` over a removal, empty for the first one.
+def over(kind: str, baseline: str) -> str:
+    """Name of ``insertion``, ``deletion`` or ``srg`` over a baseline image, empty for the first.
 
     Example:
         >>> over("srg", "zero"), over("srg", "")
         ('srg_zero', 'srg')
     """
-    return f"{kind}_{removal}" if removal else kind
+    return f"{kind}_{baseline}" if baseline else kind
 
 
 def is_agreement(metric: str) -> bool:

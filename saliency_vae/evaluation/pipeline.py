@@ -39,7 +39,7 @@ from saliency_vae.evaluation.sanity import (
 )
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.scoring import measure
-from saliency_vae.evaluation.signal_controls import compare_with_signal_controls
+from saliency_vae.evaluation.signal_verdicts import compare_with_signal_controls
 from saliency_vae.evaluation.uncertainty import (
     PixelMaps,
     PosteriorChecks,
@@ -114,7 +114,7 @@ def run_evaluation(config: Node, run: Path) -> Results | None:
 def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results:
     """Measure what no partition has measured, and write the results."""
     scores, maps = score_methods(config, setup, progress)
-    measured = {**config, "baseline_images": setup.protocol.baseline_images}  # perhaps one more
+    measured = {**config, "baseline_images": setup.protocol.baseline_images}  # and an unseen one
     metadata = describe_run(measured, setup.explainer, setup.classifier, setup.images)
     Results(scores, run_metadata=metadata).save(run)  # the following stages take long too
     scores, drawn = add_checks(config, setup, scores, maps, progress)
@@ -276,7 +276,7 @@ def assess_estimate(
         failed = scores.values["agreement_5"][EXPLAINER] == 0
         return assess_images(uncertainties, failed, insertion, resampling=resampling)
     how = "measured with blur as the first of baseline_images, over which it is estimated."
-    report = assess_selection(uncertainties, insertion, resampling=resampling, removal=first)
+    report = assess_selection(uncertainties, insertion, resampling=resampling, baseline=first)
     return report + UncertaintyReport(left_out=(f"Failures predicted by the confidence: {how}",))
 
 
@@ -295,14 +295,14 @@ def assess_sufficiency(
     metric = over("insertion", "" if fresh[0] == first else fresh[0])
     insertion = scores.values[metric][EXPLAINER]
     return assess_selection(
-        uncertainties, insertion, resampling=scores.resampling(), removal=fresh[0]
+        uncertainties, insertion, resampling=scores.resampling(), baseline=fresh[0]
     )
 
 
 def judge_posterior(
     config: Node, setup: Setup, resampling: Resampling, progress: Progress
 ) -> UncertaintyReport:
-    """Report which other maps would do, and where the classifier does not mind."""
+    """Report the posterior predictive checks and the swap test."""
     images = setup.images.first(config["posterior_images"])
     if not len(images):
         return UncertaintyReport()
@@ -324,7 +324,7 @@ def batches(images: Images) -> int:
 
 
 def counted(method: Method, count: Callable[[], object]) -> Method:
-    """Tell after each batch that a method has explained."""
+    """The same method, which calls ``count`` after each batch."""
 
     def explain(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         maps = method(batch, classifier)

@@ -15,7 +15,6 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import ImageFiles
 from saliency_vae.data.datamodule import SaliencyDataModule
-from saliency_vae.evaluation.altered_signals import signal_controls
 from saliency_vae.evaluation.baseline_images import seen_in_training
 from saliency_vae.evaluation.explainers import load_explainers
 from saliency_vae.evaluation.images import Images, check_split, evaluation_images, with_boxes
@@ -30,6 +29,7 @@ from saliency_vae.evaluation.methods import (
 from saliency_vae.evaluation.randomised import load_randomised
 from saliency_vae.evaluation.roles import EXPLAINER, REFINED
 from saliency_vae.evaluation.scoring import Protocol, with_decision
+from saliency_vae.evaluation.signal_controls import signal_controls
 from saliency_vae.evaluation.uncertainty import independent_runs
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.device import pick_device

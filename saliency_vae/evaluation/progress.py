@@ -71,7 +71,8 @@ class Progress:
             rows: Numbers of the images, from start to stop.
             compute: Function that computes the part: tensors with a row for each of the images, or
                 for the first ones, and numbers that are sums over the images.
-            turn: Number of the part, by which it belongs to one of the partitions.
+            turn: Number of the part. The process whose partition number equals turn modulo the
+                number of partitions computes it.
 
         Returns:
             The part; None if it belongs to another partition.
@@ -104,7 +105,7 @@ class Progress:
 
 
 def _rows(part: Any, inside: slice, whole: int) -> Any:
-    """Part of the images that a part is of, see :meth:`Progress.rows`."""
+    """Values of some of the images of a part, see :meth:`Progress.rows`."""
     if isinstance(part, dict):
         return {name: _rows(value, inside, whole) for name, value in part.items()}
     if isinstance(part, Tensor):

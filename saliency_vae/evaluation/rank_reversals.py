@@ -7,8 +7,12 @@ from itertools import combinations, permutations
 import torch
 from torchmetrics.functional import kendall_rank_corrcoef
 
+from saliency_vae.evaluation.measured_baselines import (
+    baseline_name,
+    faithfulness,
+    further_baselines,
+)
 from saliency_vae.evaluation.metric_info import over
-from saliency_vae.evaluation.removals import faithfulness, further_removals, removal_name
 from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER, Role
 from saliency_vae.evaluation.scores import Scores
@@ -22,25 +26,26 @@ Bounds = tuple[float, float, float]  # mean, lower and upper bound of a differen
 
 @dataclass(frozen=True)
 class Reversal:
-    """Two methods of which one is clearly better over one removal, the other over another.
+    """Two methods of which one is clearly better over one baseline image, the other over another.
 
     Attributes:
         methods: Names of the two methods.
-        removals: Removals for people: where the first method is better, and where the second is.
-        differences: First method's value minus the second's over these two removals, each as mean,
+        baselines: Names for people of two baseline images: the first method is better over the
+            first, and the second over the second.
+        differences: First method's value minus the second's over these two, each as mean,
             lower and upper bound of the paired 95 % interval.
     """
 
     methods: Pair
-    removals: Pair
+    baselines: Pair
     differences: tuple[Bounds, Bounds]
 
     def __str__(self) -> str:
         first, second = map(title, self.methods)
         better = (first, second)
         parts = [
-            f"over {removal}, {name} is better by {_in_words(bounds)}"
-            for removal, name, bounds in zip(self.removals, better, self.differences, strict=True)
+            f"over {baseline}, {name} is better by {_in_words(bounds)}"
+            for baseline, name, bounds in zip(self.baselines, better, self.differences, strict=True)
         ]
         return f"{first} and {second}: {'; '.join(parts)}."
 
@@ -52,15 +57,15 @@ class Reversal:
 
 @dataclass(frozen=True)
 class RankReversals:
-    """How far the order of the methods depends on the removal.
+    """How far the order of the methods depends on the baseline image.
 
     Attributes:
         metric: Metric that orders the methods, ``srg`` or ``insertion``.
         pairs: Number of pairs of methods that were compared.
         reversals: One reversal for each pair of methods that has any, the clearest one; those of
             the evaluated explainer first, then those of further explainers, the largest first.
-        tau: Two removals for people, to Kendall's tau-b between the orders of the methods over
-            them; 1 is the same order, -1 the reverse.
+        tau: Names for people of two baseline images, to Kendall's tau-b between the orders of the
+            methods over them; 1 is the same order, -1 the reverse.
     """
 
     metric: str = "insertion"
@@ -70,18 +75,18 @@ class RankReversals:
 
 
 def rank_reversals(scores: Scores) -> RankReversals:
-    """Compare the orders of the methods over all removals; oracles do not take part.
+    """Compare the orders of the methods over all baseline images; oracles do not take part.
 
     A pair of methods, not both controls, is compared on the images that both are scored on, at
     least ten. The intervals are not corrected for the number of pairs.
 
     Args:
-        scores: Scores over one removal or several; over one there is nothing to compare.
+        scores: Scores over one baseline image or several; over one there is nothing to compare.
     """
     kind = faithfulness(scores)
-    removals = ["", *further_removals(scores)]
-    metrics = {removal: over(kind, removal) for removal in removals}
-    metrics = {removal: metric for removal, metric in metrics.items() if metric in scores.values}
+    baselines = ["", *further_baselines(scores)]
+    metrics = {baseline: over(kind, baseline) for baseline in baselines}
+    metrics = {baseline: metric for baseline, metric in metrics.items() if metric in scores.values}
     methods = [
         method
         for method in scores.methods
@@ -90,7 +95,7 @@ def rank_reversals(scores: Scores) -> RankReversals:
     ]
     if len(metrics) < 2 or len(methods) < 2:
         return RankReversals(kind)
-    named = {removal_name(scores, removal): metric for removal, metric in metrics.items()}
+    named = {baseline_name(scores, baseline): metric for baseline, metric in metrics.items()}
     pairs = [
         pair
         for pair in combinations(methods, 2)
@@ -123,7 +128,7 @@ def _differences(scores: Scores, metric: str, pairs: Sequence[Pair]) -> dict[Pai
 
 
 def _clearest(pair: Pair, differences: Mapping[str, Interval]) -> Reversal | None:
-    """Clearest reversal of a pair, given its differences by removal."""
+    """Clearest reversal of a pair, given its differences by baseline image."""
     judged = {name: judge(difference) for name, difference in differences.items()}
     found = [
         Reversal(pair, (one, other), (_bounds(differences[one]), _bounds(differences[other])))
@@ -144,7 +149,7 @@ def _priority(scores: Scores, reversal: Reversal) -> tuple[bool, bool, float]:
 
 
 def _taus(scores: Scores, metrics: Mapping[str, str], methods: Sequence[str]) -> dict[Pair, float]:
-    """Kendall's tau-b between each two removals, of the methods that are scored on all images."""
+    """Kendall's tau-b between each two baseline images, of the methods scored on all images."""
     complete = [
         method
         for method in methods

@@ -20,11 +20,11 @@ LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narro
 class Resampling:
     """How images are drawn for intervals: those of a group, such as views of one thing, together.
 
-    Values of n images are those of the first n.
+    Where n values are given, they are those of the first n images.
 
     Attributes:
         seed: Seed of the draws.
-        groups: Group of each image, (N,) int64; None for images that are all apart.
+        groups: Group of each image, (N,) int64; None where all are independent.
 
     Example:
         >>> resampling = Resampling(groups=torch.tensor([0, 0, 1]))

@@ -35,7 +35,7 @@ class Results:
 
     @cached_property
     def rank_reversals(self) -> RankReversals:
-        """How far the order of the methods depends on the removal."""
+        """How far the order of the methods depends on the baseline image."""
         return rank_reversals(self.scores)
 
     @property
@@ -99,8 +99,11 @@ def _reversals(found: RankReversals) -> dict[str, Any]:
     return {
         "metric": found.metric,
         "pairs": found.pairs,
-        "reversals": [asdict(reversal) for reversal in found.reversals],
-        "kendall_tau": [{"removals": removals, "tau": tau} for removals, tau in found.tau.items()],
+        "reversals": [
+            {"methods": each.methods, "removals": each.baselines, "differences": each.differences}
+            for each in found.reversals
+        ],
+        "kendall_tau": [{"removals": pair, "tau": tau} for pair, tau in found.tau.items()],
     }
 
 

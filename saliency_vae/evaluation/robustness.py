@@ -1,7 +1,6 @@
 """Robustness: Captum's infidelity and max-sensitivity of every method."""
 
 from functools import partial
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from saliency_vae.data import Batch
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.scores import Scores
+from saliency_vae.runtime.extras import MissingExtraError, require
 from saliency_vae.runtime.random import seeded
 
 NOISE = 0.05  # standard deviation of the noise of the infidelity; images are in [0, 1]
@@ -39,9 +39,10 @@ def with_robustness(
         classifier: Classifier to explain.
         progress: What an earlier evaluation of the same settings has done already.
     """
-    if find_spec("captum") is None:
-        needs = "they need Captum, pip install 'saliency-vae[captum]'."
-        return scores.extended(left_out=[f"Infidelity and max-sensitivity: {needs}"])
+    try:
+        require("captum", extra="captum", wanted_by="them")
+    except MissingExtraError as error:
+        return scores.extended(left_out=[f"Infidelity and max-sensitivity: {error}"])
     values: dict[str, dict[str, Tensor]] = {"infidelity": {}, "sensitivity": {}}
     fast = {name: method for name, method in methods.by_name.items() if not methods.is_slow(name)}
     turns = methods.costly_first()

@@ -32,13 +32,13 @@ class Scores:
         passes: Method to the passes of the classifier for one image.
         seen: Names of the baseline images that the explainer was trained with; empty if unknown.
         classifier_seen: Explainer to whether its training used this classifier; empty if unknown.
-        removal: Name of the first removal (a baseline image or an imputation), which metrics and
-            curves do not name; empty if unknown.
+        baseline: Name of the first baseline image, which metrics and curves do not name; empty if
+            unknown.
         roles: Method to its role.
         groups: Group of each image, (N,) int64, over which intervals are taken; None for images
-            that are all apart.
+            that are all independent.
         left_out: What was not measured and why, one sentence each.
-        notes: How something was measured, by what it is.
+        notes: Name of a measurement to how it was made.
         seed: Seed of the bootstrap.
 
     Example:
@@ -58,7 +58,7 @@ class Scores:
     passes: Mapping[str, float] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     classifier_seen: Mapping[str, bool] = field(default_factory=dict)
-    removal: str = ""
+    baseline: str = ""
     groups: Tensor | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Scores:
             values: Further metrics, then method, to the score of each image; the images may be
                 fewer.
             left_out: What was not measured and why, one sentence each.
-            notes: How something was measured, by what it is.
+            notes: Name of a measurement to how it was made.
         """
         return replace(
             self,
@@ -99,7 +99,7 @@ class Scores:
 
     @property
     def images(self) -> int:
-        """Number of images; grids and images of two objects, put together from them, are apart."""
+        """Number of images; grids and images of two objects are made of them, and do not count."""
         scored = [self.values["insertion"]] if "insertion" in self.values else self.values.values()
         return max((len(v) for by_method in scored for v in by_method.values()), default=0)
 
@@ -140,7 +140,7 @@ class Scores:
         return values[first][:number], values[second][:number]
 
     @property
-    def fraction(self) -> int:
+    def kept_percent(self) -> int:
         """Smallest share of the pixels, in per cent, that keeps half of most methods' decisions.
 
         Most methods are at least half of the explainers and rivals. Where no share that was

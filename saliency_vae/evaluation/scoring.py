@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.data.batch import rows
 from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES, IMPUTATIONS, Baseline
 from saliency_vae.evaluation.explaining import explain_batch
 from saliency_vae.evaluation.images import Images
@@ -83,12 +84,14 @@ class Protocol:
         """What is seen of removed pixels of images (B, 3, H, W), by name."""
         return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
 
-    def removals(self, batch: Batch, classifier: FrozenClassifier) -> dict[str, "Removal"]:
-        """Removals by name, for a batch with the classifier's decision."""
+    def prepared_baselines(
+        self, batch: Batch, classifier: FrozenClassifier
+    ) -> dict[str, "PreparedBaseline"]:
+        """Prepare the baseline images of a batch with the classifier's decision, by name."""
         images = batch["image"]
         return {
-            name: Removal(baseline, curve_ends(classifier, images, baseline, batch["decision"]))
-            for name, baseline in self.make_baseline_images(images, classifier).items()
+            name: PreparedBaseline(made, curve_ends(classifier, images, made, batch["decision"]))
+            for name, made in self.make_baseline_images(images, classifier).items()
         }
 
     def remove(self, classifier: FrozenClassifier, images: Tensor, kept: Tensor) -> Tensor:
@@ -123,8 +126,8 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Removal:
-    """What is seen of removed pixels, the same for the maps of all methods.
+class PreparedBaseline:
+    """Baseline images of a batch, the same for the maps of all methods.
 
     Attributes:
         baseline: Baseline images, (B, 3, H, W), or an imputation.
@@ -134,10 +137,10 @@ class Removal:
     baseline: Baseline
     ends: CurveEnds
 
-    def first(self, number: int) -> "Removal":
+    def first(self, number: int) -> "PreparedBaseline":
         """The same for the first images."""
         of = self.baseline
-        return Removal(
+        return PreparedBaseline(
             of[:number] if isinstance(of, Tensor) else of,
             CurveEnds(self.ends.none[:number], self.ends.whole[:number]),
         )
@@ -150,11 +153,11 @@ class _Gathered:
         self.values: dict[str, list[Tensor]] = {}
         self.curves: dict[str, list[Tensor]] = {}
         self.maps: list[Tensor] = []
-        self.seconds = float("inf")  # an image, in the fastest batch: the first one may warm up
+        self.seconds = float("inf")  # per image, of the fastest batch; the first batch may warm up
         self.images = 0
 
     def add(self, part: Part | None) -> None:
-        """Add what :func:`_score_method` returned for a batch; None is left to a partition."""
+        """Add what :func:`_score_method` returned for a batch; None if another partition has it."""
         if part is None:
             return
         for kind, gathered in (("values", self.values), ("curves", self.curves)):
@@ -166,7 +169,7 @@ class _Gathered:
 
     @classmethod
     def known(cls, gathered: Mapping[str, Self]) -> dict[str, Self]:
-        """Methods that are scored at all: of a partition, some may be left to others."""
+        """Methods with at least one scored image."""
         return {name: part for name, part in gathered.items() if part.images}
 
 
@@ -206,13 +209,13 @@ def measure(
         for number, undecided in enumerate(images):
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
-            removals = cache(partial(protocol.removals, batch, classifier))
-            for name, part, rows in _parts(batch, limits, seen):
+            prepared = cache(partial(protocol.prepared_baselines, batch, classifier))
+            for name, part, span in _parts(batch, limits, seen):
                 bar.set_postfix_str(name)
-                scored = partial(_score_method, part, name, methods, classifier, removals, protocol)
+                scored = partial(_score_method, part, name, methods, classifier, prepared, protocol)
                 kept = partial(scored, keep=max(0, keep - seen))
                 turn = number + turns.index(name)
-                gathered[name].add(progress.rows(f"scores/{name}", rows, kept, turn))
+                gathered[name].add(progress.rows(f"scores/{name}", span, kept, turn))
                 bar.update(len(part["image"]))
             seen += len(batch["image"])
             groups.append(batch.get("group"))
@@ -236,13 +239,13 @@ def _scores(gathered: Mapping[str, _Gathered], methods: Methods, protocol: Proto
         memory={name: size for name, size in methods.memory.items() if name in gathered},
         passes={name: number for name, number in methods.passes.items() if name in gathered},
         roles=methods.roles,
-        removal=protocol.baseline_images[0],
+        baseline=protocol.baseline_images[0],
     )
 
 
 @torch.no_grad()
 def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
-    """Add the classifier's decision on each image of a batch, so that nobody asks for it again."""
+    """Add the classifier's decision on each image of a batch, so that it is computed only once."""
     return {**batch, "decision": classifier.decide(classifier(batch["image"]))}
 
 
@@ -252,8 +255,8 @@ def _parts(
     """Each method, the images of a batch that it is scored on, if any, and their numbers."""
     for name, limit in limits.items():
         if limit > seen:
-            part = {key: values[: limit - seen] for key, values in batch.items()}  # type: ignore[index]
-            yield name, cast("Batch", part), slice(seen, seen + len(part["image"]))
+            part = rows(batch, slice(limit - seen))
+            yield name, part, slice(seen, seen + len(part["image"]))
 
 
 def _score_method(
@@ -261,7 +264,7 @@ def _score_method(
     name: str,
     methods: Methods,
     classifier: FrozenClassifier,
-    removals: Callable[[], Mapping[str, Removal]],
+    prepared: Callable[[], Mapping[str, PreparedBaseline]],
     protocol: Protocol,
     *,
     keep: int,
@@ -272,7 +275,7 @@ def _score_method(
         maps, seconds = timed(explain, batch["image"].device)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    own = {removal: found.first(len(maps)) for removal, found in removals().items()}
+    own = {baseline: found.first(len(maps)) for baseline, found in prepared().items()}
     values, curves = score(batch, maps, classifier, own, protocol)
     return {
         "values": {metric: found.cpu() for metric, found in values.items()},
@@ -287,7 +290,7 @@ def score(
     batch: Batch,
     maps: Tensor,
     classifier: FrozenClassifier,
-    removals: Mapping[str, Removal],
+    baselines: Mapping[str, PreparedBaseline],
     protocol: Protocol,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Score the maps (B, H, W) of a batch.
@@ -296,7 +299,7 @@ def score(
         batch: Images with the classifier's decision, and with true masks where they are known.
         maps: Saliency maps, (B, H, W).
         classifier: Classifier to explain.
-        removals: What is seen of removed pixels, by name.
+        baselines: Baseline images of the batch, by name.
         protocol: How maps are scored.
 
     Returns:
@@ -307,22 +310,22 @@ def score(
     first = protocol.baseline_images[0]
     values: dict[str, Tensor] = {}
     curves: dict[str, Tensor] = {}
-    for name, removal in removals.items():
+    for name, prepared in baselines.items():
         suffix = "" if name == first else f"_{name}"
         found = insertion_deletion(
             classifier,
             images,
             maps,
-            removal.baseline,
+            prepared.baseline,
             step=step,
             target=decision,
-            ends=removal.ends,
+            ends=prepared.ends,
         )
         curves[f"insertion{suffix}"], curves[f"deletion{suffix}"] = found.insertion, found.deletion
         values[f"insertion{suffix}"] = found.insertion_auc
         values[f"deletion{suffix}"] = found.deletion_auc
         values[f"srg{suffix}"] = found.symmetric_relevance_gain
-    baseline = removals[first].baseline
+    baseline = baselines[first].baseline
     agreement = kept_agreement(
         classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
     )

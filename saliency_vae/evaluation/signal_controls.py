@@ -1,69 +1,89 @@
-"""Is it the classifier that is explained? The explainer beside controls that cannot ask it."""
+"""Is it the classifier that is explained? An explainer without its classifier's signals.
 
-from saliency_vae.evaluation.metric_info import metric_info
-from saliency_vae.evaluation.resampling import LEAST_IMAGES
-from saliency_vae.evaluation.roles import EXPLAINER
-from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.verdicts import Judgement, Verdict, judge, too_few
-from saliency_vae.evaluation.wording import title
+A classifier-conditioned explainer whose maps are as good with no signals, or with those of a
+classifier that has learned nothing, finds objects instead of explaining the classifier.
+"""
 
-# Explainers that see the image but nothing of the classifier, or of another one.
+import copy
+
+import torch
+from torch import Tensor
+
+from saliency_vae.baselines import Method
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers.randomised import randomised_classifier
+from saliency_vae.data import Batch
+from saliency_vae.models import Explainer
+from saliency_vae.models.conditional_encoder import Signals
+from saliency_vae.runtime.autograd import recording_gradients
+
+# Names of explainers that see the image, and no signals of the classifier that is explained.
 CONTROLS = ("zeroed_signals", "randomised_signals", "image_only")
-_METRICS = ("insertion", "pointing_game", "iou")
 
 
-def compare_with_signal_controls(scores: Scores) -> list[Verdict]:
-    """Compare the explainer with the controls that are there: one verdict for each.
-
-    An explainer that finds objects without the classifier would be level with them. It is better
-    only if it is in all of insertion, pointing game and IoU that were measured, and worse only if
-    it is in one of them and better in none.
+class ZeroedSignals:
+    """The posterior mean of an explainer that sees the image, and zeros for all signals.
 
     Args:
-        scores: Scores of the explainer and of methods named as in :data:`CONTROLS`.
+        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
     """
-    if EXPLAINER not in scores.methods:
-        return []
-    return [_compare(scores, control) for control in CONTROLS if control in scores.methods]
+
+    def __init__(self, explainer: Explainer) -> None:
+        self.explainer = copy.copy(explainer)  # its weights, with another classifier
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        images = batch["image"]
+        explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
+        signals = explainer.signals(images, batch.get("target"))
+        return explainer.encode(images, signals=_zeroed(signals)).mean
 
 
-def _compare(scores: Scores, control: str) -> Verdict:
-    shared = [
-        metric
-        for metric in _METRICS
-        if {EXPLAINER, control} <= scores.values.get(metric, {}).keys()
-    ]
-    pairs = {metric: scores.paired(metric, EXPLAINER, control) for metric in shared}
-    numbers = [scores.resampling().independent(len(mine)) for mine, _ in pairs.values()]
-    fewest = min(numbers, default=0)
-    if fewest < LEAST_IMAGES:
-        return too_few(f"This explainer and the control ({title(control)})", fewest)
-    judgements: list[Judgement] = []
-    parts = []
-    for metric, (mine, theirs) in pairs.items():
-        difference = scores.resampling().difference(mine, theirs)
-        judgements.append(judge(difference))
-        parts.append(
-            f"{metric_info(metric).title} {mine.double().mean():.3f} against "
-            f"{theirs.double().mean():.3f} (difference {difference.mean:+.3f} "
-            f"[{difference.low:+.3f}, {difference.high:+.3f}])"
+class RandomisedSignals:
+    """The posterior mean of an explainer that asks a classifier with shuffled weights.
+
+    Args:
+        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
+        seed: Seed of the shuffling, see :func:`randomised_classifier`.
+    """
+
+    def __init__(self, explainer: Explainer, seed: int = 0) -> None:
+        self.explainer = copy.copy(explainer)  # its weights, with another classifier
+        self.seed = seed
+        # The classifier of the last batch, and the same with shuffled weights.
+        self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        if self._shuffled is None or self._shuffled[0] is not classifier:
+            with recording_gradients():
+                self._shuffled = classifier, randomised_classifier(classifier, self.seed)
+        images, shuffled = batch["image"], self._shuffled[1]
+        explainer = self.explainer.to(images.device).attach_classifier(shuffled, force=True)
+        return explainer.encode(images, target=batch.get("target")).mean
+
+
+def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
+    """Make the controls of an explainer by name; none where the encoder sees the image alone.
+
+    Args:
+        explainer: Explainer to evaluate; it stays as it is.
+        seed: Seed of the randomised classifier.
+    """
+    if not explainer.is_conditional:
+        return {}
+    return {
+        "zeroed_signals": ZeroedSignals(explainer),
+        "randomised_signals": RandomisedSignals(explainer, seed),
+    }
+
+
+def _zeroed(signals: Signals | None) -> Signals:
+    if signals is None:
+        raise ValueError(
+            "Expected an explainer with a classifier-conditioned encoder, whose signals can be set "
+            "to zero. Found one whose encoder sees the image alone."
         )
-    judgement = _overall(judgements)
-    return Verdict(
-        judgement,
-        f"Is it the classifier that is explained? This explainer against a control "
-        f"({title(control)}): {', '.join(parts)}; {_CONCLUSIONS[judgement]}.",
-    )
-
-
-_CONCLUSIONS = {
-    "better": "it is better in each, so its maps depend on this classifier",
-    "level": "it is not clearly better in each, so this remains open",
-    "worse": "it is worse, so this does not show that its maps depend on this classifier",
-}
-
-
-def _overall(judgements: list[Judgement]) -> Judgement:
-    if all(judgement == "better" for judgement in judgements):
-        return "better"
-    return "worse" if "worse" in judgements and "better" not in judgements else "level"
+    return signals.zeroed()

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saliency_vae.evaluation.main_metrics import fitting_agreement
-from saliency_vae.evaluation.metric_info import metric_info, removal_of
-from saliency_vae.evaluation.removals import (
+from saliency_vae.evaluation.measured_baselines import (
     faithfulness,
-    further_removals,
+    further_baselines,
     metrics_over,
     seen_note,
 )
+from saliency_vae.evaluation.metric_info import baseline_of, metric_info
 from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
@@ -119,11 +119,11 @@ def _in_words(difference: Interval) -> str:
 
 
 def _headlines(scores: Scores) -> list[str]:
-    """Metrics that matter most; of further removals SRG alone, where it was measured."""
+    """Metrics that matter most; over further baseline images SRG alone, where it was measured."""
     further = [
         metric
-        for removal in further_removals(scores)
-        for metric in metrics_over(scores, removal)
+        for baseline in further_baselines(scores)
+        for metric in metrics_over(scores, baseline)
         if faithfulness(scores) == "insertion" or metric.startswith("srg")
     ]
     agreement = fitting_agreement(scores)
@@ -142,7 +142,7 @@ def _rivals(scores: Scores, metric: str) -> list[str]:
 
 
 def _best(scores: Scores, metric: str, rivals: Iterable[str]) -> str:
-    """Rival that is the furthest above the explainer on the images of both."""
+    """Rival with the largest lead over the explainer, on the images that both are scored on."""
     sign = -1 if metric_info(metric).higher_is_better is False else 1
 
     def lead(rival: str) -> float:
@@ -154,8 +154,8 @@ def _best(scores: Scores, metric: str, rivals: Iterable[str]) -> str:
 
 def _compare_metric(scores: Scores, metric: str, rival: str, what: str = "") -> Verdict:
     info = metric_info(metric)
-    removal = removal_of(metric)
-    name = f"{info.title}{seen_note(scores, removal) if removal else ''}"
+    baseline = baseline_of(metric)
+    name = f"{info.title}{seen_note(scores, baseline) if baseline else ''}"
     mine, theirs = scores.paired(metric, EXPLAINER, rival)
     resampling = scores.resampling(metric)
     number = resampling.independent(len(mine))

@@ -24,7 +24,7 @@ _TITLES = {
     "score_cam": "Score-CAM",
     "shap_bpt": "ShapBPT",
 }
-_REMOVALS = {"inpaint": "in-painting", "road": "noisy linear imputation"}
+_BASELINES = {"inpaint": "in-painting", "road": "noisy linear imputation"}
 _BELONGS_TO = {Role.EXPLAINER: "this explainer", Role.CONTROL: "control"}
 
 
@@ -38,14 +38,14 @@ def title(method: str) -> str:
     return _TITLES.get(method, method.replace("_", " "))
 
 
-def removal_title(removal: str) -> str:
+def baseline_title(baseline: str) -> str:
     """Write the name of a baseline image, or of an imputation, for people.
 
     Example:
-        >>> removal_title("inpaint"), removal_title("light_blur")
+        >>> baseline_title("inpaint"), baseline_title("light_blur")
         ('in-painting', 'light blur')
     """
-    return _REMOVALS.get(removal, removal.replace("_", " "))
+    return _BASELINES.get(baseline, baseline.replace("_", " "))
 
 
 def label(uncertainty: str, role: Role | None) -> str:

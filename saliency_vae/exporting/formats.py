@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+
+from saliency_vae.runtime.extras import require
 
 INPUT = "images"
 METADATA = "saliency_vae"  # key of the metadata, JSON, in either format
@@ -124,10 +125,5 @@ def find_format(name: str) -> Format:
     """
     if name not in FORMATS:
         raise ValueError(f"Expected format {' or '.join(FORMATS)}. Found {name!r}.")
-    missing = [package for package in FORMATS[name].requires if find_spec(package) is None]
-    if missing:
-        raise ValueError(
-            f"Expected the optional extra onnx for format={name}. "
-            f"Not found: {', '.join(missing)}: pip install 'saliency-vae[onnx]'."
-        )
+    require(*FORMATS[name].requires, extra="onnx", wanted_by=f"format={name}")
     return FORMATS[name]

@@ -24,7 +24,7 @@ class Summary:
         broken_list: File that lists the broken images; None until all partitions are finished.
         left: Images of all partitions that none has finished yet.
         overwrite: Whether the command forgets what has been explained.
-        label_note: What of the file of the labels is of no image; "" if nothing.
+        label_note: Names in the labels file that match no image, in a line; "" if there are none.
         refine_steps: Gradient steps on each explanation by itself.
         objective: Mean objective before and after refinement, nats per image; None without it.
         found_at: First page of the gallery, or without one the directory of the explanations; None

@@ -1,4 +1,4 @@
-"""Confidence intervals of means over images by the paired bootstrap.
+"""95 % confidence intervals of means over images by the paired bootstrap.
 
 Means of hits and misses get Wilson's interval: if every image is a hit, the bootstrap's has no
 width. Images that belong together, such as photographs of one thing, are drawn together.
@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+_TAILS = (0.025, 0.975)  # ends of a 95 % interval, as quantiles
+_RESAMPLES = 2000  # of means
+_STATISTIC_RESAMPLES = 500  # of any other statistic, which is computed anew for each
 _DRAWS = 2**22  # drawn images in memory at once
 
 
@@ -23,7 +26,7 @@ class Interval(NamedTuple):
 
 
 def resampled_means(
-    values: Tensor, *, groups: Tensor | None = None, resamples: int = 2000, seed: int = 0
+    values: Tensor, *, groups: Tensor | None = None, resamples: int = _RESAMPLES, seed: int = 0
 ) -> Tensor:
     """Means over images that are drawn with replacement, many times.
 
@@ -69,23 +72,15 @@ def _by_group(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def mean_interval(
-    values: Tensor,
-    *,
-    groups: Tensor | None = None,
-    shares: bool = False,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    values: Tensor, *, groups: Tensor | None = None, shares: bool = False, seed: int = 0
 ) -> Interval:
-    """Confidence interval of the mean over images: percentiles of the bootstrap, or Wilson's.
+    """95 % interval of the mean over images: percentiles of the bootstrap, or Wilson's.
 
     Args:
         values: Values of each image, (N, ...), N >= 1, no NaN.
         groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
         shares: Whether the means are shares of hits. Columns of hits and misses alone, 0 and 1, get
             Wilson's interval, of as many trials as there are groups.
-        level: Confidence level, in (0, 1).
-        resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
     Raises:
@@ -97,29 +92,28 @@ def mean_interval(
         >>> [round(float(value), 2) for value in interval]
         [0.75, 0.3, 0.95]
     """
-    mean, low, high = _percentiles(values, groups, level, resamples, seed)
+    mean, low, high = _percentiles(values, groups, seed)
     if not shares:
         return Interval(mean, low, high)
     hits = ((values == 0) | (values == 1)).all(0).cpu()
     trials = len(values) if groups is None else len(torch.unique(groups))
-    share = wilson_interval(mean, trials, level=level)
+    share = wilson_interval(mean, trials)
     return Interval(mean, torch.where(hits, share.low, low), torch.where(hits, share.high, high))
 
 
-def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Interval:
-    """Confidence interval of a probability, given the share of hits (Wilson 1927).
+def wilson_interval(share: Tensor, number: int) -> Interval:
+    """95 % interval of a probability, given the share of hits (Wilson 1927).
 
     Args:
         share: Share of hits, in [0, 1], (...) float64.
         number: Number of trials.
-        level: Confidence level, in (0, 1).
 
     Example:
         >>> interval = wilson_interval(torch.tensor(1.0), 10)
         >>> [round(float(value), 2) for value in interval]
         [1.0, 0.72, 1.0]
     """
-    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    z2 = NormalDist().inv_cdf(_TAILS[1]) ** 2
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     variance = share * (1 - share) / number + z2 / (4 * number**2)
     half = (z2 * variance).sqrt() / (1 + z2 / number)
@@ -128,15 +122,9 @@ def wilson_interval(share: Tensor, number: int, *, level: float = 0.95) -> Inter
 
 
 def difference_interval(
-    first: Tensor,
-    second: Tensor,
-    *,
-    groups: Tensor | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    first: Tensor, second: Tensor, *, groups: Tensor | None = None, seed: int = 0
 ) -> Interval:
-    """Confidence interval of the difference of two methods' means over the same images.
+    """95 % interval of the difference of two methods' means over the same images.
 
     It is always the bootstrap's, never Wilson's: a difference that is 0 or 1 in these images could
     be -1 in others.
@@ -145,8 +133,6 @@ def difference_interval(
         first: Values of each image for the first method, (N, ...).
         second: Values for the second method, of the same images in the same order.
         groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
-        level: Confidence level, in (0, 1).
-        resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
     Raises:
@@ -164,7 +150,7 @@ def difference_interval(
             f"Found shapes {tuple(first.shape)} and {tuple(second.shape)}."
         )
     difference = first.double() - second.double()  # resampled in pairs
-    return _percentiles(difference, groups, level, resamples, seed)
+    return _percentiles(difference, groups, seed)
 
 
 def statistic_interval(
@@ -172,10 +158,9 @@ def statistic_interval(
     number: int,
     *,
     groups: Tensor | None = None,
-    resamples: int = 500,
     seed: int = 0,
 ) -> Interval:
-    """Bootstrap interval (95 %) of any statistic of the images.
+    """95 % bootstrap interval of any statistic of the images.
 
     Args:
         statistic: Function of the indices of the drawn images, (n,), that returns a scalar; draws
@@ -183,7 +168,6 @@ def statistic_interval(
         number: Number of images.
         groups: Group of each image, (number,) int64, which is drawn as a whole; None to draw
             images.
-        resamples: Number of bootstrap resamples.
         seed: Seed of the resamples.
 
     Returns:
@@ -205,23 +189,19 @@ def statistic_interval(
         chosen = torch.randint(drawn, (drawn,), generator=generator)
         return chosen if members is None else torch.cat([members[g] for g in chosen.tolist()])
 
-    draws = [statistic(draw()) for _ in range(resamples)]
+    draws = [statistic(draw()) for _ in range(_STATISTIC_RESAMPLES)]
     values = torch.stack(draws).double()
-    tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = values.nanquantile(tails)
+    low, high = values.nanquantile(torch.tensor(_TAILS, dtype=torch.float64))
     return Interval(statistic(torch.arange(number)).double(), low, high)
 
 
-def _percentiles(
-    values: Tensor, groups: Tensor | None, level: float, resamples: int, seed: int
-) -> Interval:
+def _percentiles(values: Tensor, groups: Tensor | None, seed: int) -> Interval:
     """Percentile interval of the bootstrap."""
     if len(values) == 0 or values.isnan().any():
         raise ValueError(
             f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "
             f"among values of shape {tuple(values.shape)}."
         )
-    means = resampled_means(values, groups=groups, resamples=resamples, seed=seed)
-    tail = (1 - level) / 2
-    low, high = means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    means = resampled_means(values, groups=groups, seed=seed)
+    low, high = means.quantile(torch.tensor(_TAILS, dtype=torch.float64), dim=0)
     return Interval(values.detach().cpu().double().mean(0), low, high)

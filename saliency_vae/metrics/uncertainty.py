@@ -49,72 +49,68 @@ def selective_curve(
     return _sums(expected)[..., kept] / kept
 
 
-def sparsification_curve(
-    error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED
-) -> Tensor:
+def sparsification_curve(error: Tensor, uncertainty: Tensor) -> Tensor:
     """Mean error left as the most uncertain values are removed, relative to that of all values.
 
     Args:
         error: Errors, >= 0, (..., n), such as those of the pixels of an image.
         uncertainty: Uncertainty of each value, (..., n). The error itself gives the oracle's curve.
-        fractions: Shares to remove, each in [0, 1), the first 0.
 
     Returns:
-        Relative mean error, (..., fractions) float64; 0 where there is no error at all.
+        Relative mean error, (..., 20) float64, by the shares :data:`SPARSIFIED` that are removed; 0
+        where there is no error at all.
 
     Example:
         >>> error = torch.tensor([1.0, 2.0, 3.0, 4.0])
-        >>> sparsification_curve(error, uncertainty=-error, fractions=(0.0, 0.5))
+        >>> sparsification_curve(error, uncertainty=-error)[[0, 10]]  # none and half removed
         tensor([1.0000, 1.4000], dtype=torch.float64)
     """
-    left = selective_curve(error, uncertainty, fractions)
+    left = selective_curve(error, uncertainty, SPARSIFIED)
     overall = error.double().mean(-1, keepdim=True)
     return torch.where(overall > 0, left / overall, 0.0)
 
 
-def ause(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED) -> Tensor:
+def ause(error: Tensor, uncertainty: Tensor) -> Tensor:
     """Area under the sparsification error (Ilg et al. 2018): between the curve and the oracle's.
 
     Args:
         error: Errors, >= 0, (..., n).
         uncertainty: Uncertainty of each value, (..., n).
-        fractions: Removed shares that span the area, see :func:`sparsification_curve`.
 
     Returns:
-        Area, (...) float64, >= 0; 0 if the uncertainty ranks the values as the error does.
+        Area over the shares :data:`SPARSIFIED`, (...) float64, >= 0; 0 if the uncertainty ranks the
+        values as the error does.
 
     Example:
         >>> error = torch.arange(20.0)
         >>> ause(error, uncertainty=error), ause(error, uncertainty=-error) > 0.5
         (tensor(0., dtype=torch.float64), tensor(True))
     """
-    curve = sparsification_curve(error, uncertainty, fractions)
-    oracle = sparsification_curve(error, error, fractions)
-    return torch.trapezoid(curve - oracle, torch.tensor(fractions).to(curve))
+    curve, oracle = (sparsification_curve(error, by) for by in (uncertainty, error))
+    return torch.trapezoid(curve - oracle, torch.tensor(SPARSIFIED).to(curve))
 
 
-def aurc(error: Tensor, uncertainty: Tensor, fractions: Sequence[float] = SPARSIFIED) -> Tensor:
+def aurc(error: Tensor, uncertainty: Tensor) -> Tensor:
     """Area under the error-coverage curve (Geifman et al. 2019): mean error over the coverages.
 
     Unlike :func:`ause` it is an error itself, and counts how wrong the values are altogether.
 
     Args:
         error: Errors, >= 0, (..., n).
-        uncertainty: Uncertainty of each value, (..., n).
-        fractions: Shares withheld, most uncertain first, that span the area; rising.
+        uncertainty: Uncertainty of each value, (..., n); the most uncertain are withheld first.
 
     Returns:
-        Area over the width of the coverages, (...) float64; where the uncertainty is worth nothing,
-        the mean error.
+        Area over the shares :data:`SPARSIFIED`, divided by their range, (...) float64; where the
+        uncertainty is worth nothing, the mean error.
 
     Example:
-        >>> error = torch.tensor([0.0, 0.0, 1.0, 1.0])
-        >>> aurc(error, uncertainty=error, fractions=(0.0, 0.5))
-        tensor(0.2500, dtype=torch.float64)
+        >>> error = torch.arange(20.0)
+        >>> aurc(error, uncertainty=error)  # of the means 9.5, 9.0, ..., 0.0
+        tensor(4.7500, dtype=torch.float64)
     """
-    curve = selective_curve(error, uncertainty, fractions)
-    area = torch.trapezoid(curve, torch.tensor(fractions).to(curve))
-    return area / (fractions[-1] - fractions[0])
+    curve = selective_curve(error, uncertainty, SPARSIFIED)
+    area = torch.trapezoid(curve, torch.tensor(SPARSIFIED).to(curve))
+    return area / (SPARSIFIED[-1] - SPARSIFIED[0])
 
 
 def reliability_table(probability: Tensor, outcome: Tensor, bins: int = 15) -> Tensor:

@@ -2,7 +2,6 @@
 
 import os
 from argparse import Namespace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.runtime.extras import require
 
 
 class TensorBoardCurves(TensorBoardLogger):
@@ -23,7 +23,7 @@ class TensorBoardCurves(TensorBoardLogger):
     """
 
     def __init__(self, save_dir: str) -> None:
-        _check_installed("tensorboard")
+        require("tensorboard", extra="tensorboard", wanted_by="logger=tensorboard, or logger=csv")
         # Lightning would add directories of its own, and a metric that nothing measures.
         super().__init__(save_dir, name="", version="", default_hp_metric=False)
 
@@ -61,7 +61,7 @@ def mlflow_logger(
     Raises:
         ValueError: If MLflow is not installed.
     """
-    _check_installed("mlflow")
+    require("mlflow", extra="mlflow", wanted_by="logger=mlflow, or logger=csv")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would call its makers
     uri, artifacts = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), None
     if not uri:
@@ -81,11 +81,3 @@ def mlflow_logger(
     if is_first and logger.run_id is not None:
         write_whole(file, logger.run_id)
     return logger
-
-
-def _check_installed(package: str) -> None:
-    if find_spec(package) is None:
-        raise ValueError(
-            f"Expected the package {package} for logger={package}. Not found: pip install "
-            f"'saliency-vae[{package}]', or leave it out with logger=csv."
-        )

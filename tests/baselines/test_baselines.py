@@ -741,7 +741,7 @@ def test_missing_captum_is_one_line(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "saliency_vae.baselines.extras.find_spec",
+        "saliency_vae.runtime.extras.find_spec",
         lambda name: None if name == "captum" else find(name),
     )
     with pytest.raises(ValueError, match=r"pip install 'saliency-vae\[captum\]'\.$") as caught:

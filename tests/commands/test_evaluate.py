@@ -459,8 +459,7 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def without(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "captum" else find_spec(name, package)
 
-    for module in ("baselines.extras", "evaluation.robustness"):
-        monkeypatch.setattr(f"saliency_vae.{module}.find_spec", without)
+    monkeypatch.setattr("saliency_vae.runtime.extras.find_spec", without)
     run(*DIGITS, *ALL_CHEAP, *FULL, "robustness_images=2")
     used = {method for method, _ in metrics(tmp_path / "run")}
     assert "rise" in used

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.export import export
-from saliency_vae.exporting import LoadedExport, formats, load_export
+from saliency_vae.exporting import LoadedExport, load_export
 from saliency_vae.exporting.checked_export import compare, in_contiguous_memory, write_export
 from saliency_vae.exporting.formats import FORMATS, Run
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.exporting.pipeline import class_weights, describe
 from saliency_vae.models import Explainer, load_explainer, save_explainer
+from saliency_vae.runtime import extras
 from saliency_vae.training.depth import fit_depth
 from tests.conftest import blobs
 from tests.helpers import tiny_classifier, tiny_universal
@@ -378,7 +379,7 @@ def test_maps_that_are_ordered_alike_are_accepted_of_gradients_alone() -> None:
 def test_without_the_packages_of_onnx_the_other_format_is_written_where_it_is_told(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "onnxruntime" else name)
     message = error_of(monkeypatch, f"explainer={directory}")
     assert "Not found: onnxruntime: pip install 'saliency-vae[onnx]'." in message
     monkeypatch.chdir(tmp_path)

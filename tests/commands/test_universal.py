@@ -22,10 +22,11 @@ from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluate import evaluate
-from saliency_vae.evaluation.altered_signals import signal_controls
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.pointing import GRID_POINTING, ask_all, build_grids
 from saliency_vae.evaluation.randomised import ask_randomised
+from saliency_vae.evaluation.signal_controls import signal_controls
+from saliency_vae.training.run import with_randomised_classifier
 from tests.commands.test_train import error_of, run_here
 from tests.conftest import blob_classifier, blobs
 from tests.evaluation.pointing.colours import CPU
@@ -175,6 +176,35 @@ def test_a_run_that_stopped_within_an_epoch_ends_as_the_whole_one(
         assert torch.equal(values, expected[name]), name
 
 
+def test_the_explainer_of_one_task_records_its_classifier_and_data(
+    classifiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "saliency_vae.training.panels.explanation_figure", lambda *_, **__: Figure((1, 1))
+    )
+    of_first = [setting for setting in settings_of(classifiers) if "digits_residual" not in setting]
+    one = [*of_first, "~tasks.digits_residual", "scheduler=constant", "+trainer.max_steps=1"]
+    run_here(monkeypatch, *one, f"hydra.run.dir={tmp_path}")
+    saved = json.loads((tmp_path / "explainer/config.json").read_text())
+    assert saved["classifier"]["builder"]["path"] == f"{classifiers}/digits.safetensors"
+    assert saved["data"]["image_size"] == 32
+    assert "classifiers" not in saved
+    explainer = load_explainer(tmp_path / "explainer")
+    assert explainer.explain(torch.rand(3, 32, 32)).mean.shape == (32, 32)
+
+
+def test_the_classifier_of_each_task_is_randomised() -> None:
+    tasks = {name: {"classifier": {"_target_": name}, "data": {}} for name in ("a", "b")}
+    config = {"randomise_classifier": True, "tasks": tasks, "classifier": {}, "seed": 3}
+    made = with_randomised_classifier(config)
+    for name in ("a", "b"):
+        node = made["tasks"][name]["classifier"]
+        assert node["_target_"].endswith("randomised_classifier")
+        assert node["classifier"] == {"_target_": name}
+        assert node["seed"] == 3
+    assert made["classifier"] == {}
+
+
 def test_torchvision_and_timm_on_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small random networks in place of those that the experiment names."""
     pytest.importorskip("timm")
@@ -211,6 +241,9 @@ def test_wrong_tasks_are_one_clear_error(
     for wrong, said in (
         ("tasks.digits.weight=0", "tasks.digits.weight > 0. Found 0"),
         ("tasks.digits.classifier.architecture=resnet", "architecture"),
+        ("classifier=cluttered_digits", "Expected tasks.NAME.classifier"),
+        ("+tasks.digits.wieght=4", "Found tasks.digits.wieght. Did you mean weight?"),
+        ("confidence_width=4", "Expected confidence_width=null with tasks"),
     ):
         assert said in error_of(monkeypatch, *settings, wrong, where)
 

@@ -62,7 +62,7 @@ def no_captum(monkeypatch: pytest.MonkeyPatch) -> None:
     def without(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "captum" else find_spec(name, package)
 
-    monkeypatch.setattr("saliency_vae.baselines.extras.find_spec", without)
+    monkeypatch.setattr("saliency_vae.runtime.extras.find_spec", without)
 
 
 def test_all_with_the_explainer_first() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from saliency_vae.evaluation.metric_info import metric_info, over, removal_of
+from saliency_vae.evaluation.metric_info import baseline_of, metric_info, over
 
 NEW = "srg two_objects_point two_objects_iou two_objects_share grid_share grid_top grid_cell eval_x"
 
@@ -26,10 +26,10 @@ def test_each_metric_has_one_sentence(metric: str) -> None:
     assert info.higher_is_better
     assert len(info.short) <= 5
     assert info.explanation.endswith(".")
-    assert removal_of(metric) == ""
+    assert baseline_of(metric) == ""
 
 
-def test_metrics_over_further_removals() -> None:
+def test_metrics_over_further_baselines() -> None:
     other = metric_info("insertion_zero")
     assert (other.title, other.short, other.higher_is_better) == (
         "Insertion AUC over zero",
@@ -44,10 +44,10 @@ def test_metrics_over_further_removals() -> None:
     )
 
 
-def test_the_removal_of_a_metric() -> None:
+def test_the_baseline_image_of_a_metric() -> None:
     metrics = ("insertion", "srg", "agreement_5", "insertion_zero", "deletion_classifier_mean")
-    assert [removal_of(metric) for metric in metrics] == ["", "", "", "zero", "classifier_mean"]
-    assert [over("srg", removal) for removal in ("", "light_blur")] == ["srg", "srg_light_blur"]
+    assert [baseline_of(metric) for metric in metrics] == ["", "", "", "zero", "classifier_mean"]
+    assert [over("srg", baseline) for baseline in ("", "light_blur")] == ["srg", "srg_light_blur"]
 
 
 def test_an_unknown_metric_is_an_error() -> None:

@@ -24,7 +24,7 @@ def known(**roles: Role) -> Scores:
         },
         roles=roles,
     )
-    return replace(scores, removal="blur")
+    return replace(scores, baseline="blur")
 
 
 def test_reversals_are_found_and_those_of_the_explainer_come_first() -> None:
@@ -37,7 +37,7 @@ def test_reversals_are_found_and_those_of_the_explainer_come_first() -> None:
         ("rise", "grad_cam"),
     ]
     first = found.reversals[0]
-    assert first.removals == ("zero", "blur")  # where RISE is better, and where it is not
+    assert first.baselines == ("zero", "blur")  # where RISE is better, and where it is not
     assert first.differences[0] == pytest.approx((0.05, 0.05, 0.05), abs=1e-6)
     assert first.differences[1] == pytest.approx((-0.2, -0.2, -0.2), abs=1e-6)
     assert first.size == pytest.approx(0.05)
@@ -68,7 +68,7 @@ def test_the_clearest_of_several_reversals_of_a_pair_is_kept() -> None:
         }
     )
     (reversal,) = rank_reversals(scores).reversals
-    assert set(reversal.removals[1:]) == {"noisy linear imputation"}
+    assert reversal.baselines[1] == "noisy linear imputation"  # where RISE is better
     assert reversal.size == pytest.approx(0.07)
 
 
@@ -94,7 +94,7 @@ def test_two_controls_are_no_pair() -> None:
     assert all("explainer" in reversal.methods for reversal in found.reversals)
 
 
-def test_one_removal_or_one_method_has_nothing_to_compare() -> None:
+def test_one_baseline_image_or_one_method_has_nothing_to_compare() -> None:
     scores = constructed({"insertion": {"explainer": 0.5, "rise": 0.4}})
     assert rank_reversals(scores) == RankReversals()
     lonely = constructed({"insertion": {"rise": 0.5}, "insertion_zero": {"rise": 0.5}})
@@ -116,7 +116,7 @@ def random_scores(numbers: Mapping[str, int]) -> Scores:
         },
         seconds=dict.fromkeys(numbers, 1.0),
         roles=dict.fromkeys(numbers, Role.RIVAL),
-        removal="blur",
+        baseline="blur",
         seed=1,
     )
 
@@ -129,8 +129,8 @@ def test_against_a_loop_over_pairs_with_fewer_images_of_some() -> None:
     methods = [method for method in numbers if method != "h"]  # too few images
     for one in methods:
         for other in methods:
-            for metric, removal in names.items():
-                for second_metric, second_removal in names.items():
+            for metric, baseline in names.items():
+                for second_metric, second_baseline in names.items():
                     if one < other:
                         n = min(numbers[one], numbers[other])
                         above, below = (
@@ -140,10 +140,10 @@ def test_against_a_loop_over_pairs_with_fewer_images_of_some() -> None:
                             for m in (metric, second_metric)
                         )
                         if above.low > 0 and below.high < 0:
-                            expected.add((one, other, removal, second_removal))
+                            expected.add((one, other, baseline, second_baseline))
     found = rank_reversals(scores)
     assert found.pairs == 7 * 6 / 2
-    assert {(r.methods + r.removals) for r in found.reversals} <= expected
+    assert {(r.methods + r.baselines) for r in found.reversals} <= expected
     assert {r.methods for r in found.reversals} == {(one, other) for one, other, *_ in expected}
     assert len(expected) > 2
     sizes = [reversal.size for reversal in found.reversals]

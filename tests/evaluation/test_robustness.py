@@ -110,7 +110,7 @@ def test_scores_gain_two_metrics() -> None:
 
 
 def test_without_captum_they_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saliency_vae.evaluation.robustness.find_spec", lambda name: None)
+    monkeypatch.setattr("saliency_vae.runtime.extras.find_spec", lambda name: None)
     batch: Batch = {"image": blobs(2)}
     scores = with_robustness(
         Scores(), Methods({"constant": constant}), batch, blob_classifier(), Progress()

@@ -104,7 +104,6 @@ def test_values_are_those_of_the_functions_in_the_order_of_the_images() -> None:
     scores, _ = measured(protocol=Protocol(steps=10, tolerance=2))
     batch = images.as_batch()
     baseline = Blur(SIZE / 6)(batch["image"])
-    maps = noise(batch, classifier)
     # Noise differs in every batch: compare where the batches are those of the command.
     parts = [(part, noise(part, classifier)) for part in images]
     assert [len(part["image"]) for part, _ in parts] == [5, 5, 2]
@@ -265,7 +264,7 @@ def test_score_of_one_batch() -> None:
         batch,
         maps,
         classifier,
-        protocol.removals(batch, classifier),
+        protocol.prepared_baselines(batch, classifier),
         protocol,
     )
     assert {tuple(values.shape) for values in scores.values()} == {(12,)}

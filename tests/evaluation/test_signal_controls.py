@@ -1,83 +1,115 @@
-"""Is it the classifier that is explained? On scores whose truth is known."""
+"""Explainers without their classifier's signals, and with those of a randomised one."""
 
-from dataclasses import replace
+import copy
+from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
+from saliency_vae.classifiers import FrozenClassifier
+from saliency_vae.classifiers.randomised import randomised_classifier
+from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.evaluation.methods import ExplainerMethod, role_of
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.signal_controls import compare_with_signal_controls
-from tests.helpers.constructed_results import IMAGES, constructed, with_values
-
-ROLES = {"zeroed_signals": Role.CONTROL, "image_only": Role.EXPLAINER}
-
-
-def test_better_in_each_is_better() -> None:
-    scores = constructed(
-        {
-            "insertion": {"explainer": 0.389, "zeroed_signals": 0.13, "rise": 0.5},
-            "iou": {"explainer": 0.26, "zeroed_signals": 0.1, "rise": 0.5},
-        },
-        roles=ROLES,
-    )
-    (verdict,) = compare_with_signal_controls(scores)
-    assert verdict.judgement == "better"
-    assert verdict.text == (
-        "Is it the classifier that is explained? This explainer against a control (zeroed "
-        "signals): Insertion AUC 0.389 against 0.130 (difference +0.259 [+0.259, +0.259]), IoU "
-        "0.260 against 0.100 (difference +0.160 [+0.160, +0.160]); it is better in each, so its "
-        "maps depend on this classifier."
-    )
-
-
-@pytest.mark.parametrize(
-    ("iou", "pointing", "judgement"),
-    [(0.1, 0.1, "better"), (0.5, 0.1, "level"), (0.9, 0.1, "level"), (0.9, 0.6, "level")],
+from saliency_vae.evaluation.signal_controls import (
+    RandomisedSignals,
+    ZeroedSignals,
+    signal_controls,
 )
-def test_one_metric_that_is_not_better_leaves_it_open(
-    iou: float, pointing: float, judgement: str
-) -> None:
-    scores = constructed(
-        {
-            "insertion": {"explainer": 0.5, "image_only": 0.4},
-            "pointing_game": {"explainer": 0.5, "image_only": pointing},
-            "iou": {"explainer": 0.5, "image_only": iou},
-        },
-        roles=ROLES,
-    )
-    (verdict,) = compare_with_signal_controls(scores)
-    assert verdict.judgement == judgement
+from saliency_vae.models import ConditionalUNet, Explainer, PaperEncoder, feature_maps
+from tests.conftest import blobs
+from tests.helpers.tiny_classifier import build
+
+IMAGES = blobs(4)
 
 
-def test_worse_without_being_better_is_worse() -> None:
-    scores = constructed({"insertion": {"explainer": 0.3, "randomised_signals": 0.4}})
-    (verdict,) = compare_with_signal_controls(scores)
-    assert verdict.judgement == "worse"
-    assert "it is worse" in verdict.text
+def classifier(seed: int = 0) -> FrozenClassifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return FrozenClassifier(build(), name="tiny")
 
 
-def test_a_difference_within_its_noise_is_not_better() -> None:
-    noise = torch.randn(IMAGES, generator=torch.Generator().manual_seed(0))
-    scores = constructed({"insertion": {"explainer": 0.5, "zeroed_signals": 0.45}})
-    (verdict,) = compare_with_signal_controls(scores)
-    assert verdict.judgement == "better"
-    noisy = with_values(scores, "insertion", zeroed_signals=0.45 + noise)
-    (verdict,) = compare_with_signal_controls(noisy)
-    assert verdict.judgement == "level"
+def explainer(explained: FrozenClassifier) -> Explainer:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        encoder = ConditionalUNet(
+            (8, 16, 16), features=feature_maps(explained, IMAGES), prior_mean_scale=0.3
+        )
+        for parameter in encoder.parameters():  # at first no feature map reaches the result
+            torch.nn.init.normal_(parameter, std=0.3)
+    made = Explainer(encoder, prior=partial(KroneckerNormal, correlation=0.5)).eval()
+    return made.attach_classifier(explained)
 
 
-def test_each_control_that_is_there_has_a_verdict() -> None:
-    means = {"explainer": 0.5, "image_only": 0.4, "randomised_signals": 0.3, "rise": 0.9}
-    found = compare_with_signal_controls(constructed({"insertion": means}))
-    assert ["(randomised signals)" in verdict.text for verdict in found] == [True, False]
-    assert "(image only)" in found[1].text
-    assert compare_with_signal_controls(constructed({"insertion": {"explainer": 0.5}})) == []
-    assert compare_with_signal_controls(constructed({"insertion": {"image_only": 0.5}})) == []
+def test_zeroed_signals_leave_what_the_image_alone_shows() -> None:
+    one, other = classifier(0), classifier(5)
+    explained = explainer(one)
+    zeroed = ZeroedSignals(explained)
+    maps = zeroed({"image": IMAGES}, one)
+    assert torch.equal(maps, zeroed({"image": IMAGES}, other))
+    mine = ExplainerMethod(explained)
+    assert not torch.equal(mine({"image": IMAGES}, one), mine({"image": IMAGES}, other))
+    assert isinstance(explained.encoder, ConditionalUNet)
+    joined: list[list[Tensor]] = [[torch.zeros(4, 2, 16, 16)], [], []]
+    with torch.no_grad():
+        for index, scale in enumerate(explained.encoder.scales.values()):
+            name = list(explained.encoder.scales)[index]
+            channels = feature_maps(one, IMAGES)[name]["channels"]
+            side = 16 // 2**scale
+            blank = torch.zeros(4, channels, side, side)
+            joined[scale].append(explained.encoder.lateral[index](blank))
+        expected = explained.encoder.unet(IMAGES, joined)[:, 0]
+    torch.testing.assert_close(maps, expected)
 
 
-def test_few_images_are_no_ground_for_a_verdict() -> None:
-    scores = constructed({"insertion": {"explainer": 0.5, "zeroed_signals": 0.1}})
-    few = {"insertion": {m: values[:9] for m, values in scores.values["insertion"].items()}}
-    (verdict,) = compare_with_signal_controls(replace(scores, values=few))
-    assert verdict.judgement == "note"
-    assert "(zeroed signals)" in verdict.text
+def test_randomised_signals_are_those_of_the_shuffled_classifier() -> None:
+    explained = explainer(classifier())
+    maps = RandomisedSignals(explained, seed=3)({"image": IMAGES}, classifier())
+    shuffled = randomised_classifier(classifier(), seed=3)
+    expected = explainer(classifier()).attach_classifier(shuffled, force=True)(IMAGES).mean
+    torch.testing.assert_close(maps, expected)
+    original = explained(IMAGES).mean
+    assert (maps - original).abs().max() > 0.01 * original.std()
+    other = RandomisedSignals(explained, seed=4)({"image": IMAGES}, classifier())
+    assert not torch.equal(maps, other)
+
+
+def test_controls_leave_explainer_and_classifier_as_they_were() -> None:
+    one = classifier()
+    explained = explainer(one)
+    before, weights = explained(IMAGES).mean, copy.deepcopy(one.state_dict())
+    for control in signal_controls(explained).values():
+        control({"image": IMAGES}, classifier(5))
+        assert explained.classifier is one
+    assert torch.equal(explained(IMAGES).mean, before)
+    assert all(torch.equal(weights[name], found) for name, found in one.state_dict().items())
+
+
+def test_the_shuffled_classifier_follows_the_classifier() -> None:
+    control = RandomisedSignals(explainer(classifier()))
+    first = control({"image": IMAGES}, classifier())
+    assert not torch.equal(first, control({"image": IMAGES}, classifier(5)))
+    torch.testing.assert_close(first, control({"image": IMAGES}, classifier()))
+
+
+def test_controls_have_names_and_the_role_of_controls() -> None:
+    controls = signal_controls(explainer(classifier()), seed=2)
+    assert list(controls) == ["zeroed_signals", "randomised_signals"]
+    assert {role_of(control) for control in controls.values()} == {Role.CONTROL}
+    randomised = controls["randomised_signals"]
+    assert isinstance(randomised, RandomisedSignals)
+    assert randomised.seed == 2
+
+
+def test_an_explainer_that_sees_the_image_alone_has_no_signals() -> None:
+    alone = Explainer(PaperEncoder((4,)), prior=partial(KroneckerNormal, correlation=0.5))
+    assert signal_controls(alone) == {}
+    with pytest.raises(ValueError, match="Found one whose encoder sees the image alone"):
+        ZeroedSignals(alone)({"image": IMAGES}, classifier())
+
+
+@pytest.mark.parametrize("control", signal_controls(explainer(classifier())).values())
+def test_targets_are_refused(control: ZeroedSignals | RandomisedSignals) -> None:
+    with pytest.raises(ValueError, match="Expected target=None"):
+        control({"image": IMAGES, "target": torch.eye(10)[:4]}, classifier())

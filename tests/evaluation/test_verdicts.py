@@ -157,11 +157,11 @@ def test_slower_is_said_too() -> None:
     assert said(scores)["Time"][1].endswith("gradient, 10 ms, 2 times as fast.")
 
 
-def test_of_further_removals_srg_alone_is_judged_where_there_is_one() -> None:
+def test_of_further_baselines_srg_alone_is_judged_where_there_is_one() -> None:
     means = {"explainer": 0.8, "rise": 0.7}
     metrics = ("insertion", "deletion", "srg", "insertion_zero", "srg_zero", "srg_road")
     scores = constructed(dict.fromkeys(metrics, means))
-    scores = replace(scores, removal="blur", seen=frozenset({"blur", "zero"}))
+    scores = replace(scores, baseline="blur", seen=frozenset({"blur", "zero"}))
     assert [verdict.text.partition(":")[0] for verdict in compare_with_rivals(scores)[:-1]] == [
         "Insertion AUC",
         "Deletion AUC",

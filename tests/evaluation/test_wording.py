@@ -3,7 +3,7 @@
 import pytest
 
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.wording import label, removal_title, short, three_digits, title
+from saliency_vae.evaluation.wording import baseline_title, label, short, three_digits, title
 
 
 def test_titles_of_methods() -> None:
@@ -11,9 +11,9 @@ def test_titles_of_methods() -> None:
     assert [title(name) for name in names] == ["RISE", "edge magnitude", "this explainer", "second"]
 
 
-def test_titles_of_removals() -> None:
+def test_titles_of_baselines() -> None:
     names = ("inpaint", "road", "light_blur", "")
-    assert [removal_title(name) for name in names] == [
+    assert [baseline_title(name) for name in names] == [
         "in-painting",
         "noisy linear imputation",
         "light blur",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import DiagonalNormal, KroneckerNormal
-from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
+from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 
 SIDE, PATCH, IMAGES = 16, 2, 10
 # 1, -1, 1 ... of a chessboard: the blur of an image that shows it shows nothing of it.

@@ -24,7 +24,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 def test_a_missing_package_is_named(
     make: Any, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saliency_vae.runtime.further_loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("saliency_vae.runtime.extras.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"pip install 'saliency-vae\[{package}\]'"):
         make(str(tmp_path))
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, class_target
 from saliency_vae.data import Batch
+from saliency_vae.data.batch import rows
 from saliency_vae.evaluation.explaining import explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.progress import Part, Progress
@@ -87,11 +88,10 @@ def ask_all(
             size = min(len(batch["image"]), limits.get(name, len(images)) - seen)
             if size <= 0 or name not in parts:
                 continue
-            asked = partial(_ask, game.score, methods[name], batch, classifier, size)
-            kept = partial(asked, keep=max(0, keep - seen))
+            asked = partial(_ask, game.score, methods[name], rows(batch, slice(size)), classifier)
+            kept, span = partial(asked, keep=max(0, keep - seen)), slice(seen, seen + size)
             try:
-                rows = slice(seen, seen + size)
-                if (found := progress.rows(f"{game.name}/{name}", rows, kept, turn)) is not None:
+                if (found := progress.rows(f"{game.name}/{name}", span, kept, turn)) is not None:
                     parts[name].append(found)
             except ValueError as error:
                 del parts[name]
@@ -134,28 +134,16 @@ def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:
 
 
 def _ask(
-    score: Score,
-    method: Method,
-    batch: Batch,
-    classifier: FrozenClassifier,
-    size: int,
-    *,
-    keep: int,
+    score: Score, method: Method, batch: Batch, classifier: FrozenClassifier, *, keep: int
 ) -> Part:
-    """Ask a method about each object of the first images of a batch; all results on the CPU."""
-    masks = batch["object_masks"][:size]
-    cut: Batch = {
-        "image": batch["image"][:size],
-        "object_masks": masks,
-        "object_classes": batch["object_classes"][:size],
-    }
+    """Ask a method about each object of the images of a batch; all results on the CPU."""
     neutral = bool(getattr(method, "zero_is_neutral", False))
     scores: list[dict[str, Tensor]] = []
     maps: list[Tensor] = []
-    for place, question in enumerate(questions(cut, classifier)):
+    for place, question in enumerate(questions(batch, classifier)):
         saliency = explain_batch(method, question, classifier)
         attribution = positive_attribution(saliency, zero_is_neutral=neutral)
-        scores.append(score(saliency, attribution, masks, place))
+        scores.append(score(saliency, attribution, batch["object_masks"], place))
         maps.append(saliency[:keep].cpu())
     values = {
         metric: torch.stack([of_place[metric].float() for of_place in scores], dim=1).cpu()

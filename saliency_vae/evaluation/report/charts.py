@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from saliency_vae.evaluation.removals import removal_name, seen_note
+from saliency_vae.evaluation.measured_baselines import baseline_name, seen_note
 from saliency_vae.evaluation.report.cost_chart import cost_figure
 from saliency_vae.evaluation.report.line_styles import method_styles, set_grid
 from saliency_vae.evaluation.report.uncertainty_charts import uncertainty_figures
@@ -31,7 +31,7 @@ def figures(results: Results) -> dict[str, Figure]:
 
 
 def curves_figure(scores: Scores) -> Figure:
-    """Draw mean insertion and deletion curves of all methods, one row for each removal.
+    """Draw mean insertion and deletion curves of all methods, one row for each baseline image.
 
     A band around the lines of the explainers, and of the best two rivals, is the 95 % interval of
     the mean.
@@ -41,9 +41,9 @@ def curves_figure(scores: Scores) -> Figure:
     panels = figure.subplots(rows, 2, squeeze=False)
     for axes, (kind, by_method) in zip(panels.flat, scores.curves.items(), strict=True):
         _draw_curves(axes, scores, by_method)
-        name, _, removal = kind.partition("_")
-        over = f" over {removal_name(scores, removal)}" if removal or scores.removal else ""
-        axes.set_title(f"{name.capitalize()}{over}{seen_note(scores, removal)}", fontsize=11)
+        name, _, baseline = kind.partition("_")
+        over = f" over {baseline_name(scores, baseline)}" if baseline or scores.baseline else ""
+        axes.set_title(f"{name.capitalize()}{over}{seen_note(scores, baseline)}", fontsize=11)
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         lines, labels, loc="outside lower center", fontsize=9, frameon=False, ncols=_COLUMNS

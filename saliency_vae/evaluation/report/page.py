@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from saliency_vae.evaluation.main_metrics import main_metrics
+from saliency_vae.evaluation.measured_baselines import baseline_name, seen_note
 from saliency_vae.evaluation.metric_info import metric_info
-from saliency_vae.evaluation.removals import removal_name, seen_note
 from saliency_vae.evaluation.report.gallery import Caption, data_url
 from saliency_vae.evaluation.report.paper_tables import (
     latex_table,
@@ -20,10 +20,10 @@ from saliency_vae.evaluation.report.rows import (
     COSTS,
     MetricTable,
     Row,
+    baseline_tables,
     described,
     further_tables,
     ranking_rows,
-    removal_tables,
     uncertainty_tables,
 )
 from saliency_vae.evaluation.results import Results
@@ -52,7 +52,7 @@ def write_report(
     *,
     captions: Sequence[Caption] = (),
 ) -> None:
-    """Write the report: verdicts, ranking, removals, curves, cost, gallery, uncertainty, metadata.
+    """Write the report: verdicts, rankings, curves, cost, gallery, uncertainty, metadata.
 
     Names of methods, files, classes and settings are escaped.
 
@@ -73,7 +73,7 @@ def write_report(
         seen_classifiers=_seen_classifiers(scores),
         ranking=_ranking(scores, rows),
         costs={cost: text for cost, text in COSTS.items() if any(cost in r.costs for r in rows)},
-        removal_tables=removal_tables(scores, rows),
+        baseline_tables=baseline_tables(scores, rows),
         further_tables=further_tables(scores, rows),
         reversals=reversals,
         reversal_metric=metric_info(reversals.metric).title,
@@ -93,7 +93,7 @@ def write_report(
 
 
 def _ranking(scores: Scores, rows: list[Row]) -> MetricTable:
-    over = f" over {removal_name(scores, '')}{seen_note(scores, '')}" if scores.removal else ""
+    over = f" over {baseline_name(scores, '')}{seen_note(scores, '')}" if scores.baseline else ""
     return MetricTable("ranking", f"Ranking{over}", described(main_metrics(scores)), rows)
 
 

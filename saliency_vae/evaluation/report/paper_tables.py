@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import wrap
 
 from saliency_vae.evaluation.main_metrics import main_metrics
-from saliency_vae.evaluation.metric_info import MetricInfo, over
-from saliency_vae.evaluation.removals import (
+from saliency_vae.evaluation.measured_baselines import (
+    baseline_name,
     faithfulness,
-    further_removals,
-    removal_name,
+    further_baselines,
     seen_note,
 )
+from saliency_vae.evaluation.metric_info import MetricInfo, over
 from saliency_vae.evaluation.report.rows import Cell, Row, described
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
@@ -39,25 +39,25 @@ _HEADING_WIDTH = 12  # characters of a line of a LaTeX heading
 
 
 def paper_metrics(scores: Scores) -> dict[str, MetricInfo]:
-    """Metrics of the tables: those of the ranking, then one for each further removal."""
-    further = [over(faithfulness(scores), removal) for removal in further_removals(scores)]
+    """Metrics of the tables: those of the ranking, then one for each further baseline image."""
+    further = [over(faithfulness(scores), baseline) for baseline in further_baselines(scores)]
     return described([*main_metrics(scores), *(m for m in further if m in scores.values)])
 
 
 def paper_note(scores: Scores, metadata: Mapping[str, object]) -> str:
-    """Say below a table what its numbers are: of which images, classifier and removal.
+    """Say below a table what its numbers are: of which images, classifier and baseline image.
 
     Args:
         scores: Scores of the table.
         metadata: What is known of the run; ``classifier`` and ``data`` are named.
 
     Example:
-        >>> paper_note(Scores(removal="blur"), {"data": "images", "classifier": "vgg16"})[:52]
+        >>> paper_note(Scores(baseline="blur"), {"data": "images", "classifier": "vgg16"})[:52]
         'Means over 0 images, explained for vgg16, with 95 % '
     """
     data, classifier = metadata.get("data", "images"), metadata.get("classifier")
     explained = f", explained for {classifier}" if classifier else ""
-    removed = f"Removed pixels are replaced by {removal_name(scores, '')}{seen_note(scores, '')}"
+    removed = f"Removed pixels are replaced by {baseline_name(scores, '')}{seen_note(scores, '')}"
     srg = " SRG is the symmetric relevance gain, the AUC of insertion minus that of deletion."
     return (
         f"Means over {scores.images} {data}{explained}, {_NOTE} {removed}, unless a heading names "

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from saliency_vae.evaluation.main_metrics import agreements, further_metrics
-from saliency_vae.evaluation.metric_info import MetricInfo, metric_info, over
-from saliency_vae.evaluation.removals import (
-    further_removals,
+from saliency_vae.evaluation.measured_baselines import (
+    baseline_name,
+    further_baselines,
     metrics_over,
-    removal_name,
     seen_note,
 )
+from saliency_vae.evaluation.metric_info import MetricInfo, metric_info, over
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
@@ -112,19 +112,19 @@ def described(metrics: list[str]) -> dict[str, MetricInfo]:
     return {metric: metric_info(metric) for metric in metrics}
 
 
-def removal_tables(scores: Scores, rows: list[Row]) -> list[MetricTable]:
-    """One table for each further removal, highest insertion AUC over it first.
+def baseline_tables(scores: Scores, rows: list[Row]) -> list[MetricTable]:
+    """One table for each further baseline image, highest insertion AUC over it first.
 
-    The columns do not repeat the removal that the heading names.
+    The columns do not repeat the baseline image that the heading names.
     """
     return [
         MetricTable(
-            f"over-{removal}",
-            f"Over {removal_name(scores, removal)}{seen_note(scores, removal)}",
-            {m: metric_info(m.partition("_")[0]) for m in metrics_over(scores, removal)},
-            _sorted(rows, over("insertion", removal)),
+            f"over-{baseline}",
+            f"Over {baseline_name(scores, baseline)}{seen_note(scores, baseline)}",
+            {m: metric_info(m.partition("_")[0]) for m in metrics_over(scores, baseline)},
+            _sorted(rows, over("insertion", baseline)),
         )
-        for removal in further_removals(scores)
+        for baseline in further_baselines(scores)
     ]
 
 

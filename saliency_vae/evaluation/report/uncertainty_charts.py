@@ -14,7 +14,7 @@ from saliency_vae.evaluation.report.line_styles import (
 )
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty import UncertaintyReport
-from saliency_vae.evaluation.wording import label, removal_title
+from saliency_vae.evaluation.wording import baseline_title, label
 
 
 def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
@@ -49,7 +49,7 @@ def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
                 x="changed",
                 x_label="share of the kept set that is changed",
                 y_label="share of the decisions that stay",
-                heading=f"Drawn maps over {removal_title(name.removeprefix('predictive_'))}: "
+                heading=f"Drawn maps over {baseline_title(name.removeprefix('predictive_'))}: "
                 "higher is better",
                 roles=roles,
             )

@@ -80,11 +80,11 @@ def _verdicts(results: Results) -> wandb.Table:
 
 
 def _reversals(results: Results) -> wandb.Table:
-    """One row for each pair of methods whose order depends on the removal."""
+    """One row for each pair of methods whose order depends on the baseline image."""
     better = ("first is better over", "second is better over")
     table = wandb.Table(columns=["first", "second", *better, "text"])
     for reversal in results.rank_reversals.reversals:
-        table.add_data(*map(title, reversal.methods), *reversal.removals, str(reversal))
+        table.add_data(*map(title, reversal.methods), *reversal.baselines, str(reversal))
     return table
 
 

@@ -4,7 +4,7 @@ Each part returns an :class:`UncertaintyReport`, in which every number stands be
 """
 
 from saliency_vae.evaluation.uncertainty.corruption import assess_corruption
-from saliency_vae.evaluation.uncertainty.explained import explain_batches
+from saliency_vae.evaluation.uncertainty.explained_batch import explain_batches
 from saliency_vae.evaluation.uncertainty.images import (
     assess_images,
     assess_selection,

@@ -5,8 +5,10 @@ from torch import Tensor
 
 from saliency_vae.topk import hard_topk
 
-_WIDEST = 12.0  # powers of two, about the scale at which map and deviation vary as much
-_HALVINGS = 22  # leave 1e-5 of a scale
+# The scale is searched from 2^-12 to 2^12 times that at which map and deviation vary alike, by
+# bisections that leave 1e-5 of it.
+_WIDEST = 12.0
+_HALVINGS = 22
 
 
 def changed_share(masks: Tensor, kept: Tensor) -> Tensor:

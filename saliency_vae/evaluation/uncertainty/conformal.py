@@ -23,7 +23,7 @@ class RankRegions(NamedTuple):
     covered: Tensor
 
 
-def rank_regions(rank: Tensor, right: Tensor, *, level: float = LEVEL) -> RankRegions:
+def rank_regions(rank: Tensor, right: Tensor) -> RankRegions:
     """Regions of the ranks of pixels by split-conformal prediction, bin by bin of the ranks.
 
     The regions of every other image are calibrated on the images between them, so that no image is
@@ -34,7 +34,6 @@ def rank_regions(rank: Tensor, right: Tensor, *, level: float = LEVEL) -> RankRe
     Args:
         rank: Rank of each pixel by the explainer, (N, HW) int64, from 0.
         right: Its right rank, (N, HW) int64.
-        level: Share of the pixels whose right rank is to lie in its region, in (0, 1).
 
     Example:
         >>> rank = torch.arange(100).expand(20, 100)
@@ -48,22 +47,22 @@ def rank_regions(rank: Tensor, right: Tensor, *, level: float = LEVEL) -> RankRe
     half_width = torch.ones_like(error)
     for turn in range(2):
         calibration = slice(1 - turn, None, 2)
-        widths = _widths(error[calibration], bins[calibration], level)
+        widths = _widths(error[calibration], bins[calibration])
         half_width[turn::2] = widths[bins[turn::2]]
     covered = (error <= half_width).double().mean(1)
     return RankRegions(half_width, covered)
 
 
-def _widths(error: Tensor, bins: Tensor, level: float) -> Tensor:
+def _widths(error: Tensor, bins: Tensor) -> Tensor:
     """Quantile of the errors in each bin, (bins,): 1 where too few images promise it."""
     images = len(error)
     widths = error.new_ones(_BINS)
-    if level * (images + 1) > images:
+    if LEVEL * (images + 1) > images:
         return widths
     for index in range(_BINS):
         found = error[bins == index]
         if len(found):
-            order = math.ceil(level * (images + 1) / images * len(found))
+            order = math.ceil(LEVEL * (images + 1) / images * len(found))
             widths[index] = found.kthvalue(min(order, len(found))).values
     return widths
 

@@ -1,6 +1,6 @@
 """Whether the confidence falls as far as explanations get worse, when images are corrupted.
 
-An image that the explainer declares out of its depth is no claim: it does not count.
+Images that the explainer declares out of its depth are not counted: it claims nothing about them.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def blur(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def clutter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Paste up to 24 squares of the image before into each, an eighth of the shorter side wide."""
+    """Paste up to 24 squares of the previous image into each, their side 1/8 of the shorter one."""
     side = max(1, min(images.shape[-2:]) // 8)
     height, width = images.shape[-2:]
     cluttered = images.clone()

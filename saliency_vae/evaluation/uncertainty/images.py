@@ -14,8 +14,9 @@ from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.uncertainty.rivals import VARGRAD
 from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
-from saliency_vae.evaluation.wording import removal_title
+from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import (
     REJECTED,
     expected_calibration_error,
@@ -27,16 +28,15 @@ from saliency_vae.perturbations import blurred
 from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import FRACTIONS
 
-CONFIDENCE = "1 - confidence"
+UNCONFIDENCE = "1 - confidence"
 SUFFICIENCY = "1 - mean sufficiency"
-SPREAD = "disagreement of sampled maps"
+DISAGREEMENT = "disagreement of sampled maps"
 ENTROPY = "entropy of the prediction"
 AREA = "area of the map"
-VARGRAD = "VarGrad"
 ROLES = {
-    CONFIDENCE: Role.EXPLAINER,
+    UNCONFIDENCE: Role.EXPLAINER,
     SUFFICIENCY: Role.EXPLAINER,
-    SPREAD: Role.EXPLAINER,
+    DISAGREEMENT: Role.EXPLAINER,
     ENTROPY: Role.CONTROL,
     AREA: Role.CONTROL,
     VARGRAD: Role.CONTROL,
@@ -55,8 +55,8 @@ def gather_uncertainties(
 ) -> dict[str, Tensor]:
     """Measure the uncertainty of each explanation, by the explainer and by controls.
 
-    Where the explainer has no confidence network, the sufficiency is measured instead, at the
-    fractions at which every explanation is.
+    Where the explainer has no confidence network, the sufficiency is measured instead, at the kept
+    fractions :data:`FRACTIONS`.
 
     Args:
         batches: Batches of images.
@@ -78,10 +78,10 @@ def gather_uncertainties(
                 sufficiency = mean_sufficiency(classifier, batch["image"], logits, posterior.mean)
                 own, certain = SUFFICIENCY, sufficiency
             else:
-                own, certain = CONFIDENCE, posterior.confidence
+                own, certain = UNCONFIDENCE, posterior.confidence
             found = {
                 own: 1 - certain,
-                SPREAD: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
+                DISAGREEMENT: 1 - posterior.map_agreement(CONFIDENCE_FRACTION),
                 ENTROPY: entropy(probabilities, independent=independent),
                 AREA: area(posterior),
             }
@@ -158,7 +158,7 @@ def assess_selection(
     insertion: Tensor,
     *,
     resampling: Resampling,
-    removal: str = "",
+    baseline: str = "",
 ) -> UncertaintyReport:
     """Report whether the explanations are better that are left when uncertain ones are withheld.
 
@@ -166,14 +166,14 @@ def assess_selection(
         uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
         insertion: Insertion AUC, (N,).
         resampling: How images are drawn for intervals.
-        removal: Name of what takes the place of removed pixels, to be said.
+        baseline: Name of the baseline image of the insertion, for the text; empty to leave it out.
     """
     curve = {
         "rejected": list(REJECTED),
         **{name: selective_curve(insertion, u).tolist() for name, u in uncertainties.items()},
     }
     return UncertaintyReport(
-        (_judge_selection(insertion, uncertainties, resampling, removal),),
+        (_judge_selection(insertion, uncertainties, resampling, baseline),),
         curves={"selective": curve},
         roles={name: ROLES[name] for name in uncertainties},
     )
@@ -194,7 +194,7 @@ def _assess_failures(
     number, failures = len(failed), int(failed.sum())
     found = {name: resampling.statistic(auroc(name), number) for name in uncertainties}
     best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
-    aurocs = f"AUROC {found[CONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
+    aurocs = f"AUROC {found[UNCONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
     if min(failures, number - failures) < _LEAST:
         compared = Verdict(
             "note",
@@ -203,14 +203,14 @@ def _assess_failures(
             f"best control, {best}).",
         )
     else:
-        mine, control = auroc(CONFIDENCE), auroc(best)
+        mine, control = auroc(UNCONFIDENCE), auroc(best)
         compared = judge_uncertainty(
             f"Per image, this explainer's confidence {{}} the best control, {best}, at predicting "
             f"whether the decision changes {_KEPT}: {aurocs}",
             resampling.statistic(lambda i: mine(i) - control(i), number),
-            above_chance=bool(found[CONFIDENCE].low > 0.5),
+            above_chance=bool(found[UNCONFIDENCE].low > 0.5),
         )
-    calibration = _note_calibration(1 - uncertainties[CONFIDENCE], failed)
+    calibration = _note_calibration(1 - uncertainties[UNCONFIDENCE], failed)
     return UncertaintyReport((compared, calibration), {"auroc": found})
 
 
@@ -229,11 +229,11 @@ def _note_calibration(confidence: Tensor, failed: Tensor) -> Verdict:
 
 
 def _judge_selection(
-    insertion: Tensor, uncertainties: Mapping[str, Tensor], resampling: Resampling, removal: str
+    insertion: Tensor, uncertainties: Mapping[str, Tensor], resampling: Resampling, baseline: str
 ) -> Verdict:
     """Judge whether the explanations kept by confidence are better than those kept by a control."""
     number = len(insertion)
-    own, least, name = CONFIDENCE, "confident", "this explainer's confidence"
+    own, least, name = UNCONFIDENCE, "confident", "this explainer's confidence"
     if SUFFICIENCY in uncertainties:
         own, least, name = SUFFICIENCY, "sufficient", "the measured sufficiency"
     if (apart := resampling.independent(number)) < LEAST_IMAGES:
@@ -247,7 +247,7 @@ def _judge_selection(
     mine = partial(left, own)
     gain = resampling.statistic(lambda i: mine(i) - insertion[i].double().mean(), number)
     means = selective_curve(insertion, uncertainties[own], _WITHHELD).tolist()
-    over = f" over {removal_title(removal)}" if removal else ""
+    over = f" over {baseline_title(baseline)}" if baseline else ""
     return judge_uncertainty(
         f"With the least {least} 0, 10, 20 and 30 % of the explanations withheld, the insertion "
         f"AUC{over} of the others is {', '.join(f'{mean:.3f}' for mean in means)}; at 20 %, {name} "

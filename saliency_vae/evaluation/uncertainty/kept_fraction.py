@@ -1,4 +1,4 @@
-"""At which share of the pixels maps keep enough decisions to ask which other maps would do."""
+"""The share of the pixels at which maps keep enough decisions to be compared with other maps."""
 
 from collections.abc import Callable, Sequence
 

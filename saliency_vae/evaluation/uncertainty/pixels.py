@@ -40,13 +40,13 @@ from saliency_vae.topk import num_kept, top_pixels
 
 INCLUSION = "P(1-P)"  # P: probability that a pixel is among the most salient
 STDDEV = "standard deviation"
-SPREAD = "spread of the signals"
+SIGNAL_SPREAD = "spread of the signals"
 DISTANCE = "nearness to the threshold"
 FAINT = "lack of saliency"
 ROLES = {
     INCLUSION: Role.EXPLAINER,
     STDDEV: Role.EXPLAINER,
-    SPREAD: Role.EXPLAINER,
+    SIGNAL_SPREAD: Role.EXPLAINER,
     DISTANCE: Role.CONTROL,
     FAINT: Role.CONTROL,
     VARGRAD: Role.CONTROL,
@@ -149,7 +149,7 @@ def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
         FAINT: -mean,
     }
     if posterior.signal_spread is not None:
-        found[SPREAD] = posterior.signal_spread
+        found[SIGNAL_SPREAD] = posterior.signal_spread
     return found
 
 

@@ -6,7 +6,7 @@ from typing import TypedDict
 from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.evaluation.resampling import Resampling
-from saliency_vae.evaluation.uncertainty.explained import BASELINES, ExplainedBatch
+from saliency_vae.evaluation.uncertainty.explained_batch import BASELINES, ExplainedBatch
 from saliency_vae.evaluation.uncertainty.predictive import (
     SAMPLES,
     PredictiveCheck,

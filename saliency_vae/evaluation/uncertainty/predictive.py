@@ -18,7 +18,7 @@ from saliency_vae.evaluation.uncertainty.changed_pixels import (
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.deviations import deviations
-from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
+from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.topk import hard_topk, top_pixels
 

@@ -18,7 +18,7 @@ from saliency_vae.evaluation.uncertainty.predictive import (
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.verdicts import Verdict, judge, too_few
-from saliency_vae.evaluation.wording import removal_title
+from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import Interval
 
 LEAST_CHANGED = 0.05  # share of the kept set; a posterior that changes less says nothing
@@ -36,7 +36,7 @@ def assess_predictions(
         baseline: Name of the baseline image.
         resampling: How images are drawn for intervals.
     """
-    what = f"Posterior predictive check over {removal_title(baseline)}"
+    what = f"Posterior predictive check over {baseline_title(baseline)}"
     if check is None:
         how = (
             f"the mean maps keep fewer than half of the decisions up to {TRIED_FRACTIONS[-1]:.0%}."

@@ -11,7 +11,7 @@ from saliency_vae.evaluation.uncertainty.pixels import FAINT, INCLUSION, ROLES, 
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman
 from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
-from saliency_vae.evaluation.wording import removal_title
+from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import spearman
 
 # What should be high where the classifier does not mind. The spread of the signals says something
@@ -29,7 +29,7 @@ def assess_swaps(
         baseline: Name of the baseline image.
         resampling: How images are drawn for intervals.
     """
-    what = f"Swap test over {removal_title(baseline)}"
+    what = f"Swap test over {baseline_title(baseline)}"
     if swaps is None:
         how = (
             f"the kept views keep fewer than half of the decisions up to {TRIED_FRACTIONS[-1]:.0%}."

@@ -16,9 +16,15 @@ from torch.nn import functional as F
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
-from saliency_vae.evaluation.uncertainty.explained import ExplainedBatch
+from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
-from saliency_vae.evaluation.uncertainty.pixels import DISTANCE, FAINT, INCLUSION, SPREAD, STDDEV
+from saliency_vae.evaluation.uncertainty.pixels import (
+    DISTANCE,
+    FAINT,
+    INCLUSION,
+    SIGNAL_SPREAD,
+    STDDEV,
+)
 from saliency_vae.metrics import spearman
 from saliency_vae.topk import num_kept, top_pixels
 
@@ -136,12 +142,12 @@ def patch_uncertainties(
         STDDEV: in_patches(posterior.stddev, side),
     }
     if posterior.signal_spread is not None:
-        found[SPREAD] = in_patches(posterior.signal_spread, side)
+        found[SIGNAL_SPREAD] = in_patches(posterior.signal_spread, side)
     return found | {DISTANCE: -(scores - threshold).abs(), FAINT: -scores}
 
 
 def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:
-    """Rank correlation within pairs of values that are neighbours by a third, (N, n) each.
+    """Rank correlation within pairs that are neighbours in the order of a third, (N, n) each.
 
     The value with the higher ``first`` of a pair has the higher ``second``, too, in a share s of
     the pairs: the correlation is 2s - 1, of which the third explains hardly anything.

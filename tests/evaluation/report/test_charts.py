@@ -130,7 +130,7 @@ def test_curves_of_every_baseline_image_have_a_row() -> None:
         "Deletion over zero",
     ]
     assert {len(panel.lines) for panel in axes} == {5}
-    named = replace(scores, removal="blur", seen=frozenset({"blur"}))
+    named = replace(scores, baseline="blur", seen=frozenset({"blur"}))
     assert [panel.get_title() for panel in curves_figure(named).axes[1:3]] == [
         "Deletion over blur, seen in training",
         "Insertion over zero, unseen in training",

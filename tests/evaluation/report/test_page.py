@@ -128,15 +128,9 @@ def click(page: Page, heading: str) -> list[str]:
 
 def test_page_is_quiet_and_loads_nothing(opened: Visit) -> None:
     assert opened.complaints == []
-    assert opened.page.evaluate("performance.getEntriesByType('resource').length") == sum(
-        1 for source in sources(opened.page) if not source.startswith("data:")
-    )
-    assert all(source.startswith("data:") for source in sources(opened.page))
-
-
-def sources(page: Page) -> list[str]:
-    found: list[str] = page.evaluate("[...document.images].map((image) => image.src)")
-    return found
+    assert opened.page.evaluate("performance.getEntriesByType('resource').length") == 0
+    sources = opened.page.evaluate("[...document.images].map((image) => image.src)")
+    assert all(source.startswith("data:") for source in sources)
 
 
 def test_every_picture_is_shown(opened: Visit) -> None:
@@ -255,12 +249,12 @@ def test_default_columns_fit_1280_pixels(browser: Browser, tmp_path: Path) -> No
         boxes = found.page.locator(".scroll").evaluate_all(
             "boxes => boxes.map((box) => [box.clientWidth, box.scrollWidth])"
         )
-        assert len(boxes) == 1 + 2 + 2  # ranking, removals, agreements and the rest
+        assert len(boxes) == 1 + 2 + 2  # ranking, baseline images, agreements and the rest
         assert all(whole <= shown for shown, whole in boxes)
         assert found.page.locator("#ranking th", has_text="Insertion AUC").count() == 1
 
 
-def over_removals() -> Scores:
+def over_baselines() -> Scores:
     means = {"explainer": 0.5, "rise": 0.6, "random": 0.1}
     scores = constructed(
         {
@@ -275,7 +269,7 @@ def over_removals() -> Scores:
     return replace(
         scores,
         values={**scores.values, "deletion_zero": values},
-        removal="blur",
+        baseline="blur",
         seen=frozenset({"blur", "zero"}),
         classifier_seen={"explainer": True, "rise": False},
         passes={"explainer": 2.0, "rise": 300.0},
@@ -283,19 +277,19 @@ def over_removals() -> Scores:
 
 
 @pytest.fixture(scope="module")
-def removals(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    path = tmp_path_factory.mktemp("removals") / "report.html"
-    with visit(browser, write(results(over_removals()), path), width=1280) as found:
+def baselines(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    path = tmp_path_factory.mktemp("baselines") / "report.html"
+    with visit(browser, write(results(over_baselines()), path), width=1280) as found:
         yield found.page
 
 
-def test_further_removals_have_tables_of_their_own(removals: Page) -> None:
-    assert removals.locator("h2").first.inner_text() == "Ranking over blur, seen in training"
-    assert removals.locator(".tables h3").all_inner_texts() == [
+def test_further_baselines_have_tables_of_their_own(baselines: Page) -> None:
+    assert baselines.locator("h2").first.inner_text() == "Ranking over blur, seen in training"
+    assert baselines.locator(".tables h3").all_inner_texts() == [
         "Over zero, seen in training",
         "Over noisy linear imputation, unseen in training",
     ]
-    table = removals.locator("#over-zero")
+    table = baselines.locator("#over-zero")
     assert table.locator("th").all_inner_texts() == [
         "Method",
         "Insertion AUC\u00a0↑",
@@ -310,28 +304,28 @@ def test_further_removals_have_tables_of_their_own(removals: Page) -> None:
     best = table.locator("td.best").all_inner_texts()
     assert [text.splitlines()[0] for text in best] == [".600", ".500"]
     assert rows[2][2].splitlines() == [".000", "[.000, .000]", "12 images"]
-    assert removals.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 3
+    assert baselines.locator("#ranking tbody tr").first.locator("td").count() == 1 + 1 + 3
 
 
-def test_the_classifier_is_said_to_be_seen_or_not(removals: Page) -> None:
+def test_the_classifier_is_said_to_be_seen_or_not(baselines: Page) -> None:
     said = "This explainer was trained with this classifier; RISE was not trained with"
-    assert said in removals.inner_text("header")
+    assert said in baselines.inner_text("header")
 
 
-def test_passes_are_a_cost_and_what_was_not_counted_is_last(removals: Page) -> None:
-    assert column(removals, 2) == ["2", "300", ""]
+def test_passes_are_a_cost_and_what_was_not_counted_is_last(baselines: Page) -> None:
+    assert column(baselines, 2) == ["2", "300", ""]
     for _ in range(2):
-        removals.locator("#ranking").get_by_role("button", name="passes").click()
-        assert column(removals, 0)[-1] == "random"
-    assert column(removals, 0)[0] == "RISE"
+        baselines.locator("#ranking").get_by_role("button", name="passes").click()
+        assert column(baselines, 0)[-1] == "random"
+    assert column(baselines, 0)[0] == "RISE"
 
 
-def test_reversals_and_correlations_of_the_orders_are_said(removals: Page) -> None:
-    text = removals.inner_text("body")
+def test_reversals_and_correlations_of_the_orders_are_said(baselines: Page) -> None:
+    text = baselines.inner_text("body")
     assert "1 of 1 pairs of methods have one order by Insertion AUC over one baseline image" in text
-    (line,) = removals.locator(".reversals li").all_inner_texts()
+    (line,) = baselines.locator(".reversals li").all_inner_texts()
     assert line.startswith("this explainer and RISE: over blur, this explainer is better by .100")
-    rows = [row.split("\t") for row in removals.locator("#tau tbody tr").all_inner_texts()]
+    rows = [row.split("\t") for row in baselines.locator("#tau tbody tr").all_inner_texts()]
     assert rows == [
         ["blur", "", "-1.00", "1.00"],
         ["zero", "-1.00", "", "-1.00"],
@@ -339,11 +333,11 @@ def test_reversals_and_correlations_of_the_orders_are_said(removals: Page) -> No
     ]
 
 
-def test_tables_for_a_paper_can_be_selected_with_a_click(removals: Page) -> None:
-    removals.locator(".paper summary", has_text="LaTeX").click()
-    removals.locator(".paper pre").nth(1).click()
-    selected = removals.evaluate("getSelection().toString()")
-    assert selected.strip() == latex_of(over_removals())
+def test_tables_for_a_paper_can_be_selected_with_a_click(baselines: Page) -> None:
+    baselines.locator(".paper summary", has_text="LaTeX").click()
+    baselines.locator(".paper pre").nth(1).click()
+    selected = baselines.evaluate("getSelection().toString()")
+    assert selected.strip() == latex_of(over_baselines())
 
 
 def latex_of(scores: Scores) -> str:

@@ -38,7 +38,7 @@ def scored() -> Scores:
     )
 
 
-def test_metrics_are_those_of_the_ranking_and_one_for_each_removal() -> None:
+def test_metrics_are_those_of_the_ranking_and_one_for_each_baseline_image() -> None:
     assert list(paper_metrics(scored())) == ["insertion", "agreement_40", "insertion_road"]
     means = {"explainer": 0.5}
     with_srg = constructed(dict.fromkeys(("insertion", "srg", "insertion_zero", "srg_zero"), means))
@@ -81,8 +81,8 @@ def test_the_interval_stands_beside_the_mean() -> None:
     assert float(high) == pytest.approx(float(interval.high), abs=1e-3)
 
 
-def test_the_note_names_images_classifier_and_removal() -> None:
-    scores = replace(scored(), removal="inpaint", seen=frozenset({"blur"}))
+def test_the_note_names_images_classifier_and_baseline_image() -> None:
+    scores = replace(scored(), baseline="inpaint", seen=frozenset({"blur"}))
     note = paper_note(scores, {"data": "test images of digits", "classifier": "vgg16"})
     assert f"{scores.images} test images of digits, explained for vgg16" in note
     assert "by in-painting, unseen in training, unless" in note

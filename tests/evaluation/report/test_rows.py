@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from saliency_vae.evaluation.report.rows import (
+    baseline_tables,
     further_tables,
     ranking_rows,
-    removal_tables,
     uncertainty_tables,
 )
 from saliency_vae.evaluation.roles import Role
@@ -60,7 +60,7 @@ def test_passes_of_an_uncertainty_are_exact() -> None:
     assert [(c.mean, c.interval) for c in row["cells"]] == [(".500", "[.400, .600]"), ("500", "")]
 
 
-def over_removals() -> Scores:
+def over_baselines() -> Scores:
     scores = constructed(
         {
             "insertion": {"explainer": 0.5, "rise": 0.4},
@@ -70,12 +70,12 @@ def over_removals() -> Scores:
             "insertion_road": {"explainer": 0.2},
         }
     )
-    return replace(scores, removal="blur", seen=frozenset({"zero"}))
+    return replace(scores, baseline="blur", seen=frozenset({"zero"}))
 
 
-def test_each_further_removal_has_a_table_in_its_own_order() -> None:
-    scores = over_removals()
-    zero, road = removal_tables(scores, ranking_rows(scores))
+def test_each_further_baseline_image_has_a_table_in_its_own_order() -> None:
+    scores = over_baselines()
+    zero, road = baseline_tables(scores, ranking_rows(scores))
     assert zero.heading == "Over zero, seen in training"
     assert road.heading == "Over noisy linear imputation, unseen in training"
     assert list(zero.metrics) == ["insertion_zero", "srg_zero"]

@@ -13,11 +13,10 @@ from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import (
     AREA,
-    CONFIDENCE,
+    DISAGREEMENT,
     ENTROPY,
-    SPREAD,
     SUFFICIENCY,
-    VARGRAD,
+    UNCONFIDENCE,
     area,
     assess_images,
     assess_selection,
@@ -25,6 +24,7 @@ from saliency_vae.evaluation.uncertainty.images import (
     gather_uncertainties,
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.evaluation.uncertainty.rivals import VARGRAD
 from saliency_vae.models import ConditionalUNet
 from saliency_vae.perturbations import Blur
 from tests.conftest import blob_classifier, blobs
@@ -41,7 +41,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def judged(
     mine: Tensor, control: Tensor, insertion: Tensor, failed: Tensor = FAILED
 ) -> UncertaintyReport:
-    uncertainties = {CONFIDENCE: mine, ENTROPY: control, AREA: noise(len(failed), seed=9)}
+    uncertainties = {UNCONFIDENCE: mine, ENTROPY: control, AREA: noise(len(failed), seed=9)}
     return assess_images(uncertainties, failed, insertion, resampling=Resampling())
 
 
@@ -51,7 +51,7 @@ def test_confidence_that_predicts_failures_beats_the_controls() -> None:
     assert auroc.judgement == "better"
     assert "this explainer's confidence beats the best control, " in auroc.text
     assert "AUROC 1.000 against" in auroc.text
-    assert found.intervals["auroc"][CONFIDENCE].mean == 1
+    assert found.intervals["auroc"][UNCONFIDENCE].mean == 1
     assert calibration.judgement == "note"
     assert "mean confidence is 0.667; 0.667 of" in calibration.text
     assert "calibration error 0.000" in calibration.text
@@ -62,7 +62,7 @@ def test_confidence_that_predicts_failures_beats_the_controls() -> None:
         "beats the best control, "
     )
     assert ": 0.783 against " in selective.text
-    curve = found.curves["selective"][CONFIDENCE]
+    curve = found.curves["selective"][UNCONFIDENCE]
     assert curve[0] == pytest.approx(20 / 30 * 0.9 + 10 / 30 * 0.2)
     assert curve[4] == pytest.approx(0.9)  # 40 % withheld: all failures
 
@@ -126,7 +126,7 @@ def test_few_failures_or_few_successes_are_not_judged_by(failures: int, judgemen
     assert "AUROC 1.000 against" in first.text
     assert (f"in {failures} of 30 images" in first.text) == (judgement == "note")
     assert ("too rare to judge" in first.text) == (judgement == "note")
-    assert found.intervals["auroc"][CONFIDENCE].mean == 1
+    assert found.intervals["auroc"][UNCONFIDENCE].mean == 1
 
 
 @pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
@@ -158,7 +158,7 @@ def test_entropies() -> None:
 def test_the_selection_by_measured_sufficiency_says_what_it_is_judged_over() -> None:
     insertion = torch.linspace(0.2, 0.9, 30)
     mine = {SUFFICIENCY: -insertion, ENTROPY: noise(30), AREA: noise(30, seed=9)}
-    report = assess_selection(mine, insertion, resampling=Resampling(), removal="inpaint")
+    report = assess_selection(mine, insertion, resampling=Resampling(), baseline="inpaint")
     (found,) = report.verdicts
     assert found.judgement == "better"
     assert found.text.startswith("With the least sufficient 0, 10, 20 and 30 % of the explanations")
@@ -176,8 +176,8 @@ def test_gathered_over_batches() -> None:
     )
     close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
     posterior = explainer(blobs(5))
-    close(found[CONFIDENCE], 1 - posterior.confidence)
-    close(found[SPREAD], 1 - posterior.map_agreement(0.05))
+    close(found[UNCONFIDENCE], 1 - posterior.confidence)
+    close(found[DISAGREEMENT], 1 - posterior.map_agreement(0.05))
     probabilities = classifier(blobs(5)).softmax(1)
     close(found[ENTROPY], -(probabilities * probabilities.log()).sum(1))
     close(found[VARGRAD], blobs(5).mean((1, 2, 3)))
@@ -190,7 +190,7 @@ def test_sufficiency_is_gathered_where_no_network_estimates_it() -> None:
     explainer.eval().attach_classifier(classifier)
     images = (255 * blobs(5)).round() / 255
     found = gather_uncertainties([{"image": images}], explainer, classifier)
-    assert CONFIDENCE not in found
+    assert UNCONFIDENCE not in found
     explanations = explainer.explain(list(images), baseline=Blur())
     curves = torch.tensor([[at.on_kept_view for at in one.curve] for one in explanations])
     assert curves.std() > 0.01

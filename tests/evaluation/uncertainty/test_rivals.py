@@ -159,7 +159,7 @@ def test_conformal_regions_are_wide_where_ranks_are_wrong_and_keep_their_promise
 def test_conformal_regions_against_a_loop() -> None:
     torch.manual_seed(1)
     rank, right = noisy_ranks(11, 200)
-    regions = rank_regions(rank, right, level=0.7)
+    regions = rank_regions(rank, right)
     for image, pixel in ((0, 3), (1, 150), (10, 199)):
         others = [other for other in range(11) if (other - image) % 2]
         number = int(rank[image, pixel]) * 50 // 200
@@ -169,7 +169,7 @@ def test_conformal_regions_against_a_loop() -> None:
             for place in range(200)
             if int(rank[other, place]) * 50 // 200 == number
         )
-        order = math.ceil(0.7 * (len(others) + 1) / len(others) * len(errors))
+        order = math.ceil(LEVEL * (len(others) + 1) / len(others) * len(errors))
         expected = errors[order - 1]
         assert float(regions.half_width[image, pixel]) == pytest.approx(expected)
 

@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 from saliency_vae.evaluation.resampling import Resampling
-from saliency_vae.evaluation.uncertainty.pixels import DISTANCE, FAINT, INCLUSION, SPREAD, STDDEV
+from saliency_vae.evaluation.uncertainty.pixels import (
+    DISTANCE,
+    FAINT,
+    INCLUSION,
+    SIGNAL_SPREAD,
+    STDDEV,
+)
 from saliency_vae.evaluation.uncertainty.swap_report import assess_swaps
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, matched_spearman, swap_patches
 from saliency_vae.metrics import spearman
@@ -70,7 +76,7 @@ def test_uncertainty_that_is_high_where_the_classifier_does_not_mind_passes() ->
     report = assess_swaps(swapped(knows=True), "blur", resampling=Resampling())
     mine = report.intervals["swap_all_blur"]
     assert mine[STDDEV].mean > 0.5
-    assert mine.keys() == {INCLUSION, STDDEV, SPREAD, DISTANCE, "small vargrad", FAINT}
+    assert mine.keys() == {INCLUSION, STDDEV, SIGNAL_SPREAD, DISTANCE, "small vargrad", FAINT}
     judged = {verdict.text: verdict.judgement for verdict in report.verdicts}
     assert len(judged) == 4
     of_stddev = [judgement for text, judgement in judged.items() if STDDEV in text]

@@ -13,7 +13,7 @@ from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.models import Explainer
 
-BASELINES = ("blur", "inpaint")  # the first one that most trainings use, and one that none does
+BASELINES = ("blur", "inpaint")  # most trainings use the first, and none the second
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Removals, seen or unseen in training, and which metrics a short table shows."""
+"""Baseline images, seen or unseen in training, and which metrics a short table shows."""
 
 from dataclasses import replace
 
@@ -8,11 +8,11 @@ from saliency_vae.evaluation.main_metrics import (
     further_metrics,
     main_metrics,
 )
-from saliency_vae.evaluation.removals import (
+from saliency_vae.evaluation.measured_baselines import (
+    baseline_name,
     faithfulness,
-    further_removals,
+    further_baselines,
     metrics_over,
-    removal_name,
     seen_note,
 )
 from saliency_vae.evaluation.scores import Scores
@@ -22,29 +22,29 @@ from tests.helpers.constructed_results import constructed
 def over_three() -> Scores:
     metrics = "insertion deletion srg iou insertion_zero deletion_zero insertion_road srg_road"
     scores = constructed({metric: {"explainer": 0.5, "rise": 0.4} for metric in metrics.split()})
-    return replace(scores, removal="blur", seen=frozenset({"blur", "zero"}))
+    return replace(scores, baseline="blur", seen=frozenset({"blur", "zero"}))
 
 
-def test_removals_are_those_that_metrics_name() -> None:
+def test_baselines_are_those_that_metrics_name() -> None:
     scores = over_three()
-    assert further_removals(scores) == ["zero", "road"]
+    assert further_baselines(scores) == ["zero", "road"]
     assert metrics_over(scores, "") == ["insertion", "deletion", "srg"]
     assert metrics_over(scores, "zero") == ["insertion_zero", "deletion_zero"]
     assert metrics_over(scores, "road") == ["insertion_road", "srg_road"]
 
 
-def test_removals_are_compared_by_srg_where_there_is_one() -> None:
+def test_baselines_are_compared_by_srg_where_there_is_one() -> None:
     assert faithfulness(over_three()) == "srg"
     assert faithfulness(constructed({"insertion": {"rise": 0.4}})) == "insertion"
 
 
-def test_names_of_removals() -> None:
+def test_names_of_baselines() -> None:
     scores = over_three()
-    assert [removal_name(scores, name) for name in ("", "road")] == [
+    assert [baseline_name(scores, name) for name in ("", "road")] == [
         "blur",
         "noisy linear imputation",
     ]
-    assert removal_name(replace(scores, removal=""), "") == "the first baseline image"
+    assert baseline_name(replace(scores, baseline=""), "") == "the first baseline image"
 
 
 def test_seen_and_unseen() -> None:
@@ -53,7 +53,7 @@ def test_seen_and_unseen() -> None:
     assert seen_note(scores, "zero") == ", seen in training"
     assert seen_note(scores, "road") == ", unseen in training"
     assert seen_note(replace(scores, seen=frozenset()), "road") == ""
-    assert seen_note(replace(scores, removal=""), "") == ""
+    assert seen_note(replace(scores, baseline=""), "") == ""
 
 
 def test_every_metric_has_one_place() -> None:
