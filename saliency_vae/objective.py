@@ -35,6 +35,7 @@ class MaskedViews:
         uninformed: Logits of the baseline images, (B, classes), if the loss needs them.
         left_out: Logits of the images without the kept pixels, (B, classes), if the loss needs
             them.
+        soft: The mask before it was hardened, (B, H, W), where the top-k hardens it; else the same.
     """
 
     images: Tensor
@@ -46,6 +47,7 @@ class MaskedViews:
     target: Tensor | None = None
     uninformed: Tensor | None = None
     left_out: Tensor | None = None
+    soft: Tensor | None = None
 
     def first(self, number: int) -> Self:
         """Take the first views alone."""
@@ -171,7 +173,8 @@ class Objective:
             uniform: Random numbers in [0, 1) that choose the kept fractions, (1,) or (B,).
         """
         with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
-            mask = self.topk(saliency, temperature=temperature, uniform=uniform)  # sum(m) = k
+            soft = self.topk.soft(saliency, temperature=temperature, uniform=uniform)
+            mask = self.topk.hardened(soft)  # sum(m) = k
             baseline = self.perturbation(images)
             seen = [perturb(images, mask, baseline)]  # x' = m x + (1 - m) baseline
             if self.complement:
@@ -181,7 +184,16 @@ class Objective:
             with torch.no_grad():
                 uninformed = classifier(baseline)
         return MaskedViews(
-            images, mask, baseline, seen[0], original, prediction, target, uninformed, *left_out
+            images,
+            mask,
+            baseline,
+            seen[0],
+            original,
+            prediction,
+            target,
+            uninformed,
+            left_out[0] if left_out else None,
+            soft,
         )
 
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:

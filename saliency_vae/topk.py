@@ -216,7 +216,8 @@ class SoftTopK:
         fraction: Range (low, high) of the kept fraction of pixels, 0 < low <= high <= 1; one is
             drawn log-uniformly for each image.
         temperature: Temperature of :func:`soft_topk` at the end of the annealing, > 0.
-        straight_through: Use the hard mask forward and the soft mask's gradient backward.
+        straight_through: Use a hard mask forward, of exactly k pixels, rounded, and the soft mask's
+            gradient backward.
         initial_temperature: Temperature at the start of the annealing; None for no annealing. A
             high one lets the gradient reach every pixel until the sign of the map is settled.
 
@@ -278,6 +279,19 @@ class SoftTopK:
         Returns:
             Mask in [0, 1], (B, H, W).
         """
+        return self.hardened(self.soft(saliency, temperature=temperature, uniform=uniform))
+
+    def soft(
+        self,
+        saliency: Tensor,
+        *,
+        temperature: float | None = None,
+        uniform: Tensor | None = None,
+    ) -> Tensor:
+        """Mask saliency maps softly, also where the mask is to be hardened after it.
+
+        Arguments and result are those of a call.
+        """
         scores = saliency.flatten(1)
         low, high = self.fraction
         if uniform is None:
@@ -286,10 +300,28 @@ class SoftTopK:
             temperature = self.temperature
         fraction = low * (high / low) ** uniform
         mask = soft_topk(scores, fraction * scores.shape[1], temperature=temperature)
-        if self.straight_through:
-            hard = (mask >= 0.5).to(mask.dtype)  # the same threshold: m = 1/2 where s = t
-            mask = hard + (mask - mask.detach())
         return mask.view_as(saliency)
+
+    def hardened(self, soft: Tensor) -> Tensor:
+        """With ``straight_through``, mark the k largest entries of each mask, else change nothing.
+
+        Entries above 1/2 would be others than k of them, unless the temperature is far below the
+        spread of the scores: of a flat map, none.
+
+        Args:
+            soft: Soft masks (B, H, W), each of which sums to k.
+
+        Returns:
+            Masks of zeros and ones, (B, H, W), with the gradient of the soft ones.
+        """
+        if not self.straight_through:
+            return soft
+        mask = soft.flatten(1)
+        kept = mask.detach().sum(1, keepdim=True).round().clamp_min(1)
+        place = torch.arange(mask.shape[1], device=mask.device)
+        largest_first = mask.argsort(1, descending=True)
+        hard = torch.zeros_like(mask).scatter(1, largest_first, (place < kept).to(mask.dtype))
+        return (hard + (mask - mask.detach())).view_as(soft)
 
 
 def active_fraction(mask: Tensor) -> Tensor:

@@ -216,13 +216,22 @@ def test_straight_through_is_hard_forward_and_soft_backward() -> None:
         gradients += torch.autograd.grad((mask * weight).sum(), leaf)
     soft, hard = masks
     assert ((soft > 0.01) & (soft < 0.99)).any()
-    torch.testing.assert_close(hard, (soft >= 0.5).float(), rtol=0, atol=1e-6)
-    for row, (scores, selected) in enumerate(zip(saliency, soft >= 0.5, strict=True)):
-        count = int(selected.sum())
+    for row, (scores, share) in enumerate(zip(saliency, soft, strict=True)):
+        count = round(float(share.sum()))
         expected = hard_topk(scores.flatten(), count).float()
         torch.testing.assert_close(hard[row].flatten(), expected, rtol=0, atol=1e-6)
     assert torch.equal(gradients[0], gradients[1])
     assert gradients[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("stddev", [0.0, 0.05, 1.0])
+def test_straight_through_keeps_the_share_that_was_drawn_of_flat_maps_too(stddev: float) -> None:
+    saliency = stddev * random_scores(4, 20, 20, dtype=torch.float32)
+    mask = SoftTopK((0.1, 0.1), 0.3, straight_through=True)(saliency)
+    assert mask.round().flatten(1).sum(1).tolist() == [40] * 4
+    if stddev:
+        expected = torch.stack([hard_topk(scores, 40) for scores in saliency.flatten(1)])
+        assert torch.equal(mask.flatten(1) > 0.5, expected)
 
 
 @few

@@ -55,7 +55,7 @@ class TrainConfig:
         compile: Whether to compile encoder and classifier with ``torch.compile``.
         channels_last: Whether encoder and classifier take images channels last; 1.2 times as fast
             on a CPU.
-        seed: Seed of initial weights, order and noise.
+        seed: Seed of initial weights and noise, and of the order where ``data.seed`` takes it over.
         checkpoint_every_n_steps: Steps between two checkpoints; at most so many are lost when a
             run is killed.
         ckpt_path: Checkpoint to resume from: a file, or ``last`` with ``hydra.run.dir``.

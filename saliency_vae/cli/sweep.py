@@ -44,6 +44,7 @@ def run_job(module: str) -> float:
     hydra = HydraConfig.get()
     directory = hydra.runtime.output_dir
     command = [sys.executable, "-m", module, *hydra.overrides.task]
+    command += [o for o in hydra.overrides.hydra if o.startswith("hydra.searchpath=")]
     command.append(f'hydra.run.dir="{directory}"')
     for source in hydra.runtime.config_sources:
         if source.provider == "command-line":

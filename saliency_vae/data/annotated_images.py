@@ -10,7 +10,7 @@ from saliency_vae.data.batch import Batch
 from saliency_vae.data.boxes import Boxes, boxes_mask, read_boxes
 from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_name import image_name
-from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.image_reader import upright_size
 from saliency_vae.data.preprocessing import Preprocessing
 
 
@@ -88,4 +88,4 @@ class AnnotatedImages(Dataset[Batch]):
 
 def _fits(boxes: Boxes, image: Path) -> bool:
     """Whether boxes were annotated on the image in the size in which it is read, upright."""
-    return boxes.size == load_rgb(image).size[::-1]
+    return boxes.size == upright_size(image)

@@ -5,6 +5,7 @@ photographs.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 from saliency_vae.data.image_finder import list_images
-from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.image_reader import load_rgb, opened
 from saliency_vae.data.scenes import OPAQUE, Scene, compose
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
@@ -35,6 +36,7 @@ _SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest is for the tes
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 _CONFIDENT = 0.5  # probability of a class with its object, at least
 _UNAWARE = 0.1  # probability of the same class without it, at most
+_SIZES: dict[Split, int] = {"train": 3600, "val": 300, "test": 200}  # images by default
 _TRIED = 20  # scenes for each that is wanted, at most
 _LEAST_OPAQUE = 0.15  # share of a cut-out's box
 
@@ -42,16 +44,32 @@ _LEAST_OPAQUE = 0.15  # share of a cut-out's box
 def groups_of(directory: Path, files: Sequence[Path]) -> dict[Path, str]:
     """Name the group of each file: variants of one thing, which belong into one split.
 
-    ``groups.txt`` in the directory, or beside it, names them; without it each file is by itself.
+    ``groups.txt`` in the directory, or beside it, names them; each other file is by itself.
     """
     whole = Path(os.path.abspath(directory))  # noqa: PTH100 (resolve would follow a link)
+    named: dict[Path, str] = {}
     for place in (whole, whole.parent):
         if (place / GROUPS).is_file():
             rows = [line.rsplit(maxsplit=1) for line in (place / GROUPS).read_text().splitlines()]
             named = {place / row[0]: row[1] for row in rows if len(row) == 2}
-            paths = ((file, whole / file.relative_to(directory)) for file in files)
-            return {file: named.get(path, file.stem) for file, path in paths}
-    return {file: file.stem for file in files}
+            break
+    paths = {file: whole / file.relative_to(directory) for file in files}
+    alone = _names([file.relative_to(directory) for file in files if paths[file] not in named])
+    return {
+        file: named[path] if path in named else alone[file.relative_to(directory)]
+        for file, path in paths.items()
+    }
+
+
+def _names(files: Sequence[Path]) -> dict[Path, str]:
+    """Names of files: the last part of the path, or all of it where folders share that part."""
+    parents: dict[str, set[Path]] = defaultdict(set)
+    for file in files:
+        parents[file.stem].add(file.parent)
+    return {
+        file: file.stem if len(parents[file.stem]) == 1 else file.with_suffix("").as_posix()
+        for file in files
+    }
 
 
 def files_of(split: Split, directory: Path, *, portion: int = 1) -> list[Path]:
@@ -89,18 +107,20 @@ def _dealt(groups: Sequence[str], split: Split, portion: int) -> Sequence[str]:
 
 
 def load_rgba(file: Path) -> Image.Image:
-    """Read an image file with its transparency, cropped to what is visible.
+    """Read an image file with its transparency, upright, cropped to what is visible.
 
     Raises:
         ValueError: If it has no transparency, nothing visible, or cannot be read.
     """
     try:
-        with Image.open(file) as image:
-            if not image.has_transparency_data:
-                raise ValueError(f"Expected a cut-out with transparency. Found none in {file}.")
-            cutout = image.convert("RGBA")
+        with opened(file) as image:
+            transparent = image.has_transparency_data
+            cutout = ImageOps.exif_transpose(image).convert("RGBA")
     except OSError as error:
-        raise ValueError(f"Expected a cut-out, an image file. Found {file}: {error}") from None
+        why = error.__cause__ or error
+        raise ValueError(f"Expected a cut-out, an image file. Found {file}: {why}.") from None
+    if not transparent:
+        raise ValueError(f"Expected a cut-out with transparency. Found none in {file}.")
     box = cutout.getchannel("A").getbbox()
     if box is None:
         raise ValueError(f"Expected a cut-out of something visible. Found nothing in {file}.")
@@ -232,8 +252,8 @@ def select(scenes: Cutouts, predict: Predict, number: int, *, batch_size: int = 
     if len(indices) < number:
         raise ValueError(
             f"Expected {number} scenes whose decision rests on their objects. Found {len(indices)} "
-            f"among {tried}: lower data.test_size, or give cut-outs of things that the classifier "
-            "knows."
+            f"among {tried}: lower data.sizes.{scenes.split}, or give cut-outs of things that the "
+            "classifier knows."
         )
     kind = (
         "in which the classifier gives its decision a probability of at least "
@@ -329,6 +349,20 @@ def _as_batch(images: Sequence[Pixels]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
+def _checked_sizes(sizes: Mapping[str, int]) -> dict[Split, int]:
+    """Number of images of each split, those that are given and the usual ones of the others."""
+    unknown = sorted(sizes.keys() - _SIZES.keys())
+    if unknown:
+        raise ValueError(f"Expected data.sizes of {', '.join(_SIZES)}. Found {unknown[0]}.")
+    checked = {split: sizes.get(split, usual) for split, usual in _SIZES.items()}
+    for split, size in checked.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(
+                f"Expected data.sizes.{split} >= 1 image, a whole number. Found {size}."
+            )
+    return checked
+
+
 class CutoutsData(SaliencyDataModule):
     """Cut-outs of objects on photographs, for training and testing an explainer.
 
@@ -379,7 +413,7 @@ class CutoutsData(SaliencyDataModule):
         self.directories = Path(str(cutouts)), Path(str(backgrounds))
         self.image_size = image_size
         self.objects = low, high
-        self.sizes = {"train": 3600, "val": 300, "test": 200} | dict(sizes or {})
+        self.sizes = _checked_sizes(sizes or {})
         self.test_portion = test_portion
         self.has_test_set = test_portion is not None
 

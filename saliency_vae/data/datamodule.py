@@ -1,6 +1,6 @@
 """Base of all data modules: batches of uint8 images that become float on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
@@ -75,6 +75,13 @@ class SaliencyDataModule(LightningDataModule):
         self.seed = seed
         self.preprocessing = Preprocessing()
 
+    def recorded(self) -> dict[str, Any]:
+        """What the order of the training images follows from, by name, as plain values."""
+        recorded: dict[str, Any] = {"data.batch_size": self.batch_size, "data.seed": self.seed}
+        if isinstance(self.train_set, Sized):
+            recorded["training images"] = len(self.train_set)
+        return recorded
+
     def choose_images(self, predict: Predict, number: int | None) -> str:
         """Keep, of the images to evaluate on, those that a classifier can be judged by.
 
@@ -91,7 +98,7 @@ class SaliencyDataModule(LightningDataModule):
         return ""
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        """Training images, shuffled by (seed, epoch) alone; the incomplete batch is dropped."""
+        """Training images, shuffled by (seed, epoch) alone; the incomplete step is dropped."""
         return self._loader(self.train_set, shuffle=True)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
@@ -105,25 +112,29 @@ class SaliencyDataModule(LightningDataModule):
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> ResumableLoader:
         assert self.trainer is not None
         devices, rank = self.trainer.world_size, self.trainer.global_rank
+        accumulate = self.trainer.accumulate_grad_batches
         size = len(dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length
+        if not size:
+            raise ValueError("Expected at least one image to validate or test on. Found none.")
         if shuffle and size < self.batch_size:
             raise ValueError(
                 f"Expected data.batch_size <= {size} training images. Found {self.batch_size}."
             )
         # Lightning calls set_epoch, so a resumed run sees the same order as an uninterrupted one.
         shuffles = shuffle and not getattr(self.trainer, "overfit_batches", 0)
-        batch_size = per_device_batch_size(
-            self.batch_size, devices=devices, accumulate=self.trainer.accumulate_grad_batches
-        )
+        batch_size = per_device_batch_size(self.batch_size, devices=devices, accumulate=accumulate)
         order = self._order(
             dataset,
             batch_size,
+            batch_size * accumulate,
             num_replicas=devices,
             rank=rank,
             shuffle=shuffles,
             seed=self.seed,
             drop_last=False,
         )
+        if shuffle:  # whole steps: as many, of the same images, in batches of any size
+            order.step_size = batch_size * accumulate
         return ResumableLoader(
             dataset,
             order,
@@ -137,8 +148,17 @@ class SaliencyDataModule(LightningDataModule):
             worker_init_fn=leave_ctrl_c,
         )
 
-    def _order(self, dataset: Dataset[Batch], batch_size: int, **settings: Any) -> EpochOrder:
-        """Order of the images of a data set, given the arguments of a DistributedSampler."""
+    def _order(
+        self, dataset: Dataset[Batch], batch_size: int, step_size: int, **settings: Any
+    ) -> EpochOrder:
+        """Order of the images of a data set, given the arguments of a DistributedSampler.
+
+        Args:
+            dataset: Data set to order.
+            batch_size: Images of a batch on one device.
+            step_size: Images of a step on one device.
+            settings: Arguments of the DistributedSampler.
+        """
         return (EpochOrder if settings["shuffle"] else FixedOrder)(dataset, **settings)
 
     def _batches_done(self) -> int:

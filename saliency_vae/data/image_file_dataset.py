@@ -1,6 +1,6 @@
 """A data set of image files in which readable files replace broken ones."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.path_list import PathList
 from saliency_vae.data.preprocessing import TooLargeError
 
 _NAMED = 10  # broken files that a message names
@@ -31,11 +32,11 @@ class ImageFiles(Dataset[Batch]):
 
     def __init__(
         self,
-        paths: list[Path],
+        paths: Iterable[Path],
         preprocess: Callable[[Image.Image], Tensor],
         max_broken: int = 0,
     ) -> None:
-        self.paths = paths
+        self.paths = PathList(paths)
         self.preprocess = preprocess
         self.max_broken = max_broken
 

@@ -2,12 +2,14 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 # Recognised by content, whatever the extension; without formats, such as EPS, that Pillow passes to
 # another program.
@@ -16,6 +18,7 @@ _FORMATS = (
     *("BMP", "DIB", "TIFF", "GIF", "PPM", "ICO", "TGA"),
 )
 _MOST_PIXELS = 2 * 89_478_485  # above this Pillow, too, suspects a decompression bomb
+_LYING = (5, 6, 7, 8)  # orientations, in EXIF, of which width and height are exchanged
 
 
 @cache
@@ -37,21 +40,43 @@ def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
     Raises:
         OSError: If the file is missing, broken, too large or not an image.
     """
-    try:
-        return _rgb(file)
-    except Exception as error:  # a decoder may raise any error on damaged bytes
-        raise OSError(f"Expected an image file. Found {file}: {error}") from error
-
-
-def _rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
-    if not isinstance(file, BytesIO) and not stat.S_ISREG(Path(file).stat().st_mode):
-        raise OSError("not a regular file")  # reading a pipe would block
-    Image.init()
-    with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
-        if image.width * image.height > _MOST_PIXELS:
-            raise OSError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS}")
+    with opened(file) as image:
         image.load()
         return upright_rgb(image)
+
+
+def upright_size(file: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image file as it is read, upright; of a JPEG without decoding it.
+
+    Raises:
+        OSError: If the file is missing, broken, too large or not an image.
+    """
+    with opened(file) as image:
+        if image.format not in ("JPEG", "MPO"):  # where the orientation may lie behind the pixels
+            image = upright_rgb(image)
+            return image.height, image.width
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextmanager
+def opened(file: str | os.PathLike[str] | BytesIO) -> Iterator[Image.Image]:
+    """Open an image file, or its bytes, of one of the formats that are read.
+
+    Raises:
+        OSError: If the file is missing, broken, too large or not an image. A decoder may raise any
+            error on damaged bytes; in the ``with`` block, too, it becomes an OSError.
+    """
+    try:
+        if not isinstance(file, BytesIO) and not stat.S_ISREG(Path(file).stat().st_mode):
+            raise OSError("not a regular file")  # reading a pipe would block
+        Image.init()
+        with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise OSError(f"{image.width} x {image.height} pixels, more than {_MOST_PIXELS}")
+            yield image
+    except Exception as error:
+        raise OSError(f"Expected an image file. Found {file}: {error}") from error
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

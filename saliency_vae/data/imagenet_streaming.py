@@ -48,6 +48,13 @@ class ImageNetStreamingData(SaliencyDataModule):
         self.root = root.rstrip("/")
         self.cache_dir = cache_dir
 
+    def recorded(self) -> dict[str, Any]:
+        """What the order of the training images follows from, without their number.
+
+        litdata counts them only once there is a loader.
+        """
+        return {"data.batch_size": self.batch_size, "data.seed": self.seed}
+
     def setup(self, stage: str) -> None:
         """Open the splits that the stage needs."""
         if stage == "fit":
@@ -64,7 +71,7 @@ class ImageNetStreamingData(SaliencyDataModule):
         )
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        """Training images, shuffled by (seed, epoch); incomplete batches are dropped."""
+        """Training images, shuffled by (seed, epoch); incomplete batches and steps are dropped."""
         return self._stream("train", self.train_set)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
@@ -83,6 +90,7 @@ class ImageNetStreamingData(SaliencyDataModule):
         loader: DataLoader[Batch] = _epoch_loader(
             dataset,
             lambda: trainer.current_epoch if shuffle else 0,
+            trainer.accumulate_grad_batches if shuffle else 1,
             batch_size=per_device_batch_size(
                 self.batch_size,
                 devices=trainer.world_size,
@@ -104,18 +112,23 @@ class ImageNetStreamingData(SaliencyDataModule):
         return loader
 
 
-def _epoch_loader(dataset: Any, epoch: Callable[[], int], **arguments: Any) -> Any:
+def _epoch_loader(dataset: Any, epoch: Callable[[], int], accumulate: int, **arguments: Any) -> Any:
     """Make litdata's loader, with an order that follows the trainer's epoch, not its own count.
 
     Lightning saves the loader's state in checkpoints, so that a run stopped within an epoch resumes
     there. A state belongs to one pass, but litdata discards it only when a pass reaches its end,
     and Lightning, which counts the batches, does not read that far. The next epoch would start
-    behind all of its images, so this loader uses a state for one pass only.
+    behind all of its images, so this loader uses a state for one pass only. Its length, with which
+    Lightning ends the epoch, is of whole steps of ``accumulate`` batches.
     """
     from litdata import StreamingDataLoader
 
     class EpochLoader(StreamingDataLoader):  # type: ignore[misc, unused-ignore]  # may be missing
         loaded = False
+
+        def __len__(self) -> int:
+            batches: int = super().__len__()
+            return batches // accumulate * accumulate
 
         def load_state_dict(self, obj: dict[str, Any]) -> None:
             super().load_state_dict(obj)

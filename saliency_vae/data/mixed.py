@@ -1,7 +1,7 @@
 """Several data modules as one: each batch is of one of them, for the classifier beside it."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -9,6 +9,7 @@ from torch.utils.data import ConcatDataset, Dataset, SequentialSampler
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.image_name import image_name
 from saliency_vae.data.resumable_loader import EpochOrder
 
 _KEPT = ("image", "mask", "index", "skipped")
@@ -49,38 +50,49 @@ class TaskImages(Dataset[Batch]):
         kept = {key: value for key, value in image.items() if key in _KEPT}
         return cast(Batch, kept | {"task": self.task})
 
+    def name(self, index: int) -> str:
+        """Name an image as the data of the task do."""
+        return image_name(self.images, index)
+
 
 class TaskOrder(EpochOrder):
-    """Order of the images of several tasks in which each batch holds images of one task alone.
+    """Order of the images of several tasks in which each step holds images of one task alone.
 
-    The task of each batch, the same on all devices, is drawn by the weights of the tasks; a task
+    The task of each step, the same on all devices, is drawn by the weights of the tasks; a task
     whose images are used up starts anew, in another order.
 
     Args:
         dataset: The images of all tasks, one after the other.
         batch_size: Images of a batch on one device.
+        step_size: Images of a step on one device, a multiple of ``batch_size``.
         weights: Weight of each task.
         settings: Further arguments of the DistributedSampler.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], *, batch_size: int, weights: Sequence[float], **settings: Any
+        self,
+        dataset: Dataset[Any],
+        *,
+        batch_size: int,
+        step_size: int,
+        weights: Sequence[float],
+        **settings: Any,
     ) -> None:
         super().__init__(dataset, **settings)
-        self.batch_size, self.weights = batch_size, weights
+        self.batch_size, self.step_size, self.weights = batch_size, step_size, weights
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the indices from ``start`` on."""
         return iter(self._indices()[self.start :])
 
     def __len__(self) -> int:
-        """Number of images of an epoch on this device, in whole batches."""
-        return sum(_sizes(self.dataset)) // self._step * self.batch_size
+        """Number of images of an epoch on this device, in whole steps."""
+        return sum(_sizes(self.dataset)) // self._step * self.step_size
 
     @property
     def _step(self) -> int:
-        """Images of a batch over all devices."""
-        return self.batch_size * self.num_replicas
+        """Images of a step over all devices."""
+        return self.step_size * self.num_replicas
 
     def _indices(self) -> list[int]:
         sizes, step = _sizes(self.dataset), self._step
@@ -91,31 +103,36 @@ class TaskOrder(EpochOrder):
         for task in self._tasks(sum(sizes) // step, generator):
             while len(left[task]) < step:
                 left[task] += (torch.randperm(sizes[task], generator=generator)).tolist()
-            batch, left[task] = left[task][:step], left[task][step:]
-            order += [firsts[task] + index for index in batch[self.rank :: self.num_replicas]]
+            block, left[task] = left[task][:step], left[task][step:]
+            order += [firsts[task] + index for index in block[self.rank :: self.num_replicas]]
         return order
 
-    def _tasks(self, batches: int, generator: torch.Generator) -> list[int]:
+    def _tasks(self, steps: int, generator: torch.Generator) -> list[int]:
         weights = torch.tensor(self.weights, dtype=torch.float64)
-        drawn = torch.multinomial(weights, batches, replacement=True, generator=generator)
+        drawn = torch.multinomial(weights, steps, replacement=True, generator=generator)
         tasks: list[int] = drawn.tolist()
         return tasks
 
 
 class FixedTaskOrder(TaskOrder, SequentialSampler):
-    """The same images in each epoch: whole batches of each task, one task after the other."""
+    """The same images in each epoch: as many whole steps of each task as it has, dealt in turn.
+
+    The first batches, to which ``trainer.limit_val_batches`` may limit, so are of all tasks.
+    """
 
     def __len__(self) -> int:
-        """Number of images on this device, in whole batches of each task."""
-        return sum(size // self._step for size in _sizes(self.dataset)) * self.batch_size
+        """Number of images on this device, in whole steps of each task."""
+        return sum(size // self._step for size in _sizes(self.dataset)) * self.step_size
 
     def _indices(self) -> list[int]:
         sizes, step = _sizes(self.dataset), self._step
-        order: list[int] = []
+        batches: list[list[range]] = []
         for first, size in zip([0, *accumulate(sizes)], sizes, strict=False):
-            indices = range(first, first + size // step * step)
-            order += indices[self.rank :: self.num_replicas]
-        return order
+            own = range(first, first + size // step * step)[self.rank :: self.num_replicas]
+            starts = range(0, len(own), self.batch_size)
+            batches.append([own[start : start + self.batch_size] for start in starts])
+        in_turn = zip_longest(*batches, fillvalue=range(0))
+        return [index for turn in in_turn for batch in turn for index in batch]
 
 
 def _sizes(dataset: Dataset[Any]) -> list[int]:
@@ -134,7 +151,7 @@ class MixedData(SaliencyDataModule):
         seed: Seed of the order.
 
     Raises:
-        ValueError: If a weight is not positive.
+        ValueError: If there is no task, or a weight is not positive.
     """
 
     train_set: ConcatDataset[Batch]
@@ -144,6 +161,11 @@ class MixedData(SaliencyDataModule):
         self, tasks: Sequence[Task] = (), batch_size: int = 32, num_workers: int = 2, seed: int = 0
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if not tasks:
+            raise ValueError(
+                "Expected tasks beside data=mixed, each with its data and its classifier. Found "
+                "none: experiment=universal has some, and another data=OPTION needs none."
+            )
         for task in tasks:
             if not task.weight > 0:
                 raise ValueError(f"Expected tasks.{task.name}.weight > 0. Found {task.weight}.")
@@ -164,6 +186,12 @@ class MixedData(SaliencyDataModule):
                 numbered = [TaskImages(part, number) for number, part in enumerate(images)]
                 setattr(self, split, ConcatDataset(numbered))
 
+    def recorded(self) -> dict[str, Any]:
+        """What the order of the training images follows from: images and weight of each task."""
+        weights = [float(task.weight) for task in self.tasks]
+        images = _sizes(self.train_set)
+        return super().recorded() | {"training images": images, "weights of tasks": weights}
+
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Let the data of the batch's task log the files that were skipped for it."""
         data = self.tasks[batch["task"]].data
@@ -175,14 +203,16 @@ class MixedData(SaliencyDataModule):
         for task in self.tasks:
             task.data.teardown(stage)
 
-    def _order(self, dataset: Dataset[Any], batch_size: int, **settings: Any) -> TaskOrder:
+    def _order(
+        self, dataset: Dataset[Any], batch_size: int, step_size: int, **settings: Any
+    ) -> TaskOrder:
         if not settings["shuffle"]:
-            self._check_whole_batches(dataset, batch_size * settings["num_replicas"])
+            self._check_whole_steps(dataset, step_size * settings["num_replicas"])
         order = TaskOrder if settings["shuffle"] else FixedTaskOrder
-        weights = [task.weight for task in self.tasks]
-        return order(dataset, batch_size=batch_size, weights=weights, **settings)
+        settings |= {"batch_size": batch_size, "step_size": step_size}
+        return order(dataset, weights=[task.weight for task in self.tasks], **settings)
 
-    def _check_whole_batches(self, dataset: Dataset[Any], least: int) -> None:
+    def _check_whole_steps(self, dataset: Dataset[Any], least: int) -> None:
         for task, size in zip(self.tasks, _sizes(dataset), strict=True):
             if size < least:
                 raise ValueError(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from saliency_vae.data.batch import Batch
 from saliency_vae.data.datamodule import SaliencyDataModule
@@ -40,8 +40,19 @@ class OwnImages(Dataset[Batch]):
         if isinstance(item, Mapping):
             item = item.get("image", item)
         photograph = item[0] if isinstance(item, tuple | list) else item
-        picture = as_picture(photograph, f"image {index}")
+        picture = as_picture(photograph, f"image {self._number(index)}")
         return {"image": self.preprocessing(picture), "index": torch.tensor(index)}
+
+    def name(self, index: int) -> str:
+        """Name a photograph by its number among those that were given."""
+        return f"image {self._number(index)} of the data set"
+
+    def _number(self, index: int) -> int:
+        """Number of a photograph in the whole data set, of which these may be a part."""
+        photographs: Any = self.photographs
+        while isinstance(photographs, Subset):
+            index, photographs = photographs.indices[index], photographs.dataset
+        return index
 
 
 class OwnData(SaliencyDataModule):

@@ -12,13 +12,19 @@ class EpochOrder(DistributedSampler[Any]):
 
     Attributes:
         start: Number of images to skip at the beginning.
+        step_size: Images of a step on this device; those that do not fill one are left out.
     """
 
     start = 0
+    step_size = 1
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the indices from ``start`` on."""
-        return iter(list(super().__iter__())[self.start :])
+        return iter(list(super().__iter__())[self.start : len(self)])
+
+    def __len__(self) -> int:
+        """Number of images of an epoch on this device, in whole steps."""
+        return self.num_samples // self.step_size * self.step_size
 
 
 class FixedOrder(EpochOrder, SequentialSampler):

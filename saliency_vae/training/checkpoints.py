@@ -1,10 +1,12 @@
 """Checkpoints from which a run goes on as if nothing had stopped it."""
 
 import io
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
@@ -15,8 +17,12 @@ from saliency_vae.runtime.atomic_file import write_whole
 from saliency_vae.runtime.further_loggers import TensorBoardCurves
 from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.training import loop
+from saliency_vae.training.resume import check_data, recorded_data
 from saliency_vae.training.signals import StopSignals
 
+log = logging.getLogger(__name__)
+
+_RUN_ID = "run_id.txt"  # of the run that was last started in a directory of checkpoints
 _EXCHANGE_EVERY = 10  # steps, or batches of a validation, between two exchanges of processes
 
 
@@ -58,12 +64,17 @@ class RunCheckpoints(Checkpoint):
     written between a step and the validation that follows it: Lightning, resumed there, would leave
     that validation out. What is logged of a step is in ``metrics.csv`` before its checkpoint.
 
+    Each run has an id, which its checkpoints hold and a resumed run keeps. A run that is started in
+    the directory of another one takes nothing of that run for its own, and deletes nothing:
+    checkpoints of the same name are overwritten when it writes its own.
+
     Args:
         directory: Directory of the checkpoints.
         every_n_steps: Optimizer steps between two writings of ``last.ckpt``.
         overrides: Settings of the run's command line; kept in the checkpoints, for resuming.
 
     Attributes:
+        run_id: Id of the run; empty for a run of an earlier version.
         max_steps: Number of steps at which the training ends; -1 for no such limit.
         lowest_loss: Validation loss of ``best.ckpt``; infinite before the first validation.
         saved_step: Number of steps made before ``last.ckpt`` was written.
@@ -80,6 +91,7 @@ class RunCheckpoints(Checkpoint):
         self.best = Path(directory) / "best.ckpt"
         self.every_n_steps = every_n_steps
         self.overrides = list(overrides)
+        self.run_id = uuid4().hex
         self.max_steps = -1
         self.lowest_loss = math.inf
         self.saved_step = 0
@@ -98,18 +110,28 @@ class RunCheckpoints(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record the settings that the run was accepted with, and the batches of a step."""
+        """Record which run it is, its accepted settings, and the batches of a step."""
+        checkpoint["run_id"] = self.run_id
         checkpoint["overrides"] = self.overrides
         checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
+        checkpoint["data"] = recorded_data(trainer)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Compare with the best of this directory, which may be later than the checkpoint."""
+        """Compare with the run's best in this directory, which may be later than the checkpoint."""
+        self.run_id = checkpoint.get("run_id", "")
+        check_data(checkpoint, recorded_data(trainer))
         loop.count_batches_of(checkpoint, trainer.accumulate_grad_batches)
         self.saved_step = checkpoint["global_step"]
         self._start_metrics(trainer, self.saved_step)
-        self.lowest_loss = trainer.strategy.broadcast(_loss_of(self.best))
+        self.lowest_loss = trainer.strategy.broadcast(_loss_of(self.best, self.run_id))
+        other = self._started() not in (None, self.run_id)
+        if other and str(trainer.ckpt_path) == str(self.last) and trainer.is_global_zero:
+            log.warning(
+                f"{self.last} is of an earlier run, which goes on: the run that was started in its "
+                "directory after it left no checkpoint."
+            )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Have checkpoints written whole; plan the training for all epochs, if they are limited."""
@@ -123,6 +145,14 @@ class RunCheckpoints(Checkpoint):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the steps instead of Lightning, now that the training is planned."""
         self._take_max_steps(trainer)
+        if trainer.is_global_zero:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+            (self.last.parent / _RUN_ID).write_text(self.run_id)
+
+    def _started(self) -> str | None:
+        """Id of the run that was last started in this directory; None if none was."""
+        path = self.last.parent / _RUN_ID
+        return path.read_text() if path.is_file() else None
 
     @staticmethod
     def _start_metrics(trainer: Trainer, step: int) -> None:
@@ -287,10 +317,20 @@ def planned_steps(trainer: Trainer) -> int:
 
     Where both are set, ``max_steps`` only says where to stop. Resumed, such a run ends as one that
     was never stopped.
+
+    Raises:
+        ValueError: If there is neither limit, by which the learning rate and the temperature fall.
     """
     steps = trainer.estimated_stepping_batches
     checkpoints = run_checkpoints(trainer)
-    return int(checkpoints.max_steps if checkpoints and math.isinf(steps) else steps)
+    if math.isinf(steps):
+        steps = -1 if checkpoints is None else checkpoints.max_steps
+        if steps == -1:
+            raise ValueError(
+                "Expected a trainer with max_epochs or max_steps, over which the learning rate and "
+                "the temperature fall. Found neither: give one beside max_time."
+            )
+    return int(steps)
 
 
 def last_step(trainer: Trainer) -> int:
@@ -308,8 +348,9 @@ def last_checkpoint(trainer: Trainer) -> str:
     return f"{checkpoints.last} (step {checkpoints.saved_step})"
 
 
-def _loss_of(best: Path) -> float:
-    """Validation loss of the best checkpoint of a directory; infinite if there is none."""
+def _loss_of(best: Path, run_id: str) -> float:
+    """Validation loss of the best checkpoint of a run; infinite if there is none of this run."""
     if not best.is_file():
         return math.inf
-    return float(torch.load(best, map_location="cpu", weights_only=True)["metrics"]["val/loss"])
+    found = torch.load(best, map_location="cpu", weights_only=True)
+    return float(found["metrics"]["val/loss"]) if found.get("run_id", "") == run_id else math.inf

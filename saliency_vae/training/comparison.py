@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 from saliency_vae.data import Batch
 from saliency_vae.metrics import difference_interval
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
+from saliency_vae.metrics.views import views_at_once
 from saliency_vae.models.signals import extract_signals
 from saliency_vae.models.undertrained import FEWEST, GAIN, GAIN_HIGH, GAIN_LOW
 from saliency_vae.runtime.random import seeded
@@ -18,7 +19,7 @@ _IMAGES, _STEPS = 32, 8
 
 @torch.no_grad()
 def compare_with_gradient(
-    module: VariationalSaliency, validation: Dataset[Batch]
+    module: VariationalSaliency, validation: Dataset[Batch], batch_size: int = _IMAGES
 ) -> dict[str, float]:
     """Measure the insertion of a few validation images by the explainer and by the gradient.
 
@@ -28,6 +29,7 @@ def compare_with_gradient(
     Args:
         module: Module whose explainer is trained.
         validation: Validation images.
+        batch_size: Most images or views in memory at once, as many as a step of the training takes.
 
     Returns:
         Mean insertion of each over the baseline image of the training, and the difference with the
@@ -36,17 +38,24 @@ def compare_with_gradient(
     module.eval()
     classifier = module.classifiers[-1]
     images = images_from_all_over(validation, _IMAGES)["image"].to(module.device).float() / 255
-    signals = module.explainer.signals(images, classifier=classifier)
     with seeded(0, images.device):  # a baseline image may be noise
         baseline = module.objective.perturbation(images)
     step = -(-images[0, 0].numel() // _STEPS)
+    views = min(batch_size, views_at_once(images))
 
-    def insertion(maps: Tensor) -> Tensor:
-        curves = insertion_curve(classifier, images, maps, baseline, step=step)
-        return area_under_curve(curves)
+    def insertion(part: slice, maps: Tensor) -> Tensor:
+        shown = images[part], maps, baseline[part]
+        return area_under_curve(insertion_curve(classifier, *shown, step=step, batch_size=views))
 
-    explained = insertion(module.explainer.encode(images, signals=signals).mean)
-    gradient = insertion(extract_signals(images, classifier, [1.0], ()).gradients[:, 0])
+    of_explainer, of_gradient = [], []
+    for first in range(0, len(images), batch_size):
+        part = slice(first, first + batch_size)
+        signals = module.explainer.signals(images[part], classifier=classifier)
+        explained = module.explainer.encode(images[part], signals=signals).mean
+        gradient = extract_signals(images[part], classifier, [1.0], ()).gradients[:, 0]
+        of_explainer.append(insertion(part, explained))
+        of_gradient.append(insertion(part, gradient))
+    explained, gradient = torch.cat(of_explainer), torch.cat(of_gradient)
     found = {
         "val/insertion": float(explained.mean()),
         "val/gradient_insertion": float(gradient.mean()),

@@ -15,7 +15,7 @@ from saliency_vae import __version__
 from saliency_vae.classifiers.recorded import built_in_weights
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
-from saliency_vae.data.datamodule import SaliencyDataModule
+from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
 from saliency_vae.models import FIGURE, save_explainer
 from saliency_vae.models.undertrained import undertrained
 from saliency_vae.training.comparison import as_line, compare_with_gradient
@@ -44,14 +44,22 @@ def finish(
     best = trainer.strategy.broadcast(_read_best(run) if trainer.is_global_zero else {})
     module.load_state_dict(best["state_dict"])
     metrics: dict[str, float] = best["metrics"]
+    if trainer.is_global_zero:  # before all that may want more memory or time than there is
+        _record(module, config, data.val_set, {})
+        save_explainer(module.explainer, run / "explainer")
     shown = data.val_set
     if data.has_test_set:
         metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
         shown = data.test_set
     if trainer.is_global_zero:
-        metrics |= compare_with_gradient(module, data.val_set)
+        batch_size = per_device_batch_size(
+            data.batch_size,
+            devices=trainer.world_size,
+            accumulate=trainer.accumulate_grad_batches,
+        )
+        metrics |= compare_with_gradient(module, data.val_set, batch_size)
         _record(module, config, shown, metrics)
-        _save(module, shown, run)
+        _save(module, shown, run, batch_size)
         log_best(trainer.loggers, config, metrics)
         _show(metrics, run)
     trainer.strategy.barrier()
@@ -70,27 +78,26 @@ def _record(
     """Record in the explainer how it was trained, and for which classifier."""
     height, width = shown[0]["image"].shape[-2:]
     several = len(module.classifiers) > 1
-    identity = replace(module.classifier.identity(), builder=config["classifier"])
+    part: Node = next(iter(config["tasks"].values()), config)  # a single task's, or the run's own
+    identity = replace(module.classifier.identity(), builder=part["classifier"])
     module.explainer.record(
         classifier=None if several else identity,
         classifiers=tuple(c.identity() for c in module.classifiers) if several else None,
-        data=None if several else config["data"],
+        data=None if several else part["data"],
         preprocessing=None if several else module.classifier.preprocessing,
         image_size=None if several else (height, width),
         command=" ".join(["python -m saliency_vae.train", *sys.argv[1:]]),
         version=__version__,
         metrics=metrics,
     )
+    module.explainer.kept_classifier = None if several else built_in_weights(part["classifier"])
 
 
-def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path) -> None:
-    """Write the explainer, a picture of its explanations, and the built-in classifier's file."""
+def _save(module: VariationalSaliency, shown: Dataset[Batch], run: Path, batch_size: int) -> None:
+    """Write the explainer and a picture of its explanations."""
     figure = run / FIGURE
-    save_figure(draw_explanations(module, shown, number=8), figure)
+    save_figure(draw_explanations(module, shown, number=8, batch_size=batch_size), figure)
     module.explainer.figure = figure
-    identity = module.explainer.config.classifier
-    builder = None if identity is None else identity.builder
-    module.explainer.kept_classifier = built_in_weights(builder)
     save_explainer(module.explainer, run / "explainer")
 
 

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
+from torch.utils.data import ConcatDataset
 
 from saliency_vae.data import Batch, image_name
 from saliency_vae.training.checkpoints import last_checkpoint
@@ -33,6 +34,7 @@ class _Seen:
     place: str
     losses: Tensor
     index: Tensor | None
+    task: int | None
     gradient: Tensor | None = None
 
 
@@ -72,7 +74,8 @@ class StopAtNonFinite(Callback):
         """Keep the losses of the batch; check now and then."""
         step = trainer.global_step + trainer.fit_loop._should_accumulate()
         place = f"step {step} (epoch {trainer.current_epoch}, batch {batch_idx})"
-        self._seen.append(_Seen(place, outputs["losses"], batch.get("index"), self._gradient))
+        index, task = batch.get("index"), batch.get("task")
+        self._seen.append(_Seen(place, outputs["losses"], index, task, self._gradient))
         self._gradient = None
         if len(self._seen) >= self.every_n_steps:
             self._check(trainer)
@@ -88,7 +91,7 @@ class StopAtNonFinite(Callback):
     ) -> None:
         """Keep the losses of the batch."""
         place = f"validation after step {trainer.global_step} (batch {batch_idx})"
-        self._seen.append(_Seen(place, outputs, batch.get("index")))
+        self._seen.append(_Seen(place, outputs, batch.get("index"), batch.get("task")))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check what is left."""
@@ -140,7 +143,8 @@ def _report(trainer: Trainer, broken: list[_Broken]) -> FloatingPointError:
         f"Expected finite losses and gradients. Found {first.found} in {first.place}, from "
         f"{', '.join(one.names for one in began)}. "
         f"Last good checkpoint: {last_checkpoint(trainer)}. "
-        "Look at these images, or lower optimizer.lr, or set trainer.gradient_clip_val=1."
+        "Look at these images, or go on from there with a lower trainer.gradient_clip_val, such as "
+        "1, or start a new run with a lower optimizer.lr."
     )
 
 
@@ -148,7 +152,10 @@ def _names(trainer: Trainer, seen: _Seen, index: Tensor | None) -> str:
     if index is None:
         return "images without an index"
     loader = trainer.val_dataloaders if "validation" in seen.place else trainer.train_dataloader
-    dataset = getattr(loader, "dataset", None)
+    dataset, task = getattr(loader, "dataset", None), ""
+    if seen.task is not None and isinstance(dataset, ConcatDataset):
+        dataset = dataset.datasets[seen.task]  # the index is that within the task
+        task = f" of task {seen.task + 1}"
     names = [image_name(dataset, i) for i in index[:_NAMED].tolist()]
     more = len(index) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
+    return ", ".join(names) + (f" and {more} more" if more else "") + task

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
@@ -20,13 +20,15 @@ from saliency_vae.models import Explainer
 from saliency_vae.objective import Objective
 from saliency_vae.training.module import VariationalSaliency
 
+_STEPS = 300  # by default
+
 
 def fit(
     explainer: Explainer,
     classifier: FrozenClassifier,
     images: Photographs,
     *,
-    steps: int = 300,
+    steps: int | None = None,
     data: OwnData | None = None,
     objective: Objective | None = None,
     trainer: Trainer | None = None,
@@ -41,11 +43,13 @@ def fit(
         explainer: Explainer to train, in place.
         classifier: Classifier to explain, which stays as it is.
         images: Files, PIL images, arrays or tensors, or a data set of these, see
-            :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation.
-        steps: Number of steps.
+            :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation,
+            which the default trainer does for explainers with a confidence network alone.
+        steps: Number of steps, 300 by default; not beside ``trainer``, which has its own limit.
         data: Images to train and validate on in place of ``images``, with a batch size of its own.
         objective: Objective to lower; by default that of the explainer's configuration.
-        trainer: Lightning's trainer; the default one shows progress and keeps no files.
+        trainer: Lightning's trainer, with ``max_epochs`` or ``max_steps``; the default one trains
+            on one device, shows progress and keeps no files.
         lr: Highest learning rate of Adam; it rises and falls in one cycle.
 
     Returns:
@@ -55,22 +59,35 @@ def fit(
         ValueError: If an argument is none of these. If the training diverges, which leaves the
             explainer as it was.
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"Expected steps >= 1, a whole number. Found {steps}.")
+    _check(explainer, steps, objective, trainer)
     check_frozen(classifier)
     data = _split(images) if data is None else data
     data.preprocessing = classifier.preprocessing
     with _training(explainer, classifier, lr), nullcontext() if trainer else _quiet_lightning():
+        objective = objective or explainer.objective()
         module = VariationalSaliency(
-            explainer,
-            classifier,
-            objective or explainer.objective(),
-            partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99)),
-            scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
-            seed=data.seed,
+            explainer, classifier, objective, seed=data.seed, **_optimization(lr)
         )
-        (trainer or _trainer(steps)).fit(module, datamodule=data, weights_only=True)
+        trainer = trainer or _trainer(steps, validates=explainer.confidence is not None)
+        trainer.fit(module, datamodule=data, weights_only=True)
     return explainer
+
+
+def _check(
+    explainer: Explainer, steps: int | None, objective: Objective | None, trainer: Trainer | None
+) -> None:
+    if trainer is not None and steps is not None:
+        raise ValueError(
+            f"Expected steps or trainer. Found steps={steps} beside a trainer, which stops at its "
+            "own max_epochs or max_steps."
+        )
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise ValueError(f"Expected steps >= 1, a whole number. Found {steps}.")
+    if objective is not None and objective.sharpness != 1 and explainer.is_universal:
+        raise ValueError(
+            "Expected an objective of sharpness 1 for a universal explainer, which is asked about "
+            f"one class. Found {objective.sharpness}."
+        )
 
 
 @contextmanager
@@ -80,6 +97,7 @@ def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> 
     Explainer and classifier are left where they were: Lightning moves both to the CPU at the end.
     """
     before = {name: value.clone() for name, value in explainer.state_dict().items()}
+    encoder, recorded = explainer.encoder, explainer.recorded  # may be built anew for its features
     devices = next(explainer.parameters()).device, classifier.mean.device
     explainer.requires_grad_().train()
     every_gpu = range(torch.cuda.device_count())
@@ -89,8 +107,10 @@ def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> 
     finally:
         explainer.requires_grad_(False).eval().to(devices[0])
         classifier.to(devices[1])
-    if not all(value.isfinite().all() for value in explainer.state_dict().values()):
+    if not all(weights.isfinite().all() for weights in explainer.parameters()):
+        explainer.encoder, explainer.recorded = encoder, recorded
         explainer.load_state_dict(before)
+        explainer.requires_grad_(False).eval().to(devices[0])
         raise ValueError(
             "Expected a training that converges. Found weights that are not finite after it, and "
             f"left the explainer as it was: try a learning rate below lr={lr}."
@@ -99,7 +119,8 @@ def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> 
 
 def _split(images: Photographs) -> OwnData:
     """Validate on a tenth of the images, drawn at random; steps of 16 images, or of all."""
-    if isinstance(images, str | os.PathLike) or not hasattr(images, "__getitem__"):
+    is_indexed = hasattr(images, "__getitem__") and hasattr(images, "__len__")
+    if isinstance(images, str | os.PathLike | Mapping) or not is_indexed:
         raise ValueError(
             "Expected images to be a list of photographs or files, such as "
             "sorted(Path('photos').glob('*.jpg')), or a data set of them. "
@@ -114,10 +135,19 @@ def _split(images: Photographs) -> OwnData:
     return OwnData(train, val, batch_size=min(16, len(train)))
 
 
-def _trainer(steps: int) -> Trainer:
+def _optimization(lr: float) -> dict[str, Any]:
+    return {
+        "optimizer": partial(torch.optim.Adam, lr=lr, betas=(0.9, 0.99)),
+        "scheduler": partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=lr),
+    }
+
+
+def _trainer(steps: int | None, *, validates: bool = True) -> Trainer:
     return Trainer(
+        limit_val_batches=1.0 if validates else 0,
+        devices=1,  # several would start the user's script anew on each
         max_epochs=-1,
-        max_steps=steps,
+        max_steps=_STEPS if steps is None else steps,
         gradient_clip_val=1.0,
         logger=False,
         enable_checkpointing=False,

@@ -13,15 +13,23 @@ class ImageRate(Callback):
 
     Args:
         every_n_batches: Training batches between two rates.
+
+    Raises:
+        ValueError: If every_n_batches is not positive.
     """
 
     def __init__(self, every_n_batches: int = 50) -> None:
+        if every_n_batches < 1:
+            raise ValueError(
+                f"Expected callbacks.image_rate.every_n_batches >= 1. Found {every_n_batches}."
+            )
         self.every_n_batches = every_n_batches
         self._since = 0.0
         self._images = 0
+        self._paused: tuple[float, int] | None = None  # seconds and images of the training so far
 
     def _start(self) -> None:
-        self._since, self._images = time.perf_counter(), 0
+        self._since, self._images, self._paused = time.perf_counter(), 0, None
 
     def _log(self, module: LightningModule, name: str) -> None:
         rate = self._images * module.trainer.world_size / (time.perf_counter() - self._since)
@@ -34,6 +42,13 @@ class ImageRate(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._start()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Let the clock of the training run on after a validation."""
+        if self._paused is not None:
+            seconds, images = self._paused
+            self._start()
+            self._since, self._images = self._since - seconds, images
 
     def on_train_batch_end(
         self,
@@ -50,8 +65,10 @@ class ImageRate(Callback):
             self._start()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Stop the clock of the training; start that of the validation."""
+        training = time.perf_counter() - self._since, self._images
         self._start()
+        self._paused = training
 
     def on_validation_batch_end(
         self,

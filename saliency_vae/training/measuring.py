@@ -29,7 +29,7 @@ def measured_terms(objective: Objective, views: MaskedViews, terms: LossTerms) -
         "loss": terms.loss.mean(),
         "reconstruction": terms.reconstruction.mean(),
         "kl": terms.kl.mean(),
-        "topk_active_fraction": active_fraction(views.mask),
+        "topk_active_fraction": active_fraction(views.mask if views.soft is None else views.soft),
     }
     if objective.complement:
         measured["complement"] = terms.complement.mean()

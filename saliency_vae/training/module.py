@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import torch
@@ -104,7 +104,7 @@ class VariationalSaliency(LightningModule):
         super().__init__()
         self.explainer = explainer
         # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
-        # SyncBatchNorm conversion. _apply moves it along.
+        # SyncBatchNorm conversion. _apply moves it along, and a perturbation of one's own.
         if isinstance(classifier, FrozenClassifier):
             classifier = [classifier]
         self._frozen = tuple(classifier)
@@ -118,6 +118,7 @@ class VariationalSaliency(LightningModule):
         self._annealed_steps: int | None = None  # planned when the run was first started
         self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
         explainer.attach_classifier(self.classifiers[0])
+        objective.perturbation.requires_grad_(False).eval()
         for frozen in self._frozen:
             if self.execution.channels_last:
                 frozen.to(memory_format=torch.channels_last)
@@ -137,7 +138,8 @@ class VariationalSaliency(LightningModule):
         if self.execution.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         # Beyond the paper: what the classifier makes of x; None for an encoder of x alone.
-        target = draw_target if self.training and explainer.is_universal else None
+        draw = partial(draw_target, output=classifier.output)
+        target = draw if self.training and explainer.is_universal else None
         signals = explainer.signals(images, target, classifier=classifier)
         prior = explainer.prior(images, signals)  # p(s)
         posterior = explainer.encode(images, prior, signals)  # q(s|x) = N(mu, diag(exp(eta)))
@@ -252,8 +254,8 @@ class VariationalSaliency(LightningModule):
         return [str(classifier.identity()) for classifier in self.classifiers[1:]]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        for frozen in self._frozen:
-            frozen._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
+        for beside in (*self._frozen, self.objective.perturbation):
+            beside._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         return self
 
@@ -269,7 +271,10 @@ class VariationalSaliency(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
-        sets = [task.data.train_set for task in getattr(data, "tasks", ())] or [data.train_set]
+        sets = [task.data.train_set for task in getattr(data, "tasks", ())]
+        sets = sets or [getattr(data, "train_set", None)]
+        if any(each is None for each in sets):  # only the loaders of such a data module know
+            return
         for classifier, train_set in zip(self._frozen, sets, strict=True):
             images = _first_images(train_set).to(classifier.mean.device)
             classes = check_classifier(classifier, images)

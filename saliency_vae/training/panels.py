@@ -18,7 +18,8 @@ class SaliencyPanels(Callback):
     """Explains the same validation images after each validation: to a PNG and to the loggers.
 
     Args:
-        directory: Directory of the PNGs, ``epoch_000.png`` and on.
+        directory: Directory of the PNGs, ``epoch_000.png`` and on; with several validations in an
+            epoch ``epoch_000_step_000050.png`` and on.
         images: Number of images.
         fraction: Share of the pixels kept in the kept view, in (0, 1].
 
@@ -41,26 +42,49 @@ class SaliencyPanels(Callback):
             return
         assert isinstance(pl_module, VariationalSaliency)
         assert trainer.val_dataloaders is not None
-        dataset: Dataset[Batch] = trainer.val_dataloaders.dataset
-        path = self.directory / f"epoch_{trainer.current_epoch:03d}.png"
-        figure = draw_explanations(pl_module, dataset, self.images, self.fraction)
+        loader = trainer.val_dataloaders
+        dataset: Dataset[Batch] = loader.dataset
+        several = (trainer.val_check_batch or 0) < trainer.num_training_batches  # in an epoch
+        step = f"_step_{trainer.global_step:06d}" if several else ""
+        path = self.directory / f"epoch_{trainer.current_epoch:03d}{step}.png"
+        figure = draw_explanations(
+            pl_module, dataset, self.images, self.fraction, batch_size=loader.batch_size
+        )
         save_figure(figure, path)
         log_picture(trainer.loggers, figure, path, trainer.global_step)
 
 
 @torch.no_grad()
 def draw_explanations(
-    module: VariationalSaliency, dataset: Dataset[Batch], number: int, fraction: float = 0.1
+    module: VariationalSaliency,
+    dataset: Dataset[Batch],
+    number: int,
+    fraction: float = 0.1,
+    *,
+    batch_size: int,
 ) -> Any:
-    """Explain images from all over a data set in one figure, with their true masks if known."""
+    """Explain images from all over a data set in one figure, with their true masks if known.
+
+    Args:
+        module: Module of the training.
+        dataset: Images.
+        number: Number of images.
+        fraction: Share of the pixels kept in the kept view, in (0, 1].
+        batch_size: Most images that are explained at once, as many as a step of the training takes.
+    """
     batch = images_from_all_over(dataset, number)
     images = batch["image"].to(module.device).float() / 255
+    explainer, parts = module.explainer, []
     with evaluating(module):
-        signals = module.explainer.signals(images, classifier=module.classifiers[-1])
-        posterior = module.explainer.encode(images, signals=signals)
+        for part in torch.split(images, batch_size):
+            signals = explainer.signals(part, classifier=module.classifiers[-1])
+            parts.append(explainer.encode(part, signals=signals))
+    mean, log_variance = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "log_variance")
+    )
     return explanation_figure(
         images,
-        posterior,
+        parts[0].like(mean, log_variance),
         module.objective.perturbation(images),
         fraction=fraction,
         masks=batch.get("mask"),

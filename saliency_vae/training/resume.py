@@ -1,17 +1,21 @@
 """The checkpoint that a run is resumed from: found, read, and compared with the run."""
 
+import logging
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from saliency_vae.classifiers import ClassifierIdentity
 from saliency_vae.cli.resumed_overrides import LAST
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import BEFORE_NAMES, ExplainerConfig
 from saliency_vae.models.part_names import has_own_parts
 
+_log = logging.getLogger(__name__)
 _WRITTEN = {"state_dict", "classifier", "explainer", "overrides"}
 
 
@@ -90,14 +94,55 @@ def check_resumable(
             f"Expected a run that goes on with its tasks, whose further classifiers are {earlier}. "
             f"Found {list(further)}."
         )
-    changed = dict(_changes(_settings_in(checkpoint), settings))
-    if changed:
-        then, now = (
-            ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
-        )
+    then, now = _then_and_now(_settings_in(checkpoint), settings)
+    if then:
         raise ValueError(
             f"Expected a run that goes on with its explainer's settings, {then}. Found {now}."
         )
+
+
+def recorded_data(trainer: Trainer) -> dict[str, Any]:
+    """What the order of a run's training images follows from; nothing of another data module."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, SaliencyDataModule) or not hasattr(data, "train_set"):
+        return {}
+    return data.recorded()
+
+
+def check_data(checkpoint: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint from within an epoch of other images, or in another order.
+
+    After an epoch the run may go on with others, which is logged. Checkpoints before version 0.2.0
+    do not tell.
+
+    Args:
+        checkpoint: Checkpoint that is being loaded.
+        found: What the order of the run's images follows from, see :func:`recorded_data`.
+
+    Raises:
+        ValueError: If images of the epoch would come twice, and others never; names what differs.
+    """
+    recorded = checkpoint.get("data", {})
+    known = [name for name in found if name in recorded]
+    then, now = _then_and_now({n: recorded[n] for n in known}, {n: found[n] for n in known})
+    if not then:
+        return
+    if checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        _log.warning("The run goes on with other data: %s, after %s in the last epoch.", now, then)
+        return
+    raise ValueError(
+        f"Expected a run that goes on within its epoch with its data, {then}. Found {now}, with "
+        "which some images would come twice: go on with the former."
+    )
+
+
+def _then_and_now(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
+    """Write what differs between recorded settings and those of a run, both empty if nothing."""
+    changed = dict(_changes(then, now))
+    before, after = (
+        ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
+    )
+    return before, after
 
 
 def _identity_in(checkpoint: Mapping[str, Any]) -> ClassifierIdentity:

@@ -1,6 +1,7 @@
 """One training run, from its configuration to the saved explainer."""
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -84,16 +85,25 @@ def _lacks_validation(trainer: Trainer) -> bool:
     checkpoints = run_checkpoints(trainer)
     assert checkpoints is not None
     unvalidated = checkpoints.validated_step != trainer.global_step
-    return trainer.strategy.broadcast(unvalidated or not checkpoints.best.is_file())
+    return trainer.strategy.broadcast(unvalidated or math.isinf(checkpoints.lowest_loss))
 
 
 def with_randomised_classifier(config: Node) -> Node:
-    """Wrap the node of the classifier, where it is to be explained with shuffled weights."""
+    """Wrap the node of the classifier, where it is to be explained with shuffled weights.
+
+    That of each task, where there are tasks.
+    """
     if not config["randomise_classifier"]:
         return config
     target = f"{randomised_classifier.__module__}.{randomised_classifier.__name__}"
-    node = {"_target_": target, "classifier": config["classifier"], "seed": config["seed"]}
-    return {**config, "classifier": node}
+
+    def wrapped(part: Node) -> Node:
+        node = {"_target_": target, "classifier": part["classifier"], "seed": config["seed"]}
+        return {**part, "classifier": node}
+
+    if config["tasks"]:
+        return {**config, "tasks": {name: wrapped(task) for name, task in config["tasks"].items()}}
+    return wrapped(config)
 
 
 def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataModule]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from torch import nn
@@ -14,11 +15,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from saliency_vae.cli.schemas import TrainerBounds
 from saliency_vae.cli.validation import Node, check_bounds
 from saliency_vae.metrics import imputation
+from saliency_vae.runtime.text import did_you_mean
 
 _PARTS = (
     *("data", "classifier", "encoder", "prior"),
     *("topk", "perturbation", "optimizer", "trainer"),
 )
+_OF_TASK = ("classifier", "data", "weight")
+_ONE_CYCLE = "torch.optim.lr_scheduler.OneCycleLR"
+_FIRST_BETA = 0.9  # of conf/optimizer/adam.yaml
 _PROCESSES = 4  # most processes for each core, where there is no accelerator
 _TRIED_STEPS = 10
 
@@ -36,6 +41,14 @@ def check(config: Node) -> None:
         if "_target_" not in config[part]:
             raise ValueError(f"Expected {part}=OPTION or {part}._target_. Found {config[part]}.")
     _check_tasks(config["tasks"])
+    if config["tasks"]:
+        _check_beside_tasks(config)
+    if _answers_targets(config["encoder"]) and config["sharpness"] != 1:
+        raise ValueError(
+            "Expected sharpness=1 with an encoder that is asked about one class, which is "
+            f"reconstructed without it. Found {config['sharpness']}."
+        )
+    _check_momentum(config["optimizer"], config["scheduler"] or {})
     _check_perturbation(config["perturbation"])
     _check_trainer(config["trainer"])
     _check_devices(config["trainer"])
@@ -62,6 +75,50 @@ def _check_tasks(tasks: Node) -> None:
                 )
         if not isinstance(task.get("weight", 1), int | float):
             raise ValueError(f"Expected tasks.{name}.weight > 0. Found {task['weight']}.")
+        for key in task:
+            if key not in _OF_TASK:
+                raise ValueError(
+                    f"Expected tasks.{name} to have {', '.join(_OF_TASK)}. "
+                    f"Found tasks.{name}.{key}.{did_you_mean(key, _OF_TASK)}"
+                )
+
+
+def _check_beside_tasks(config: Node) -> None:
+    """Refuse what has no effect beside tasks, or makes an explainer that cannot be used."""
+    encoder = config["encoder"]["_target_"]
+    if not _answers_targets(config["encoder"]):
+        raise ValueError(
+            "Expected encoder=universal_unet with tasks: an explainer for several classifiers is "
+            f"asked about any of them. Found {encoder}."
+        )
+    if config["confidence_width"] is not None:
+        raise ValueError(
+            "Expected confidence_width=null with tasks: the confidence is measured on the "
+            f"classifier. Found {config['confidence_width']}."
+        )
+    for override in HydraConfig.get().overrides.task if HydraConfig.initialized() else ():
+        if override.lstrip("+").startswith(("classifier=", "classifier.")):
+            raise ValueError(
+                "Expected tasks.NAME.classifier: each task has its own classifier. "
+                f"Found {override}, which no task uses."
+            )
+
+
+def _answers_targets(encoder: Node) -> bool:
+    """Whether a node builds an encoder that can be asked about any class."""
+    return bool(getattr(get_object(encoder["_target_"]), "answers_targets", False))
+
+
+def _check_momentum(optimizer: Node, scheduler: Node) -> None:
+    """Refuse a first beta of one's own where the scheduler replaces it."""
+    cycles = scheduler.get("_target_") == _ONE_CYCLE and scheduler.get("cycle_momentum", True)
+    betas = optimizer.get("betas")
+    if cycles and isinstance(betas, list) and betas[:1] != [_FIRST_BETA]:
+        raise ValueError(
+            f"Expected optimizer.betas=[{_FIRST_BETA}, ...] with scheduler=one_cycle, which moves "
+            f"the first one between .85 and .95 itself. Found {betas}: "
+            "+scheduler.cycle_momentum=false keeps it."
+        )
 
 
 def _check_perturbation(perturbation: Node) -> None:
@@ -99,6 +156,12 @@ def _check_trainer(trainer: Node) -> None:
         raise ValueError(
             "Expected trainer.max_steps for a short run. Found trainer.fast_dev_run, after which "
             "there is no checkpoint and no explainer."
+        )
+    precision = str(trainer.get("precision", 32))
+    if precision in ("64", "64-true", "16-true", "bf16-true"):
+        raise ValueError(
+            "Expected trainer.precision=32-true, bf16-mixed or 16-mixed: distributions and losses "
+            f"are computed in float32. Found {precision}."
         )
     for own in ("logger", "callbacks"):
         if own in trainer:

@@ -22,7 +22,7 @@ from saliency_vae import load_explainer
 from saliency_vae.classifiers.builders import custom_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.cli.resumed_overrides import with_overrides_of_run
-from saliency_vae.cli.sweep import _COMPARED, SweepTable, _table
+from saliency_vae.cli.sweep import _COMPARED, SweepTable, _table, read_metrics
 from saliency_vae.evaluate import evaluate
 from saliency_vae.explain import explain
 from saliency_vae.export import export
@@ -34,6 +34,7 @@ from saliency_vae.training.finalize import finish
 from tests.conftest import BlobsData, MakeModule, draw_plain_panels
 from tests.helpers import tiny_classifier
 from tests.helpers.digits import write_digits
+from tests.models.test_explainer import trained_explainer
 
 TINY = [
     "experiment=cluttered_digits",
@@ -400,9 +401,11 @@ def test_only_the_first_process_reads_the_best_checkpoint(
     trainer: Any = SimpleNamespace(
         is_global_zero=is_global_zero,
         loggers=[],
+        world_size=1,
+        accumulate_grad_batches=1,
         strategy=SimpleNamespace(broadcast=broadcast, barrier=lambda: None),
     )
-    config: dict[str, Any] = {"classifier": {}, "data": {}}
+    config: dict[str, Any] = {"classifier": {}, "data": {}, "tasks": {}}
     metrics = finish(trainer, module, BlobsData(), config, run)
     assert metrics.pop("val/loss") == 0.5
     assert ("val/insertion_gain" in metrics) == is_global_zero  # beside the gradient alone
@@ -411,6 +414,56 @@ def test_only_the_first_process_reads_the_best_checkpoint(
     read = {"state_dict", "metrics"} if is_global_zero else set()
     assert [set(found) for found in sent] == [read]
     assert (tmp_path / "explainer/config.json").exists() == is_global_zero
+
+
+def test_an_explainer_is_saved_before_what_may_take_more_memory_than_there_is(
+    make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = make_module()
+    module.explainer.recorded = trained_explainer().config
+    (tmp_path / "checkpoints").mkdir()
+    best = {"state_dict": module.state_dict(), "metrics": {"val/loss": 0.5}}
+    torch.save(best, tmp_path / "checkpoints/best.ckpt")
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("saliency_vae.training.finalize.compare_with_gradient", fail)
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True,
+        world_size=1,
+        accumulate_grad_batches=1,
+        strategy=SimpleNamespace(broadcast=lambda found: found),
+    )
+    config: dict[str, Any] = {"classifier": {}, "data": {}, "tasks": {}}
+    with pytest.raises(torch.OutOfMemoryError):
+        finish(trainer, module, BlobsData(), config, tmp_path)
+    assert (tmp_path / "explainer/model.safetensors").stat().st_size > 0
+    assert read_metrics(tmp_path) == {}  # a sweep calls the run failed
+
+
+def test_the_job_of_a_sweep_finds_a_persons_own_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> SimpleNamespace:
+        given.append(command)
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr("saliency_vae.cli.sweep.subprocess.run", run)
+    (tmp_path / "own/experiment").mkdir(parents=True)
+    (tmp_path / "own/experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults: [cluttered_digits]\nname: mine\n"
+    )
+    where = f"hydra.searchpath=[file://{tmp_path}/own]"
+    with pytest.raises(SystemExit, match="2 of 2 jobs failed"):
+        run_here(
+            monkeypatch,
+            *("-m", where, "experiment=mine", "seed=1,2", f"hydra.sweep.dir={tmp_path}/sweep"),
+        )
+    assert len(given) == 2
+    assert all(where in command for command in given)
 
 
 def test_a_sweep_shows_the_settings_that_differ() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch.utils.data import Subset
 
 from saliency_vae.data.annotated_images import AnnotatedImages
 from saliency_vae.data.image_file_dataset import ImageFiles
+from saliency_vae.data.image_reader import load_rgb, upright_size
 from saliency_vae.data.preprocessing import Preprocessing
 from tests.conftest import Blobs
 
@@ -74,6 +75,27 @@ def test_images_that_are_read_in_another_size_are_left_out(
     assert torch.equal(found[0]["image"], files[2]["image"])
     with pytest.raises(ValueError, match=r"in the size that was annotated\. Found none in "):
         AnnotatedImages(ImageFiles(files.paths[:1], CROP), tmp_path / "boxes", CROP)
+
+
+@pytest.mark.parametrize("orientation", [None, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif", "webp"])
+def test_the_size_is_that_of_the_image_as_it_is_read(
+    kind: str, orientation: int | None, tmp_path: Path
+) -> None:
+    turned = Image.Exif()
+    if orientation is not None:
+        turned[0x0112] = orientation
+    Image.new("RGB", (20, 30)).save(tmp_path / f"image.{kind}", exif=turned)
+    height, width = upright_size(tmp_path / f"image.{kind}")
+    assert (width, height) == load_rgb(tmp_path / f"image.{kind}").size
+
+
+def test_no_photograph_is_decoded_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "image.jpg")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    assert upright_size(tmp_path / "image.jpg") == (30, 20)
 
 
 def test_an_image_without_annotation_is_an_error(files: ImageFiles, tmp_path: Path) -> None:

@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from saliency_vae.data.cutouts import PORTIONS, CutoutsData, files_of, own_classes, select
+from saliency_vae.data.cutouts import (
+    GROUPS,
+    PORTIONS,
+    CutoutsData,
+    files_of,
+    groups_of,
+    load_rgba,
+    own_classes,
+    select,
+)
 from saliency_vae.data.digit_painter import Split
 from tests.helpers.made_cutouts import cutout, write_all
 
@@ -47,6 +56,18 @@ def test_without_groups_each_file_is_by_itself(directory: Path) -> None:
     found = [len(files_of(split, directory / "backgrounds")) for split in SPLITS]
     assert found[0] == round(0.55 * 24)
     assert min(found) >= 2
+
+
+def test_files_of_one_name_in_several_folders_are_groups_of_their_own() -> None:
+    paths = ("cat/1.png", "dog/1.png", "dog/1.webp", "dog/2.png", "3.png")
+    files = [Path("things") / path for path in paths]
+    assert list(groups_of(Path("things"), files).values()) == ["cat/1", "dog/1", "dog/1", "2", "3"]
+
+
+def test_names_that_groups_txt_does_not_hold_are_told_apart_too(tmp_path: Path) -> None:
+    (tmp_path / GROUPS).write_text("a/1.png thing\nb/2.png thing")
+    files = [tmp_path / path for path in ("a/1.png", "b/2.png", "b/1.png", "a/3.png", "b/3.png")]
+    assert list(groups_of(tmp_path, files).values()) == ["thing", "thing", "1", "a/3", "b/3"]
 
 
 def test_a_scene_is_a_function_of_seed_split_and_index(directory: Path) -> None:
@@ -204,6 +225,10 @@ def test_a_classifier_that_sees_no_object_is_one_line(directory: Path) -> None:
         ({"objects": (2, 1)}, r"data\.objects"),
         ({"image_size": 16}, r"data\.image_size >= 32 pixels\. Found 16"),
         ({"test_portion": 4}, r"data\.test_portion in 1 to 3\. Found 4"),
+        ({"sizes": {"train": 0}}, r"data\.sizes\.train >= 1 image, a whole number\. Found 0"),
+        ({"sizes": {"val": 0}}, r"data\.sizes\.val >= 1"),
+        ({"sizes": {"test": 8.5}}, r"data\.sizes\.test >= 1 image, a whole number\. Found 8\.5"),
+        ({"sizes": {"tain": 16}}, r"data\.sizes of train, val, test\. Found tain"),
     ],
 )
 def test_wrong_settings(directory: Path, settings: dict[str, Any], message: str) -> None:
@@ -219,6 +244,26 @@ def test_wrong_directories(directory: Path, tmp_path: Path) -> None:
     cutout().save(few / "one.png")
     with pytest.raises(ValueError, match="images of enough groups"):
         CutoutsData(str(few), str(directory / "backgrounds")).setup("fit")
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_a_cutout_is_upright(kind: str, tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    cutout((20, 40)).save(tmp_path / f"turned.{kind}", exif=turned, lossless=True)
+    upright = cutout((20, 40)).transpose(Image.Transpose.ROTATE_270)
+    found = load_rgba(tmp_path / f"turned.{kind}")
+    assert found.size == (40, 20)
+    assert found.getchannel("A").tobytes() == upright.getchannel("A").tobytes()
+
+
+def test_a_cutout_of_too_many_pixels_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cutout((60, 60)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice as many
+    with pytest.raises(ValueError, match=r"Expected a cut-out, .*huge\.png: .*3600 pixels"):
+        load_rgba(tmp_path / "huge.png")
 
 
 def test_a_cutout_must_be_transparent_and_visible(directory: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def folder(root: Path, seed: int = 0, fraction: float = 0.3) -> tuple[list[Path]
     data.setup("fit")
     assert isinstance(data.train_set, ImageFiles)
     assert isinstance(data.val_set, ImageFiles)
-    return data.train_set.paths, data.val_set.paths
+    return list(data.train_set.paths), list(data.val_set.paths)
 
 
 def test_image_folder_split_is_disjoint_complete_and_seeded(tree: Path) -> None:
@@ -178,6 +178,37 @@ def test_accumulation_divides_the_batch(tree: Path) -> None:
     attach(data, tree, accumulate_grad_batches=3)
     data.setup("fit")
     assert data.train_dataloader().batch_size == 2
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_accumulated_batches_are_the_same_steps(tree: Path, devices: int) -> None:
+    def steps(accumulate: int, rank: int) -> tuple[int, list[int]]:
+        data = ImageNetData(str(tree), batch_size=4, num_workers=0)
+        trainer = attach(data, tree, accumulate_grad_batches=accumulate)
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            world_size=devices,
+            global_rank=rank,
+            accumulate_grad_batches=accumulate,
+            strategy=trainer.strategy,
+            fit_loop=trainer.fit_loop,
+        )
+        data.setup("fit")
+        loader = data.train_dataloader()
+        return len(loader), numbers(loader)
+
+    for rank in range(devices):
+        (number, whole), (twice, halved) = (steps(accumulate, rank) for accumulate in (1, 2))
+        assert (number, twice) == (3, 6)  # of 13 images
+        assert whole == halved
+
+
+def test_validation_needs_an_image(tree: Path) -> None:
+    data = ImageNetData(str(tree), batch_size=4, num_workers=0)
+    attach(data, tree)
+    data.setup("fit")
+    data.val_set = ImageFiles([], SQUARE)
+    with pytest.raises(ValueError, match=r"Expected at least one image to validate .*Found none\."):
+        data.val_dataloader()
 
 
 def test_images_become_float_in_0_1(tree: Path) -> None:

@@ -1,5 +1,6 @@
 """Image files of every kind become the RGB that a viewer shows."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_finder import list_images
 from saliency_vae.data.image_reader import load_rgb
+from saliency_vae.data.path_list import PathList
 from saliency_vae.data.preprocessing import Preprocessing
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -237,3 +239,20 @@ def test_preprocessing_of_nothing_keeps_the_pixels() -> None:
     values = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     tensor = Preprocessing()(Image.fromarray(values))
     assert tensor.permute(1, 2, 0).numpy().tolist() == values.tolist()
+
+
+def test_no_path_is_held_as_an_object_that_each_loader_process_would_copy(tmp_path: Path) -> None:
+    before = sum(isinstance(held, Path) for held in gc.get_objects())
+    files = ImageFiles((tmp_path / f"{place}.png" for place in range(1000)), Preprocessing())
+    assert sum(isinstance(held, Path) for held in gc.get_objects()) < before + 100
+    assert len(files) == len(files.paths) == 1000
+    assert files.paths[-1] == tmp_path / "999.png"
+    assert files.paths[2:6:3] == [tmp_path / "2.png", tmp_path / "5.png"]
+    with pytest.raises(IndexError):
+        files.paths[1000]
+
+
+def test_names_of_files_that_are_no_unicode_are_kept() -> None:
+    path = Path(os.fsdecode(b"caf\xe9/\xff.png"))
+    assert [*PathList([path, Path("b.png")])] == [path, Path("b.png")]
+    assert len(PathList([])) == 0

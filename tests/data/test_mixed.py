@@ -67,13 +67,20 @@ def order(
     epoch: int = 0,
     start: int = 0,
     batch_size: int = BATCH,
+    accumulate: int = 1,
     shuffle: bool = True,
     **settings: Any,
 ) -> TaskOrder:
     images: list[Dataset[Batch]] = [TaskImages(Numbered(n, 16), i) for i, n in enumerate(sizes)]
     defaults = {"num_replicas": 1, "rank": 0, "seed": 0, "drop_last": False}
     data = MixedData(tasks(sizes, weights), batch_size)
-    made = data._order(ConcatDataset(images), batch_size, shuffle=shuffle, **(defaults | settings))
+    made = data._order(
+        ConcatDataset(images),
+        batch_size,
+        batch_size * accumulate,
+        shuffle=shuffle,
+        **(defaults | settings),
+    )
     made.set_epoch(epoch)
     made.start = start
     return made
@@ -167,13 +174,25 @@ def test_two_devices_share_each_batch_of_the_same_tasks() -> None:
         assert not set(first) & set(second)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_batches_are_the_same_steps(accumulate: int, devices: int) -> None:
+    sizes = (43, 29, 83)  # whole steps of none
+    for rank in range(devices):
+        own: dict[str, Any] = {"num_replicas": devices, "rank": rank, "epoch": 3}
+        whole = order(sizes, batch_size=8, **own)
+        divided = order(sizes, batch_size=8 // accumulate, accumulate=accumulate, **own)
+        assert list(divided) == list(whole)
+        assert len(divided) == len(whole) == len(list(whole))
+
+
 @pytest.mark.parametrize("done", [0, 1, 7, 36])
 def test_an_epoch_goes_on_within(done: int) -> None:
     assert list(order(epoch=2, start=done * BATCH)) == list(order(epoch=2))[done * BATCH :]
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_validation_is_whole_batches_of_each_task_in_turn(devices: int) -> None:
+def test_validation_is_whole_steps_of_each_task_in_turn(devices: int) -> None:
     sizes, step = (9, 16, 31), BATCH * devices
     made = [
         order(sizes, shuffle=False, epoch=epoch, num_replicas=devices, rank=rank)
@@ -192,13 +211,30 @@ def test_validation_is_whole_batches_of_each_task_in_turn(devices: int) -> None:
     for one in found:
         sequence = [{task_of(index, sizes) for index in batch} for batch in batches(one)]
         assert all(len(of_images) == 1 for of_images in sequence)
-        assert sequence == sorted(sequence, key=min)
+        turns = [(0, 1, 2), (0, 1, 2), (1, 2), (1, 2), *[(2,)] * 3]
+        if devices == 2:
+            turns = [(0, 1, 2), (1, 2), (2,)]
+        assert sequence == [{task} for turn in turns for task in turn]
+
+
+def test_validation_with_accumulation_is_of_the_same_images_in_turn() -> None:
+    whole, divided = (
+        list(order((9, 20), (1, 1), shuffle=False, batch_size=size, accumulate=8 // size))
+        for size in (8, 2)
+    )
+    assert sorted(divided) == sorted(whole) == [*range(8), *range(9, 25)]
+    assert [task_of(first, (9, 20)) for first in divided[::2][:6]] == [0, 1] * 3
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
 def test_a_weight_that_is_not_positive_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match=rf"tasks\.task1\.weight > 0\. Found {weight}\."):
         MixedData(tasks(weights=(1.0, weight, 1.0)))
+
+
+def test_data_without_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected tasks beside data=mixed, .*\. Found none: exp"):
+        MixedData()
 
 
 # ---- the data module

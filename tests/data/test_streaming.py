@@ -174,6 +174,18 @@ def test_what_does_not_divide_is_dropped_and_nothing_comes_twice(shards: Path) -
     assert len(seen) == len(set(seen)) == 20
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")  # Lightning's own
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_epoch_consists_of_whole_steps(accumulate: int, shards: Path, tmp_path: Path) -> None:
+    data = ImageNetStreamingData(str(shards), batch_size=16, num_workers=0)
+    data.preprocessing = SQUARE
+    module = Recorder()
+    trainer = make_trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate)
+    trainer.fit(module, datamodule=data)
+    assert [len(set(epoch)) for epoch in module.seen] == [16, 16]  # of 24
+    assert module.seen[0] != module.seen[1]
+
+
 def test_a_run_that_stopped_within_an_epoch_goes_on_there(shards: Path) -> None:
     whole = order(shards, 3)
     loader: Any = data_of(shards, trainer_at(3)).train_dataloader()

@@ -235,8 +235,12 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], output: Path)
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """All state that a run leaves behind: weights, optimizer, schedule, progress, best."""
-    return {path.name: torch.load(path, weights_only=True) for path in sorted(run.glob("*.ckpt"))}
+    """All state that a run leaves behind: weights, optimizer, schedule, progress, best.
+
+    Without the id of the run, which no two runs share.
+    """
+    found = {path.name: torch.load(path, weights_only=True) for path in sorted(run.glob("*.ckpt"))}
+    return {name: checkpoint | {"run_id": None} for name, checkpoint in found.items()}
 
 
 def curves(run: Path) -> list[str]:

@@ -201,6 +201,51 @@ def test_a_better_validation_at_a_stop_is_kept(module: Any, tmp_path: Path) -> N
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
+class KillAt(Callback):
+    """Ends the process, as far as the training can tell, before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+def test_a_run_in_a_used_directory_has_a_best_of_its_own(module: Any, tmp_path: Path) -> None:
+    fit(tmp_path, module())
+    of_first = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    (tmp_path / "last.ckpt").unlink()  # so that the next run is a new one
+    slow = partial(torch.optim.Adam, lr=1e-6)
+    scheduler = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-6)
+    second = partial(module, optimizer=slow, scheduler=scheduler)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(tmp_path, second(), KillAt(STEPS - 1))  # it has a checkpoint, but no validation yet
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["run_id"] == of_first["run_id"]
+    fit(tmp_path, second(), max_epochs=3)
+    best, last = (torch.load(tmp_path / f"{n}.ckpt", weights_only=True) for n in ("best", "last"))
+    assert best["run_id"] == last["run_id"] != of_first["run_id"]
+    assert best["metrics"]["val/loss"] > of_first["metrics"]["val/loss"]
+
+
+def test_to_go_on_with_the_run_before_the_last_one_is_said(
+    module: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tmp_path, module(), max_steps=2)
+    fit(tmp_path, module(), max_steps=3)
+    assert "earlier run" not in caplog.text  # the same run
+    checkpoints = [RunCheckpoints(str(tmp_path), every_n_steps=100), KillAt(0)]
+    fresh = make_trainer(tmp_path, checkpoints, max_epochs=3, num_sanity_val_steps=0)
+    with pytest.raises(RuntimeError, match="killed"):
+        fresh.fit(module(), datamodule=BlobsData())
+    fit(tmp_path, module(), max_steps=4)
+    (said,) = [record.message for record in caplog.records if "earlier run" in record.message]
+    assert said.startswith(f"{tmp_path / 'last.ckpt'} is of an earlier run")
+    caplog.clear()
+    fit(tmp_path, module(), max_steps=5)
+    assert "earlier run" not in caplog.text
+
+
 def test_overfitting_repeats_the_first_batches(module: Any, tmp_path: Path) -> None:
     watch = fit(tmp_path, module(), overfit_batches=2, max_epochs=2)
     first, second = list(range(8)), list(range(8, 16))

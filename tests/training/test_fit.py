@@ -1,19 +1,35 @@
 """Training in Python on a person's own images and network."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from saliency_vae import Preprocessing, fit, load_explainer
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.own_images import OwnImages
-from saliency_vae.models import Explainer
+from saliency_vae.models import ConfidenceNetwork, Explainer, ExplainerConfig
+from saliency_vae.training.fit import _trainer
+from saliency_vae.training.module import VariationalSaliency
+from tests.conftest import objective
 from tests.helpers.tiny_classifier import build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
 
 
 def classifier() -> FrozenClassifier:
@@ -77,12 +93,98 @@ def test_a_training_that_diverges_leaves_the_explainer_as_it_was() -> None:
     assert all(torch.equal(explainer.state_dict()[name], value) for name, value in before.items())
 
 
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_a_diverging_training_leaves_an_encoder_that_was_fitted_to_features_as_it_was() -> None:
+    network = classifier()
+    prior = {"_target_": "saliency_vae.distributions.KroneckerNormal", "_partial_": True}
+    encoder = {"_target_": "saliency_vae.models.conditional_encoder.ConditionalUNet"}
+    config = ExplainerConfig(
+        encoder={**encoder, "channels": [4, 6]}, prior={**prior, "correlation": 0.5}
+    )
+    explainer = Explainer.from_config(config)
+    before = {name: value.clone() for name, value in explainer.state_dict().items()}
+    with pytest.raises(ValueError, match=r"left the explainer as it was"):
+        fit(
+            explainer,
+            network,
+            list(torch.rand(3, 3, 32, 32)),
+            steps=2,
+            lr=float("inf"),
+            objective=objective(),
+        )
+    assert explainer.config == config
+    after = explainer.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not explainer.training
+    assert not any(parameter.requires_grad for parameter in explainer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+@pytest.mark.parametrize("confident", [False, True])
+def test_only_a_confidence_network_is_validated(
+    confident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = classifier()
+    explainer = universal(network)
+    if confident:
+        name = f"{ConfidenceNetwork.__module__}.{ConfidenceNetwork.__name__}"
+        explainer.add_confidence({"_target_": name, "classes": 10, "width": 4})
+    validated = []
+    step = VariationalSaliency.validation_step
+
+    def validation_step(self: VariationalSaliency, *given: Any) -> Tensor:
+        validated.append(given)
+        return step(self, *given)
+
+    monkeypatch.setattr(VariationalSaliency, "validation_step", validation_step)
+    fit(explainer, network, list(torch.rand(4, 3, 32, 32)), steps=2)
+    assert bool(validated) == confident
+
+
+def test_the_number_of_steps_is_said_once() -> None:
+    network = classifier()
+    images = list(torch.rand(4, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"steps or trainer\. Found steps=50 beside a trainer"):
+        fit(universal(network), network, images, steps=50, trainer=Trainer(max_epochs=1, **QUIET))
+    endless = Trainer(max_epochs=-1, max_time={"seconds": 2}, **QUIET)
+    with pytest.raises(ValueError, match=r"max_epochs or max_steps, .* Found neither"):
+        fit(universal(network), network, images, trainer=endless)
+
+
+def test_a_machine_of_several_gpus_trains_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("lightning.fabric.accelerators.cuda", "lightning.pytorch.accelerators.cuda"):
+        monkeypatch.setattr(f"{module}.num_cuda_devices", lambda: 4)
+    trainer = _trainer(1)
+    assert trainer.num_devices == trainer.world_size == 1
+
+
+def test_sharpness_which_a_universal_explainer_does_not_use_is_refused() -> None:
+    network = classifier()
+    sharp = replace(objective(), sharpness=4)
+    with pytest.raises(ValueError, match=r"sharpness 1 for a universal explainer.* Found 4"):
+        fit(universal(network), network, [torch.rand(3, 32, 32)] * 4, steps=1, objective=sharp)
+
+
+class Endless(IterableDataset[Tensor]):
+    """Images without a number."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield torch.rand(3, 32, 32)
+
+
 def test_what_cannot_be_trained_on_is_refused() -> None:
     network = classifier()
     with pytest.raises(ValueError, match=r"at least two images\. Found 1"):
         fit(universal(network), network, [torch.rand(3, 32, 32)], steps=1)
-    for wrong in ("photographs", DataLoader(TensorDataset(torch.rand(4, 3, 32, 32)))):
-        with pytest.raises(ValueError, match=r"list of photographs or files, .* Found (str|Data)"):
+    for wrong in (
+        "photographs",
+        DataLoader(TensorDataset(torch.rand(4, 3, 32, 32))),
+        Endless(),
+        {"cat": torch.rand(3, 32, 32), "dog": torch.rand(3, 32, 32)},
+    ):
+        kind = type(wrong).__name__
+        with pytest.raises(ValueError, match=rf"list of photographs or files, .* Found {kind}"):
             fit(universal(network), network, wrong, steps=1)  # type: ignore[arg-type]  # likewise
     with pytest.raises(ValueError, match=r"steps >= 1, a whole number\. Found 0"):
         fit(universal(network), network, [torch.rand(3, 32, 32)] * 4, steps=0)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from saliency_vae.distributions import CorrelatedNormal, KroneckerNormal
 from saliency_vae.models.conditional_encoder import ConditionalUNet
@@ -99,6 +100,57 @@ def test_correlated_posterior_uses_the_objectives_prior(make_module: MakeModule)
     posterior = module.step(blobs()).posterior
     assert isinstance(posterior, CorrelatedNormal)
     assert posterior.prior is module.explainer.prior(blobs())
+
+
+class Own(nn.Module):
+    """A perturbation with a tensor of its own and a layer that differs in training."""
+
+    grey: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("grey", torch.full((3, 1, 1), 0.5))
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        whitened: Tensor = self.norm(images)
+        return 0 * whitened + self.grey
+
+
+def test_a_perturbation_of_ones_own_is_frozen_and_moves_along(make_module: MakeModule) -> None:
+    own = Own()
+    module = make_module(objective=objective(perturbation=own)).train()
+    module.step(blobs()).terms.loss.mean().backward()  # type: ignore[no-untyped-call]
+    assert not own.norm.training
+    assert not own.norm.running_mean.any()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in own.parameters())
+    assert not any("norm" in name or "grey" in name for name in module.state_dict())
+    module.to("meta")
+    assert own.grey.is_meta
+
+
+class Plain(LightningDataModule):
+    """A data module that knows nothing of this package."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader([{"image": image} for image in blobs()], batch_size=4)  # type: ignore[arg-type]  # a list is no Dataset
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*validation_step.*but have no:UserWarning")
+def test_trains_on_an_ordinary_data_module(make_module: MakeModule, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=1)
+    trainer.fit(make_module(), datamodule=Plain())
+    assert trainer.global_step == 2
+
+
+def test_the_active_fraction_is_that_of_the_soft_mask(make_module: MakeModule) -> None:
+    topk = SoftTopK((0.1, 0.1), 0.3, straight_through=True)
+    module = make_module(objective=replace(objective(), topk=topk))
+    step = module.step(blobs())
+    measured = module.measure("train", {"image": blobs()}, step)
+    assert float(step.views.mask.detach().mean()) == pytest.approx(0.1, abs=0.01)
+    assert measured["train/topk_active_fraction"] > 0.1
 
 
 def test_what_has_a_weight_is_measured(make_module: MakeModule) -> None:
@@ -281,7 +333,7 @@ class Watched(SoftTopK):
         super().__init__((0.1, 0.3), temperature=0.05, initial_temperature=0.5)
         self.used: list[float | None] = []
 
-    def __call__(
+    def soft(
         self,
         saliency: Tensor,
         *,
@@ -289,7 +341,7 @@ class Watched(SoftTopK):
         uniform: Tensor | None = None,
     ) -> Tensor:
         self.used.append(temperature)
-        return super().__call__(saliency, temperature=temperature, uniform=uniform)
+        return super().soft(saliency, temperature=temperature, uniform=uniform)
 
 
 def test_the_temperature_falls_in_the_first_half_and_is_final_in_validation(

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.training.targets import draw_target
 
 DRAWS = 40_000
@@ -38,6 +39,24 @@ def test_shares_are_those_of_the_square_roots(probabilities: list[float]) -> Non
         expected = math.sqrt(probability) / total if probability in most_probable else 0.0
         deviation = math.sqrt(expected * (1 - expected) / DRAWS)
         assert share == pytest.approx(expected, abs=4 * deviation), probability
+
+
+def test_labels_are_drawn_by_the_root_of_their_own_probability_and_asked_as_decided() -> None:
+    logits = [8.0, 3.0, -5.0]
+    torch.manual_seed(0)
+    target = draw_target(torch.tensor([logits]).expand(DRAWS, -1), "sigmoid")
+    roots = [math.sqrt(1 / (1 + math.exp(-logit))) for logit in logits]
+    for logit, root, share in zip(logits, roots, target.mean(0).tolist(), strict=True):
+        expected = root / sum(roots)
+        deviation = math.sqrt(expected * (1 - expected) / DRAWS)
+        assert share == pytest.approx(math.copysign(expected, logit), abs=4 * deviation), logit
+    assert target.abs().sum(1).eq(1).all()
+
+
+def test_a_single_logit_is_asked_about_as_in_use() -> None:
+    logits = torch.tensor([[-6.0], [6.0]])
+    classifier = FrozenClassifier(torch.nn.Identity(), output="sigmoid")
+    assert torch.equal(draw_target(logits, "sigmoid"), classifier.decide(logits))
 
 
 def test_one_class_is_always_asked_about() -> None:
