@@ -43,7 +43,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--edge-aware", type=float, default=0.5, metavar="SHARE")
-    parser.add_argument("--grad-cam", type=float, default=0.4, metavar="WEIGHT")
     parser.add_argument("--images", type=int, default=48, help="validation scenes")
     args = parser.parse_args()
     classifier = efficientnet_lite_classifier(name="lite0", image_size=SIZE)
@@ -66,7 +65,7 @@ def main() -> None:
     }
     config = members[0].config
     node = {**config.encoder, "copies": args.copies, "members": len(members)}
-    node |= {"edge_aware": args.edge_aware, "grad_cam": args.grad_cam}
+    node["edge_aware"] = args.edge_aware
     command = "python research/ensemble.py EXPLAINER... --photographs DIR --out DIR"
     config = replace(config, encoder=node, command=command, metrics={})
     write_directory(args.out, config, state, {})

@@ -1,13 +1,13 @@
 """Study of adding other maps to the universal explainer's, on validation images.
 
-python research/views.py plain grad_cam_0.4 shift_4_4 size_75_150 smoothgrad_0.5 --photographs DIR
+python research/views.py plain agreeing_0.4 shift_4_4 size_75_150 smoothgrad_0.5 --photographs DIR
 
 A variant is one of
 
-- ``plain``: neither other maps nor Grad-CAM;
-- ``grad_cam_W``: Grad-CAM of weight W, as the encoder adds it;
+- ``plain``: no other maps;
 - ``cam_W``, ``edgecam_W``, ``smoothgrad_W``: W times the standardised map of Grad-CAM, of Grad-CAM
   smoothed within the image's regions, or of SmoothGrad is added to the standardised map;
+- ``agreeing_W``: as ``edgecam_W``, W multiplied by the correlation of both maps, where positive;
 - ``shift_N_P``: mean over N further views of the image, shifted by P pixels;
 - ``size_P_Q``: mean over further sizes of the image, in per cent.
 
@@ -32,7 +32,6 @@ from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.metrics import has_most, region_shares
 from saliency_vae.models.edge_aware import edge_aware
-from saliency_vae.models.universal_encoder import UniversalUNet
 
 SIZE = 128
 PART = 8  # images of one pass
@@ -49,8 +48,6 @@ class Variants:
     def __init__(self, classifier: FrozenClassifier) -> None:
         self.classifier = classifier
         self.explainer = load_explainer("universal", classifier)
-        assert isinstance(self.explainer.encoder, UniversalUNet)
-        self.encoder = self.explainer.encoder
         self.cam = GradCAM()
         self.smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=NOISE)
 
@@ -63,13 +60,10 @@ class Variants:
         return torch.cat(found)
 
     def _part(self, variant: str, images: Tensor, target: Tensor) -> Tensor:
-        name, *given = (
-            variant.rsplit("_", 1) if variant.startswith("grad_cam") else variant.split("_")
-        )
+        name, *given = variant.split("_")
         numbers = [float(number) for number in given]
-        self.encoder.grad_cam = numbers[0] if name == "grad_cam" else 0.0
         explained = self._explained(images, target)
-        if name in ("plain", "grad_cam"):
+        if name == "plain":
             return explained
         if name == "shift":
             return self._shifted(images, target, int(numbers[0]), int(numbers[1]))
@@ -82,9 +76,13 @@ class Variants:
             return torch.stack([standardised(one) for one in maps]).mean(0)
         method = self.smoothgrad if name == "smoothgrad" else self.cam
         other = method({"image": images, "target": target}, self.classifier).detach()
-        if name == "edgecam":
+        if name in ("edgecam", "agreeing"):
             other = edge_aware(other, images)
-        return standardised(explained) + numbers[0] * standardised(other)
+        mean, other = standardised(explained), standardised(other)
+        weight = torch.full((len(images), 1, 1), numbers[0])
+        if name == "agreeing":
+            weight *= (mean * other).mean((1, 2), keepdim=True).clamp_min(0)  # their correlation
+        return mean + weight * other
 
     def _explained(self, images: Tensor, target: Tensor) -> Tensor:
         return self.explainer(images, target=target).mean.detach()
@@ -119,7 +117,8 @@ def resized(maps: Tensor, size: int) -> Tensor:
 
 def standardised(maps: Tensor) -> Tensor:
     """Maps (B, H, W) of mean 0 and standard deviation 1."""
-    return (maps - maps.mean((1, 2), keepdim=True)) / maps.std((1, 2), keepdim=True)
+    centred = maps - maps.mean((1, 2), keepdim=True)
+    return centred / maps.std((1, 2), keepdim=True).clamp_min(1e-6)
 
 
 def grids(classifier: FrozenClassifier, images: Tensor, number: int) -> tuple[Tensor, Tensor]:

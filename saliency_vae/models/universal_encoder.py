@@ -37,11 +37,10 @@ class UniversalUNet(ConditionalEncoder):
             enlarged to the image's size.
         members: Networks that read the same signals, and whose posteriors are averaged.
         edge_aware: Share of the mean that is smoothed within the image's regions, in [0, 1].
-        grad_cam: Weight of Grad-CAM in the mean, smoothed within the image's regions, in [0, 1].
 
     Raises:
         ValueError: If a channel count is not positive, copies, output_stride or members are less
-            than one, the levels do not rise to 1 or a share is not in [0, 1].
+            than one, the levels do not rise to 1 or edge_aware is not in [0, 1].
     """
 
     answers_targets = True
@@ -54,7 +53,6 @@ class UniversalUNet(ConditionalEncoder):
         output_stride: int = 1,
         members: int = 1,
         edge_aware: float = 0.0,
-        grad_cam: float = 0.0,
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
@@ -63,11 +61,10 @@ class UniversalUNet(ConditionalEncoder):
         for name, found in counts.items():
             if found < 1:
                 raise ValueError(f"Expected encoder.{name} >= 1. Found {found}.")
-        for name, share in {"edge_aware": edge_aware, "grad_cam": grad_cam}.items():
-            if not 0 <= share <= 1:
-                raise ValueError(f"Expected encoder.{name} in [0, 1]. Found {share}.")
+        if not 0 <= edge_aware <= 1:
+            raise ValueError(f"Expected encoder.edge_aware in [0, 1]. Found {edge_aware}.")
         self.levels = list(levels)
-        self.edge_aware, self.grad_cam = edge_aware, grad_cam
+        self.edge_aware = edge_aware
         self.copies = copies
         self.output_stride = output_stride
         self.of_stride = 2 * KINDS * len(levels)
@@ -99,14 +96,13 @@ class UniversalUNet(ConditionalEncoder):
     def forward(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W)."""
         encoded: Tensor = self.unet(images, self._joined(images, signals))
-        return self._as_maps(encoded.float(), images, signals)
+        return self._as_maps(encoded.float(), images)
 
     def of_members(self, images: Tensor, signals: UniversalSignals) -> Tensor:
         """Encode images as each member does by itself, (members, B, 2, H, W)."""
         joined = self._joined(images, signals)
         networks = self.unet if isinstance(self.unet, Ensemble) else [self.unet]
-        encoded = [net(images, joined).float() for net in networks]
-        return torch.stack([self._as_maps(each, images, signals) for each in encoded])
+        return torch.stack([self._as_maps(net(images, joined).float(), images) for net in networks])
 
     def _joined(self, images: Tensor, signals: UniversalSignals) -> list[list[Tensor]]:
         """Signals that join each scale; zeros stand for a stride that the classifier lacks."""
@@ -118,37 +114,16 @@ class UniversalUNet(ConditionalEncoder):
             joined.append([found.to(images.dtype)])
         return joined
 
-    def _as_maps(self, encoded: Tensor, images: Tensor, signals: UniversalSignals) -> Tensor:
+    def _as_maps(self, encoded: Tensor, images: Tensor) -> Tensor:
         """Bring (B, 2, H, W) to the grid of the maps and back, and smooth a share of the mean."""
         if self.output_stride > 1:
             coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
             encoded = F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+        if not self.edge_aware:
+            return encoded
         mean, log_variance = encoded.unbind(1)
-        if self.edge_aware:
-            mean = torch.lerp(mean, edge_aware(mean, images.float()), self.edge_aware)
-        if self.grad_cam and signals.grad_cam is not None:
-            mean = self._with_grad_cam(mean, signals.grad_cam, images.float())
+        mean = torch.lerp(mean, edge_aware(mean, images.float()), self.edge_aware)
         return torch.stack([mean, log_variance], dim=1)
-
-    def _with_grad_cam(self, mean: Tensor, grad_cam: Tensor, images: Tensor) -> Tensor:
-        """Add Grad-CAM (B, h, w) to the mean (B, H, W), whose level and scale stay.
-
-        Grad-CAM knows best which of several objects belongs to a class, the encoder where in it.
-        It counts as far as both agree: there are classifiers on which Grad-CAM fails.
-        """
-        enlarged = F.interpolate(
-            grad_cam.float()[:, None], images.shape[-2:], mode="bilinear", align_corners=False
-        )
-        cam, map_ = _standardised(edge_aware(enlarged[:, 0], images)), _standardised(mean)
-        agreement = (cam * map_).mean((-2, -1), keepdim=True).clamp_min(0)  # their correlation
-        level, scale = mean.mean((-2, -1), keepdim=True), mean.std((-2, -1), keepdim=True)
-        return level + scale * _standardised(map_ + self.grad_cam * agreement * cam)
-
-
-def _standardised(maps: Tensor) -> Tensor:
-    """Maps (B, H, W) less their mean, over their standard deviation; a flat one is 0."""
-    centred = maps - maps.mean((-2, -1), keepdim=True)
-    return centred / maps.std((-2, -1), keepdim=True).clamp_min(1e-4)
 
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers

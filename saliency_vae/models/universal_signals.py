@@ -4,7 +4,7 @@ Gradient times activation of the last feature maps of each stride, without chann
 that an encoder which has learned to read them reads those of a classifier it has never seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Self
@@ -39,8 +39,6 @@ class UniversalSignals:
             part, negative part, Grad-CAM and strength at each level, mean over the copies and their
             spread, (B, 8 x levels, h, w). A stride that the classifier lacks is missing.
         copies: Number of copies of the image.
-        grad_cam: Grad-CAM of the image for the target's logit, at the coarsest stride, (B, h, w),
-            >= 0; None where the classifier has no feature maps.
     """
 
     logits: Tensor
@@ -48,7 +46,6 @@ class UniversalSignals:
     gradients: Tensor
     maps: dict[int, Tensor]
     copies: int = 1
-    grad_cam: Tensor | None = None
 
     @property
     def spread(self) -> Tensor | None:
@@ -64,7 +61,7 @@ class UniversalSignals:
     def zeroed(self) -> Self:
         """Signals of zeros, as a control."""
         maps = {key: torch.zeros_like(found) for key, found in self.maps.items()}
-        return replace(self, gradients=torch.zeros_like(self.gradients), maps=maps, grad_cam=None)
+        return replace(self, gradients=torch.zeros_like(self.gradients), maps=maps)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # hooks and gradients are not compiled
@@ -110,7 +107,6 @@ def extract_universal_signals(
         joined(torch.cat([part.gradients for part in parts])),
         {s: joined(torch.cat([part.maps[s] for part in parts])).log1p() for s in strides},
         len(copies),
-        parts[0].grad_cam,
     )
 
 
@@ -128,7 +124,6 @@ class _CopySignals(NamedTuple):
     logits: Tensor
     gradients: Tensor
     maps: dict[int, Tensor]
-    grad_cam: Tensor | None
 
 
 def _signals_of_copies(
@@ -144,19 +139,15 @@ def _signals_of_copies(
         logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
-    last = (len(levels) - 1) * copies.shape[1]  # views before those of the whole first image
-    images = slice(last, last + copies.shape[1])
-    logit = (logits[images] * asked).sum(1) if isinstance(asked, Tensor) else score[images]
-    grad_cam = _grad_cam(found[max(found)], logit, images) if found else None
     features = [candidate for candidates in found.values() for candidate in candidates]
     of_mask, of_features = _gradients(score, mask, [f.output for f in features], classifier)
     gradients = dict(zip(map(id, features), of_features, strict=True))
     maps = {
-        stride: _contributions(*used)
+        stride: contributions
         for stride, candidates in found.items()
-        if (used := _last_used(candidates, lambda each: gradients[id(each)])) is not None
+        if (contributions := _last_contributions(candidates, gradients)) is not None
     }
-    return _CopySignals(whole, scaled(of_mask.flatten(0, 2))[:, None], maps, grad_cam), asked
+    return _CopySignals(whole, scaled(of_mask.flatten(0, 2))[:, None], maps), asked
 
 
 def _gradients(
@@ -221,39 +212,19 @@ def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple
     return views.flatten(0, 2), mask
 
 
-def _grad_cam(candidates: Sequence[Features], logit: Tensor, images: slice) -> Tensor | None:
-    """Grad-CAM of some of the views, (B, h, w), for their logit (B,); None if it has no gradient.
-
-    Only what follows the last features is gone back through. The log-odds that the other signals
-    are of would weigh the class against the one most like it, and show less of the object.
-    """
-
-    def gradient_of(features: Features) -> Tensor | None:
-        of_output: Tensor | None
-        (of_output,) = torch.autograd.grad(
-            logit.sum(), [features.output], retain_graph=True, allow_unused=True
-        )
-        return of_output
-
-    last = _last_used(candidates, gradient_of) if logit.requires_grad else None
-    if last is None:
-        return None
-    activation, gradient = (maps[images] for maps in last)
-    return (gradient.mean((-2, -1), keepdim=True) * activation).sum(1).relu()
-
-
-def _last_used(
-    candidates: Sequence[Features], gradient_of: Callable[[Features], Tensor | None]
-) -> tuple[Tensor, Tensor] | None:
-    """Activation and gradient (N, C, h, w) of the last features that the score depends on."""
+def _last_contributions(
+    candidates: Sequence[Features], gradients: Mapping[int, Tensor | None]
+) -> Tensor | None:
+    """Contributions of the last features that the score depends on; None if it depends on none."""
     for features in reversed(candidates):
-        of_output = gradient_of(features)
+        of_output = gradients[id(features)]
         if of_output is None:
             continue
         gradient = features.as_map(of_output)  # without that of a class token
         if len(candidates) > 1 and not bool(gradient.any()):
             continue
-        return features.as_map(features.output.detach()).float(), gradient.float()
+        activation = features.as_map(features.output.detach())
+        return _contributions(activation.float(), gradient.float())
     return None
 
 

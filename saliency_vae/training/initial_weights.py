@@ -3,7 +3,7 @@
 from saliency_vae.models import Explainer, load_explainer
 
 # Settings of an encoder that its weights do not depend on.
-_FREE = ("copies", "output_stride", "edge_aware", "grad_cam")
+_FREE = ("copies", "output_stride", "edge_aware")
 
 
 def start_from(explainer: Explainer, source: str) -> None:

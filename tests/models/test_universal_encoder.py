@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier, class_target, counted_passes
 from saliency_vae.classifiers.digit_networks import digit_network
@@ -304,55 +303,3 @@ def test_a_share_of_the_mean_is_smoothed_and_nothing_of_the_variance() -> None:
 def test_a_share_outside_0_and_1_is_refused() -> None:
     with pytest.raises(ValueError, match=r"encoder.edge_aware in \[0, 1\]. Found 1.5"):
         UniversalUNet([8, 8], edge_aware=1.5)
-    with pytest.raises(ValueError, match=r"encoder.grad_cam in \[0, 1\]. Found -0.1"):
-        UniversalUNet([8, 8], grad_cam=-0.1)
-
-
-@pytest.mark.parametrize("agrees", [True, False])
-def test_grad_cam_is_added_to_the_mean_as_far_as_they_agree(agrees: bool) -> None:
-    torch.manual_seed(0)
-    encoder, adding = (UniversalUNet([8, 8], grad_cam=weight).eval() for weight in (0, 0.4))
-    for value in encoder.parameters():
-        nn.init.normal_(value, std=0.3)
-    adding.load_state_dict(encoder.state_dict())
-    images, signals = torch.rand(2, 3, 32, 32), made_signals((32, 32), (2, 4))
-    plain = encoder(images, signals)
-    alike = F.avg_pool2d(plain[:, 0].detach(), 4)
-    cams = (alike if agrees else -alike) + torch.rand(2, 8, 8)
-    found = adding(images, replace(signals, grad_cam=cams))
-    torch.testing.assert_close(found[:, 1], plain[:, 1])
-    large = F.interpolate(cams[:, None], (32, 32), mode="bilinear", align_corners=False)[:, 0]
-    for place in range(2):
-        mean, cam = plain[place, 0], edge_aware(large, images)[place]
-        agreement = torch.corrcoef(torch.stack([mean.flatten(), cam.flatten()]))[0, 1].item()
-        assert agreement > 0.1 if agrees else agreement < 0
-        added = 0.4 * max(agreement, 0) * (cam - cam.mean()) / cam.std()
-        expected = (mean - mean.mean()) / mean.std() + added
-        expected = mean.mean() + mean.std() * (expected - expected.mean()) / expected.std()
-        torch.testing.assert_close(found[place, 0], expected, atol=1e-3, rtol=1e-2)
-
-
-@pytest.mark.parametrize("grad_cam", [None, torch.zeros(2, 8, 8), torch.ones(2, 8, 8)])
-def test_without_a_grad_cam_the_mean_is_the_networks(grad_cam: Tensor | None) -> None:
-    """A classifier without feature maps has none, and a flat one tells nothing."""
-    torch.manual_seed(0)
-    encoder, adding = (UniversalUNet([8, 8], grad_cam=weight).eval() for weight in (0, 0.5))
-    adding.load_state_dict(encoder.state_dict())
-    images, signals = torch.rand(2, 3, 32, 32), made_signals((32, 32), (2,))
-    found = adding(images, replace(signals, grad_cam=grad_cam))
-    torch.testing.assert_close(found, encoder(images, signals), atol=1e-5, rtol=1e-4)
-
-
-def test_the_signals_hold_grad_cam() -> None:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 6, 4, stride=2)]
-    body = nn.Sequential(*layers, nn.ReLU())
-    head = nn.Sequential(nn.Flatten(), nn.Linear(6 * 7 * 7, 5))
-    classifier, images = classifier_of(nn.Sequential(body, head)), torch.rand(2, 3, 32, 32)
-    target = class_target(torch.tensor([3, 1]), torch.zeros(2, 5))
-    signals = UniversalUNet([4, 4, 4], copies=1).eval().signals(images, classifier, target)
-    features = body(images).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(head(features)[[0, 1], [3, 1]].sum(), features)
-    cam = (gradient.mean((2, 3), keepdim=True) * features).sum(1).clamp(min=0)
-    assert signals.grad_cam is not None
-    torch.testing.assert_close(signals.grad_cam, cam.detach(), atol=1e-5, rtol=1e-4)
