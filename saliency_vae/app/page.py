@@ -12,7 +12,7 @@ from typing import Any
 from saliency_vae.app.answers import PageAnswers
 from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, view_tiles
 from saliency_vae.runtime.extras import importing
-from saliency_vae.runtime.text import printable
+from saliency_vae.runtime.text import one_line, printable
 from saliency_vae.visualization import Explanation
 
 DECISION = "the classifier's decision"
@@ -209,7 +209,7 @@ class Page:
             try:
                 return function(*arguments)
             except (OSError, ValueError, RuntimeError) as error:
-                line = " ".join(str(error).split())
+                line = one_line(error)
                 raise self.gradio.Error(printable(line), print_exception=False) from None
 
         return run

@@ -12,6 +12,7 @@ from saliency_vae.cli.schemas import AppConfig
 from saliency_vae.data import find_images
 from saliency_vae.models import load_explainer
 from saliency_vae.runtime.device import pick_device
+from saliency_vae.runtime.text import one_line
 
 _MOST_EXAMPLES = 24
 # No report of a version or of use, which Gradio sends unless told otherwise.
@@ -67,7 +68,7 @@ def launch(page: Page, config: AppConfig) -> Any:
     except OSError as error:
         raise ValueError(
             f"Expected port={config.port} of host={config.host} to be free; port=null takes any "
-            f"that is. {' '.join(str(error).split())}"
+            f"that is. {one_line(error)}"
         ) from None
     return blocks
 

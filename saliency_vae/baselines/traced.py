@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from saliency_vae.baselines.copies import shared_copy
+from saliency_vae.runtime.text import one_line
 
 _LINEAR = (
     nn.Conv2d,
@@ -88,8 +89,7 @@ def one_module_per_call(
         graph = _Tracer().trace(network)
     except Exception as error:  # the network is any code
         raise ValueError(
-            f"Expected a classifier that torch.fx can trace for {method}. "
-            f"Found {' '.join(str(error).split())}"
+            f"Expected a classifier that torch.fx can trace for {method}. Found {one_line(error)}"
         ) from None
     modules: dict[str, nn.Module] = {}
     for node in list(graph.nodes):

@@ -21,45 +21,7 @@ _SHARE_OR_NUMBER = Field(gt=0, description="a share or a number")
 
 @dataclass
 class TrainConfig:
-    """Settings of ``saliency_vae.train``.
-
-    Attributes:
-        name: Name of the experiment, for the directory and the W&B run; null for that of the group
-            of the data.
-        data: Data module.
-        classifier: Builder of the classifier to explain.
-        tasks: Classifiers to train for together, by name, instead of the one above: each with its
-            ``classifier``, its ``data`` and its ``weight``, the share of the steps.
-        encoder: Network of the explainer.
-        init: Explainer whose encoder to start from: ``universal``, a directory, or ``owner/name``
-            on the Hugging Face Hub; null to start anew.
-        prior: Distribution over saliency maps.
-        posterior: ``mean_field`` or ``correlated``.
-        topk: Differentiable top-k.
-        perturbation: Baseline image that takes the place of removed pixels.
-        beta: Weight of the KL divergence, nats per pixel.
-        complement: Weight of what the classifier still sees in the left-out pixels; 0: the paper.
-        sharpness: Inverse temperature of the target prediction; 1: the paper.
-        mean_penalty: Weight of the L2 penalty on the posterior's mean minus the prior's mean; 0:
-            the paper.
-        samples: Maps sampled from the posterior of each image in a step; 1: the paper.
-        confidence_width: Channels of the first block of the confidence network; null for none,
-            which encoders that are conditioned on the classifier set.
-        randomise_classifier: Whether to explain a copy of the classifier whose weights are
-            shuffled, for the sanity check of an evaluation.
-        optimizer: Optimizer of the encoder's parameters.
-        scheduler: Schedule of the learning rate; null for a constant rate.
-        trainer: Lightning's Trainer.
-        logger: Loggers by name.
-        callbacks: Callbacks by name.
-        compile: Whether to compile encoder and classifier with ``torch.compile``.
-        channels_last: Whether encoder and classifier take images channels last; 1.2 times as fast
-            on a CPU.
-        seed: Seed of initial weights and noise, and of the order where ``data.seed`` takes it over.
-        checkpoint_every_n_steps: Steps between two checkpoints; at most so many are lost when a
-            run is killed.
-        ckpt_path: Checkpoint to resume from: a file, or ``last`` with ``hydra.run.dir``.
-    """
+    """Settings of ``saliency_vae.train``, which ``conf/train.yaml`` explains."""
 
     name: str | None = None
     data: Node = field(default_factory=dict)

@@ -13,6 +13,7 @@ from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.data.path_list import PathList
 from saliency_vae.data.preprocessing import TooLargeError
+from saliency_vae.runtime.text import one_line
 
 _NAMED = 10  # broken files that a message names
 
@@ -68,7 +69,7 @@ class ImageFiles(Dataset[Batch]):
         try:
             return self.preprocess(load_rgb(path))
         except (OSError, TooLargeError, MemoryError) as error:
-            return f"{str(path)!r} ({' '.join(str(error.__cause__ or error).split())})"
+            return f"{str(path)!r} ({one_line(error.__cause__ or error)})"
 
 
 def too_many_broken(broken: Collection[str], limit: int) -> ValueError:

@@ -28,7 +28,7 @@ from saliency_vae.metrics import peak_memory
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.runtime.extras import MissingExtraError, pip_install
 from saliency_vae.runtime.memory import is_out_of_memory
-from saliency_vae.runtime.text import did_you_mean
+from saliency_vae.runtime.text import did_you_mean, one_line
 
 _CONTROLS = (
     *(Blurred, CentrePrior, EdgeMagnitude, RandomMap),
@@ -253,7 +253,7 @@ def warm_up(
         except ValueError as error:
             if strict or role_of(method) is Role.EXPLAINER:
                 raise
-            left_out.append(f"{name}: {' '.join(str(error).split())}")
+            left_out.append(f"{name}: {one_line(error)}")
         except Exception as error:  # an error of another package does not name the method
             if is_out_of_memory(error):
                 raise

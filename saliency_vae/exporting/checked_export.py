@@ -24,6 +24,7 @@ from saliency_vae.exporting.formats import (
 from saliency_vae.exporting.graph import ExplainerGraph, TracedGraph
 from saliency_vae.metrics import spearman
 from saliency_vae.models import Explainer
+from saliency_vae.runtime.text import one_line
 
 _BATCH_SIZES = (1, 2, 5)  # at which the graph is compared
 
@@ -96,7 +97,7 @@ def naming_size(height: int, width: int) -> Iterator[None]:
     except RuntimeError as error:
         raise ValueError(
             f"Expected image_size that the networks take. Found [{height},{width}] "
-            f"({' '.join(str(error).split())})."
+            f"({one_line(error)})."
         ) from error
 
 

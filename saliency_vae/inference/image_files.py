@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing, TooLargeError, load_rgb
+from saliency_vae.runtime.text import one_line
 from saliency_vae.visualization import InputImage, displayed
 
 _NOT_SHOWN = np.empty((3, 0, 0), dtype=np.uint8)
@@ -29,7 +30,7 @@ class BrokenImage:
     @classmethod
     def because(cls, name: str, reason: object) -> "BrokenImage":
         """Write a reason, such as an error, in one line."""
-        return cls(name, " ".join(str(reason).split()))
+        return cls(name, one_line(reason))
 
 
 class InputImages(Dataset[InputImage | BrokenImage]):

@@ -7,6 +7,7 @@ from typing import Any
 
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.undertrained import undertrained
+from saliency_vae.runtime.text import one_line
 
 FIGURE = "explanations.png"  # beside the card, if there is one
 
@@ -194,5 +195,5 @@ def as_call(value: Any) -> str:
 
 def _text(value: Any) -> str:
     """Write a value on one line so that Markdown and HTML show it literally."""
-    line = " ".join(str(value).split())
+    line = one_line(value)
     return html.escape(_MARKDOWN.sub(r"\\\g<0>", line), quote=False)

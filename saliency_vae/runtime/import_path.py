@@ -5,6 +5,8 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from saliency_vae.runtime.text import one_line
+
 
 def import_object(path: str) -> Any:
     """Import the object of a path as Hydra does, without Hydra's own lines on the console.
@@ -28,7 +30,7 @@ def import_object(path: str) -> Any:
     try:
         return get_object(path)
     except Exception as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = one_line(error.__cause__ or error)
         raise ValueError(f"{path} ({reason})") from None
     finally:
         log.disabled = was_disabled

@@ -4,6 +4,8 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from saliency_vae.runtime.text import one_line
+
 # What needs less memory, by command; for all other commands it is a smaller batch_size.
 LESS = {
     "train": "trainer.accumulate_grad_batches=2 (half of the images at once, the same steps), "
@@ -66,7 +68,7 @@ def suggesting(change: str, then: str = "") -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        why = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        why = one_line(str(error).split("\n")[0]) or type(error).__name__
         killed = any(text in why for text in _KILLED)
         found = "a process killed, perhaps for its memory" if killed else "it full"
         said = f"Expected {change}, to fit into memory. Found {found}: {why.rstrip('.')}. {then}"

@@ -4,9 +4,14 @@ import difflib
 from collections.abc import Iterable
 
 
+def one_line(text: object) -> str:
+    """Write the text of an object, such as an error, in one line."""
+    return " ".join(str(text).split())
+
+
 def described(error: Exception) -> str:
     """Describe an error in one line: its class and its message."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
+    return f"{type(error).__name__}: {one_line(error)}".rstrip(".")
 
 
 def printable(text: str) -> str:

@@ -18,7 +18,7 @@ from saliency_vae.runtime.further_loggers import TensorBoardCurves
 from saliency_vae.runtime.loggers import MetricsCSV
 from saliency_vae.training import loop
 from saliency_vae.training.resume import check_data, recorded_data
-from saliency_vae.training.signals import StopSignals
+from saliency_vae.training.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 

@@ -26,10 +26,9 @@ _STEPS = 300  # by default
 def fit(
     explainer: Explainer,
     classifier: FrozenClassifier,
-    images: Photographs,
+    images: Photographs | OwnData,
     *,
     steps: int | None = None,
-    data: OwnData | None = None,
     objective: Objective | None = None,
     trainer: Trainer | None = None,
     lr: float = 5e-4,
@@ -44,9 +43,9 @@ def fit(
         classifier: Classifier to explain, which stays as it is.
         images: Files, PIL images, arrays or tensors, or a data set of these, see
             :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation,
-            which the default trainer does for explainers with a confidence network alone.
+            which the default trainer does for explainers with a confidence network alone. Or an
+            :class:`OwnData` of images to train and to validate on, with a batch size of its own.
         steps: Number of steps, 300 by default; not beside ``trainer``, which has its own limit.
-        data: Images to train and validate on in place of ``images``, with a batch size of its own.
         objective: Objective to lower; by default that of the explainer's configuration.
         trainer: Lightning's trainer, with ``max_epochs`` or ``max_steps``; the default one trains
             on one device, shows progress and keeps no files.
@@ -61,7 +60,7 @@ def fit(
     """
     _check(explainer, steps, objective, trainer)
     check_frozen(classifier)
-    data = _split(images) if data is None else data
+    data = images if isinstance(images, OwnData) else _split(images)
     data.preprocessing = classifier.preprocessing
     with _training(explainer, classifier, lr), nullcontext() if trainer else _quiet_lightning():
         objective = objective or explainer.objective()

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from saliency_vae.cli.schemas import TrainerBounds
 from saliency_vae.cli.validation import Node, check_bounds
 from saliency_vae.metrics import imputation
-from saliency_vae.runtime.text import did_you_mean
+from saliency_vae.runtime.text import did_you_mean, one_line
 
 _PARTS = (
     *("data", "classifier", "encoder", "prior"),
@@ -246,5 +246,5 @@ def _refused(config: Node, part: str, error: BaseException) -> ValueError:
         f"{part}.{name}={value}" for name, value in config[part].items() if name[0] != "_"
     )
     target = str(config[part]["_target_"]).rpartition(".")[2]
-    why = " ".join(str(error).split()).rstrip(".")
+    why = one_line(error).rstrip(".")
     return ValueError(f"Expected settings that {target} takes: {why}. Found {settings}.")

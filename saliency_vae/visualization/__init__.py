@@ -16,7 +16,7 @@ from saliency_vae.visualization.gallery import remove_pages, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
 from saliency_vae.visualization.html_page import content_policy, load_template
 from saliency_vae.visualization.measurement import FRACTIONS, Measurement
-from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, min_max
+from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, rescaled
 from saliency_vae.visualization.panel import displayed, draw_panel
 from saliency_vae.visualization.read_back import read_back
 
@@ -40,9 +40,9 @@ __all__ = [
     "explanation_figure",
     "limits",
     "load_template",
-    "min_max",
     "read_back",
     "remove_pages",
+    "rescaled",
     "restored",
     "save_figure",
     "shrink",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
-from saliency_vae.visualization.overlay import is_finite, limits, min_max, without_border
+from saliency_vae.visualization.overlay import is_finite, limits, rescaled, without_border
 
 LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
 
@@ -150,7 +150,7 @@ def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]
         named = {f"sample {number}": sample for number, sample in enumerate(samples, start=1)}
         scales |= dict.fromkeys(named, limits(samples))  # one scale, so that they can be compared
         shown |= named
-    maps = {name: _grey(min_max(values, scales[name])) for name, values in shown.items()}
+    maps = {name: _grey(rescaled(values, scales[name])) for name, values in shown.items()}
     return {"rank": _grey(rank(mean).sqrt()), **maps}, scales
 
 

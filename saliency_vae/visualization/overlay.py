@@ -70,7 +70,7 @@ def without_border(stddev: Tensor) -> Tensor:
     return inner
 
 
-def min_max(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
+def rescaled(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
     """Scale values so that the ends of a scale become 0 and 1, in the values' own precision.
 
     Args:
@@ -82,9 +82,9 @@ def min_max(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
         for a constant map.
 
     Example:
-        >>> min_max(torch.tensor([2.0, 3.0, 6.0])).tolist()
+        >>> rescaled(torch.tensor([2.0, 3.0, 6.0])).tolist()
         [0.0, 0.25, 1.0]
-        >>> min_max(torch.tensor([7.0, 7.0])).tolist()
+        >>> rescaled(torch.tensor([7.0, 7.0])).tolist()
         [0.0, 0.0]
     """
     low, high = limits(values) if scale is None else scale
@@ -97,7 +97,7 @@ def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
     Returns:
         Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
     """
-    shares = min_max(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
+    shares = rescaled(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
     rgb: Pixels = _table(colours).take((256 * shares).astype(np.intp), axis=0, mode="clip")
     return rgb
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from saliency_vae import Preprocessing, fit, load_explainer
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.data.own_images import OwnImages
+from saliency_vae.data.own_images import OwnData, OwnImages
 from saliency_vae.models import ConfidenceNetwork, Explainer, ExplainerConfig
 from saliency_vae.training.fit import _trainer
 from saliency_vae.training.module import VariationalSaliency
@@ -59,6 +59,18 @@ def test_an_explainer_is_trained_on_files_and_explains(tmp_path: Path) -> None:
     assert not explainer.training
     assert not any(parameter.requires_grad for parameter in explainer.parameters())
     assert explainer.explain(files[0]).mean.shape == (48, 40)
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_own_data_say_what_to_train_and_to_validate_on() -> None:
+    train, val = list(torch.rand(4, 3, 32, 32)), list(torch.rand(2, 3, 32, 32))
+    network, data = classifier(), OwnData(train, val, batch_size=2, seed=7)
+    explainer = universal(network)
+    seen: list[int] = []
+    hook = explainer.encoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    fit(explainer, network, data, steps=2)
+    hook.remove()
+    assert seen == [2, 2]
 
 
 @pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")

@@ -11,8 +11,8 @@ from saliency_vae.visualization.overlay import (
     as_rgb,
     colour,
     limits,
-    min_max,
     overlay,
+    rescaled,
 )
 
 
@@ -119,9 +119,9 @@ def test_values_beyond_the_scale_have_the_colours_of_its_ends() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_scale_becomes_0_to_1(dtype: torch.dtype) -> None:
     values = torch.tensor([[-1.0, 3.0], [float("nan"), float("inf")]], dtype=dtype)
-    scaled = min_max(values)
+    scaled = rescaled(values)
     assert scaled.dtype == dtype
     assert scaled[0].tolist() == [0, 1]
     assert scaled[1, 0].isnan()
-    assert min_max(values, (1, 5))[0].tolist() == [-0.5, 0.5]
-    assert (min_max(torch.full((2, 3), -7.5, dtype=dtype)) == 0).all()
+    assert rescaled(values, (1, 5))[0].tolist() == [-0.5, 0.5]
+    assert (rescaled(torch.full((2, 3), -7.5, dtype=dtype)) == 0).all()

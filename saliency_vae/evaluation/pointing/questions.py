@@ -17,6 +17,7 @@ from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import positive_attribution
+from saliency_vae.runtime.text import one_line
 
 # Scores a question: maps (B, H, W), their positive attribution (B, H, W), the masks of all objects
 # (B, n, H, W) and the place of the object that was asked about give metric to score, (B,).
@@ -95,7 +96,7 @@ def ask_all(
                     parts[name].append(found)
             except ValueError as error:
                 del parts[name]
-                left_out.append(f"{game.title}, {title(name)}: {' '.join(str(error).split())}")
+                left_out.append(f"{game.title}, {title(name)}: {one_line(error)}")
         seen += len(batch["image"])
         if "object_images" in batch:
             shown.append(batch["object_images"].cpu())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.wording import title
-from saliency_vae.visualization import Pixels, as_rgb, colour, limits, min_max, shrink
+from saliency_vae.visualization import Pixels, as_rgb, colour, limits, rescaled, shrink
 
 _LINE = 17  # characters of a line of a caption in the figure
 
@@ -163,7 +163,7 @@ def _photo(image: Tensor) -> Markup:
 
 def _map(values: Tensor, colours: str) -> Markup:
     """Draw a map (H, W) from its lowest to its highest value, one byte a pixel."""
-    levels = 255 * min_max(shrink(values[None])[0].double())
+    levels = 255 * rescaled(shrink(values[None])[0].double())
     picture = Image.fromarray(levels.round().numpy().astype(np.uint8))
     picture.putpalette(colormaps[colours](range(256), bytes=True)[:, :3].tobytes())
     return _png(picture)
