@@ -88,7 +88,7 @@ def _add(found: list[Features], module: nn.Module, output: Tensor, images: Tenso
     elif features is not None and found and features.grid == found[0].grid:
         found.append(features)
     elif "norm" in type(module).__name__.lower():
-        features = as_features(output, _size(images))
+        features = as_features(output, _size(images), [one.grid for one in found])
         if features is not None and _is_of_tokens(features) and len(output) == len(images):
             found.append(features)
 

@@ -1,7 +1,7 @@
 """Find the feature maps of any classifier while it runs, without knowing its architecture."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import get_ident
@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 STRIDES = (2, 4, 8, 16, 32)
-_MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
+_MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens before those of a known grid
+_MOST_GUESSED = 5  # the same, where the grid follows from the number of tokens alone
 # Attention weights (B, heads, tokens, tokens) look like a map; a dropout passes them on.
 _OF_ATTENTION = (nn.Softmax, nn.Dropout)
 
@@ -57,10 +58,11 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if get_ident() != thread or not isinstance(output, Tensor) or not output.requires_grad:
             return
-        features = as_features(output, size)
+        grids = [features[-1].grid for features in found.values()]
+        features = as_features(output, size, grids)
         if features is None or output.shape[0] != number:
             return
-        stride = _stride(features.grid, size)
+        stride = nearest_stride(features.grid, size)
         if stride not in STRIDES:
             return
         if features.extra_tokens is None:
@@ -85,7 +87,7 @@ def _settle_order(found: dict[int, list[Features]], size: tuple[int, int]) -> No
         for of_stride in found.values():
             for index, features in enumerate(of_stride):
                 grid = _grid(features.output, True)
-                if features.extra_tokens is None and _is_grid(grid, size):
+                if features.extra_tokens is None and is_grid(grid, size):
                     of_stride[index] = replace(features, grid=grid, channels_last=True)
 
 
@@ -100,9 +102,9 @@ def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool
     """
     last: dict[int, list[bool]] = {}
     for output in outputs:
-        orders = [order for order in (False, True) if _is_grid(_grid(output, order), size)]
+        orders = [order for order in (False, True) if is_grid(_grid(output, order), size)]
         if orders:
-            last[_stride(_grid(output, orders[0]), size)] = orders
+            last[nearest_stride(_grid(output, orders[0]), size)] = orders
     known = [orders[0] for orders in last.values() if len(orders) == 1]
     return 2 * sum(known) > len(known)
 
@@ -116,12 +118,15 @@ def may_give_maps(module: nn.Module) -> bool:
     return not (padding or isinstance(module, _OF_ATTENTION))
 
 
-def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:
+def as_features(
+    output: Tensor, size: tuple[int, int], grids: Sequence[tuple[int, int]] = ()
+) -> Features | None:
     """Recognise a map of either order of its channels, or the tokens of a grid of patches.
 
     Args:
         output: Output of a module.
         size: Height and width of the images.
+        grids: Grids of earlier features: tokens are those of one of them, if that can be.
 
     Returns:
         The features; None if the output is neither.
@@ -129,14 +134,17 @@ def as_features(output: Tensor, size: tuple[int, int]) -> Features | None:
     if output.ndim == 4:
         for channels_last in (False, True):
             grid = _grid(output, channels_last)
-            if _is_grid(grid, size):
+            if is_grid(grid, size):
                 return Features(output, grid, channels_last=channels_last)
     if output.ndim == 3:
-        for extra in range(_MOST_EXTRA_TOKENS + 1):
+        known = {output.shape[1] - height * width: (height, width) for height, width in grids}
+        if fitting := [extra for extra in known if 0 <= extra <= _MOST_EXTRA_TOKENS]:
+            return Features(output, known[min(fitting)], extra_tokens=min(fitting))
+        for extra in range(_MOST_GUESSED + 1):
             tokens = output.shape[1] - extra
             height = round(math.sqrt(max(tokens, 1) * size[0] / size[1]))
             grid = height, tokens // max(height, 1)
-            if height and grid[0] * grid[1] == tokens and _is_grid(grid, size):
+            if height and grid[0] * grid[1] == tokens and is_grid(grid, size):
                 return Features(output, grid, extra_tokens=extra)
     return None
 
@@ -147,14 +155,21 @@ def _grid(output: Tensor, channels_last: bool) -> tuple[int, int]:
     return height, width
 
 
-def _is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid of more than one cell along each side divides an image into squares."""
+def is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid of more than one cell along each side divides an image into squares.
+
+    Cells at the border may lie partly outside the image, or pixels outside the grid.
+    """
     if min(grid) < 2:
         return False
     down, across = size[0] / grid[0], size[1] / grid[1]
-    return down > 1 and round(down) == round(across)
+    return (down > 1 and round(down) == round(across)) or any(
+        all(cells in (n // stride, -(-n // stride)) for cells, n in zip(grid, size, strict=True))
+        for stride in STRIDES
+    )
 
 
-def _stride(grid: tuple[int, int], size: tuple[int, int]) -> int:
+def nearest_stride(grid: tuple[int, int], size: tuple[int, int]) -> int:
     """Power of two nearest to the number of pixels of a cell's side."""
-    return int(2 ** round(math.log2(size[0] / grid[0])))
+    sides = (n / cells for n, cells in zip(size, grid, strict=True))
+    return int(2 ** round(sum(map(math.log2, sides)) / 2))

@@ -16,7 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.models.feature_taps import channels_come_last, may_give_maps
+from saliency_vae.models.feature_taps import (
+    channels_come_last,
+    is_grid,
+    may_give_maps,
+    nearest_stride,
+)
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
@@ -125,10 +130,10 @@ def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict
     for name, output in maps.items():
         if 1 in output.shape[-2:] or (channels_last and output.shape[1] == output.shape[2]):
             continue
-        down, across = (n / m for n, m in zip(size, output.shape[-2:], strict=True))
-        # Unequal strides mean that the channels come last.
-        if round(down) == round(across) > 1:
-            last[round(down)] = name, output.shape[1]
+        grid = output.shape[-2], output.shape[-1]
+        down, across = (round(n / m) for n, m in zip(size, grid, strict=True))
+        if is_grid(grid, size):  # or the channels come last
+            last[down if down == across else nearest_stride(grid, size)] = name, output.shape[1]
     return {
         name: {"channels": channels, "stride": stride} for stride, (name, channels) in last.items()
     }

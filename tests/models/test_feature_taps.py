@@ -204,7 +204,7 @@ class Averaged(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 80)])
-@pytest.mark.parametrize("registers", [0, 4])
+@pytest.mark.parametrize("registers", [0, 4, 8])
 def test_tokens_are_a_grid_in_reading_order(size: Size, registers: int) -> None:
     network = Averaged(registers=registers)
     grid = size[0] // 8, size[1] // 8
@@ -283,6 +283,17 @@ def test_a_network_without_maps_shows_none() -> None:
 @pytest.mark.parametrize("size", [(48, 48), (50, 66), (63, 97)])
 def test_odd_sizes_keep_their_strides(size: Size) -> None:
     assert list(shapes(digit_network("convolutional"), size)) == [2, 4, 8]
+
+
+SIZES = [(64, 96), (48, 80), (80, 112), (240, 320), (300, 400), (333, 500), (375, 500), (600, 800)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("padding", [0, 1])
+def test_maps_of_each_stride_are_found_in_images_of_any_shape(size: Size, padding: int) -> None:
+    layers = [nn.Conv2d(3, 3, 2 + padding, stride=2, padding=padding) for _ in range(5)]
+    found = list(shapes(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), size))
+    assert found == [2, 4, 8, 16, 32] if min(size) // 32 > 1 or padding else [2, 4, 8, 16]
 
 
 @pytest.mark.parametrize(
