@@ -77,7 +77,8 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
 
         Args:
             inputs: Images (B, 3, H, W).
-            target: What a universal explainer is asked about; None for the decision.
+            target: What a universal explainer is asked about, also in Captum's forms of one class
+                for each image: a list of tuples, or a tensor (B, 1); None for the decision.
             additional_forward_args: Accepted and ignored.
 
         Returns:
@@ -95,8 +96,17 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         return saliency.unsqueeze(1).expand_as(images).contiguous()
 
     def _map(self, images: Tensor, target: object) -> Tensor:
-        posterior = self._posterior(images, target)
+        posterior = self._posterior(images, _in_a_row(target))
         if self.quantity in ("inclusion_probability", "excess"):
             chance = INCLUSION_FRACTION if self.quantity == "excess" else 0
             return posterior.inclusion_probability(INCLUSION_FRACTION) - chance
         return posterior.mean if self.quantity == "mean" else posterior.stddev
+
+
+def _in_a_row(target: object) -> object:
+    """Take the classes of images out of tuples of one, or a tensor (B, 1): they become (B,)."""
+    if isinstance(target, list) and all(isinstance(one, tuple) and len(one) == 1 for one in target):
+        return [one for (one,) in target]
+    if isinstance(target, Tensor) and target.shape[1:] == (1,) and not target.is_floating_point():
+        return target.flatten()
+    return target

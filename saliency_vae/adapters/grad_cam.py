@@ -16,8 +16,12 @@ from saliency_vae.models import Explainer
 
 
 def _score(targets: Sequence[Callable[[Tensor], Tensor]], logits: Tensor) -> Tensor:
-    """Score of each row of logits (n B, classes) by the target of its image: (n B,)."""
-    return torch.stack([target(row) for target, row in zip(cycle(targets), logits, strict=False)])
+    """Score of each row of logits (n B, classes) by the target of its image: (n B,).
+
+    A target's values are summed, as pytorch-grad-cam does: of a single logit it returns (1,).
+    """
+    rows = zip(cycle(targets), logits, strict=False)
+    return torch.stack([target(row).sum() for target, row in rows])
 
 
 class VariationalCAM:

@@ -50,9 +50,20 @@ def explain_func(
             advice = "An explainer attached to this one explains it."
             check_explained(model, explainer, mean, std, advice)
         asks = explainer.is_universal and targets is not None
-        asked = torch.as_tensor(np.array(targets)) if asks else None
+        asked = _asked(targets) if asks else None
         scores = posterior(torch.from_numpy(np.array(inputs)), asked).mean[:, None]
         shifted: NDArray[np.float32] = (scores - scores.amin((-2, -1), keepdim=True)).cpu().numpy()
         return shifted
 
     return explain
+
+
+def _asked(targets: Any) -> object:
+    """Bring labels of any type into the form of a target; whole floats (B,) are classes."""
+    found = np.array(targets)
+    if found.dtype == object:
+        found = np.array(found.tolist())
+    if found.ndim < 2 and found.dtype.kind == "f":
+        labels = found.reshape(-1).tolist()
+        return [int(label) for label in labels] if all(map(float.is_integer, labels)) else labels
+    return torch.as_tensor(found) if found.dtype.kind in "biuf" else found.tolist()

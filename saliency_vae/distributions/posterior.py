@@ -267,14 +267,15 @@ class CorrelatedNormal(SaliencyPosterior):
         device, dtype = self.mean.device, self.mean.dtype
         generator = torch.Generator(device).manual_seed(0)
         k = num_kept(fraction, self.event_shape.numel())
+        # From the mean's own threshold: of large distances the variance would cancel.
+        centred = self.mean - _kth_largest(self.mean, k)
         total = squares = torch.zeros_like(self.mean)
         number = 1 if device.type == "cpu" else _SAMPLES_AT_ONCE
         shape = (number, *[1] * len(self.batch_shape), *self.event_shape)
         for _ in range(_SPREAD_SAMPLES // number):
             noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-            samples = self.reparameterise(noise)
-            border = samples.flatten(-2).topk(k, sorted=False).values.amin(-1)[..., None, None]
-            deviation = samples - self.mean - border
+            moved = self.stddev * self.correlate(noise)
+            deviation = moved - _kth_largest(centred + moved, k)
             total, squares = total + deviation.sum(0), squares + deviation.square().sum(0)
         variance = squares / _SPREAD_SAMPLES - (total / _SPREAD_SAMPLES).square()
         return variance.clamp_min(torch.finfo(dtype).tiny).sqrt()
@@ -299,6 +300,11 @@ class CorrelatedNormal(SaliencyPosterior):
         log_scale = self.log_variance / 2 - self.prior.stddev.log()
         constant = size * (math.log(2 * math.pi) + 1) + self.prior.log_determinant
         return 0.5 * constant + log_scale.sum((-2, -1))
+
+
+def _kth_largest(maps: Tensor, k: int) -> Tensor:
+    """Value of the k-th largest pixel of maps (..., h, w): (..., 1, 1)."""
+    return maps.flatten(-2).topk(k, sorted=False).values.amin(-1)[..., None, None]
 
 
 def make_posterior(

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from saliency_vae.classifiers import Target
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.models import Explainer
-from saliency_vae.models.explainer import RANGE_MARGIN
+from saliency_vae.models.images import RANGE_MARGIN
 
 aten = torch.ops.aten
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.exporting.formats import FORMATS, OUTPUTS, Run, find_format
-from saliency_vae.models.explainer import RANGE_MARGIN
+from saliency_vae.models.images import RANGE_MARGIN
 from saliency_vae.runtime.text import one_line
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +13,7 @@ from saliency_vae.data import Preprocessing, as_picture
 from saliency_vae.inference.image_files import BrokenImage, checked, same_size
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import Explainer
+from saliency_vae.perturbations import needs_batch
 from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.runtime.memory import suggesting
 from saliency_vae.runtime.random import seeded
@@ -36,14 +39,15 @@ def explain_photographs(
     """Explain one or several photographs, see :meth:`saliency_vae.Explainer.explain`."""
     several = isinstance(photographs, list | tuple)
     given: Sequence[Any] = photographs if isinstance(photographs, list | tuple) else [photographs]
-    settings = ExplainSettings(
-        fraction=fraction,
-        refine_steps=refine_steps,
-        samples=samples,
-        seed=seed,
-        target=target,
+    settings = _checked_settings(
+        ExplainSettings(
+            fraction=fraction,
+            refine_steps=refine_steps,
+            samples=samples,
+            seed=seed,
+            target=target,
+        )
     )
-    _check(settings)
     explain = _batch_explainer(explainer, settings, baseline)
     preprocessing = explain.classifier.preprocessing
     names = [_name(photograph, i if several else None) for i, photograph in enumerate(given)]
@@ -51,23 +55,44 @@ def explain_photographs(
     with (
         evaluating(explainer),
         suggesting("fewer samples, or smaller photographs"),
-        seeded(seed, explain.classifier.mean.device),  # for baseline images that are noise
+        seeded(settings.seed, explain.classifier.mean.device),  # of what a network draws
     ):
         found = _explain_all(inputs, explain)
     return found if several else found[0]
 
 
-def _check(settings: ExplainSettings) -> None:
-    """Refuse settings that make no sense, before a photograph is read."""
-    if not (isinstance(settings.fraction, int | float) and 0 < settings.fraction <= 1):
-        raise ValueError(f"Expected fraction in (0, 1]. Found {settings.fraction!r}.")
-    if not isinstance(settings.seed, int):
-        raise ValueError(f"Expected seed, a whole number. Found {settings.seed!r}.")
+def _checked_settings(settings: ExplainSettings) -> ExplainSettings:
+    """Refuse settings that make no sense, before a photograph is read; make numbers plain."""
+    fraction: object = settings.fraction
+    is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
+    if not (is_number and 0 < settings.fraction <= 1):
+        raise ValueError(f"Expected fraction in (0, 1]. Found {fraction!r}.")
+    seed = settings.seed
+    if not _is_whole(seed):
+        raise ValueError(f"Expected seed, a whole number. Found {seed!r}.")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"Expected seed from -2**63 to 2**63 - 1. Found {seed}.")
     for name in ("samples", "refine_steps"):
         number = getattr(settings, name)
-        if not (isinstance(number, int) and number >= 0):
+        if not (_is_whole(number) and number >= 0):
             raise ValueError(f"Expected {name} >= 0, a whole number. Found {number!r}.")
-    target = settings.target
+    _check_target(settings.target)
+    return replace(
+        settings,
+        fraction=float(settings.fraction),
+        seed=int(seed),
+        samples=int(settings.samples),
+        refine_steps=int(settings.refine_steps),
+    )
+
+
+def _is_whole(number: object) -> bool:
+    """Whether this is a whole number, of Python or NumPy, and no truth value."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
+def _check_target(target: object) -> None:
+    """Refuse what is no target for all photographs."""
     if target is None or isinstance(target, str) or callable(target):
         return
     indices = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
@@ -86,6 +111,11 @@ def _batch_explainer(
         raise ValueError(
             "Expected baseline to make baseline images of images, such as "
             f"saliency_vae.perturbations.Mean(). Found {baseline!r}."
+        )
+    if isinstance(baseline, nn.Module) and needs_batch(baseline):
+        raise ValueError(
+            "Expected baseline to make each baseline image of its own image alone. "
+            f"Found {type(baseline).__name__} with another image of the batch."
         )
     if baseline is None:
         baseline = explainer.baseline()

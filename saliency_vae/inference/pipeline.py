@@ -105,7 +105,7 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
         saving(outputs, config.num_workers, bar.update) as save,
     ):
         for batch in loader:
-            torch.manual_seed(config.seed)  # of noise as baseline image: no batch depends on others
+            torch.manual_seed(config.seed)  # of what a network draws: no batch depends on others
             save(*_explain_batch(batch, explain))
 
 

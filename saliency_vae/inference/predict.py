@@ -1,8 +1,10 @@
 """Explaining a batch of images of one size."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +13,10 @@ from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
 from saliency_vae.models import Explainer
-from saliency_vae.models.explainer import RANGE_MARGIN
+from saliency_vae.models.images import RANGE_MARGIN
+from saliency_vae.perturbations import is_fixed
 from saliency_vae.runtime.memory import is_out_of_memory
+from saliency_vae.runtime.random import seeded
 from saliency_vae.runtime.text import described
 from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import (
@@ -36,7 +40,7 @@ class ExplainSettings:
         fraction: Share of the pixels kept in the kept view, in (0, 1].
         refine_steps: Gradient steps on each explanation by itself, >= 0.
         samples: Number of maps drawn from each posterior, >= 0.
-        seed: Seed of the samples and of the refinement's noise.
+        seed: Seed of the samples, of the refinement's noise and of random baseline images.
         target: Name or index of the class that is asked about, or a function of the logits; None
             for the decision.
         curve: Measure at all ``FRACTIONS``, which takes 14 passes of the classifier, not 2.
@@ -116,7 +120,7 @@ class BatchExplainer:
         posterior, objective = self._infer(images)
         fraction, drawn = self.settings.fraction, self._draw(posterior)
         with torch.no_grad():
-            baseline = _checked_baseline(self.perturbation(images), images)
+            baseline = self._baseline(inputs, images)
             masks = self._masks(posterior, drawn)
             views = Views(self.classifier, images, baseline, masks)
             kept, left_out, measured = self._measured(views, logits)
@@ -166,6 +170,21 @@ class BatchExplainer:
         ]
         left_out = self._classified(views.left_out(0), left_out_logits[:, 0])
         return kept, left_out, question.measure(kept_logits, left_out_logits, fractions)
+
+    def _baseline(self, inputs: Sequence[InputImage], images: Tensor) -> Tensor:
+        """Make baseline images, (B, 3, h, w), that no other image of the batch changes.
+
+        What may be random is drawn for each image by itself, from the seed and the image's pixels.
+        """
+        if is_fixed(self.perturbation):
+            return _checked_baseline(self.perturbation(images), images)
+        made = []
+        for source, image in zip(inputs, images, strict=True):
+            own = zlib.crc32(np.ascontiguousarray(source.pixels).data)
+            with seeded(self.settings.seed + own, images.device):
+                alone = image[None]
+                made.append(_checked_baseline(self.perturbation(alone), alone))
+        return torch.cat(made)
 
     @property
     def _fractions(self) -> list[float]:

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from saliency_vae.data import Preprocessing
 from saliency_vae.inference.image_files import BrokenImage
-from saliency_vae.runtime.atomic_file import write_whole
+from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.visualization import MAPS, restored
 
 DIRECTORY = "explanations"  # of the store, below the directory of the outputs
 _KEY = "explanations"  # of the records in the metadata of a file
+# Maps of smaller values or a smaller range are not stored as float16, whose steps are 6e-8 or more.
+_SMALL = 1e-3
+_LEVEL = 1e-2  # nor those whose range is a smaller share of their values: steps are 1e-3 of these
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ class Index:
 class Store:
     """The files of explanations below a directory, each whole or not there.
 
-    What is written last of an image counts. Maps are float16, unless their values exceed it.
+    What is written last of an image counts. Maps are float16, unless their values exceed it or
+    it would tell few of them apart.
 
     Attributes:
         directory: Directory of the files.
@@ -96,8 +100,19 @@ class Store:
 
     directory: Path
 
-    def write(self, found: Sequence[StoredExplanation], broken: Sequence[BrokenImage]) -> Path:
+    def write(
+        self,
+        found: Sequence[StoredExplanation],
+        broken: Sequence[BrokenImage],
+        *,
+        modified: int | None = None,
+    ) -> Path:
         """Write a batch: its explanations, and its images that could not be explained.
+
+        Args:
+            found: Explanations.
+            broken: Images that could not be explained.
+            modified: Time at which they count as written, nanoseconds of the epoch; None for now.
 
         Returns:
             The file, whose name is that of the images, so that one batch is one file.
@@ -125,7 +140,10 @@ class Store:
         names = [one.name for one in found] + [image.name for image in broken]
         key = hashlib.sha256(json.dumps(sorted(names)).encode()).hexdigest()[:16]
         file = self.directory / f"{key}.safetensors"
-        write_whole(file, save(tensors, {_KEY: json.dumps(content)}))
+        with whole_file(file) as partial:
+            partial.write_bytes(save(tensors, {_KEY: json.dumps(content)}))
+            if modified is not None:
+                os.utime(partial, ns=(modified, modified))
         return file
 
     def index(self) -> Index:
@@ -142,6 +160,7 @@ class Store:
                 index.broken.pop(record["name"], None)
             for image in content["broken"]:
                 index.broken[image["name"]] = BrokenImage(**image)
+                index.places.pop(image["name"], None)
         return index
 
     def read(self, place: Place) -> StoredExplanation:
@@ -169,21 +188,26 @@ class Store:
         )
 
     def forget(self, names: Iterable[str]) -> None:
-        """Remove the explanations of these images, and leave those of others."""
+        """Remove the explanations of these images, and leave those of others.
+
+        What is left of a file keeps its time, so that what was written last still counts.
+        """
         forgotten = set(names)
-        files = self._files()  # what other processes write from now on is not looked at
+        # What other processes write from now on is not looked at.
+        contents = {file: _content(_header(file)[1], file) for file in self._files()}
         index = self.index()
+        last = {name: file for file, content in contents.items() for name in _names(content)}
         written = set()
-        for file in files:
-            content = _content(_header(file)[1], file)
-            found, broken = ([one["name"] for one in content[key]] for key in ("found", "broken"))
-            if file in written or forgotten.isdisjoint([*found, *broken]):
+        for file, content in contents.items():
+            names = _names(content)
+            if file in written or forgotten.isdisjoint(names):
                 continue
-            left = [index.places[name] for name in found if name not in forgotten]
-            kept = [self.read(place) for place in left if place.file == file]
-            named = [index.broken[n] for n in broken if n in index.broken and n not in forgotten]
+            left = [name for name in names if name not in forgotten and last[name] == file]
+            places = [index.places[name] for name in left if name in index.places]
+            kept = [self.read(place) for place in places if place.file == file]
+            named = [index.broken[name] for name in left if name in index.broken]
             if kept or named:
-                written.add(self.write(kept, named))
+                written.add(self.write(kept, named, modified=file.stat().st_mtime_ns))
             if file not in written:
                 file.unlink()
 
@@ -259,10 +283,13 @@ def entry_at(place: Place) -> str:
 
 
 def _small(maps: NDArray[Any]) -> NDArray[Any]:
-    """Store maps as float16, if that holds their values."""
+    """Store maps as float16, if that holds their values and tells them apart."""
     with np.errstate(over="ignore"):
         half = maps.astype(np.float16)
-    return half if np.isfinite(half).all() else maps
+    if not (maps.size and np.isfinite(half).all()):
+        return maps
+    largest, extent = np.abs(maps).max(), np.ptp(maps)
+    return maps if largest < _SMALL or extent < max(_SMALL, _LEVEL * largest) else half
 
 
 def _header(file: Path) -> tuple[int, dict[str, Any]]:
@@ -274,6 +301,11 @@ def _header(file: Path) -> tuple[int, dict[str, Any]]:
         except (ValueError, MemoryError, OverflowError):
             header = {}
     return 8 + length, header
+
+
+def _names(content: Mapping[str, Any]) -> list[str]:
+    """Names of the images in the records of a file."""
+    return [one["name"] for key in ("found", "broken") for one in content[key]]
 
 
 def _content(header: Mapping[str, Any], file: Path) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from saliency_vae.models.conditional_encoder import (
 from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.distillation import kept_view
+from saliency_vae.models.images import check_images
 from saliency_vae.models.model_card import model_card
 from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
 from saliency_vae.models.signals import feature_maps
@@ -46,7 +47,6 @@ from saliency_vae.perturbations import Blur, needs_batch
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.visualization import Explanation
 
-RANGE_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
 _MOST_PRIORS = 8  # that are kept, one for each size of image
 
 
@@ -335,7 +335,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
 
     def _checked(self, images: Tensor) -> Tensor:
         """Check the images that a person gives, and bring them into the encoder's precision."""
-        _check(images)
+        check_images(images)
         like = next(self.encoder.parameters(), images)
         if like.device != images.device:
             raise ValueError(
@@ -639,29 +639,6 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         from saliency_vae.models.serialization import save_explainer  # likewise
 
         save_explainer(self, save_directory)
-
-
-def _check(images: Tensor) -> None:
-    """Refuse images whose explanation would mean nothing, such as images already normalised."""
-    if not isinstance(images, Tensor):
-        raise ValueError(
-            "Expected images (B, 3, H, W) in [0, 1], a tensor. "
-            f"Found {type(images).__name__}, which explainer.explain(photograph) may take."
-        )
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        raise ValueError(
-            "Expected images (B, 3, H, W) of floating point in [0, 1]. "
-            f"Found shape {tuple(images.shape)} of {images.dtype}."
-        )
-    if images.is_meta:
-        raise ValueError("Expected images that hold values. Found a tensor on the device meta.")
-    ends = torch.stack(images.detach().aminmax()) if images.numel() else torch.zeros(2)
-    low, high = ends.tolist()  # the only wait for a GPU
-    if not (low >= -RANGE_MARGIN and high <= 1 + RANGE_MARGIN):  # NaN too
-        raise ValueError(
-            "Expected images in [0, 1]; the classifier normalises them itself. "
-            f"Found values from {low:.3g} to {high:.3g}."
-        )
 
 
 def _spread(posterior: SaliencyPosterior) -> Tensor:

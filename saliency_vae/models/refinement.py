@@ -3,7 +3,9 @@
 Starting from the encoder's posterior (Kim et al. 2018), or from the prior with no encoder at all.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from saliency_vae.distributions import (
     SaliencyPrior,
     make_posterior,
 )
+from saliency_vae.models.images import check_images
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur, is_fixed
 from saliency_vae.runtime.autograd import recording_gradients
@@ -47,17 +50,17 @@ class RefinementSettings:
 
     Attributes:
         steps: Adam steps, >= 0.
-        lr: Learning rate of Adam, in standard deviations of the prior; for a universal explainer,
-            in those of each image's own map.
-        samples: Maps sampled for each image and step.
+        lr: Learning rate of Adam, > 0, in standard deviations of the prior; for a universal
+            explainer, in those of each image's own map.
+        samples: Maps sampled for each image and step, >= 1.
         anneal: Let the temperature of the top-k fall to its final value in the first half.
-        evaluations: Noise draws that the objective before and after is averaged over.
+        evaluations: Noise draws that the objective before and after is averaged over, >= 1.
         seed: Seed of the noise, which is the same for every image; torch's own random numbers
             stay as they were.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If steps is negative.
+        ValueError: If a number is out of its range, or no whole number but for lr.
     """
 
     steps: int
@@ -69,8 +72,15 @@ class RefinementSettings:
     progress: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ValueError(f"Expected refine_steps >= 0. Found {self.steps}.")
+        for name, least in (("steps", 0), ("samples", 1), ("evaluations", 1), ("seed", None)):
+            number = getattr(self, name)
+            whole = isinstance(number, Integral) and not isinstance(number, bool)
+            if not whole or (least is not None and number < least):
+                bound = "" if least is None else f" >= {least}"
+                raise ValueError(f"Expected {name}{bound}, a whole number. Found {number!r}.")
+            object.__setattr__(self, name, int(number))  # torch takes no seed of NumPy's types
+        if not isinstance(self.lr, Real) or isinstance(self.lr, bool) or not 0 < self.lr < math.inf:
+            raise ValueError(f"Expected lr > 0, a finite number. Found {self.lr!r}.")
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,8 @@ def refine(
     check_frozen(classifier)
     with recording_gradients(), seeded(settings.seed, images.device):
         images = images.detach().clone()
+        target = None if target is None else target.detach().clone()
+        scale = scale.detach().clone() if isinstance(scale, Tensor) else scale
         with torch.no_grad():
             original, uninformed = classifier(images), None
             if objective.complement and is_fixed(objective.perturbation):
@@ -233,7 +245,12 @@ def explain_without_training(
             temperature of 0.1.
         settings: Fields of :class:`RefinementSettings`; by default 200 steps of rate 0.05,
             annealed.
+
+    Raises:
+        ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], a setting is out
+            of its range, or the classifier is not a :class:`FrozenClassifier`.
     """
+    check_images(images)
     height, width = images.shape[-2:]
     if prior is None:
         prior = KroneckerNormal(height, width, device=images.device)

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Self
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from saliency_vae.classifiers import FrozenClassifier, Target, as_logits
 from saliency_vae.models.feature_taps import STRIDES, Features, tapped_features
@@ -24,6 +26,8 @@ KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, streng
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
 # Most pixels of one image's copies in a pass: more need more memory, and save a CPU no time.
 _PIXELS_ON_CPU = 2 * 128 * 128
+# Place of the features that logits depend on last, among those of a stride, by network.
+_last_used: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,13 @@ def _signals_of_copies(
     features = [candidate for candidates in found.values() for candidate in candidates]
     of_mask, of_features = _gradients(score, mask, [f.output for f in features], classifier)
     gradients = dict(zip(map(id, features), of_features, strict=True))
-    maps = {
-        stride: contributions
-        for stride, candidates in found.items()
-        if (contributions := _last_contributions(candidates, gradients)) is not None
-    }
+    last = _last_used.setdefault(classifier.network, {})
+    maps = {}
+    for stride, candidates in found.items():
+        place = _place_of_last(candidates, gradients, last.get(stride))
+        if place is not None:
+            last[stride] = place
+            maps[stride] = _contributions(candidates[place], gradients)
     return _CopySignals(whole, scaled(of_mask.flatten(0, 2))[:, None], maps), asked
 
 
@@ -212,28 +218,49 @@ def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple
     return views.flatten(0, 2), mask
 
 
-def _last_contributions(
-    candidates: Sequence[Features], gradients: Mapping[int, Tensor | None]
-) -> Tensor | None:
-    """Contributions of the last features that the score depends on; None if it depends on none."""
-    for features in reversed(candidates):
-        of_output = gradients[id(features)]
-        if of_output is None:
+def _place_of_last(
+    candidates: Sequence[Features], gradients: Mapping[int, Tensor | None], known: int | None
+) -> int | None:
+    """Place of the last features that the score depends on; None if it depends on none.
+
+    The gradient of the patches is zero where the score depends on a class token alone.
+
+    Args:
+        candidates: Features of a stride, in the order of the calls.
+        gradients: Gradient of each, by its id; None where the score does not depend on it.
+        known: Their place in an earlier pass, for tensors without values, as in an export.
+
+    Raises:
+        ValueError: If neither a value nor an earlier pass tells.
+    """
+    for place in reversed(range(len(candidates))):
+        gradient = gradients[id(candidates[place])]
+        if gradient is None:
             continue
-        gradient = features.as_map(of_output)  # without that of a class token
-        if len(candidates) > 1 and not bool(gradient.any()):
-            continue
-        activation = features.as_map(features.output.detach())
-        return _contributions(activation.float(), gradient.float())
+        if len(candidates) == 1:
+            return place
+        if isinstance(gradient, FakeTensor):
+            if known is None:
+                raise ValueError(
+                    "Expected an explanation before the explainer of a transformer is traced, "
+                    "which tells what its logits depend on. Found none."
+                )
+            return known
+        if bool(candidates[place].as_map(gradient).any()):
+            return place
     return None
 
 
-def _contributions(activation: Tensor, gradient: Tensor) -> Tensor:
+def _contributions(features: Features, gradients: Mapping[int, Tensor | None]) -> Tensor:
     """Gradient times activation without channels, (N, 4, h, w), each map over its own mean.
 
     The positive and the negative part of their sum over the channels; Grad-CAM, in which the
     gradient is averaged over space first (Selvaraju et al. 2017); and the norm of the activation.
     """
+    of_output = gradients[id(features)]
+    assert of_output is not None  # the score depends on these features
+    gradient = features.as_map(of_output).float()  # without that of a class token
+    activation = features.as_map(features.output.detach()).float()
     product = (gradient * activation).sum(1)
     cam = (gradient.mean((-2, -1), keepdim=True) * activation).sum(1)
     strength = activation.square().sum(1).sqrt()

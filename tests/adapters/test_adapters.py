@@ -21,6 +21,7 @@ from saliency_vae.adapters.quantus import explain_func
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.metrics import min_max
 from saliency_vae.models import load_explainer
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.explainer import Explainer
@@ -578,3 +579,77 @@ def test_a_universal_explainer_is_asked_about_targets() -> None:
         extreme(asked.mean, dim=(1, 2), keepdim=True) for extreme in (torch.amin, torch.amax)
     )
     torch.testing.assert_close(torch.from_numpy(maps), (asked.mean - low) / (high - low))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_cam_of_a_single_logit_is_asked_about_its_sign(sign: int) -> None:
+    """As pytorch-grad-cam's BinaryClassifierOutputTarget, which returns (1,), asks about it."""
+    network = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(12, 1))
+    torch.nn.init.constant_(network[2].bias, -3.0)  # type: ignore[arg-type]  # negative logits
+    classifier = FrozenClassifier(network, name="binary", output="sigmoid")
+    explainer = load_explainer("universal", classifier).eval()
+    images = blobs(2)
+    expected = min_max(explainer(images, target=lambda logits: sign * logits[:, 0]).mean)
+    assert not torch.allclose(
+        expected, min_max(explainer(images, target=lambda logits: -sign * logits[:, 0]).mean)
+    )
+    found = VariationalCAM(explainer)(images, targets=[lambda logit: sign * logit] * 2)
+    torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [[(2,), (0,)], torch.tensor([[2], [0]]), torch.tensor([2, 0]), [2, 0]],
+    ids=["tuples", "column", "row", "list"],
+)
+def test_targets_in_the_forms_of_captum(target: Any) -> None:
+    explainer, images = load_explainer("universal", blob_classifier()).eval(), blobs(2)
+    expected = explainer(images, target=torch.tensor([2, 0])).mean
+    found = VariationalSaliencyAttribution(explainer).attribute(images, target=target)
+    assert isinstance(found, Tensor)
+    torch.testing.assert_close(found[:, 0], expected)
+
+
+def test_targets_of_more_than_one_index_are_refused() -> None:
+    method = VariationalSaliencyAttribution(load_explainer("universal", blob_classifier()))
+    for target in ([(2, 0), (0, 1)], torch.tensor([[2, 0], [0, 1]])):
+        with pytest.raises(ValueError, match=r"Expected target to be .* of shape \(2, 2\)"):
+            method.attribute(blobs(2), target=target)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([2, 0]),
+        np.array([2, 0], dtype=np.uint8),
+        np.array([2, 0], dtype=object),
+        np.array([2.0, 0.0], dtype=object),
+        np.array([2.0, 0.0]),
+        np.array([2.0, 0.0], dtype=np.float32),
+        np.eye(4, dtype=np.float32)[[2, 0]],
+    ],
+    ids=["int", "bytes", "objects", "object floats", "float64", "float32", "weights"],
+)
+def test_quantus_labels_of_any_type_are_classes(labels: np.ndarray[Any, Any]) -> None:
+    explainer, images = load_explainer("universal", blob_classifier()).eval(), blobs(2)
+    mean = explainer(images, target=torch.tensor([2, 0])).mean.detach()
+    found = explain_func(explainer)(None, images.numpy(), labels)
+    expected = mean - mean.amin((-2, -1), keepdim=True)
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0.5, 1.0]),
+        np.array([np.nan, 1.0]),
+        np.array([np.inf, 1.0]),
+        np.array([None, 1], dtype=object),
+        np.array([True, False], dtype=object),
+    ],
+    ids=["half", "NaN", "infinite", "None", "bool"],
+)
+def test_quantus_labels_that_are_no_classes_are_refused(labels: np.ndarray[Any, Any]) -> None:
+    explain = explain_func(load_explainer("universal", blob_classifier()))
+    with pytest.raises(ValueError, match=r"^Expected target to be a class, .* Found [^\n]*$"):
+        explain(None, blobs(2).numpy(), labels)

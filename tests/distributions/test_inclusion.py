@@ -59,6 +59,15 @@ def test_agrees_with_monte_carlo(fraction: float, correlation: float | None) -> 
     assert error.mean() < 0.5 / math.sqrt(count)
 
 
+@pytest.mark.parametrize("correlation", [None, 0.9])
+@pytest.mark.parametrize("shift", [30.0, 100.0, -100.0])
+def test_a_shift_of_the_mean_changes_nothing(correlation: float | None, shift: float) -> None:
+    q = posterior(correlation)
+    expected = q.inclusion_probability(0.1)
+    found = q.like(q.mean + shift, q.log_variance).inclusion_probability(0.1)
+    assert (found - expected).abs().max() < 1e-3
+
+
 @pytest.mark.parametrize(("log_variance", "fraction"), [(-30.0, 0.1), (-300.0, 0.1), (-300.0, 1.0)])
 def test_no_variance_is_the_hard_topk(log_variance: float, fraction: float) -> None:
     mean = posterior().mean

@@ -93,6 +93,37 @@ def test_traced_before_the_first_explanation() -> None:
         torch.testing.assert_close(found, expected)
 
 
+class OfAClassToken(nn.Module):
+    """A transformer whose logits depend on the class token: of its last tokens on no patch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, stride=8)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patches(images).flatten(2).mT
+        tokens = torch.cat([self.token.expand(images.shape[0], -1, -1), tokens], dim=1)
+        logits: Tensor = self.head(self.norm(self.block(tokens))[:, 0])
+        return logits
+
+
+def test_a_transformer_is_traced_by_what_an_explanation_has_shown() -> None:
+    torch.manual_seed(0)
+    explainer = tiny_universal.build(FrozenClassifier(OfAClassToken().eval(), name="tokens"))
+    images = torch.rand(3, 3, 32, 40)
+    with pytest.raises(ValueError, match="Expected an explanation before the explainer of a tran"):
+        TracedGraph(ExplainerGraph(explainer), images[:2])
+    posterior = explainer(images)
+    mean, stddev, confidence = TracedGraph(ExplainerGraph(explainer), images[:2]).eval()(images)
+    torch.testing.assert_close(mean, posterior.mean)
+    torch.testing.assert_close(stddev, posterior.stddev)
+    torch.testing.assert_close(confidence, posterior.confidence)
+
+
 def test_a_network_that_gives_nan_is_not_blamed_on_the_images() -> None:
     loaded = LoadedExport(lambda images: [images[:, 0] * torch.nan], {"image_size": [16, 16]})
     with pytest.raises(ValueError, match=r"a graph that answers in numbers. Found NaN for images"):

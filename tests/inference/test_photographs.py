@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from saliency_vae import Explanation, FrozenClassifier, Preprocessing, load_explainer
 from saliency_vae.models import Explainer
-from saliency_vae.perturbations import Mean, blurred, perturb
+from saliency_vae.perturbations import Blur, Mean, Mixture, Noise, Other, blurred, perturb
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization import FRACTIONS
 from tests.helpers.tiny_classifier import build
@@ -197,6 +197,41 @@ def test_the_baseline_and_the_seed_can_be_chosen(
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("baseline", [Noise(), Mixture([Noise(), Mean(), Blur()]), torch.rand_like])
+def test_random_baseline_images_do_not_depend_on_other_photographs(
+    baseline: Any, explainer: Explainer, photograph: Image.Image
+) -> None:
+    other = np.full((50, 80, 3), 90, dtype=np.uint8)
+    first, second = explainer.explain([other, photograph], baseline=baseline, seed=3)
+    alone = explainer.explain(photograph, baseline=baseline, seed=3)
+    torch.testing.assert_close(second.baseline, alone.baseline, rtol=0, atol=0)
+    assert second.sufficiency == pytest.approx(alone.sufficiency, abs=1e-5)
+    assert not torch.equal(first.baseline, second.baseline)
+
+
+def test_each_seed_draws_another_baseline_image(
+    explainer: Explainer, photograph: Image.Image
+) -> None:
+    found = [explainer.explain(photograph, baseline=Noise(), seed=s).baseline for s in (0, 1, 0)]
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+
+
+def test_numbers_of_numpy_are_taken(
+    explainer: Explainer, photograph: Image.Image, tmp_path: Path
+) -> None:
+    of_numpy = explainer.explain(
+        photograph, fraction=np.float32(0.25), samples=np.int64(1), seed=np.uint8(2)
+    )
+    plain = explainer.explain(photograph, fraction=0.25, samples=1, seed=2)
+    np.testing.assert_array_equal(of_numpy.samples, plain.samples)
+    assert of_numpy.measured == plain.measured
+    of_numpy.save(tmp_path / "numbers.json")
+    steps = explainer.explain(photograph, refine_steps=np.int32(1), seed=2**63 - 1)
+    assert steps.objective is not None
+    explainer.explain(photograph, baseline=Noise(), samples=1, seed=-(2**63))
+
+
 def test_a_baseline_that_leaves_the_range_a_little_is_clipped_and_drawn(
     explainer: Explainer, photograph: Image.Image
 ) -> None:
@@ -266,6 +301,13 @@ def test_an_explanation_shows_and_saves_itself(explanation: Explanation, tmp_pat
         ),
         (np.zeros((40, 40, 3)), {"target": lambda logits: logits[0]}, r"Found \(10,\)"),
         (np.zeros((40, 40, 3)), {"seed": None}, "seed, a whole number. Found None"),
+        (np.zeros((40, 40, 3)), {"seed": True}, "seed, a whole number. Found True"),
+        (np.zeros((40, 40, 3)), {"seed": 2**70}, r"seed from .* to 2\*\*63 - 1. Found 11805"),
+        (np.zeros((40, 40, 3)), {"fraction": True}, r"fraction in \(0, 1\]. Found True"),
+        (np.zeros((40, 40, 3)), {"samples": True}, "samples >= 0, a whole number. Found True"),
+        (np.zeros((40, 40, 3)), {"refine_steps": np.True_}, "refine_steps >= 0, .*True"),
+        (np.zeros((40, 40, 3)), {"baseline": Other()}, "own image alone. Found Other with"),
+        (np.zeros((40, 40, 3)), {"baseline": Mixture([Mean(), Other()])}, "Found Mixture with"),
         (np.ones((40, 40, 3)), {"baseline": lambda x: 255 * x}, "Found values from 255 to 255"),
         (np.zeros((40, 40, 3)), {"baseline": torch.mean}, r"images \(1, 3, 32, 32\). Found \(\)"),
     ],

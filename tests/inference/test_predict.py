@@ -15,7 +15,7 @@ from saliency_vae.distributions import KroneckerNormal
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
 from saliency_vae.models import ConfidenceNetwork, Explainer, UNet
-from saliency_vae.perturbations import Mean
+from saliency_vae.perturbations import Mean, Noise
 from saliency_vae.training.depth import fit_depth
 from saliency_vae.visualization import Explanation, InputImage
 from saliency_vae.visualization.explanation_files import arrays, summary
@@ -117,6 +117,16 @@ def test_an_explanation_that_is_not_finite_breaks_its_own_image_only() -> None:
     assert isinstance(broken, BrokenImage)
     assert broken.name == "b"
     assert "finite" in broken.reason
+
+
+def test_a_resumed_part_of_a_batch_gets_the_same_random_baseline_images() -> None:
+    explaining = explain(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), Noise())
+    images = [image("a"), image("b", 90), image("c", 90)]
+    whole, resumed = explaining(images), explaining(images[1:])
+    for found, again in zip(whole[1:], resumed, strict=True):
+        assert isinstance(found, Explanation)
+        assert isinstance(again, Explanation)
+        assert torch.equal(found.baseline, again.baseline)
 
 
 def test_a_size_that_the_classifier_does_not_take_breaks_the_image() -> None:

@@ -1,7 +1,9 @@
 """Explanations on disk: what is read is what was written, whatever else is in the store."""
 
 import json
+import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,29 @@ def test_values_beyond_float16_are_kept(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("offset", "scale"), [(0, 1e-6), (0, 1e-7), (0, 1e-4), (5, 1e-3), (100, 0.05)]
+)
+def test_values_that_float16_does_not_tell_apart_are_kept(
+    offset: float, scale: float, tmp_path: Path
+) -> None:
+    exact = explanation("a")
+    maps = np.float32(offset) + np.float32(scale) * exact.values["mean"]
+    values = {**exact.values, "mean": maps, "stddev": maps, "samples": maps[None]}
+    Store(tmp_path / "explanations").write([replace(exact, values=values)], [])
+    found = load_explanations(tmp_path)["a"]
+    for read in (found["mean"], found["stddev"], found["samples"][0]):
+        np.testing.assert_array_equal(read[2:18], maps)
+
+
+def test_ordinary_maps_take_two_bytes_a_value(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for scale in (0.01, 1.0, 1e3):
+        store.write([explanation("a", scale=scale)], [])
+        values = store.read(store.index().places["a"]).values
+        assert {values[key].dtype for key in ("mean", "stddev", "samples")} == {np.dtype("float16")}
+
+
 def test_what_was_written_last_counts(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write([explanation("a", 1)], [BrokenImage("b", "torn")])
@@ -85,6 +110,41 @@ def test_forgetting_some_leaves_the_others(tmp_path: Path) -> None:
     assert store.index().places.keys() == {"a"}  # and no earlier explanation of b
     store.clear()
     assert list(tmp_path.iterdir()) == []
+
+
+def aged(file: Path, seconds: int) -> Path:
+    """Let a file be written at a time, whatever the clock of the file system tells apart."""
+    os.utime(file, (seconds, seconds))
+    return file
+
+
+def test_an_image_that_broke_later_is_not_explained(tmp_path: Path) -> None:
+    store, gone = Store(tmp_path), BrokenImage("a", "gone")
+    aged(store.write([explanation("a", 1), explanation("b", 2)], []), 1)
+    newer = aged(store.write([], [gone]), 2)
+    assert store.index().places.keys() == {"b"}
+    assert store.index().broken == {"a": gone}
+    store.forget(["b"])  # rewrites the older file, or removes it
+    assert store.index() == Index({}, {"a": gone})
+    assert list(tmp_path.iterdir()) == [newer]
+    aged(store.write([explanation("a", 1)], []), 3)
+    assert store.index().places.keys() == {"a"}
+    assert store.index().broken == {}
+
+
+def test_forgetting_keeps_the_order_of_what_was_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    aged(store.write([explanation("a", 1), explanation("b", 1)], [BrokenImage("c", "torn")]), 1)
+    aged(store.write([explanation("c", 2), explanation("e", 2)], []), 2)
+    aged(store.write([], [BrokenImage("c", "gone")]), 3)
+    aged(store.write([explanation("d", 3)], []), 4)
+    store.forget(["a"])
+    assert store.index().places.keys() == {"b", "d", "e"}
+    assert store.index().broken == {"c": BrokenImage("c", "gone")}
+    assert sorted(int(file.stat().st_mtime) for file in tmp_path.iterdir()) == [1, 2, 3, 4]
+    store.forget(["d", "e"])
+    assert store.index().places.keys() == {"b"}
+    assert store.index().broken == {"c": BrokenImage("c", "gone")}
 
 
 def test_what_others_write_meanwhile_is_not_forgotten(

@@ -2,11 +2,13 @@
 
 import json
 import pickle
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -668,6 +670,8 @@ def test_what_is_no_image_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=rf"Expected images .* Found .*{found}"):
         make()(images)
+    with pytest.raises(ValueError, match=rf"Expected images .* Found .*{found}"):
+        explain_without_training(images, blob_classifier())
 
 
 def test_a_plain_network_is_no_classifier() -> None:
@@ -696,8 +700,51 @@ def test_no_steps_change_nothing_and_fewer_are_refused() -> None:
     result = refined(0)
     torch.testing.assert_close(result.posterior.mean, mean)
     torch.testing.assert_close(result.after, result.before)
-    with pytest.raises(ValueError, match=r"Expected refine_steps >= 0\. Found -1\."):
+    with pytest.raises(ValueError, match=r"Expected steps >= 0, a whole number\. Found -1\."):
         refined(-1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"steps": 1.5}, "steps >= 0, a whole number. Found 1.5."),
+        ({"steps": True}, "steps >= 0, a whole number. Found True."),
+        ({"samples": 0}, "samples >= 1, a whole number. Found 0."),
+        ({"samples": 2.0}, "samples >= 1, a whole number. Found 2.0."),
+        ({"evaluations": 0}, "evaluations >= 1, a whole number. Found 0."),
+        ({"seed": 0.5}, "seed, a whole number. Found 0.5."),
+        ({"lr": 0}, "lr > 0, a finite number. Found 0."),
+        ({"lr": float("nan")}, "lr > 0, a finite number. Found nan."),
+        ({"lr": "0.1"}, "lr > 0, a finite number. Found '0.1'."),
+    ],
+)
+def test_settings_of_a_refinement_are_checked(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape('Expected ' + expected)}$"):
+        RefinementSettings(**{"steps": 1} | settings)
+
+
+def test_settings_of_a_refinement_may_be_of_numpy() -> None:
+    settings: dict[str, Any] = {"steps": np.int64(1), "lr": np.float32(0.1), "seed": np.int32(3)}
+    refined = explain_without_training(blobs(1), blob_classifier(), **settings)
+    assert refined.posterior.mean.isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["mean_field", "correlated"])
+def test_a_universal_explanation_is_refined_in_inference_mode(family: Family) -> None:
+    images, classifier = blobs(2), blob_classifier()
+    explainer = load_explainer("universal", classifier).eval()
+    explainer.posterior = family
+    targets = (None, torch.tensor([0, 1]), torch.eye(4)[:2])
+    refined = partial(explainer.refine, images, classifier, steps=1)
+    with torch.inference_mode():
+        found = [refined(target=target).posterior.mean for target in targets]
+        own = refined(target=torch.eye(4)[:2]).posterior.mean  # a tensor of this mode
+        explained = explainer.explain(images[0], refine_steps=1).mean
+        explain_without_training(images, classifier, family=family, steps=1)
+    expected = [refined(target=target).posterior.mean for target in targets]
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(own, expected[2])
+    torch.testing.assert_close(explained, explainer.explain(images[0], refine_steps=1).mean)
 
 
 def squares() -> tuple[Tensor, Tensor]:
