@@ -181,7 +181,7 @@ class BatchExplainer:
         made = []
         for source, image in zip(inputs, images, strict=True):
             own = zlib.crc32(np.ascontiguousarray(source.pixels).data)
-            with seeded(self.settings.seed + own, images.device):
+            with seeded((self.settings.seed + own) % 2**63, images.device):
                 alone = image[None]
                 made.append(_checked_baseline(self.perturbation(alone), alone))
         return torch.cat(made)
