@@ -176,10 +176,10 @@ class Objective:
             soft = self.topk.soft(saliency, temperature=temperature, uniform=uniform)
             mask = self.topk.hardened(soft)  # sum(m) = k
             baseline = self.perturbation(images)
-            seen = [perturb(images, mask, baseline)]  # x' = m x + (1 - m) baseline
+            seen = perturbed = perturb(images, mask, baseline)  # x' = m x + (1 - m) baseline
             if self.complement:
-                seen.append(perturb(images, 1 - mask, baseline))
-        prediction, *left_out = classifier(torch.cat(seen)).chunk(len(seen))  # y' = M(x')
+                seen = torch.cat([perturbed, perturb(images, 1 - mask, baseline)])
+        prediction, *left_out = classifier(seen).split(images.shape[0])  # y' = M(x')
         if self.complement and uninformed is None:
             with torch.no_grad():
                 uninformed = classifier(baseline)
@@ -187,13 +187,13 @@ class Objective:
             images,
             mask,
             baseline,
-            seen[0],
+            perturbed,
             original,
             prediction,
-            target,
-            uninformed,
-            left_out[0] if left_out else None,
-            soft,
+            target=target,
+            uninformed=uninformed,
+            left_out=left_out[0] if left_out else None,
+            soft=soft,
         )
 
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
