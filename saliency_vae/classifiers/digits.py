@@ -14,13 +14,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from saliency_vae.classifiers.digit_networks import Architecture, DigitNet, digit_network
+from saliency_vae.classifiers.digit_networks import Architecture, digit_network
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data import Preprocessing
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 from saliency_vae.runtime.atomic_file import write_whole
-
-__all__ = ["DigitNet", "accuracy", "cluttered_digits_classifier"]  # DigitNet: its former home
+from saliency_vae.runtime.text import described
 
 _BATCH_SIZE = 64
 _USE_ANOTHER_PATH = "Name another place with classifier.path=FILE."
@@ -112,7 +111,7 @@ def _check_settings(path: Path, settings: dict[str, int | str]) -> None:
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(
             f"Expected the file at {path} to be a safetensors file of this built-in classifier. "
-            f"Found another ({type(error).__name__}: {error}). {_USE_ANOTHER_PATH}"
+            f"Found another ({described(error)}). {_USE_ANOTHER_PATH}"
         ) from None
     if found != settings:
         raise ValueError(

@@ -13,20 +13,19 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
 from saliency_vae.data import Preprocessing
 
-_CUSTOM = "saliency_vae.classifiers.builders.custom_classifier"
-_BUILT_IN = "saliency_vae.classifiers.digits.cluttered_digits_classifier"
-# Builders that an explainer's file may name: code of this package that runs no other code. The
-# import path of any other code must come from the user.
-_BUILDERS = frozenset(
-    {
-        _BUILT_IN,
-        "saliency_vae.classifiers.builders.torchvision_classifier",
-        "saliency_vae.classifiers.builders.timm_classifier",
-        "saliency_vae.classifiers.builders.huggingface_classifier",
-        "saliency_vae.classifiers.efficientnet_lite.efficientnet_lite_classifier",
-        "saliency_vae.classifiers.randomised.randomised_classifier",
-    }
-)
+# Path of each builder, by the stable name that an explainer's file holds.
+BUILDERS = {
+    "torchvision": "saliency_vae.classifiers.builders.torchvision_classifier",
+    "timm": "saliency_vae.classifiers.builders.timm_classifier",
+    "huggingface": "saliency_vae.classifiers.builders.huggingface_classifier",
+    "custom": "saliency_vae.classifiers.builders.custom_classifier",
+    "cluttered_digits": "saliency_vae.classifiers.digits.cluttered_digits_classifier",
+    "efficientnet_lite": "saliency_vae.classifiers.efficientnet_lite.efficientnet_lite_classifier",
+    "randomised": "saliency_vae.classifiers.randomised.randomised_classifier",
+}
+# All but custom may be built because a file says so: they are code of this package that runs no
+# other code, which a new row must be too. The path of any other code must come from the user.
+_ALLOWED = frozenset(BUILDERS.values()) - {BUILDERS["custom"]}
 
 
 def build_recorded(
@@ -80,14 +79,14 @@ def _node(identity: ClassifierIdentity) -> dict[str, Any]:
     """Hydra node recorded for a classifier, if it may be built without the user naming it."""
     builder = identity.builder
     target = str(None if builder is None else builder.get("_target_"))
-    if builder is None or target not in _BUILDERS:
-        found = _as_typed(builder) if builder is not None and target == _CUSTOM else target
+    if builder is None or target not in _ALLOWED:
+        found = target if builder is None or target != BUILDERS["custom"] else _as_typed(builder)
         raise ValueError(
             f"Expected classifier=... on the command line, or explainer.attach_classifier("
             f"classifier) in Python, for {identity}: an explainer's file does not choose what code "
             f"is run. Found in the file, for you to check and type: {found}"
         )
-    check_loadable(builder, _BUILDERS, "the classifier that the explainer recorded")
+    check_targets_allowed(builder, _ALLOWED, "the classifier that the explainer recorded")
     weights = built_in_weights(builder)
     if weights is not None and not weights.is_file():  # it would be trained
         raise ValueError(
@@ -109,14 +108,14 @@ def built_in_weights(builder: Mapping[str, Any] | None) -> Path | None:
     """
     if not isinstance(builder, Mapping):
         return None
-    if builder.get("_target_") == _BUILT_IN:
+    if builder.get("_target_") == BUILDERS["cluttered_digits"]:
         return Path(str(builder.get("path")))
     return built_in_weights(builder.get("classifier"))
 
 
 def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Name another file of the weights of a recorded classifier, if that is a built-in one."""
-    if builder.get("_target_") == _BUILT_IN:
+    if builder.get("_target_") == BUILDERS["cluttered_digits"]:
         return {**builder, "path": str(path)}
     inner = builder.get("classifier")
     if not isinstance(inner, Mapping):
@@ -124,7 +123,7 @@ def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, A
     return {**builder, "classifier": with_built_in_weights(inner, path)}
 
 
-def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:
+def check_targets_allowed(node: Any, allowed: Collection[str], where: str) -> None:
     """Refuse a node from a file that would run code which is not allowed when Hydra builds it.
 
     Args:
@@ -147,7 +146,7 @@ def check_loadable(node: Any, allowed: Collection[str], where: str) -> None:
         node = list(node.values())
     if isinstance(node, list):
         for item in node:
-            check_loadable(item, allowed, where)
+            check_targets_allowed(item, allowed, where)
 
 
 def _as_typed(builder: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ class Batch(TypedDict):
         mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
         object_masks: Masks of several objects, (n, H, W) bool; an empty one stands for no object.
         object_classes: Class of each object by the classifier, (n,) int64; -1 where there is none.
-        object_images: Number of the image that shows each object, (n,) int64, where several images
-            of a data set share one.
+        object_groups: Number of the group of each object, (n,) int64, see group; -1 where there is
+            none.
         group: Number of the group that the image belongs to, such as photographs of one thing.
         label: Class of the image.
         task: Number of the task that the whole batch belongs to, where there are several.
@@ -31,7 +31,7 @@ class Batch(TypedDict):
     mask: NotRequired[Tensor]
     object_masks: NotRequired[Tensor]
     object_classes: NotRequired[Tensor]
-    object_images: NotRequired[Tensor]
+    object_groups: NotRequired[Tensor]
     group: NotRequired[Tensor]
     label: NotRequired[Tensor]
     task: NotRequired[int]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sized
 from typing import Any
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,30 +20,6 @@ from saliency_vae.runtime.device import loader_processes
 
 # Maps images (B, 3, H, W) in [0, 1] to class probabilities (B, classes).
 Predict = Callable[[Tensor], Tensor]
-
-
-def per_device_batch_size(batch_size: int, *, devices: int, accumulate: int = 1) -> int:
-    """Number of images of a global batch that each device loads at once.
-
-    Args:
-        batch_size: Images of a step, over all devices and accumulated batches.
-        devices: Number of devices.
-        accumulate: Number of batches that are accumulated to a step.
-
-    Raises:
-        ValueError: If the batch cannot be divided evenly.
-
-    Example:
-        >>> per_device_batch_size(128, devices=4, accumulate=2)
-        16
-    """
-    if batch_size < 1 or batch_size % (devices * accumulate):
-        raise ValueError(
-            "Expected data.batch_size, the number of images a step over all devices, to be a "
-            f"positive multiple of {devices} devices x {accumulate} accumulated batches "
-            f"= {devices * accumulate}. Found {batch_size}."
-        )
-    return batch_size // (devices * accumulate)
 
 
 class SaliencyDataModule(LightningDataModule):
@@ -74,6 +50,24 @@ class SaliencyDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.preprocessing = Preprocessing()
+
+    def per_device_batch_size(self, trainer: Trainer) -> int:
+        """Number of images that each device loads at once: of a step's, its part of each batch.
+
+        Args:
+            trainer: Trainer with its number of devices, and of batches accumulated to a step.
+
+        Raises:
+            ValueError: If the images of a step cannot be divided evenly.
+        """
+        devices, accumulate = trainer.world_size, trainer.accumulate_grad_batches
+        if self.batch_size < 1 or self.batch_size % (devices * accumulate):
+            raise ValueError(
+                "Expected data.batch_size, the number of images a step over all devices, to be a "
+                f"positive multiple of {devices} devices x {accumulate} accumulated batches "
+                f"= {devices * accumulate}. Found {self.batch_size}."
+            )
+        return self.batch_size // (devices * accumulate)
 
     def recorded(self) -> dict[str, Any]:
         """What the order of the training images follows from, by name, as plain values."""
@@ -111,8 +105,6 @@ class SaliencyDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset[Batch], *, shuffle: bool) -> ResumableLoader:
         assert self.trainer is not None
-        devices, rank = self.trainer.world_size, self.trainer.global_rank
-        accumulate = self.trainer.accumulate_grad_batches
         size = len(dataset)  # type: ignore[arg-type]  # torch's Dataset promises no length
         if not size:
             raise ValueError("Expected at least one image to validate or test on. Found none.")
@@ -122,19 +114,20 @@ class SaliencyDataModule(LightningDataModule):
             )
         # Lightning calls set_epoch, so a resumed run sees the same order as an uninterrupted one.
         shuffles = shuffle and not getattr(self.trainer, "overfit_batches", 0)
-        batch_size = per_device_batch_size(self.batch_size, devices=devices, accumulate=accumulate)
+        batch_size = self.per_device_batch_size(self.trainer)
+        step_size = batch_size * self.trainer.accumulate_grad_batches
         order = self._order(
             dataset,
             batch_size,
-            batch_size * accumulate,
-            num_replicas=devices,
-            rank=rank,
+            step_size,
+            num_replicas=self.trainer.world_size,
+            rank=self.trainer.global_rank,
             shuffle=shuffles,
             seed=self.seed,
             drop_last=False,
         )
         if shuffle:  # whole steps: as many, of the same images, in batches of any size
-            order.step_size = batch_size * accumulate
+            order.step_size = step_size
         return ResumableLoader(
             dataset,
             order,

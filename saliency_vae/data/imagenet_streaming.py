@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADER
 from torch.utils.data import DataLoader
 
 from saliency_vae.data.batch import Batch, collate
-from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.resumable_loader import leave_ctrl_c
 from saliency_vae.data.shards import open_split, require_litdata
 
@@ -91,11 +91,7 @@ class ImageNetStreamingData(SaliencyDataModule):
             dataset,
             lambda: trainer.current_epoch if shuffle else 0,
             trainer.accumulate_grad_batches if shuffle else 1,
-            batch_size=per_device_batch_size(
-                self.batch_size,
-                devices=trainer.world_size,
-                accumulate=trainer.accumulate_grad_batches,
-            ),
+            batch_size=self.per_device_batch_size(trainer),
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

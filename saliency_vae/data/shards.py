@@ -18,7 +18,7 @@ from saliency_vae.data.batch import Batch
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.runtime.device import loader_processes
 from saliency_vae.runtime.extras import importing
-from saliency_vae.runtime.text import one_line
+from saliency_vae.runtime.text import described
 
 INDEX = "index.json"  # written last, so a directory that has it is complete
 _FORMAT = "bytes"  # litdata's name of the format
@@ -90,8 +90,7 @@ def open_split(
         )
     except Exception as error:  # litdata and the clients of the stores raise many kinds
         raise ValueError(
-            f"Expected complete shards of images in {location}. "
-            f"Found {type(error).__name__}: {one_line(error)}."
+            f"Expected complete shards of images in {location}. Found {described(error)}."
         ) from None
     return dataset
 

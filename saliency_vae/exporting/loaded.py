@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saliency_vae.exporting.formats import FORMATS, OUTPUTS, Run, find_format
 from saliency_vae.models.images import RANGE_MARGIN
-from saliency_vae.runtime.text import one_line
+from saliency_vae.runtime.text import described
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ def load_export(path: str | Path) -> LoadedExport:
     except Exception as error:  # of either runtime
         raise ValueError(
             f"Expected {path} to be a file that saliency_vae.export wrote. "
-            f"Found {type(error).__name__}: {one_line(error)[:200]}"
+            f"Found {described(error)[:200]}"
         ) from None

@@ -6,15 +6,9 @@ from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.distributions import SaliencyPosterior
-from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
+from saliency_vae.models.confidence import ConfidenceNetwork, kept_view
 from saliency_vae.objective import MaskedViews
-from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
-
-
-def kept_view(images: Tensor, posterior: SaliencyPosterior) -> Tensor:
-    """Keep the most salient 5 % of images (B, 3, H, W) over a blur: what confidence is about."""
-    return perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
 
 
 def distillation_loss(
@@ -50,9 +44,9 @@ def agreement_score(
     Returns:
         Score of the decision staying, (B,), and whether it does, (B,) bool.
     """
-    scores = network.score(views.images, posterior.topk_mask(CONFIDENCE_FRACTION))
-    kept = classifier(kept_view(views.images, posterior))
-    return scores, classifier.agreement(views.original, kept)
+    kept = kept_view(views.images, posterior)
+    agreed = classifier.agreement(views.original, classifier(kept))
+    return network.score(views.images, kept), agreed
 
 
 def calibrate(network: ConfidenceNetwork, scores: Tensor, agreed: Tensor) -> None:

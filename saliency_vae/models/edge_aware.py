@@ -3,6 +3,8 @@
 He, Sun & Tang, "Guided Image Filtering" (2010); He & Sun, "Fast Guided Filter" (2015).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -41,8 +43,24 @@ def edge_aware(maps: Tensor, images: Tensor) -> Tensor:
     slope = _solved(_colour_covariance(colours, mean_colour, radius), covariance)
     offset = mean_map - (slope * mean_colour).sum(1, keepdim=True)
     line = _window_mean(torch.cat([slope, offset], dim=1), radius)
-    line = F.interpolate(line, maps.shape[-2:], mode="bilinear", align_corners=False)
+    line = enlarged(line, _STEP, maps.shape[-2:])
     return (line[:, :3] * images).sum(1) + line[:, 3]
+
+
+def enlarged(coarse: Tensor, step: int, size: Sequence[int]) -> Tensor:
+    """Bring a grid of cells of step pixels a side to an image, whose last cells may be cut off.
+
+    Args:
+        coarse: Values of the cells, (B, C, h, w).
+        step: Pixels of the image to a cell, along each side.
+        size: Height and width of the image.
+
+    Returns:
+        Bilinearly interpolated values, (B, C, H, W).
+    """
+    whole = [step * cells for cells in coarse.shape[-2:]]
+    height, width = size
+    return F.interpolate(coarse, whole, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
 def _colour_covariance(colours: Tensor, mean: Tensor, radius: list[int]) -> list[Tensor]:

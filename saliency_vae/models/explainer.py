@@ -34,13 +34,12 @@ from saliency_vae.models.conditional_encoder import (
     ConditionalUNet,
     Signals,
 )
-from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
+from saliency_vae.models.confidence import ConfidenceNetwork, kept_view, measured_confidence
 from saliency_vae.models.config import ExplainerConfig
-from saliency_vae.models.distillation import kept_view
 from saliency_vae.models.images import check_images
 from saliency_vae.models.model_card import model_card
-from saliency_vae.models.refinement import Refinement, RefinementSettings, refine
-from saliency_vae.models.signals import feature_maps
+from saliency_vae.models.refinement import Refinement, RefinementSettings, refine, spread
+from saliency_vae.models.signals import find_feature_maps
 from saliency_vae.models.universal_signals import UniversalSignals
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur, needs_batch
@@ -233,7 +232,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         conditional = isinstance(self.encoder, ConditionalUNet)
         if not conditional or node is None or "features" in node:
             return
-        node = {**node, "features": feature_maps(classifier, images)}
+        node = {**node, "features": find_feature_maps(classifier, images)}
         self.encoder = instantiate(node, _convert_="all")
         self.record(encoder=node)
 
@@ -417,11 +416,8 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         attached: tuple[FrozenClassifier] | None,
         posterior: SaliencyPosterior,
     ) -> Tensor:
-        """Sufficiency in one pass, because the signals hold what the classifier decides."""
         (classifier,) = attached or (self.classifier,)
-        asked = signals.target
-        decided = classifier.decide(signals.logits) if asked is None else asked
-        return _sufficiency(classifier, images, posterior, decided)
+        return measured_confidence(_beside(classifier, images), images, signals, posterior)
 
     def mean_and_log_variance(
         self, images: Tensor, signals: Signals | None
@@ -448,7 +444,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         """
         if self.confidence is None:
             raise ValueError("Expected an explainer with a confidence network. Found none.")
-        confidence: Tensor = self.confidence(images, posterior.topk_mask(CONFIDENCE_FRACTION))
+        confidence: Tensor = self.confidence(images, kept_view(images, posterior))
         return confidence
 
     def out_of_depth(self, images: Tensor) -> Tensor:
@@ -593,7 +589,7 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
-            scale=_spread(posterior) if self.is_universal else 1.0,
+            scale=spread(posterior) if self.is_universal else 1.0,
         )
         refinement.posterior.estimate_confidence = posterior.estimate_confidence
         refinement.posterior.find_out_of_depth = posterior.find_out_of_depth
@@ -639,21 +635,6 @@ class Explainer(nn.Module, PyTorchModelHubMixin):
         from saliency_vae.models.serialization import save_explainer  # likewise
 
         save_explainer(self, save_directory)
-
-
-def _spread(posterior: SaliencyPosterior) -> Tensor:
-    """Standard deviation of a sampled map over its pixels, (B, 1, 1)."""
-    mean, stddev = posterior.mean, posterior.stddev
-    of_mean = mean.var((-2, -1), correction=0, keepdim=True)
-    return (of_mean + stddev.square().mean((-2, -1), keepdim=True)).sqrt()
-
-
-def _sufficiency(
-    classifier: FrozenClassifier, images: Tensor, posterior: SaliencyPosterior, target: Tensor
-) -> Tensor:
-    """Probability of the target, (B, classes), on the kept views: (B,)."""
-    kept = kept_view(images, posterior)
-    return classifier.probability(_beside(classifier, images)(kept), target)
 
 
 def _beside(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:

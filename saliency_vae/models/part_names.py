@@ -11,6 +11,8 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from saliency_vae.classifiers.recorded import BUILDERS
+
 Node = dict[str, Any]
 
 _PACKAGE = "saliency_vae"
@@ -38,15 +40,7 @@ _PATHS: dict[str, dict[str, str]] = {
         "mixture": "perturbations.Mixture",
     },
     "confidence": {"distilled": "models.confidence.ConfidenceNetwork"},
-    "classifier": {
-        "torchvision": "classifiers.builders.torchvision_classifier",
-        "timm": "classifiers.builders.timm_classifier",
-        "huggingface": "classifiers.builders.huggingface_classifier",
-        "custom": "classifiers.builders.custom_classifier",
-        "cluttered_digits": "classifiers.digits.cluttered_digits_classifier",
-        "efficientnet_lite": "classifiers.efficientnet_lite.efficientnet_lite_classifier",
-        "randomised": "classifiers.randomised.randomised_classifier",
-    },
+    "classifier": {name: path.removeprefix(f"{_PACKAGE}.") for name, path in BUILDERS.items()},
     "data": {
         "cluttered_digits": "data.cluttered_digits.ClutteredDigitsData",
         "image_folder": "data.image_folder.ImageFolderData",

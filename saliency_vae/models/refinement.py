@@ -159,7 +159,7 @@ def refine(
         target: What is asked about, weights of the logits (B, classes); None for the whole
             prediction.
         scale: How far a coordinate of 1 moves the mean, in standard deviations of the prior; a
-            number, or one for each image, (B, 1, 1).
+            number, or one for each image, (B, 1, 1), see :func:`spread`.
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -175,6 +175,13 @@ def refine(
                 uninformed = classifier(objective.perturbation(images))
         problem = _Problem(images, original, classifier, objective, prior, target, uninformed)
         return _optimise(posterior, problem, settings, scale)
+
+
+def spread(posterior: SaliencyPosterior) -> Tensor:
+    """Standard deviation of a sampled map over its pixels, (B, 1, 1)."""
+    mean, stddev = posterior.mean, posterior.stddev
+    of_mean = mean.var((-2, -1), correction=0, keepdim=True)
+    return (of_mean + stddev.square().mean((-2, -1), keepdim=True)).sqrt()
 
 
 def _optimise(
@@ -232,6 +239,7 @@ def explain_without_training(
     prior: SaliencyPrior | None = None,
     family: Family = "mean_field",
     objective: Objective | None = None,
+    target: Tensor | None = None,
     **settings: Any,
 ) -> Refinement:
     """Explain images with no trained encoder: optimise from the prior.
@@ -243,6 +251,8 @@ def explain_without_training(
         family: Family of the posterior, ``mean_field`` or ``correlated``.
         objective: By default equation 1 of the paper with a blur of H / 6 pixels and a final
             temperature of 0.1.
+        target: What is asked about, weights of the logits (B, classes); None for the whole
+            prediction.
         settings: Fields of :class:`RefinementSettings`; by default 200 steps of rate 0.05,
             annealed.
 
@@ -267,5 +277,6 @@ def explain_without_training(
         classifier,
         objective=objective,
         prior=prior,
+        target=target,
         settings=RefinementSettings(**{"steps": 200, "lr": 0.05, "anneal": True} | settings),
     )

@@ -236,7 +236,7 @@ def read_config(directory: str | Path) -> ExplainerConfig:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected {directory} to be an explainer's directory with {CONFIG} and {WEIGHTS}. "
-            f"Found {type(error).__name__}: {error}."
+            f"Found {described(error)}."
         ) from None
     plain.pop(HASH, None)
     return ExplainerConfig.from_plain(plain, str(path))

@@ -105,7 +105,7 @@ def scaled(gradients: Tensor) -> Tensor:
     return (smooth / spread).clamp(-_LARGEST, _LARGEST)
 
 
-def feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict[str, int]]:
+def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str, dict[str, int]]:
     """Find the last feature map of each resolution coarser than the image's.
 
     Args:

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.models.conditional_encoder import ConditionalEncoder, check_levels
-from saliency_vae.models.edge_aware import edge_aware
+from saliency_vae.models.edge_aware import edge_aware, enlarged
 from saliency_vae.models.encoders import UNet, check_channels
 from saliency_vae.models.ensemble import Ensemble
 from saliency_vae.models.feature_taps import STRIDES
@@ -32,11 +32,15 @@ class UniversalUNet(ConditionalEncoder):
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
         levels: Degrees to which the image is kept where signals are taken, in (0, 1], rising to 1.
-        copies: Noisy copies that signals are averaged over. In training, every other step has one.
+        copies: Noisy copies that signals are averaged over. In training, every other step has one,
+            see ``one_copy``.
         output_stride: Pixels of the image to one of the map's grid, along each side; the map is
             enlarged to the image's size.
         members: Networks that read the same signals, and whose posteriors are averaged.
         edge_aware: Share of the mean that is smoothed within the image's regions, in [0, 1].
+
+    Attributes:
+        one_copy: Whether the signals are those of one copy in training, as its step says.
 
     Raises:
         ValueError: If a channel count is not positive, copies, output_stride or members are less
@@ -66,6 +70,7 @@ class UniversalUNet(ConditionalEncoder):
         self.levels = list(levels)
         self.edge_aware = edge_aware
         self.copies = copies
+        self.one_copy = False
         self.output_stride = output_stride
         self.of_stride = 2 * KINDS * len(levels)
         self.strides = STRIDES[: len(channels) - 1]
@@ -89,7 +94,7 @@ class UniversalUNet(ConditionalEncoder):
         does not depend on its batch.
         """
         if self.training:
-            copies = self.copies if torch.rand(()) < 0.5 else 1
+            copies = 1 if self.one_copy else self.copies
             return NOISE * torch.randn(copies - 1, *images.shape, device=images.device)
         return _fixed_noise(images.device, images.dtype, self.copies - 1, 1, *images.shape[1:])
 
@@ -118,7 +123,7 @@ class UniversalUNet(ConditionalEncoder):
         """Bring (B, 2, H, W) to the grid of the maps and back, and smooth a share of the mean."""
         if self.output_stride > 1:
             coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
-            encoded = F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)
+            encoded = enlarged(coarse, self.output_stride, images.shape[-2:])
         if not self.edge_aware:
             return encoded
         mean, log_variance = encoded.unbind(1)

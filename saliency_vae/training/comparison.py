@@ -19,7 +19,7 @@ _IMAGES, _STEPS = 32, 8
 
 @torch.no_grad()
 def compare_with_gradient(
-    module: VariationalSaliency, validation: Dataset[Batch], batch_size: int = _IMAGES
+    module: VariationalSaliency, validation: Dataset[Batch], batch_size: int
 ) -> dict[str, float]:
     """Measure the insertion of a few validation images by the explainer and by the gradient.
 

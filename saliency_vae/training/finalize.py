@@ -15,7 +15,7 @@ from saliency_vae import __version__
 from saliency_vae.classifiers.recorded import built_in_weights
 from saliency_vae.cli.validation import Node
 from saliency_vae.data import Batch
-from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.models import FIGURE, save_explainer
 from saliency_vae.models.undertrained import undertrained
 from saliency_vae.training.comparison import as_line, compare_with_gradient
@@ -52,11 +52,7 @@ def finish(
         metrics |= dict(trainer.test(module, datamodule=data, verbose=False)[0])
         shown = data.test_set
     if trainer.is_global_zero:
-        batch_size = per_device_batch_size(
-            data.batch_size,
-            devices=trainer.world_size,
-            accumulate=trainer.accumulate_grad_batches,
-        )
+        batch_size = data.per_device_batch_size(trainer)
         metrics |= compare_with_gradient(module, data.val_set, batch_size)
         _record(module, config, shown, metrics)
         _save(module, shown, run, batch_size)

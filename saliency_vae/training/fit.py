@@ -42,9 +42,9 @@ def fit(
         explainer: Explainer to train, in place.
         classifier: Classifier to explain, which stays as it is.
         images: Files, PIL images, arrays or tensors, or a data set of these, see
-            :class:`saliency_vae.data.own_images.OwnImages`. A tenth, or one, is for validation,
-            which the default trainer does for explainers with a confidence network alone. Or an
-            :class:`OwnData` of images to train and to validate on, with a batch size of its own.
+            :class:`saliency_vae.data.own_images.OwnImages`. For an explainer with a confidence
+            network, or beside ``trainer``, a tenth or one is to validate on; all others train on
+            all. Or an :class:`OwnData` of both kinds of images, with a batch size of its own.
         steps: Number of steps, 300 by default; not beside ``trainer``, which has its own limit.
         objective: Objective to lower; by default that of the explainer's configuration.
         trainer: Lightning's trainer, with ``max_epochs`` or ``max_steps``; the default one trains
@@ -60,14 +60,15 @@ def fit(
     """
     _check(explainer, steps, objective, trainer)
     check_frozen(classifier)
-    data = images if isinstance(images, OwnData) else _split(images)
+    validates = trainer is not None or explainer.confidence is not None
+    data = images if isinstance(images, OwnData) else _split(images, validates)
     data.preprocessing = classifier.preprocessing
     with _training(explainer, classifier, lr), nullcontext() if trainer else _quiet_lightning():
         objective = objective or explainer.objective()
         module = VariationalSaliency(
             explainer, classifier, objective, seed=data.seed, **_optimization(lr)
         )
-        trainer = trainer or _trainer(steps, validates=explainer.confidence is not None)
+        trainer = trainer or _trainer(steps, validates)
         trainer.fit(module, datamodule=data, weights_only=True)
     return explainer
 
@@ -116,8 +117,8 @@ def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> 
         )
 
 
-def _split(images: Photographs) -> OwnData:
-    """Validate on a tenth of the images, drawn at random; steps of 16 images, or of all."""
+def _split(images: Photographs, validates: bool) -> OwnData:
+    """Validate on a tenth of the images, drawn at random, or on none; steps of 16, or of all."""
     is_indexed = hasattr(images, "__getitem__") and hasattr(images, "__len__")
     if isinstance(images, str | os.PathLike | Mapping) or not is_indexed:
         raise ValueError(
@@ -125,8 +126,11 @@ def _split(images: Photographs) -> OwnData:
             "sorted(Path('photos').glob('*.jpg')), or a data set of them. "
             f"Found {type(images).__name__}."
         )
-    if len(images) < 2:
-        raise ValueError(f"Expected at least two images. Found {len(images)}.")
+    if len(images) < 1 + validates:
+        least = "two images, one to validate on" if validates else "one image"
+        raise ValueError(f"Expected at least {least}. Found {len(images)}.")
+    if not validates:  # no image of the second kind is looked at
+        return OwnData(images, images, batch_size=min(16, len(images)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
     number = max(1, len(images) // 10)
     data = cast("Dataset[Any]", images)
@@ -141,7 +145,7 @@ def _optimization(lr: float) -> dict[str, Any]:
     }
 
 
-def _trainer(steps: int | None, *, validates: bool = True) -> Trainer:
+def _trainer(steps: int | None, validates: bool) -> Trainer:
     return Trainer(
         limit_val_batches=1.0 if validates else 0,
         devices=1,  # several would start the user's script anew on each

@@ -26,6 +26,7 @@ from saliency_vae.models import (
     calibrate,
     distillation_loss,
 )
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
 from saliency_vae.training.checkpoints import planned_steps
 from saliency_vae.training.depth import fit_depth
@@ -168,6 +169,8 @@ class VariationalSaliency(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Make one step of training: the mean loss, and the loss of each image."""
         self._seed("train", self.current_epoch, batch_idx)
+        if isinstance(self.explainer.encoder, UniversalUNet):
+            self.explainer.encoder.one_copy = self.global_step % 2 == 1  # on all ranks
         step = self.step(batch["image"], self._temperature(), batch.get("task", 0))
         loss = step.terms.loss.mean()
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.cli.validation import Node
-from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.mixed import Task
 from saliency_vae.models import Explainer, ExplainerConfig
 from saliency_vae.objective import Objective
@@ -134,9 +134,7 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
         logger=[_build(logger) for logger in config["logger"].values() if logger],
         callbacks=[_build(callback) for callback in config["callbacks"].values() if callback],
     )
-    per_device_batch_size(
-        data.batch_size, devices=trainer.world_size, accumulate=trainer.accumulate_grad_batches
-    )
+    data.per_device_batch_size(trainer)  # raises before anything is downloaded
     nodes = [node["classifier"] for node in config["tasks"].values()] or [config["classifier"]]
     classifiers = [_build(node) for node in nodes]
     for images, classifier in zip([t.data for t in tasks] or [data], classifiers, strict=True):

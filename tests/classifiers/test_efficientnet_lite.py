@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier, efficientnet_lite_classifier
-from saliency_vae.models import feature_maps
+from saliency_vae.models import find_feature_maps
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="an optional extra")
 
@@ -42,7 +42,7 @@ def note(shapes: list[torch.Size], module: nn.Module, inputs: object, output: Te
 
 def test_its_feature_maps_are_found_one_for_each_stride() -> None:
     classifier = efficientnet_lite_classifier("lite0", 128)
-    found = feature_maps(classifier, torch.rand(2, 3, 128, 128))
+    found = find_feature_maps(classifier, torch.rand(2, 3, 128, 128))
     assert sorted(found_map["stride"] for found_map in found.values()) == [2, 4, 8, 16, 32]
     with torch.no_grad():
         for name, found_map in found.items():

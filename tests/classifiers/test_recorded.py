@@ -19,7 +19,7 @@ from saliency_vae.classifiers.builders import torchvision_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
-from saliency_vae.classifiers.recorded import build_recorded, check_loadable
+from saliency_vae.classifiers.recorded import _ALLOWED, build_recorded, check_targets_allowed
 from saliency_vae.cli.schemas import register_schemas
 from saliency_vae.cli.validation import config_dir
 from saliency_vae.data.preprocessing import Preprocessing
@@ -229,9 +229,21 @@ def test_other_preprocessing_is_refused_unless_forced(tmp_path: Path) -> None:
     assert build_recorded(*recorded, forgotten, force=True).preprocessing == Preprocessing()
 
 
-def test_check_loadable_accepts_what_is_allowed() -> None:
+def test_check_targets_allowed_accepts_what_is_allowed() -> None:
     node = {"_target_": "a.B", "parts": [{"_target_": "a.C", "size": 3, "name": "$x {y}"}]}
-    check_loadable(node, {"a.B", "a.C"}, "here")
-    check_loadable(None, {"a.B"}, "here")
+    check_targets_allowed(node, {"a.B", "a.C"}, "here")
+    check_targets_allowed(None, {"a.B"}, "here")
     with pytest.raises(ValueError, match=r"Expected here to be one of a\.B\. Found a\.C\."):
-        check_loadable(node, {"a.B"}, "here")
+        check_targets_allowed(node, {"a.B"}, "here")
+
+
+def test_files_may_name_builders_that_run_no_other_code() -> None:
+    """A new one becomes code that runs because a file says so: think about it, then list it."""
+    assert {path.removeprefix("saliency_vae.classifiers.") for path in _ALLOWED} == {
+        "builders.huggingface_classifier",
+        "builders.timm_classifier",
+        "builders.torchvision_classifier",
+        "digits.cluttered_digits_classifier",
+        "efficientnet_lite.efficientnet_lite_classifier",
+        "randomised.randomised_classifier",
+    }

@@ -9,17 +9,16 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from saliency_vae.data.cutouts import (
+from saliency_vae.data.cutout_files import (
     GROUPS,
     PORTIONS,
-    CutoutsData,
+    Split,
     files_of,
     groups_of,
     load_rgba,
-    own_classes,
-    select,
 )
-from saliency_vae.data.digit_painter import Split
+from saliency_vae.data.cutouts import CutoutsData
+from saliency_vae.data.scene_selection import own_classes, select
 from tests.helpers.made_cutouts import cutout, write_all
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from saliency_vae.data.datamodule import SaliencyDataModule, per_device_batch_size
+from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData
@@ -157,10 +157,16 @@ def test_negative_workers(tmp_path: Path) -> None:
         ImageFolderData(str(tmp_path), num_workers=-1)
 
 
+def per_device(size: int, devices: int, accumulate: int = 1) -> int:
+    trainer: Any = SimpleNamespace(world_size=devices, accumulate_grad_batches=accumulate)
+    data = SaliencyDataModule(batch_size=size, num_workers=0, seed=0)
+    return data.per_device_batch_size(trainer)
+
+
 def test_per_device_batch_size() -> None:
-    assert per_device_batch_size(128, devices=4) == 32
-    assert per_device_batch_size(128, devices=4, accumulate=8) == 4
-    assert per_device_batch_size(6, devices=3, accumulate=2) == 1
+    assert per_device(128, 4) == 32
+    assert per_device(128, 4, 8) == 4
+    assert per_device(6, 3, 2) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,7 +174,7 @@ def test_per_device_batch_size() -> None:
 )
 def test_a_batch_that_does_not_divide(size: int, devices: int, accumulate: int) -> None:
     with pytest.raises(ValueError, match=r"data\.batch_size") as error:
-        per_device_batch_size(size, devices=devices, accumulate=accumulate)
+        per_device(size, devices, accumulate)
     assert f"{devices} devices x {accumulate}" in str(error.value)
     assert f"Found {size}." in str(error.value)
 

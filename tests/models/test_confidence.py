@@ -11,13 +11,8 @@ from torch import Tensor, nn
 
 from saliency_vae.distributions import Family, KroneckerNormal
 from saliency_vae.models.conditional_encoder import ConditionalUNet
-from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork
-from saliency_vae.models.distillation import (
-    agreement_score,
-    calibrate,
-    distillation_loss,
-    kept_view,
-)
+from saliency_vae.models.confidence import CONFIDENCE_FRACTION, ConfidenceNetwork, kept_view
+from saliency_vae.models.distillation import agreement_score, calibrate, distillation_loss
 from saliency_vae.models.encoders import PaperEncoder, UNet
 from saliency_vae.models.explainer import Explainer
 from saliency_vae.models.universal_encoder import UniversalUNet
@@ -43,8 +38,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 def test_the_score_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
     network = ConfidenceNetwork(3, output, width=2).eval()
     images, mask = blobs(4), draw(4, 16, 16) > 1
-    found = network.score(images, mask)
     kept = perturb(images, mask, Blur(16 / 6)(images))
+    found = network.score(images, kept)
     for image in range(4):
         logits = [network.imitate(x[image : image + 1])[0].tolist() for x in (images, kept)]
         if output == "softmax":
@@ -56,7 +51,7 @@ def test_the_score_is_the_log_odds_that_two_answers_agree(output: Any) -> None:
                 agree *= p * q + (1 - p) * (1 - q)
         expected = torch.logit(torch.tensor(agree, dtype=torch.float32))
         torch.testing.assert_close(found[image], expected, rtol=1e-4, atol=1e-4)
-    confidence = network(images, mask)
+    confidence = network(images, kept)
     torch.testing.assert_close(confidence, found.sigmoid())  # before any calibration
 
 
@@ -163,8 +158,8 @@ def test_the_agreement_score_is_about_the_kept_view() -> None:
     view = kept_view(images, posterior)
     expected = classifier(images).argmax(1) == classifier(view).argmax(1)
     assert torch.equal(agreed, expected)
+    torch.testing.assert_close(scores, explainer.confidence.score(images, view))
     mask = posterior.topk_mask(CONFIDENCE_FRACTION)
-    torch.testing.assert_close(scores, explainer.confidence.score(images, mask))
     changed = (view - images).abs().sum(1) > 1e-6
     assert not (changed & mask).any()
 

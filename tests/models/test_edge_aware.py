@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.models.edge_aware import edge_aware
+from saliency_vae.models.edge_aware import edge_aware, enlarged
 
 
 def in_each_window(maps: Tensor, images: Tensor, radius: int) -> Tensor:
@@ -56,3 +56,12 @@ def test_it_is_linear_and_keeps_a_constant() -> None:
     )
     constant = edge_aware(torch.full((2, 33, 50), 0.7), images)
     torch.testing.assert_close(constant, torch.full((2, 33, 50), 0.7), atol=1e-4, rtol=0)
+
+
+def test_cells_stay_where_they_are_when_the_last_one_is_cut_off() -> None:
+    ramp = torch.arange(42.0).expand(1, 1, 7, 42)
+    cells = F.avg_pool2d(ramp, 4, ceil_mode=True)
+    found = enlarged(cells, 4, (7, 42))
+    assert found.shape == ramp.shape
+    inner = slice(2, 38)  # further out, the interpolation is level
+    torch.testing.assert_close(found[..., inner], ramp[..., inner])

@@ -11,7 +11,7 @@ from torchvision.models import resnet18
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.classifiers.targets import Output
-from saliency_vae.models.signals import extract_signals, feature_maps
+from saliency_vae.models.signals import extract_signals, find_feature_maps
 from saliency_vae.perturbations import blurred, perturb
 from tests.conftest import blob_classifier, blobs
 from tests.models import test_feature_taps
@@ -141,13 +141,13 @@ def test_extraction_leaves_no_hook_and_no_gradient_behind() -> None:
 
 
 def test_the_last_map_of_each_resolution_is_found() -> None:
-    found = feature_maps(classifier_of(DigitNet()), torch.rand(2, 3, 48, 48))
+    found = find_feature_maps(classifier_of(DigitNet()), torch.rand(2, 3, 48, 48))
     assert found == {
         "1": {"channels": 24, "stride": 2},
         "4": {"channels": 48, "stride": 4},
         "7": {"channels": 64, "stride": 8},
     }
-    found = feature_maps(classifier_of(resnet18()), torch.rand(1, 3, 64, 64))
+    found = find_feature_maps(classifier_of(resnet18()), torch.rand(1, 3, 64, 64))
     assert {name: map["channels"] for name, map in found.items()} == {
         "relu": 64,
         "layer1": 64,
@@ -171,15 +171,17 @@ class ChannelsLast(nn.Module):
 
 
 def test_what_has_its_channels_last_is_no_feature_map() -> None:
-    assert list(feature_maps(classifier_of(ChannelsLast()), torch.rand(1, 3, 32, 32))) == ["stem"]
+    assert list(find_feature_maps(classifier_of(ChannelsLast()), torch.rand(1, 3, 32, 32))) == [
+        "stem"
+    ]
     # Twelve channels, rows and columns; the map after it shows that channels come last.
     merging = classifier_of(test_feature_taps.ChannelsLast())
-    assert feature_maps(merging, torch.rand(1, 3, 48, 48)) == {}
+    assert find_feature_maps(merging, torch.rand(1, 3, 48, 48)) == {}
 
 
 def test_a_classifier_without_maps_has_none() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
-    assert feature_maps(classifier_of(flat), torch.rand(1, 3, 16, 16)) == {}
+    assert find_feature_maps(classifier_of(flat), torch.rand(1, 3, 16, 16)) == {}
 
 
 def test_threads_that_share_a_classifier_see_their_own_feature_maps() -> None:

@@ -39,7 +39,7 @@ class Fixed(nn.Module):
 def test_a_good_map_gains_and_its_opposite_loses(make_module: MakeModule, sign: float) -> None:
     module = make_module()
     module.explainer.encoder = Fixed(sign)
-    found = compare_with_gradient(module, Blobs(40, seed=4))
+    found = compare_with_gradient(module, Blobs(40, seed=4), 32)
     assert found[GAIN] == pytest.approx(found["val/insertion"] - found["val/gradient_insertion"])
     assert found[GAIN_LOW] <= found[GAIN] <= found[GAIN_HIGH]
     if sign > 0:
@@ -48,7 +48,7 @@ def test_a_good_map_gains_and_its_opposite_loses(make_module: MakeModule, sign: 
         assert found[GAIN_HIGH] < 0
         assert undertrained(found) is not None
     assert f"{found[GAIN]:+.3f} [" in as_line(found)
-    assert compare_with_gradient(module, Blobs(40, seed=4)) == found
+    assert compare_with_gradient(module, Blobs(40, seed=4), 32) == found
 
 
 def largest_pass(module: VariationalSaliency) -> list[int]:
@@ -60,7 +60,7 @@ def largest_pass(module: VariationalSaliency) -> list[int]:
 
 def test_no_more_images_at_once_than_a_step_of_the_training_takes(make_module: MakeModule) -> None:
     module = make_module(objective=objective(perturbation=Noise()))
-    whole = compare_with_gradient(module, Blobs(40, seed=4))
+    whole = compare_with_gradient(module, Blobs(40, seed=4), 32)
     seen = largest_pass(module)
     assert compare_with_gradient(module, Blobs(40, seed=4), 3) == pytest.approx(whole, abs=1e-5)
     assert max(seen) == 3
@@ -90,7 +90,7 @@ def test_pictures_are_drawn_from_as_many_images_at_once(
 def test_a_single_image_has_no_interval(make_module: MakeModule) -> None:
     module = make_module()
     module.explainer.encoder = Fixed(1.0)
-    found = compare_with_gradient(module, Blobs(1, seed=4))
+    found = compare_with_gradient(module, Blobs(1, seed=4), 32)
     assert found.keys() == {"val/insertion", "val/gradient_insertion", GAIN}
     assert as_line(found).endswith(
         f"difference {found[GAIN]:+.3f}, without an interval, which takes at least 5 validation "

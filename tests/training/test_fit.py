@@ -150,8 +150,19 @@ def test_only_a_confidence_network_is_validated(
         return step(self, *given)
 
     monkeypatch.setattr(VariationalSaliency, "validation_step", validation_step)
-    fit(explainer, network, list(torch.rand(4, 3, 32, 32)), steps=2)
+    seen = set()
+    images = list(torch.rand(4, 3, 32, 32))
+    hook = explainer.encoder.register_forward_pre_hook(lambda _, given: seen.add(len(given[0])))
+    fit(explainer, network, images, steps=2)
+    hook.remove()
     assert bool(validated) == confident
+    assert seen == ({3, 1} if confident else {4})  # all are trained on where none is validated
+
+
+@pytest.mark.filterwarnings("ignore:.*(val_dataloader|train_dataloader).*workers:UserWarning")
+def test_one_image_is_enough_where_nothing_is_validated() -> None:
+    network = classifier()
+    fit(universal(network), network, [torch.rand(3, 32, 32)], steps=1)
 
 
 def test_the_number_of_steps_is_said_once() -> None:
@@ -167,7 +178,7 @@ def test_the_number_of_steps_is_said_once() -> None:
 def test_a_machine_of_several_gpus_trains_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("lightning.fabric.accelerators.cuda", "lightning.pytorch.accelerators.cuda"):
         monkeypatch.setattr(f"{module}.num_cuda_devices", lambda: 4)
-    trainer = _trainer(1)
+    trainer = _trainer(1, False)
     assert trainer.num_devices == trainer.world_size == 1
 
 
@@ -187,8 +198,11 @@ class Endless(IterableDataset[Tensor]):
 
 def test_what_cannot_be_trained_on_is_refused() -> None:
     network = classifier()
-    with pytest.raises(ValueError, match=r"at least two images\. Found 1"):
-        fit(universal(network), network, [torch.rand(3, 32, 32)], steps=1)
+    with pytest.raises(ValueError, match=r"at least one image\. Found 0"):
+        fit(universal(network), network, [], steps=1)
+    one = Trainer(max_steps=1, **QUIET)
+    with pytest.raises(ValueError, match=r"at least two images, one to validate on\. Found 1"):
+        fit(universal(network), network, [torch.rand(3, 32, 32)], trainer=one)
     for wrong in (
         "photographs",
         DataLoader(TensorDataset(torch.rand(4, 3, 32, 32))),

@@ -15,6 +15,7 @@ from saliency_vae.distributions import CorrelatedNormal, KroneckerNormal
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.config import ExplainerConfig
 from saliency_vae.models.explainer import Explainer
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Mean, Noise
 from saliency_vae.topk import SoftTopK
@@ -28,6 +29,7 @@ from tests.conftest import (
     make_trainer,
     objective,
 )
+from tests.helpers import tiny_universal
 
 
 class StopAfterFirstEpoch(Callback):
@@ -199,6 +201,31 @@ def test_a_resumed_run_is_the_uninterrupted_run(make_module: MakeModule, tmp_pat
     parts = train_two_epochs(tmp_path / "b", make_module(**settings), interrupted=True)
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name
+
+
+def test_all_ranks_take_one_copy_in_the_same_steps_with_noise_of_their_own(
+    make_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others would wait for the rank that takes more."""
+    draw = UniversalUNet._noise
+    drawn: list[Tensor] = []
+
+    def draw_and_keep(self: UniversalUNet, images: Tensor) -> Tensor:
+        drawn.append(draw(self, images))
+        return drawn[-1]
+
+    monkeypatch.setattr(UniversalUNet, "_noise", draw_and_keep)
+    of_ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(VariationalSaliency, "global_rank", rank)
+        explainer = tiny_universal.build(blob_classifier()).train()
+        trainer = make_trainer(tmp_path, max_steps=5, limit_val_batches=0)
+        trainer.fit(make_module(explainer=explainer), datamodule=BlobsData())
+        of_ranks.append(drawn.copy())
+        drawn.clear()
+    first, second = of_ranks
+    assert [len(noise) for noise in first] == [len(noise) for noise in second] == [1, 0, 1, 0, 1]
+    assert not torch.equal(first[0], second[0])
 
 
 def test_best_is_the_lowest_validation_loss_and_not_the_last(
