@@ -18,7 +18,7 @@ from skimage import data
 from torch import Tensor
 
 from saliency_vae import FrozenClassifier, load_explainer
-from saliency_vae.baselines import CaptumMethod, GradCAM
+from saliency_vae.baselines import GradCAM, SmoothGrad
 from saliency_vae.classifiers import class_target, efficientnet_lite_classifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
@@ -48,12 +48,10 @@ def rank(saliency: Tensor) -> NDArray[np.float32]:
 
 def maps(image: Tensor, target: Tensor, classifier: FrozenClassifier) -> dict[str, Tensor]:
     """Maps of an image (1, 3, H, W) for a target (1, classes), by the name of the method."""
-    tunnel = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15}
-    smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=tunnel)
     universal = load_explainer("universal", classifier)
     found = {"universal": universal(image, target).mean[0]}
     batch: Batch = {"image": image, "target": target}
-    found["SmoothGrad"] = smoothgrad(batch, classifier)[0]
+    found["SmoothGrad"] = SmoothGrad()(batch, classifier)[0]
     found["Grad-CAM"] = GradCAM()(batch, classifier)[0]
     return {name: saliency.detach() for name, saliency in found.items()}
 
