@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.models import ConditionalUNet, Explainer, feature_maps
+from saliency_vae.models import ConditionalUNet, Explainer, find_feature_maps
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
@@ -39,7 +39,7 @@ class Loss(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         classifier = FrozenClassifier(DigitNet(), name="digits")
-        maps = feature_maps(classifier, torch.rand(2, 3, size, size))
+        maps = find_feature_maps(classifier, torch.rand(2, 3, size, size))
         encoder = ConditionalUNet([8, 24, 48, 64], features=maps)
         self.module = VariationalSaliency(
             Explainer(encoder, prior=partial(KroneckerNormal)),

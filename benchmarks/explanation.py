@@ -20,7 +20,7 @@ from saliency_vae.models import (
     Explainer,
     PaperEncoder,
     UNet,
-    feature_maps,
+    find_feature_maps,
     fold_batch_norm,
 )
 
@@ -64,7 +64,7 @@ def against_methods(report: Report, size: int, batch: int, masks: int, rounds: i
     classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
     images = torch.rand(batch, 3, size, size, device=device)
-    maps = feature_maps(classifier, images)
+    maps = find_feature_maps(classifier, images)
     conditional = explainer_of(
         ConditionalUNet([8, 24, 48, 64], features=maps), device
     ).attach_classifier(classifier)

@@ -53,7 +53,6 @@ _LEVELS = 2  # views of each copy
 _PARTS = ("explanation", "signals", "encoder")
 _ONE_PASS, _TWO_PASSES = "classifier, 1 pass forward and back", "2 passes forward and back"
 _FEWEST, _MOST = 3, 25  # rounds
-_ALL_COPIES = 0  # seed of torch whose first number makes a step of training take all copies
 
 
 @dataclass(frozen=True)
@@ -233,11 +232,9 @@ def parts_of_step(module: VariationalSaliency, images: Tensor, copies: int) -> d
     """A step forward and back, and its classifier passes and its encoder alone."""
     explainer, classifier = module.explainer, module.classifier
     with torch.no_grad():
-        torch.manual_seed(_ALL_COPIES)
         signals = explainer.signals(images)
 
     def step() -> None:
-        torch.manual_seed(_ALL_COPIES)
         torch.autograd.backward(module.step(images).terms.loss.mean())
         module.zero_grad()
 

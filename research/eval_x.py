@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from saliency_vae import FrozenClassifier, load_explainer
-from saliency_vae.baselines import CaptumMethod, GradCAM, Method, PerImageOptimisation, RandomMap
+from saliency_vae.baselines import GradCAM, Method, PerImageOptimisation, RandomMap, SmoothGrad
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.data import Preprocessing
-from saliency_vae.data.cutouts import Cutouts, Split, files_of, is_solid, load_rgba
+from saliency_vae.data.cutout_files import Split, files_of, is_solid, load_rgba
+from saliency_vae.data.cutout_scenes import Cutouts
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.evaluation.eval_x import eval_x, tune_on_random_masks
 from saliency_vae.evaluation.methods import ExplainerMethod, RefinedExplainer
@@ -101,12 +102,11 @@ def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier
 def compared(classifier: FrozenClassifier) -> dict[str, Method]:
     """Methods by name."""
     explainer = load_explainer("universal", classifier)
-    tunnel = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15, "nt_samples_batch_size": 5}
     return {
         "universal": ExplainerMethod(explainer),
         "universal, refined": RefinedExplainer(explainer, 30),
         "per-image optimisation": PerImageOptimisation(steps=60),
-        "SmoothGrad": CaptumMethod("captum.attr.Saliency", noise_tunnel=tunnel),
+        "SmoothGrad": SmoothGrad(),
         "Grad-CAM": GradCAM(),
         "random": RandomMap(),
     }

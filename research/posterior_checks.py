@@ -13,7 +13,7 @@ import torch
 from refinement import scenes
 
 from saliency_vae import load_explainer
-from saliency_vae.baselines import CaptumMethod
+from saliency_vae.baselines import CaptumMethod, VarGrad
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.data import Batch
 from saliency_vae.evaluation.metric_info import metric_info
@@ -43,10 +43,9 @@ def main() -> None:
     explainer = load_explainer(args.explainer, classifier)
     batches: list[Batch] = [{"image": part} for part in images.split(BATCH)]
     explained = explain_batches(batches, explainer, classifier)
-    noise = {"nt_type": "vargrad", "nt_samples": 25, "stdevs": 0.15, "nt_samples_batch_size": 5}
     methods = {
         "gradient": CaptumMethod("captum.attr.Saliency", reduce="max"),
-        "vargrad": CaptumMethod("captum.attr.Saliency", noise_tunnel=noise, abs=False),
+        "vargrad": VarGrad(),
     }
     report = assess_posterior(
         check_posterior(explained, classifier, methods, samples=args.samples),

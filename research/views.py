@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae import load_explainer
-from saliency_vae.baselines import CaptumMethod, GradCAM
+from saliency_vae.baselines import GradCAM, SmoothGrad
 from saliency_vae.classifiers import FrozenClassifier, class_target, efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.data.cluttered_digits import ClutteredDigits
@@ -35,7 +35,6 @@ from saliency_vae.models.edge_aware import edge_aware
 
 SIZE = 128
 PART = 8  # images of one pass
-NOISE = {"nt_type": "smoothgrad", "nt_samples": 25, "stdevs": 0.15, "nt_samples_batch_size": 5}
 
 
 class Variants:
@@ -49,7 +48,7 @@ class Variants:
         self.classifier = classifier
         self.explainer = load_explainer("universal", classifier)
         self.cam = GradCAM()
-        self.smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=NOISE)
+        self.smoothgrad = SmoothGrad()
 
     def __call__(self, variant: str, images: Tensor, target: Tensor) -> Tensor:
         """Explain images (B, 3, H, W) for targets (B, classes): (B, H, W)."""

@@ -1,12 +1,11 @@
 """What the page computes for a photograph, without any widget."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from saliency_vae.baselines import CaptumMethod, GradCAM, Method
+from saliency_vae.baselines import GradCAM, Method, SmoothGrad
 from saliency_vae.classifiers import FrozenClassifier, as_target
 from saliency_vae.data import load_rgb
 from saliency_vae.inference.measure import Question, Views
@@ -14,16 +13,11 @@ from saliency_vae.models import Explainer
 from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import Explanation, Measurement
 
-_SMOOTHGRAD = {
-    "nt_type": "smoothgrad",
-    "nt_samples": 25,
-    "stdevs": 0.15,
-    "nt_samples_batch_size": 5,
-}
+_METHODS: dict[str, Method] = {"SmoothGrad": SmoothGrad(), "Grad-CAM": GradCAM()}
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OtherMap:
     """The map of another method for the same question.
 
     Attributes:
@@ -45,13 +39,11 @@ class PageAnswers:
     Args:
         explainer: Explainer with the classifier that it explains attached.
         samples: Number of alternative maps drawn for each photograph.
-        fraction: Share of the pixels that the kept view shows at first, in (0, 1].
     """
 
-    def __init__(self, explainer: Explainer, *, samples: int = 4, fraction: float = 0.1) -> None:
+    def __init__(self, explainer: Explainer, *, samples: int = 4) -> None:
         self.explainer = explainer
         self.samples = samples
-        self.fraction = fraction
 
     @property
     def classifier(self) -> FrozenClassifier:
@@ -74,7 +66,7 @@ class PageAnswers:
             load_rgb(photo), target, fraction=fraction, samples=self.samples
         )
 
-    def compare(self, explanation: Explanation, target: int | None) -> list[Comparison]:
+    def compare(self, explanation: Explanation, target: int | None) -> list[OtherMap]:
         """Explain the same photograph by SmoothGrad (25 passes) and Grad-CAM (1 pass).
 
         Args:
@@ -91,24 +83,14 @@ class PageAnswers:
             question = Question(classifier, classifier(image), as_target(target))
         asked = question.weights()
         assert asked is not None  # a class, or the decision
-        for name, method in _methods().items():
+        for name, method in _METHODS.items():
             try:
                 values = method({"image": image, "target": asked}, classifier)[0]
             except ValueError as error:  # a method that does not fit the classifier says so
-                found.append(Comparison(name, reason=str(error)))
+                found.append(OtherMap(name, reason=str(error)))
                 continue
             views = Views(classifier, image, baseline, top_pixels(values, fraction)[None, None])
             with torch.no_grad():
                 ((measured,),) = question.measure(*views.classify(), [fraction])
-            found.append(Comparison(name, values.cpu(), measured))
+            found.append(OtherMap(name, values.cpu(), measured))
         return found
-
-
-def _methods() -> Mapping[str, Method]:
-    """Methods to compare with; SmoothGrad where Captum is installed."""
-    methods: dict[str, Method] = {"Grad-CAM": GradCAM()}
-    try:
-        smoothgrad = CaptumMethod("captum.attr.Saliency", noise_tunnel=dict(_SMOOTHGRAD))
-    except ValueError:
-        return methods
-    return {"SmoothGrad": smoothgrad, **methods}

@@ -16,6 +16,7 @@ from saliency_vae.runtime.text import one_line, printable
 from saliency_vae.visualization import Explanation
 
 DECISION = "the classifier's decision"
+_PERCENT_KEPT = 10  # of the pixels, at first
 _MOST_OFFERED = 100  # explanations whose files are kept for download
 CSS = """
 .gradio-container {max-width: 1280px !important; margin: 0 auto !important}
@@ -97,7 +98,7 @@ class Page:
         fraction = gr.Slider(
             1,
             100,
-            value=100 * self.answers.fraction,
+            value=_PERCENT_KEPT,
             step=1,
             label="Pixels kept, %",
             elem_id="kept",

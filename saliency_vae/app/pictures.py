@@ -1,11 +1,9 @@
 """What the page shows of an explanation: tiles of one field of view, and bars of probabilities."""
 
 import math
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
-from io import BytesIO
 
 import numpy as np
 import torch
@@ -13,11 +11,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_vae.app.answers import Comparison
+from saliency_vae.app.answers import OtherMap
 from saliency_vae.perturbations import perturb
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.topk import top_pixels
-from saliency_vae.visualization import Explanation, Measurement, Pixels, as_rgb, limits
+from saliency_vae.visualization import (
+    Explanation,
+    Measurement,
+    Pixels,
+    as_rgb,
+    data_url,
+    encoded,
+    limits,
+)
 from saliency_vae.visualization.overlay import overlay
 
 MAPS = {
@@ -107,7 +113,7 @@ def bars(explanation: Explanation) -> str:
     return f'<div class="measured"><h3>Probability of “{escape(label)}” on</h3>{lines}</div>'
 
 
-def beside(explanation: Explanation, others: Sequence[Comparison], shown: Tensor) -> str:
+def beside(explanation: Explanation, others: Sequence[OtherMap], shown: Tensor) -> str:
     """Write the maps of all methods side by side, in HTML.
 
     Args:
@@ -130,9 +136,7 @@ def beside(explanation: Explanation, others: Sequence[Comparison], shown: Tensor
 
 
 def _figure(name: str, pixels: Pixels, measured: Measurement | None) -> str:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    source = f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+    source = data_url("image/png", encoded(Image.fromarray(pixels), "PNG"))
     return (
         f'<figure><img alt="map of {name}" src="{source}"><figcaption><b>{name}</b><br>{measured}'
         "</figcaption></figure>"

@@ -19,6 +19,7 @@ from saliency_vae.baselines.region_search import RegionSearch
 from saliency_vae.baselines.rise import Rise
 from saliency_vae.baselines.score_cam import ScoreCAM
 from saliency_vae.baselines.shap_bpt import ShapBPT
+from saliency_vae.baselines.smoothgrad import SmoothGrad, VarGrad
 from saliency_vae.baselines.target_score import TargetProbability, TargetScore, target_of
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "Rise",
     "ScoreCAM",
     "ShapBPT",
+    "SmoothGrad",
     "TargetProbability",
     "TargetScore",
+    "VarGrad",
     "target_of",
 ]

@@ -86,8 +86,6 @@ class CaptumMethod:
         attribution: Import path of Captum's class.
         reduce: Reduction over the colour channels: ``abs``, the sum of magnitudes; ``max``, the
             largest magnitude; ``sum``, the signed sum.
-        noise_tunnel: Arguments of Captum's ``NoiseTunnel.attribute``, which averages over noisy
-            images; None for no noise.
         seed: Seed of the noise.
         arguments: Further arguments of Captum's class or of its ``attribute``.
 
@@ -109,7 +107,6 @@ class CaptumMethod:
         self,
         attribution: str,
         reduce: Reduction = "abs",
-        noise_tunnel: Mapping[str, Any] | None = None,
         seed: int = 0,
         **arguments: Any,
     ) -> None:
@@ -119,21 +116,18 @@ class CaptumMethod:
             )
         self.attribution = captum_class(attribution)
         self.reduce = reduce
-        self.noise_tunnel = dict(noise_tunnel or {})
         self.seed = seed
         of_class = inspect.signature(self.attribution).parameters.keys() & arguments.keys()
         self.settings = {name: arguments.pop(name) for name in of_class}
         self.arguments = arguments
         self.zero_is_neutral = reduce == "sum"  # signed
         _check_names(self.attribution, self.arguments)
-        _check_names(captum_class("captum.attr.NoiseTunnel"), self.noise_tunnel)
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
-        options = self.arguments | self.noise_tunnel
-        score = self._score(images, classifier)
-        attribution = attribute(self._build(score), batch, classifier, seed=self.seed, **options)
+        method = self.attribution(self._score(images, classifier), **self.settings)
+        attribution = attribute(method, batch, classifier, seed=self.seed, **self.arguments)
         if attribution.shape != images.shape:
             raise ValueError(
                 f"Expected {self.attribution.__name__} to attribute to the pixels, "
@@ -149,12 +143,6 @@ class CaptumMethod:
             copied = shared_copy(classifier, in_place=False)
         check_same(copied.network, classifier, images, method=self.attribution.__name__)
         return TargetScore(copied)
-
-    def _build(self, score: TargetScore) -> Any:
-        attribution = self.attribution(score, **self.settings)
-        if self.noise_tunnel:
-            return captum_class("captum.attr.NoiseTunnel")(attribution)
-        return attribution
 
 
 def _calls_alone(attribution: Any) -> bool:

@@ -4,11 +4,11 @@ from torch import Tensor, fx, nn
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
 from saliency_vae.baselines.copies import check_same, shared_copy
-from saliency_vae.baselines.fill import Fill, check_fill, filled
 from saliency_vae.baselines.target_score import TargetScore
 from saliency_vae.baselines.traced import one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.autograd import recording_gradients
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.MaxPool2d)
@@ -22,16 +22,15 @@ class DeepLIFT:
     colour channels.
 
     Args:
-        fill: Baseline image: ``blur``, a Gaussian blur by a sixth of the shorter side, or
-            ``black``.
+        baseline: Makes the baseline images, see :mod:`saliency_vae.perturbations`; by default a
+            blur by a sixth of the shorter side.
 
     Raises:
-        ValueError: If Captum is not installed or the fill is unknown.
+        ValueError: If Captum is not installed.
     """
 
-    def __init__(self, fill: Fill = "blur") -> None:
-        check_fill(fill)
-        self.fill = fill
+    def __init__(self, baseline: nn.Module | None = None) -> None:
+        self.baseline = baseline or Blur()
         self.attribution = captum_class("captum.attr.DeepLift")
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -46,7 +45,7 @@ class DeepLIFT:
             copied = shared_copy(classifier)
             copied.network = _rescalable(classifier.network)
         check_same(copied.network, classifier, images, method="DeepLIFT")
-        method, baseline = self.attribution(TargetScore(copied)), filled(images, self.fill)
+        method, baseline = self.attribution(TargetScore(copied)), self.baseline(images)
         return attribute(method, batch, classifier, baselines=baseline).abs().sum(1)
 
 

@@ -1,12 +1,12 @@
 """GradientSHAP (Lundberg & Lee 2017), the expected gradients of Erion et al. (2021)."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saliency_vae.baselines.fill import Fill, check_fill, filled
 from saliency_vae.baselines.target_score import ScoreInParts, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.perturbations import Blur
 from saliency_vae.runtime.autograd import recording_gradients
 
 
@@ -19,30 +19,28 @@ class GradientSHAP:
     Args:
         samples: Number of points, each of which costs a pass; the same for every image.
         stddev: Standard deviation of the noise, on images in [0, 1].
-        fills: Baseline images, taken in turn: ``blur`` or ``black``.
+        baseline: Makes the baseline images, see :mod:`saliency_vae.perturbations`; by default a
+            blur by a sixth of the shorter side.
         seed: Seed of points and noise.
 
     Raises:
-        ValueError: If a number is out of range or a fill unknown.
+        ValueError: If a number is out of range.
     """
 
     def __init__(
         self,
         samples: int = 25,
         stddev: float = 0.09,
-        fills: tuple[Fill, ...] = ("blur",),
+        baseline: nn.Module | None = None,
         seed: int = 0,
     ) -> None:
-        if samples < 1 or not stddev >= 0 or not fills:
+        if samples < 1 or not stddev >= 0:
             raise ValueError(
-                "Expected samples >= 1, stddev >= 0 and at least one fill. "
-                f"Found {samples}, {stddev} and {list(fills)}."
+                f"Expected samples >= 1 and stddev >= 0. Found {samples} and {stddev}."
             )
-        for fill in fills:
-            check_fill(fill)
         self.samples = samples
         self.stddev = stddev
-        self.fills = tuple(fills)
+        self.baseline = baseline or Blur()
         self.seed = seed
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -51,12 +49,10 @@ class GradientSHAP:
         score = ScoreInParts(classifier)
         with recording_gradients():
             images, target = batch["image"].detach().clone(), target_of(batch, classifier)
-            baselines = [filled(images, fill) for fill in self.fills]
-            total = torch.zeros_like(images)
-            for sample in range(self.samples):
+            baseline, total = self.baseline(images), torch.zeros_like(images)
+            for _ in range(self.samples):
                 noise = torch.randn(images.shape[1:], generator=generator).to(images)
                 share = torch.rand((), generator=generator).item()
-                baseline = baselines[sample % len(baselines)]
                 difference = images + self.stddev * noise - baseline
                 point = (baseline + share * difference).requires_grad_()
                 (gradient,) = torch.autograd.grad(score(point, target).sum(), point)

@@ -8,6 +8,7 @@ from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import views_at_once
 from saliency_vae.perturbations import blurred
 from saliency_vae.runtime.extras import require
 
@@ -21,7 +22,6 @@ class KernelSHAP:
     Args:
         segments: Approximate number of SLIC segments of an image.
         samples: Number of coalitions of segments, each of which costs a pass.
-        batch_size: Number of views classified at once.
         seed: Seed of the coalitions.
 
     Raises:
@@ -30,19 +30,13 @@ class KernelSHAP:
 
     zero_is_neutral = True
 
-    def __init__(
-        self, segments: int = 50, samples: int = 500, batch_size: int = 64, seed: int = 0
-    ) -> None:
-        if min(segments, samples, batch_size) < 1:
-            raise ValueError(
-                "Expected segments, samples and batch_size >= 1. "
-                f"Found {segments}, {samples} and {batch_size}."
-            )
+    def __init__(self, segments: int = 50, samples: int = 500, seed: int = 0) -> None:
+        if min(segments, samples) < 1:
+            raise ValueError(f"Expected segments and samples >= 1. Found {segments} and {samples}.")
         require("skimage", extra="rivals", wanted_by="this method")
         self.attribution = captum_class("captum.attr.KernelShap")
         self.segments = segments
         self.samples = samples
-        self.batch_size = batch_size
         self.seed = seed
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -64,6 +58,6 @@ class KernelSHAP:
             baselines=blurred(image),
             feature_mask=segments[:, None],
             n_samples=self.samples,
-            perturbations_per_eval=self.batch_size,
+            perturbations_per_eval=views_at_once(image),
         )
         return attribution[:, 0]  # a segment has the value of all channels together

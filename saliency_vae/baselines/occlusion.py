@@ -1,12 +1,13 @@
 """Occlusion (Zeiler & Fergus 2014)."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from saliency_vae.baselines.captum_method import attribute, captum_class
-from saliency_vae.baselines.fill import Fill, check_fill, filled
 from saliency_vae.baselines.target_score import ScoreInParts
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import views_at_once
+from saliency_vae.perturbations import Blur
 
 
 class Occlusion:
@@ -15,9 +16,8 @@ class Occlusion:
     Args:
         window: Side of the square window, as a fraction of the shorter side of the image.
         stride: Stride of the window, as a fraction of the shorter side too; at most ``window``.
-        fill: What a window shows instead: ``blur``, a Gaussian blur by a sixth of the shorter
-            side, or ``black``.
-        batch_size: Number of images classified at once, or that of one batch if it is larger.
+        baseline: Makes the baseline images, which a window shows, see
+            :mod:`saliency_vae.perturbations`; by default a blur by a sixth of the shorter side.
 
     Raises:
         ValueError: If Captum is not installed or an argument is out of range.
@@ -29,20 +29,15 @@ class Occlusion:
         self,
         window: float = 1 / 8,
         stride: float = 1 / 16,
-        fill: Fill = "blur",
-        batch_size: int = 64,
+        baseline: nn.Module | None = None,
     ) -> None:
         if not 0 < stride <= window <= 1:
             raise ValueError(
                 f"Expected 0 < stride <= window <= 1 of the shorter side. Found {stride}, {window}."
             )
-        check_fill(fill)
-        if batch_size < 1:
-            raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")
         self.window = window
         self.stride = stride
-        self.fill = fill
-        self.batch_size = batch_size
+        self.baseline = baseline or Blur()
         self.attribution = captum_class("captum.attr.Occlusion")
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -56,7 +51,7 @@ class Occlusion:
             classifier,
             sliding_window_shapes=(3, window, window),
             strides=(3, stride, stride),
-            baselines=filled(images, self.fill),
-            perturbations_per_eval=max(1, self.batch_size // len(images)),
+            baselines=self.baseline(images),
+            perturbations_per_eval=max(1, views_at_once(images) // len(images)),
         )
         return attribution[:, 0]  # a window hides all channels alike

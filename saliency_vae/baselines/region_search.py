@@ -8,6 +8,7 @@ from saliency_vae.baselines.segments import slic_segments
 from saliency_vae.baselines.target_score import each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import views_at_once
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.extras import require
 
@@ -22,20 +23,16 @@ class RegionSearch:
 
     Args:
         segments: Approximate number n of SLIC segments of an image.
-        batch_size: Number of views classified at once.
 
     Raises:
-        ValueError: If scikit-image is not installed or a number is not positive.
+        ValueError: If scikit-image is not installed or segments is not positive.
     """
 
-    def __init__(self, segments: int = 50, batch_size: int = 64) -> None:
-        if min(segments, batch_size) < 1:
-            raise ValueError(
-                f"Expected segments and batch_size >= 1. Found {segments} and {batch_size}."
-            )
+    def __init__(self, segments: int = 50) -> None:
+        if segments < 1:
+            raise ValueError(f"Expected segments >= 1. Found {segments}.")
         require("skimage", extra="rivals", wanted_by="this method")
         self.segments = segments
-        self.batch_size = batch_size
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -53,9 +50,8 @@ class RegionSearch:
         hidden = F.one_hot(slic_segments(image, self.segments)[0]).permute(2, 0, 1).to(image)
         kept = saliency = torch.zeros_like(image[0, 0])
         while len(hidden) > 1:
-            scores = torch.cat(
-                [log_odds(kept + some) for some in torch.split(hidden, self.batch_size)]
-            )
+            parts = torch.split(hidden, views_at_once(image))
+            scores = torch.cat([log_odds(kept + some) for some in parts])
             best = int(scores.argmax())
             kept = kept + hidden[best]
             saliency = saliency + len(hidden) * hidden[best]

@@ -9,6 +9,7 @@ from torch import Tensor
 from saliency_vae.baselines.target_score import TargetProbability, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.metrics import views_at_once
 from saliency_vae.perturbations import perturb
 
 
@@ -22,8 +23,6 @@ class Rise:
         masks: Number of masks N; the paper uses 4,000 at 224x224 pixels for VGG-16.
         grid: Number of cells of a mask along each side, before it is enlarged.
         probability: Probability p that a cell is kept, in (0, 1).
-        batch_size: Number of masked images classified at once, or that of one batch if it is
-            larger.
         seed: Seed of the masks.
 
     Raises:
@@ -38,22 +37,16 @@ class Rise:
     """
 
     def __init__(
-        self,
-        masks: int = 1000,
-        grid: int = 7,
-        probability: float = 0.5,
-        batch_size: int = 64,
-        seed: int = 0,
+        self, masks: int = 1000, grid: int = 7, probability: float = 0.5, seed: int = 0
     ) -> None:
-        if min(masks, grid, batch_size) < 1 or not 0 < probability < 1:
+        if min(masks, grid) < 1 or not 0 < probability < 1:
             raise ValueError(
-                "Expected masks, grid and batch_size >= 1 and probability in (0, 1). "
-                f"Found {masks}, {grid}, {batch_size} and {probability}."
+                "Expected masks and grid >= 1 and probability in (0, 1). "
+                f"Found {masks}, {grid} and {probability}."
             )
         self.masks = masks
         self.grid = grid
         self.probability = probability
-        self.batch_size = batch_size
         self.seed = seed
 
     @torch.no_grad()
@@ -74,7 +67,8 @@ class Rise:
         count, _, height, width = images.shape
         score, target = TargetProbability(classifier), target_of(batch, classifier)
         mean = classifier.mean.to(images)
-        for cells, shifts in zip(*self._draw(max(1, self.batch_size // count)), strict=True):
+        at_once = max(1, views_at_once(images) // count)
+        for cells, shifts in zip(*self._draw(at_once), strict=True):
             masks = enlarge(cells.to(images), shifts.to(images), height, width)
             n = len(masks)
             masked = perturb(images.repeat_interleave(n, 0), masks.repeat(count, 1, 1), mean)

@@ -10,7 +10,7 @@ from saliency_vae.baselines.feature_maps import enlarged, feature_maps
 from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.metrics import min_max
+from saliency_vae.metrics import min_max, views_at_once
 from saliency_vae.perturbations import perturb
 
 
@@ -24,19 +24,12 @@ class ScoreCAM:
     Args:
         layer: Name of the module of the network that returns the feature maps; None for the one
             that :func:`saliency_vae.baselines.feature_maps.feature_maps` finds.
-        batch_size: Number of masked images classified at once.
-
-    Raises:
-        ValueError: If batch_size is not positive.
     """
 
     zero_is_neutral = True
 
-    def __init__(self, layer: str | None = None, batch_size: int = 64) -> None:
-        if batch_size < 1:
-            raise ValueError(f"Expected batch_size >= 1 image. Found {batch_size}.")
+    def __init__(self, layer: str | None = None) -> None:
         self.layer = layer
-        self.batch_size = batch_size
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -56,7 +49,7 @@ class ScoreCAM:
         scores = torch.cat(
             [
                 score(perturb(image.expand(len(some), -1, -1, -1), some, mean), target)
-                for some in torch.split(masks, self.batch_size)
+                for some in torch.split(masks, views_at_once(image))
             ]
         )
         weights = scores.masked_fill(~varied, -math.inf).softmax(0).nan_to_num()

@@ -7,11 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_vae.baselines.target_score import TargetScore, each_image, target_of
+from saliency_vae.baselines.target_score import ScoreInParts, each_image, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.extras import require
+
+_AT_ONCE = 64  # coalitions, as by default: the fewer, the more a choice of the next ones knows
 
 
 class ShapBPT:
@@ -23,22 +25,18 @@ class ShapBPT:
     Args:
         evaluations: Number of coalitions that are evaluated, each of which costs a pass; two more
             see the whole image and none of it.
-        batch_size: Number of views classified at once.
 
     Raises:
-        ValueError: If the package is not installed or a number is not positive.
+        ValueError: If the package is not installed or evaluations is not positive.
     """
 
     zero_is_neutral = True
 
-    def __init__(self, evaluations: int = 500, batch_size: int = 64) -> None:
-        if min(evaluations, batch_size) < 1:
-            raise ValueError(
-                f"Expected evaluations and batch_size >= 1. Found {evaluations} and {batch_size}."
-            )
+    def __init__(self, evaluations: int = 500) -> None:
+        if evaluations < 1:
+            raise ValueError(f"Expected evaluations >= 1. Found {evaluations}.")
         require("shap_bpt", extra="shap-bpt", wanted_by="this method")
         self.evaluations = evaluations
-        self.batch_size = batch_size
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -48,18 +46,17 @@ class ShapBPT:
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         from shap_bpt import Explainer
 
-        image, target, score = batch["image"], target_of(batch, classifier), TargetScore(classifier)
-        baseline = blurred(image)
+        image, target = batch["image"], target_of(batch, classifier)
+        baseline, score = blurred(image), ScoreInParts(classifier)
 
         def scores(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
             kept = torch.from_numpy(masks).to(image)
             views = perturb(image.expand(len(kept), -1, -1, -1), kept, baseline)
-            array: NDArray[np.float32] = score(views, target)[:, None].cpu().numpy()
+            found: Tensor = score(views, target.expand(len(views), -1))
+            array: NDArray[np.float32] = found[:, None].cpu().numpy()
             return array
 
         pixels = (255 * image[0]).round().byte().permute(1, 2, 0).cpu().numpy()
         explainer: Any = Explainer(scores, pixels, num_explained_classes=1)
-        values = explainer.explain_instance(
-            self.evaluations, method="BPT", batch_size=self.batch_size
-        )
+        values = explainer.explain_instance(self.evaluations, method="BPT", batch_size=_AT_ONCE)
         return torch.from_numpy(values[0]).to(image)

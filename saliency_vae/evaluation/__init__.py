@@ -4,8 +4,6 @@
 their results.
 """
 
-from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.pipeline import run_evaluation
-from saliency_vae.evaluation.results import Results
 
-__all__ = ["ExplainerMethod", "Results", "run_evaluation"]
+__all__ = ["run_evaluation"]

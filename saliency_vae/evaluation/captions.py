@@ -7,8 +7,8 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import image_name
 from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.protocol import with_decision
 from saliency_vae.evaluation.report import Caption
-from saliency_vae.evaluation.scoring import with_decision
 
 
 def captions_of(images: Images, classifier: FrozenClassifier) -> list[Caption]:

@@ -1,6 +1,7 @@
 """Checks beside the scores of all images, each on a few images and switched off by a setting."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from matplotlib.figure import Figure
@@ -16,15 +17,16 @@ from saliency_vae.evaluation.pointing import (
     Game,
     ask_all,
     build_grids,
+    score_object,
     two_object_images,
 )
 from saliency_vae.evaluation.preparation import Setup, predict
 from saliency_vae.evaluation.progress import Progress
+from saliency_vae.evaluation.protocol import Protocol, with_decision
 from saliency_vae.evaluation.report import questions_figure
 from saliency_vae.evaluation.robustness import with_robustness
 from saliency_vae.evaluation.sanity import with_own_mask
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.scoring import Protocol, with_decision
 
 # Settings of a number, and what is not measured where it is 0.
 _MEASURED_WITH = {
@@ -86,7 +88,9 @@ def add_checks(
         scores, drawn = play(GRID_POINTING, make_grids, config, setup, scores, progress)
         figures |= drawn
     if config["two_object_images"]:
-        scores, drawn = play(TWO_OBJECTS, make_pairs, config, setup, scores, progress)
+        near = partial(score_object, tolerance=setup.protocol.tolerance)
+        game = replace(TWO_OBJECTS, score=near)
+        scores, drawn = play(game, make_pairs, config, setup, scores, progress)
         figures |= drawn
     if config["eval_x_steps"]:
         scores = with_eval_x(config, setup, scores, maps)
@@ -134,8 +138,12 @@ def play(
         progress=progress,
     )
     notes = {game.title: images.name}
-    scores = scores.extended(answers.values, left_out=answers.left_out, notes=notes)
-    if not answers.maps:
+    groups = {metric: answers.groups for metric in answers.values if answers.groups is not None}
+    scores = scores.extended(
+        answers.values, question_groups=groups, left_out=answers.left_out, notes=notes
+    )
+    maps = {name: drawn for name, drawn in answers.maps.items() if len(drawn)}
+    if not maps:  # of a partition
         return scores, {}
     batch = images.first(_DRAWN).as_batch()
     names = [
@@ -143,7 +151,7 @@ def play(
         for of_image in batch["object_classes"].tolist()
     ]
     pictures, masks = batch["image"].cpu(), batch["object_masks"].cpu()
-    figure = questions_figure(pictures, masks, names, answers.maps, roles=scores.roles)
+    figure = questions_figure(pictures, masks, names, maps, roles=scores.roles)
     return scores, {game.name: figure}
 
 
@@ -183,7 +191,10 @@ def with_eval_x(
     maps: Mapping[str, Tensor],
 ) -> Scores:
     """Add what a classifier tuned on random masks decides from the kept views (EVAL-X)."""
-    number = min(len(values) for values in maps.values())
+    number = max(len(values) for values in maps.values())
+    if not number:
+        reason = "EVAL-X: measured on the images of gallery=N and own_mask_images=N. Found none."
+        return scores.extended(left_out=[reason])
     batch = with_decision(setup.images.first(number).as_batch(), setup.classifier)
     remove = partial(setup.protocol.remove, setup.classifier)
     batches = training_images(

@@ -83,7 +83,7 @@ def eval_x(
 
     Args:
         judge: Classifier tuned by :func:`tune_on_random_masks`.
-        maps: Method to its maps of the images, (N, H, W), and perhaps of further images.
+        maps: Method to its maps of the first images, (n, H, W), and perhaps of further images.
         images: Images in [0, 1], (N, 3, H, W).
         decisions: Decisions of the classifier that is explained, weights of the logits,
             (N, classes).
@@ -91,7 +91,7 @@ def eval_x(
         fraction: Share of the pixels to keep, in (0, 1].
 
     Returns:
-        Of each method, whether the tuned classifier decides like the explained one, (N,) of 0 and
+        Of each method, whether the tuned classifier decides like the explained one, (n,) of 0 and
         1, on the CPU.
 
     Example:
@@ -106,8 +106,9 @@ def eval_x(
     for name, saliency in maps.items():
         rank = descending_rank(saliency[: len(images)].to(images.device))
         kept = rank < num_kept(fraction, rank[0].numel())
-        logits = _predict(judge, remove(images, kept))
-        values[name] = judge.keeps_decision(logits, decisions).float().cpu()
+        number = len(rank)
+        logits = _predict(judge, remove(images[:number], kept))
+        values[name] = judge.keeps_decision(logits, decisions[:number]).float().cpu()
     return values
 
 

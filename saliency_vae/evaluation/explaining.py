@@ -7,7 +7,7 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
-from saliency_vae.metrics import views_at_once
+from saliency_vae.metrics import positive_attribution, views_at_once
 
 
 def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -34,3 +34,9 @@ def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) ->
     if not maps.isfinite().all():
         raise ValueError("Expected finite maps. Found NaN or infinity.")
     return maps
+
+
+def attribution_of(method: Method, maps: Tensor) -> Tensor:
+    """What a method's maps (B, H, W) attribute to the pixels beyond nothing: (B, H, W), >= 0."""
+    neutral = bool(getattr(method, "zero_is_neutral", False))
+    return positive_attribution(maps, zero_is_neutral=neutral)

@@ -1,7 +1,8 @@
 """The images to evaluate on, none of which the explainer was trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +15,7 @@ from saliency_vae.data.annotated_images import AnnotatedImages
 from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 from saliency_vae.runtime.device import loader_processes
 
-_Known = Literal["mask", "object_masks", "object_classes", "object_images", "group"]
+_Known = Literal["mask", "object_masks", "object_classes", "object_groups", "group"]
 _KNOWN: tuple[_Known, ...] = get_args(_Known)  # taken over from the data, where they have it
 # Settings that decide which images of a directory are held out.
 _SPLIT = ("seed", "validation_fraction")
@@ -138,6 +139,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]  # Dataset promises no length
 
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return -(-len(self) // self.batch_size)
+
     def __iter__(self) -> Iterator[Batch]:
         loader = DataLoader(
             self.dataset,
@@ -166,13 +172,39 @@ def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
 
     Args:
         data: Hydra node of the data to evaluate on.
-        trained: Hydra node of the training data; None if it is not known.
+        trained: Hydra node of the training data, which may hold that of each task; None if it is
+            not known.
 
     Raises:
         ValueError: If images that the explainer was trained on would be evaluated.
     """
-    if trained is None or "validation_fraction" not in data or not _same_directory(data, trained):
-        return
+    for here, there in product(_directories(data), _directories(trained or {})):
+        if "validation_fraction" in here and _share_images(here, there):
+            _check_same_split(here, there)
+
+
+def _directories(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Nodes of data, at any depth, that are a directory of images."""
+    if node.get("root") is not None:
+        yield node
+    for part in node.values():
+        if isinstance(part, Mapping):
+            yield from _directories(part)
+
+
+def _share_images(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    """Whether one directory is the other, or lies in it."""
+    first, second = _root(here), _root(there)
+    nested = first.is_relative_to(second) or second.is_relative_to(first)
+    return nested and here["_target_"] == there.get("_target_")
+
+
+def _check_same_split(data: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    if _root(data) != _root(trained):  # a file's place in the split follows from its path below it
+        raise ValueError(
+            f"Expected data.root={trained['root']}, as in training, or a directory apart from it, "
+            f"so that no image of the training is evaluated. Found {data['root']}."
+        )
     differing = [key for key in _SPLIT if data[key] != trained.get(key)]
     if differing:
         expected = " ".join(f"data.{key}={trained.get(key)}" for key in differing)
@@ -183,9 +215,5 @@ def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
         )
 
 
-def _same_directory(data: dict[str, Any], trained: dict[str, Any]) -> bool:
-    roots = [node.get("root") for node in (data, trained)]
-    if None in roots:
-        return False
-    here, there = (Path(str(root)).resolve() for root in roots)
-    return data["_target_"] == trained.get("_target_") and here == there
+def _root(data: Mapping[str, Any]) -> Path:
+    return Path(str(data["root"])).resolve()

@@ -28,7 +28,7 @@ from saliency_vae.metrics import peak_memory
 from saliency_vae.models import Explainer, load_explainer
 from saliency_vae.runtime.extras import MissingExtraError, pip_install
 from saliency_vae.runtime.memory import is_out_of_memory
-from saliency_vae.runtime.text import did_you_mean, one_line
+from saliency_vae.runtime.text import described, did_you_mean, one_line
 
 _CONTROLS = (
     *(Blurred, CentrePrior, EdgeMagnitude, RandomMap),
@@ -57,7 +57,12 @@ class ExplainerMethod:
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         # Not checked to be in [0, 1]: robustness is measured by added noise.
-        return explainer.encode(images, target=batch.get("target")).mean
+        return explainer.encode(images, target=self._target(batch)).mean
+
+    def _target(self, batch: Batch) -> Tensor | None:
+        """What is asked: of a universal explainer the decision that all methods explain."""
+        decided = batch.get("decision") if self.explainer.is_universal else None
+        return batch.get("target", decided)
 
 
 class RefinedExplainer(ExplainerMethod):
@@ -80,7 +85,7 @@ class RefinedExplainer(ExplainerMethod):
         """
         images = batch["image"].clamp(0, 1)  # robustness is measured by added noise
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        target = batch.get("target")
+        target = self._target(batch)
         refined = explainer.refine(images, classifier, target=target, steps=self.steps)
         return refined.posterior.mean
 
@@ -259,7 +264,7 @@ def warm_up(
                 raise
             raise ValueError(
                 f"Expected {name} to explain an image with the settings baselines.{name}. "
-                f"Found {type(error).__name__}: {error}"
+                f"Found {described(error)}."
             ) from error
         else:
             able[name] = method

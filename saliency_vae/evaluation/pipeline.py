@@ -22,7 +22,6 @@ from saliency_vae.evaluation.baseline_images import (
 )
 from saliency_vae.evaluation.captions import captions_of
 from saliency_vae.evaluation.checks import add_checks, switched_off
-from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import ExplainerMethod
 from saliency_vae.evaluation.metric_info import over
 from saliency_vae.evaluation.preparation import Setup, prepare
@@ -229,7 +228,7 @@ def assess_uncertainty(
     referenced = setup.images.first(config["reference_images"])
     if setup.runs and len(referenced):
         with tqdm(
-            total=len(setup.runs) * batches(referenced), desc="Independent runs", unit="run"
+            total=len(setup.runs) * referenced.batches, desc="Independent runs", unit="run"
         ) as bar:
             runs = [counted(run, bar.update) for run in setup.runs]
             rivals = rival_uncertainties(explainer, vargrad)
@@ -251,7 +250,7 @@ def assess_confidence(
         how = "this explainer has no confidence network; see confidence_width of its training."
         return UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
     vargrad = setup.methods.by_name.get("vargrad")
-    shown = tqdm(setup.images, "Uncertainty of images", batches(setup.images), unit="batch")
+    shown = tqdm(setup.images, "Uncertainty of images", setup.images.batches, unit="batch")
     gather_all = partial(gather_uncertainties, shown, explainer, classifier, vargrad)
     uncertainties = progress.part("uncertainty/images", gather_all)
     if explainer.confidence is None:
@@ -316,11 +315,6 @@ def judge_posterior(
 
     found = progress.part("uncertainty/posterior", check)
     return assess_posterior(cast(PosteriorChecks, found), resampling=resampling)
-
-
-def batches(images: Images) -> int:
-    """Number of batches of images."""
-    return -(-len(images) // images.batch_size)
 
 
 def counted(method: Method, count: Callable[[], object]) -> Method:

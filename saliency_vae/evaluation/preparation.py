@@ -26,9 +26,9 @@ from saliency_vae.evaluation.methods import (
     build_methods,
     warm_up,
 )
+from saliency_vae.evaluation.protocol import Protocol, with_decision
 from saliency_vae.evaluation.randomised import load_randomised
 from saliency_vae.evaluation.roles import EXPLAINER, REFINED
-from saliency_vae.evaluation.scoring import Protocol, with_decision
 from saliency_vae.evaluation.signal_controls import signal_controls
 from saliency_vae.evaluation.uncertainty import independent_runs
 from saliency_vae.models import Explainer

@@ -40,26 +40,27 @@ class Resampling:
 
     def some(self, chosen: Tensor) -> "Resampling":
         """The same for some of the images, (N,) bool."""
-        groups = self._groups(len(chosen))
+        groups = self.groups_of(len(chosen))
         return Resampling(self.seed, None if groups is None else groups[chosen.cpu()])
 
     def independent(self, number: int) -> int:
         """Number of independent draws among the first images."""
-        groups = self._groups(number)
+        groups = self.groups_of(number)
         return number if groups is None else len(torch.unique(groups))
 
     def mean(self, values: Tensor, *, shares: bool = False) -> Interval:
         """Mean of values (n, ...), see :func:`mean_interval`."""
-        groups = self._groups(len(values))
+        groups = self.groups_of(len(values))
         return mean_interval(values, groups=groups, shares=shares, seed=self.seed)
 
     def difference(self, first: Tensor, second: Tensor) -> Interval:
         """Mean of paired differences of values (n, ...), see :func:`difference_interval`."""
-        return difference_interval(first, second, groups=self._groups(len(first)), seed=self.seed)
+        return difference_interval(first, second, groups=self.groups_of(len(first)), seed=self.seed)
 
     def statistic(self, statistic: Callable[[Tensor], Tensor], number: int) -> Interval:
         """Any statistic of the indices of the first images, see :func:`statistic_interval`."""
-        return statistic_interval(statistic, number, groups=self._groups(number), seed=self.seed)
+        return statistic_interval(statistic, number, groups=self.groups_of(number), seed=self.seed)
 
-    def _groups(self, number: int) -> Tensor | None:
+    def groups_of(self, number: int) -> Tensor | None:
+        """Groups of the first images, on the CPU; None where all are independent."""
         return None if self.groups is None else self.groups[:number].cpu()

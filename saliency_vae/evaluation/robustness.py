@@ -9,6 +9,7 @@ from tqdm import tqdm
 from saliency_vae.baselines import Method, TargetProbability, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.explaining import explain_batch
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Progress
 from saliency_vae.evaluation.scores import Scores
@@ -75,7 +76,7 @@ def robustness(
 
     def explain(inputs: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
         noisy: Batch = {**batch, "image": inputs[0] if isinstance(inputs, tuple) else inputs}
-        maps = method(noisy, classifier)
+        maps = explain_batch(method, noisy, classifier)
         return (maps[:, None].expand_as(images).contiguous(),)
 
     def disturb(inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,6 @@ from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.metrics import Interval
 
-_OTHER_IMAGES = ("grid_", "two_objects_")  # metrics of images put together from the others
 _AGREEMENT = "agreement_"
 
 Values = Mapping[str, Mapping[str, Tensor]]
@@ -23,8 +22,8 @@ class Scores:
     """Scores of several methods on the same images.
 
     Attributes:
-        values: Metric, then method, to the score of each image, (N,). A metric or a method that
-            takes long may have fewer images: the first ones.
+        values: Metric, then method, to the score of each image, or of each question of a pointing
+            game, (N,). A metric or a method that takes long may have fewer: the first ones.
         curves: Curve, such as ``insertion`` or ``deletion_mean``, then method, to the curve of each
             image, (N, points).
         seconds: Method to the time of an explanation, seconds per image, of the fastest batch.
@@ -37,6 +36,7 @@ class Scores:
         roles: Method to its role.
         groups: Group of each image, (N,) int64, over which intervals are taken; None for images
             that are all independent.
+        question_groups: Metric of a pointing game to the group of each question, (N,) int64.
         left_out: What was not measured and why, one sentence each.
         notes: Name of a measurement to how it was made.
         seed: Seed of the bootstrap.
@@ -60,6 +60,7 @@ class Scores:
     classifier_seen: Mapping[str, bool] = field(default_factory=dict)
     baseline: str = ""
     groups: Tensor | None = None
+    question_groups: Mapping[str, Tensor] = field(default_factory=dict)
     roles: Mapping[str, Role] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Scores:
         self,
         values: Values | None = None,
         *,
+        question_groups: Mapping[str, Tensor] | None = None,
         left_out: Iterable[str] = (),
         notes: Mapping[str, str] | None = None,
     ) -> "Scores":
@@ -77,12 +79,14 @@ class Scores:
         Args:
             values: Further metrics, then method, to the score of each image; the images may be
                 fewer.
+            question_groups: Metric of a pointing game to the group of each question, (N,).
             left_out: What was not measured and why, one sentence each.
             notes: Name of a measurement to how it was made.
         """
         return replace(
             self,
             values={**self.values, **(values or {})},
+            question_groups={**self.question_groups, **(question_groups or {})},
             left_out=(*self.left_out, *left_out),
             notes={**self.notes, **(notes or {})},
         )
@@ -122,12 +126,17 @@ class Scores:
         return {method: found[method] for method in by_method}
 
     def resampling(self, metric: str = "") -> Resampling:
-        """How images are drawn: those of a metric, by default those that all methods explain."""
-        return Resampling(self.seed, None if metric.startswith(_OTHER_IMAGES) else self.groups)
+        """How the images of a metric, or the questions of a pointing game, are drawn."""
+        return Resampling(self.seed, self.question_groups.get(metric, self.groups))
 
     def number(self, metric: str, method: str) -> int:
-        """Number of images that a method is scored on by a metric."""
+        """Number of images, or of questions, that a method is scored on by a metric."""
         return len(self.values[metric][method])
+
+    def counted(self, metric: str, method: str) -> str:
+        """That number with what it counts, such as ``12 images``."""
+        unit = "questions" if metric in self.question_groups else "images"
+        return f"{self.number(metric, method)} {unit}"
 
     def is_complete(self, metric: str, method: str) -> bool:
         """Whether a method is scored on as many images as any other."""

@@ -1,7 +1,7 @@
 """Scoring: every method explains the same images, and its maps are scored in the same way."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Self
 
@@ -12,138 +12,28 @@ from tqdm import tqdm
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
-from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES, IMPUTATIONS, Baseline
-from saliency_vae.evaluation.explaining import explain_batch
+from saliency_vae.evaluation.baseline_images import Baseline
+from saliency_vae.evaluation.explaining import attribution_of, explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Part, Progress
-from saliency_vae.evaluation.roles import EXPLAINER
+from saliency_vae.evaluation.protocol import (
+    KEPT_FRACTIONS,
+    PreparedBaseline,
+    Protocol,
+    with_decision,
+)
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.wording import title
 from saliency_vae.metrics import (
-    CurveEnds,
-    curve_ends,
     gini_index,
     insertion_deletion,
     kept_agreement,
     mask_iou,
-    masked_view,
     pointing_game,
     relevance_mass,
     relevance_rank,
     timed,
 )
-
-KEPT_FRACTIONS = (0.05, 0.1, 0.2, 0.4, 0.8)  # shares of the pixels kept for the agreement
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How the maps of methods are scored.
-
-    Attributes:
-        baseline_images: Names of the baseline images for insertion and deletion; the first one is
-            also that of the kept views.
-        steps: Number of steps of insertion and deletion.
-        tolerance: Distance from the true object that the pointing game still counts as a hit,
-            pixels.
-        slow_images: Number of images that slow methods are scored on; None for all.
-
-    Raises:
-        ValueError: If a name is unknown or a number out of range.
-
-    Example:
-        >>> from torch import nn
-        >>> classifier = FrozenClassifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), name="toy")
-        >>> images = torch.tensor([0.0, 0.2, 0.4, 0.6]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
-        >>> made = Protocol(["zero", "mean"]).make_baseline_images(images, classifier)
-        >>> {name: round(float(image[0, 0, 0, 0]), 3) for name, image in made.items()}
-        {'zero': 0.0, 'mean': 0.3}
-    """
-
-    baseline_images: Sequence[str] = ("blur",)
-    steps: int = 24
-    tolerance: float = 0.0
-    slow_images: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.baseline_images or not set(self.baseline_images) <= BASELINE_IMAGES.keys():
-            raise ValueError(
-                f"Expected baseline_images among {', '.join(BASELINE_IMAGES)}. "
-                f"Found {', '.join(self.baseline_images) or 'none'}."
-            )
-        if self.steps < 1 or self.tolerance < 0:
-            raise ValueError(
-                f"Expected steps >= 1 and tolerance >= 0 pixels. "
-                f"Found {self.steps} and {self.tolerance}."
-            )
-
-    def make_baseline_images(
-        self, images: Tensor, classifier: FrozenClassifier
-    ) -> dict[str, Baseline]:
-        """What is seen of removed pixels of images (B, 3, H, W), by name."""
-        return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
-
-    def prepared_baselines(
-        self, batch: Batch, classifier: FrozenClassifier
-    ) -> dict[str, "PreparedBaseline"]:
-        """Prepare the baseline images of a batch with the classifier's decision, by name."""
-        images = batch["image"]
-        return {
-            name: PreparedBaseline(made, curve_ends(classifier, images, made, batch["decision"]))
-            for name, made in self.make_baseline_images(images, classifier).items()
-        }
-
-    def remove(self, classifier: FrozenClassifier, images: Tensor, kept: Tensor) -> Tensor:
-        """Views of images (n, 3, H, W) over the first baseline, kept pixels (n, H, W) bool."""
-        first = BASELINE_IMAGES[self.baseline_images[0]]
-        return masked_view(images, kept, first(images, classifier))
-
-    def with_unseen(self, seen: Collection[str]) -> "Protocol":
-        """Add in-painting where training used all baseline images, so that one is unseen."""
-        if not set(self.baseline_images) <= set(seen):
-            return self
-        return replace(self, baseline_images=[*self.baseline_images, IMPUTATIONS[0]])
-
-    def limit(self, methods: Methods, name: str, number: int) -> int:
-        """Number of images, of a total number, that a method is scored on: the explainer on all."""
-        if self.slow_images is None or name == EXPLAINER or not methods.is_slow(name):
-            return number
-        return min(self.slow_images, number)
-
-    def left_out(self, methods: Methods, limits: Mapping[str, int]) -> tuple[str, ...]:
-        """What the limits of slow methods leave out, one sentence each."""
-        most = max(limits.values(), default=0)
-        return tuple(
-            f"{title(name)}: takes "
-            + (f"{methods.passes[name]:,.0f}" if limit else f"more than {methods.slow_passes}")
-            + " passes of the classifier an image; "
-            + (f"scored on {limit} images, " if limit else "scored with ")
-            + f"slow_images={'N' if not limit else 'null scores it on all'}."
-            for name, limit in limits.items()
-            if limit < most
-        )
-
-
-@dataclass(frozen=True)
-class PreparedBaseline:
-    """Baseline images of a batch, the same for the maps of all methods.
-
-    Attributes:
-        baseline: Baseline images, (B, 3, H, W), or an imputation.
-        ends: Ends of all curves over it, (B,) each.
-    """
-
-    baseline: Baseline
-    ends: CurveEnds
-
-    def first(self, number: int) -> "PreparedBaseline":
-        """The same for the first images."""
-        of = self.baseline
-        return PreparedBaseline(
-            of[:number] if isinstance(of, Tensor) else of,
-            CurveEnds(self.ends.none[:number], self.ends.whole[:number]),
-        )
 
 
 class _Gathered:
@@ -199,9 +89,9 @@ def measure(
         a partition, those that it has measured.
 
     Raises:
-        ValueError: If a true mask is empty, or maps are not finite and (B, H, W).
+        ValueError: If a true mask is empty, maps are wrong, or there is no method to score.
     """
-    limits = {name: protocol.limit(methods, name, len(images)) for name in methods.by_name}
+    limits = _limits(methods, protocol, len(images))
     gathered = {name: _Gathered() for name, limit in limits.items() if limit}
     turns = methods.costly_first()
     seen, groups = 0, []
@@ -225,6 +115,17 @@ def measure(
     return scores, {name: torch.cat(part.maps) for name, part in gathered.items()}
 
 
+def _limits(methods: Methods, protocol: Protocol, number: int) -> dict[str, int]:
+    """Number of images that each method is scored on."""
+    limits = {name: protocol.limit(methods, name, number) for name in methods.by_name}
+    if not any(limits.values()):
+        raise ValueError(
+            "Expected a method to score. Found only slow ones: slow_images=N scores them on N "
+            "images."
+        )
+    return limits
+
+
 def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
     """Groups of all images, on the CPU; None where one batch has none."""
     known = [of_batch.cpu() for of_batch in groups if of_batch is not None]
@@ -241,12 +142,6 @@ def _scores(gathered: Mapping[str, _Gathered], methods: Methods, protocol: Proto
         roles=methods.roles,
         baseline=protocol.baseline_images[0],
     )
-
-
-@torch.no_grad()
-def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
-    """Add the classifier's decision on each image of a batch, so that it is computed only once."""
-    return {**batch, "decision": classifier.decide(classifier(batch["image"]))}
 
 
 def _parts(
@@ -270,13 +165,15 @@ def _score_method(
     keep: int,
 ) -> Part:
     """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU."""
-    explain = partial(explain_batch, methods.by_name[name], batch, classifier)
+    method = methods.by_name[name]
+    explain = partial(explain_batch, method, batch, classifier)
     try:
         maps, seconds = timed(explain, batch["image"].device)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     own = {baseline: found.first(len(maps)) for baseline, found in prepared().items()}
-    values, curves = score(batch, maps, classifier, own, protocol)
+    attribution = attribution_of(method, maps)
+    values, curves = score(batch, maps, attribution, classifier, own, protocol)
     return {
         "values": {metric: found.cpu() for metric, found in values.items()},
         "curves": {curve: found.cpu() for curve, found in curves.items()},
@@ -289,6 +186,7 @@ def _score_method(
 def score(
     batch: Batch,
     maps: Tensor,
+    attribution: Tensor,
     classifier: FrozenClassifier,
     baselines: Mapping[str, PreparedBaseline],
     protocol: Protocol,
@@ -298,6 +196,7 @@ def score(
     Args:
         batch: Images with the classifier's decision, and with true masks where they are known.
         maps: Saliency maps, (B, H, W).
+        attribution: What they attribute to the pixels beyond nothing, (B, H, W), >= 0.
         classifier: Classifier to explain.
         baselines: Baseline images of the batch, by name.
         protocol: How maps are scored.
@@ -325,24 +224,33 @@ def score(
         values[f"insertion{suffix}"] = found.insertion_auc
         values[f"deletion{suffix}"] = found.deletion_auc
         values[f"srg{suffix}"] = found.symmetric_relevance_gain
-    baseline = baselines[first].baseline
-    agreement = kept_agreement(
-        classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
-    )
-    for fraction, agrees in zip(KEPT_FRACTIONS, agreement.float().unbind(1), strict=True):
-        values[f"agreement_{round(100 * fraction)}"] = agrees
+    values |= _agreement(batch, maps, classifier, baselines[first].baseline)
     if "mask" in batch:
-        values |= _localization(maps, batch["mask"], protocol.tolerance)
+        values |= _localization(maps, attribution, batch["mask"], protocol.tolerance)
     values["sparsity"] = gini_index(maps)
     return values, curves
 
 
-def _localization(maps: Tensor, mask: Tensor, tolerance: float) -> dict[str, Tensor]:
-    """Scores of maps (B, H, W) against true masks (B, H, W), each (B,)."""
+def _agreement(
+    batch: Batch, maps: Tensor, classifier: FrozenClassifier, baseline: Baseline
+) -> dict[str, Tensor]:
+    """Whether the decision stays where each share of the pixels is kept, each (B,)."""
+    images, decision = batch["image"], batch["decision"]
+    agreement = kept_agreement(
+        classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
+    )
+    names = [f"agreement_{round(100 * fraction)}" for fraction in KEPT_FRACTIONS]
+    return dict(zip(names, agreement.float().unbind(1), strict=True))
+
+
+def _localization(
+    maps: Tensor, attribution: Tensor, mask: Tensor, tolerance: float
+) -> dict[str, Tensor]:
+    """Scores of maps and positive attribution against true masks (B, H, W), each (B,)."""
     return {
-        "pointing_game": pointing_game(maps, mask, tolerance).float(),
+        "pointing_game": pointing_game(maps, mask, tolerance),
         "iou": mask_iou(maps, mask),
-        "relevance_mass": relevance_mass(maps, mask),
+        "relevance_mass": relevance_mass(attribution, mask),
         "relevance_rank": relevance_rank(maps, mask),
     }
 

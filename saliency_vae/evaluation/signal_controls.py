@@ -14,7 +14,6 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data import Batch
 from saliency_vae.models import Explainer
-from saliency_vae.models.conditional_encoder import Signals
 from saliency_vae.runtime.autograd import recording_gradients
 
 # Names of explainers that see the image, and no signals of the classifier that is explained.
@@ -37,7 +36,8 @@ class ZeroedSignals:
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         signals = explainer.signals(images, batch.get("target"))
-        return explainer.encode(images, signals=_zeroed(signals)).mean
+        assert signals is not None  # the encoder is classifier-conditioned
+        return explainer.encode(images, signals=signals.zeroed()).mean
 
 
 class RandomisedSignals:
@@ -45,12 +45,10 @@ class RandomisedSignals:
 
     Args:
         explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
-        seed: Seed of the shuffling, see :func:`randomised_classifier`.
     """
 
-    def __init__(self, explainer: Explainer, seed: int = 0) -> None:
+    def __init__(self, explainer: Explainer) -> None:
         self.explainer = copy.copy(explainer)  # its weights, with another classifier
-        self.seed = seed
         # The classifier of the last batch, and the same with shuffled weights.
         self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None
 
@@ -59,31 +57,21 @@ class RandomisedSignals:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         if self._shuffled is None or self._shuffled[0] is not classifier:
             with recording_gradients():
-                self._shuffled = classifier, randomised_classifier(classifier, self.seed)
+                self._shuffled = classifier, randomised_classifier(classifier)
         images, shuffled = batch["image"], self._shuffled[1]
         explainer = self.explainer.to(images.device).attach_classifier(shuffled, force=True)
         return explainer.encode(images, target=batch.get("target")).mean
 
 
-def signal_controls(explainer: Explainer, seed: int = 0) -> dict[str, Method]:
+def signal_controls(explainer: Explainer) -> dict[str, Method]:
     """Make the controls of an explainer by name; none where the encoder sees the image alone.
 
     Args:
         explainer: Explainer to evaluate; it stays as it is.
-        seed: Seed of the randomised classifier.
     """
     if not explainer.is_conditional:
         return {}
     return {
         "zeroed_signals": ZeroedSignals(explainer),
-        "randomised_signals": RandomisedSignals(explainer, seed),
+        "randomised_signals": RandomisedSignals(explainer),
     }
-
-
-def _zeroed(signals: Signals | None) -> Signals:
-    if signals is None:
-        raise ValueError(
-            "Expected an explainer with a classifier-conditioned encoder, whose signals can be set "
-            "to zero. Found one whose encoder sees the image alone."
-        )
-    return signals.zeroed()

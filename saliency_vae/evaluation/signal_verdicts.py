@@ -5,7 +5,13 @@ from saliency_vae.evaluation.resampling import LEAST_IMAGES
 from saliency_vae.evaluation.roles import EXPLAINER
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.signal_controls import CONTROLS
-from saliency_vae.evaluation.verdicts import Judgement, Verdict, judge, too_few
+from saliency_vae.evaluation.verdicts import (
+    Judgement,
+    Verdict,
+    difference_in_words,
+    judge,
+    too_few,
+)
 from saliency_vae.evaluation.wording import title
 
 _METRICS = ("insertion", "pointing_game", "iou")
@@ -44,8 +50,7 @@ def _compare(scores: Scores, control: str) -> Verdict:
         judgements.append(judge(difference))
         parts.append(
             f"{metric_info(metric).title} {mine.double().mean():.3f} against "
-            f"{theirs.double().mean():.3f} (difference {difference.mean:+.3f} "
-            f"[{difference.low:+.3f}, {difference.high:+.3f}])"
+            f"{theirs.double().mean():.3f} (difference {difference_in_words(difference)})"
         )
     judgement = _overall(judgements)
     return Verdict(

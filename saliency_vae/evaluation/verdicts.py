@@ -110,12 +110,13 @@ def judge_uncertainty(text: str, difference: Interval, *, above_chance: bool) ->
     chance = "" if above_chance else " It is no better than chance."
     return Verdict(
         "level" if judgement == "better" and not above_chance else judgement,
-        f"{text.format(_VERBS[judgement])} ({_in_words(difference)}).{chance}",
+        f"{text.format(_VERBS[judgement])} (difference {difference_in_words(difference)}).{chance}",
     )
 
 
-def _in_words(difference: Interval) -> str:
-    return f"difference {difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+def difference_in_words(difference: Interval) -> str:
+    """Write a difference and its interval, with signs."""
+    return f"{difference.mean:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _headlines(scores: Scores) -> list[str]:
@@ -167,7 +168,7 @@ def _compare_metric(scores: Scores, metric: str, rival: str, what: str = "") -> 
         judgement,
         f"{name}: this explainer {mine.double().mean():.3f}, {_WORDS[judgement]} "
         f"the best {what or 'other method'}, {title(rival)}, {theirs.double().mean():.3f} "
-        f"({_in_words(difference)}).",
+        f"(difference {difference_in_words(difference)}).",
     )
 
 
@@ -183,7 +184,7 @@ def _compare_slow(scores: Scores) -> list[Verdict]:
     if not slow:
         return []
     rival = _best(scores, metric, slow)
-    what = f"method among those scored on the first {scores.number(metric, rival)} images alone"
+    what = f"method among those scored on the first {scores.counted(metric, rival)} alone"
     return [_compare_metric(scores, metric, rival, what)]
 
 

@@ -8,11 +8,9 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier, Target
 from saliency_vae.classifiers.targets import class_index
+from saliency_vae.metrics import view_logits
 from saliency_vae.perturbations import perturb
 from saliency_vae.visualization import Measurement
-
-# Most views of one pass: their activations take the memory, and a CPU is fastest with few.
-_VIEWS, _VIEWS_ON_CPU = 64, 16
 
 
 @dataclass(frozen=True)
@@ -40,21 +38,14 @@ class Views:
         return perturb(self.images, ~self.masks[:, index], self.baseline)
 
     def classify(self) -> tuple[Tensor, Tensor]:
-        """Classify all views in one pass; many of them in several, of 64, or of 16 on a CPU.
+        """Classify all views.
 
         Returns:
             Logits of the kept and of the left-out views, (B, maps, classes) each.
         """
         masks = torch.cat([self.masks, ~self.masks], dim=1)
-        number, logits = masks.shape[1], []
-        most = _VIEWS_ON_CPU if masks.device.type == "cpu" else _VIEWS
-        every = torch.arange(len(masks) * number, device=masks.device)
-        for start in range(0, len(every), most):
-            views = every[start : start + most]
-            rows = views // number
-            seen = perturb(self.images[rows], masks.flatten(0, 1)[views], self.baseline[rows])
-            logits.append(self.classifier(seen))
-        kept, left_out = torch.cat(logits).view(len(masks), number, -1).chunk(2, dim=1)
+        logits = view_logits(self.classifier, self.images, masks, self.baseline)
+        kept, left_out = logits.chunk(2, dim=1)
         return kept, left_out
 
 
@@ -81,19 +72,15 @@ class Question:
 
     def values(self, logits: Tensor) -> Tensor:
         """Probability of the target, or its score, by logits (B, views, classes): (B, views)."""
-        views, weights = logits.shape[1], self.weights()
+        weights = self.weights()
         if weights is not None:
-            repeated = weights.repeat_interleave(views, dim=0)
-            return self.classifier.probability(logits.flatten(0, 1), repeated).view(-1, views)
+            return self.classifier.probability(logits, weights[:, None].expand_as(logits))
         assert callable(self.target)
-        return self.target(logits.flatten(0, 1)).reshape(-1, views)
+        return self.target(logits.flatten(0, 1)).reshape(logits.shape[:2])
 
     def keeps_decision(self, logits: Tensor) -> Tensor:
         """Whether logits (B, views, classes) decide as those of the image: (B, views) bool."""
-        views = logits.shape[1]
-        decided = self.classifier.decide(self.logits).repeat_interleave(views, dim=0)
-        same = self.classifier.keeps_decision(logits.flatten(0, 1), decided)
-        return same.view(-1, views)
+        return self.classifier.keeps_decision(logits, self.classifier.decide(self.logits)[:, None])
 
     def measure(
         self, kept: Tensor, left_out: Tensor, fractions: Sequence[float]

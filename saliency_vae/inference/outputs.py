@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from saliency_vae.runtime.text import printable
 from saliency_vae.visualization import (
     Entry,
     Explanation,
-    InputImage,
     arrays,
     draw_panel,
     remove_pages,
@@ -191,7 +189,7 @@ class Outputs:
             values=arrays(explanation),
             entry=self.entry(explanation) if self.gallery else None,
             sufficiency=explanation.sufficiency,
-            checksum=checksum(source),
+            checksum=source.checksum,
         )
 
     def entry(self, explanation: Explanation) -> str:
@@ -213,11 +211,6 @@ class Outputs:
             write_whole(self.broken_list, "".join(lines))
         else:
             self.broken_list.unlink(missing_ok=True)
-
-
-def checksum(image: InputImage) -> int:
-    """Compute the CRC-32 of an image as the classifier sees it."""
-    return zlib.crc32(np.ascontiguousarray(image.pixels).data)
 
 
 def line_of(image: BrokenImage) -> str:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from saliency_vae.inference.image_files import InputImages
 from saliency_vae.inference.job import Job
-from saliency_vae.inference.outputs import NAME_ERRORS, checksum
+from saliency_vae.inference.outputs import NAME_ERRORS
 from saliency_vae.inference.partition import Partition
 from saliency_vae.inference.savers import end_with_parent
 from saliency_vae.inference.store import Index, StoredExplanation
@@ -80,7 +80,7 @@ class _Batches(Dataset[int]):
         """Draw what an image lacks; None if that cannot be done of what is stored."""
         outputs = self._outputs
         stored = outputs.store.read(self._index.places[image.name])
-        if (stored.checksum, stored.size) != (checksum(image), image.size):
+        if (stored.checksum, stored.size) != (image.checksum, image.size):
             return None
         baseline = self._baseline(torch.from_numpy(image.pixels)[None].float() / 255)[0]
         explanation = read_back(stored.values, image, baseline)

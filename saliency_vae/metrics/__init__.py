@@ -1,7 +1,4 @@
-"""Metrics of saliency maps and their uncertainty, as functions of a batch, and their intervals.
-
-:class:`saliency_vae.metrics.per_image.PerImage` turns any of them into a torchmetrics metric.
-"""
+"""Metrics of saliency maps and their uncertainty, as functions of a batch, and their intervals."""
 
 from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
 from saliency_vae.metrics.bootstrap import (
@@ -48,7 +45,7 @@ from saliency_vae.metrics.uncertainty import (
     selective_curve,
     sparsification_curve,
 )
-from saliency_vae.metrics.views import masked_view, views_at_once
+from saliency_vae.metrics.views import masked_view, view_logits, views_at_once
 
 __all__ = [
     "REJECTED",
@@ -93,5 +90,6 @@ __all__ = [
     "statistic_interval",
     "timed",
     "top_shares",
+    "view_logits",
     "views_at_once",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 from saliency_vae.metrics.ranking import descending_rank
-from saliency_vae.metrics.views import masked_view, masked_views
+from saliency_vae.metrics.views import masked_views, view_logits
 
 Keeps = Callable[[Tensor, Tensor], Tensor]
 
@@ -196,10 +196,10 @@ def curve_ends(
         >>> curve_ends(classifier, images, 0 * images, target).none
         tensor([0.5000])
     """
-    nothing = torch.zeros_like(images[:, 0], dtype=torch.bool)
-    empty = masked_view(images, nothing, baseline)
-    none, whole = (classifier.probability(classifier(seen), target) for seen in (empty, images))
-    return CurveEnds(none, whole)
+    nothing = torch.zeros_like(images[:, :1], dtype=torch.bool)
+    none = view_logits(classifier, images, nothing, baseline)[:, 0]
+    whole = view_logits(classifier, images, ~nothing, images)[:, 0]
+    return CurveEnds(classifier.probability(none, target), classifier.probability(whole, target))
 
 
 @torch.no_grad()

@@ -2,12 +2,15 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from saliency_vae.metrics.ranking import descending_rank
 
 
 def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Tensor:
     """Whether the most salient pixel is in the true mask, or close to it (Zhang et al. 2016).
+
+    Pixels that tie for the most salient one divide the hit.
 
     Args:
         saliency: Maps, (B, H, W).
@@ -16,19 +19,26 @@ def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Ten
             usual at 224 x 224.
 
     Returns:
-        Hits, (B,) bool.
+        Hits, (B,), in [0, 1].
 
     Example:
         >>> saliency = torch.tensor([[[0.1, 0.9], [0.3, 0.2]]])
         >>> pointing_game(saliency, saliency > 0.5)
-        tensor([True])
+        tensor([1.])
     """
-    height, width = saliency.shape[-2:]
-    best = saliency.flatten(1).argmax(1)[:, None, None]
-    row = torch.arange(height, device=mask.device)[:, None]
-    column = torch.arange(width, device=mask.device)
-    distance2 = (row - best // width).square() + (column - best % width).square()
-    return (mask & (distance2 <= tolerance**2)).any(-1).any(-1)
+    most = saliency == saliency.amax((1, 2), keepdim=True)
+    return (most & _widened(mask, tolerance)).sum((1, 2)) / most.sum((1, 2))
+
+
+def _widened(mask: Tensor, tolerance: float) -> Tensor:
+    """Pixels of masks (B, H, W) bool, and those at most a distance from one."""
+    radius = min(int(tolerance), max(mask.shape[-2:]))
+    if not radius:
+        return mask
+    steps = torch.arange(-radius, radius + 1, device=mask.device)
+    disc = (steps[:, None].square() + steps.square() <= tolerance**2).float()
+    near = F.conv2d(mask[:, None].float(), disc[None, None], padding=radius)
+    return near[:, 0] > 0.5
 
 
 def mask_iou(saliency: Tensor, mask: Tensor) -> Tensor:
@@ -68,24 +78,25 @@ def relevance_rank(saliency: Tensor, mask: Tensor) -> Tensor:
     return (_as_many(saliency, mask) & mask).sum((1, 2)) / mask.sum((1, 2))
 
 
-def relevance_mass(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Share of the positive saliency that lies in the true mask (Arras et al. 2022).
+def relevance_mass(attribution: Tensor, mask: Tensor) -> Tensor:
+    """Share of the positive attribution that lies in the true mask (Arras et al. 2022).
 
     Unlike the other scores here it depends on the map's values, not only on their order.
 
     Args:
-        saliency: Maps, (B, H, W).
+        attribution: Attribution, (B, H, W), of which what is negative does not count; see
+            :func:`saliency_vae.metrics.positive_attribution`.
         mask: True masks, (B, H, W) bool.
 
     Returns:
-        Share, (B,), in [0, 1]; 0 where a map has no positive value.
+        Share, (B,), in [0, 1]; 0 where nothing is positive.
 
     Example:
-        >>> saliency = torch.tensor([[[3.0, 1.0], [-2.0, 0.0]]])
-        >>> relevance_mass(saliency, saliency > 2)
+        >>> attribution = torch.tensor([[[3.0, 1.0], [-2.0, 0.0]]])
+        >>> relevance_mass(attribution, attribution > 2)
         tensor([0.7500])
     """
-    positive = saliency.clamp_min(0)
+    positive = attribution.clamp_min(0)
     within, total = (positive * mask).sum((1, 2)), positive.sum((1, 2))
     return torch.where(total > 0, within / total, 0.0)
 

@@ -1,14 +1,16 @@
-"""Images seen through masks, a batch of bounded size at a time."""
+"""Images seen, and classified, through masks, a batch of bounded size at a time."""
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 
 _MOST = 64  # views that the classifier sees at once
 _PIXELS_ON_CPU = 2**18  # of those views: larger activations leave a CPU's cache
+_SET_ON_CPU = 16  # of a set of views: a CPU rounds the logits of a few views differently
 
 
 def views_at_once(images: Tensor) -> int:
@@ -68,3 +70,36 @@ def masked_views(
         image, column = pairs[start : start + batch_size].unbind(1)
         behind = baseline[image] if isinstance(baseline, Tensor) else baseline
         yield image, masked_view(images[image], kept(image, column), behind)
+
+
+@torch.no_grad()
+def view_logits(
+    classifier: FrozenClassifier, images: Tensor, masks: Tensor, baseline: Tensor | Imputation
+) -> Tensor:
+    """Classify images through several masks each: 64 views at a time, or 16 on a CPU.
+
+    Args:
+        classifier: Classifier on the images' device.
+        images: Images in [0, 1], (B, 3, H, W).
+        masks: Pixels to keep, (B, views, H, W) bool.
+        baseline: Baseline images, (B, 3, H, W), or an imputation of what a mask does not keep.
+
+    Returns:
+        Logits, (B, views, classes).
+
+    Example:
+        >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> classifier = FrozenClassifier(network, name="linear")
+        >>> images, masks = torch.rand(3, 3, 2, 2), torch.rand(3, 4, 2, 2) > 0.5
+        >>> view_logits(classifier, images, masks, 0 * images).shape
+        torch.Size([3, 4, 2])
+    """
+    views = masked_views(
+        images,
+        baseline,
+        lambda image, column: masks[image, column],
+        columns=masks.shape[1],
+        batch_size=_SET_ON_CPU if images.device.type == "cpu" else _MOST,
+    )
+    logits = torch.cat([classifier(seen) for _, seen in views])
+    return logits.view(*masks.shape[:2], -1)

@@ -14,9 +14,9 @@ from saliency_vae.visualization.explanation_files import MAPS, arrays, restored
 from saliency_vae.visualization.figures import explanation_figure, save_figure
 from saliency_vae.visualization.gallery import remove_pages, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
-from saliency_vae.visualization.html_page import content_policy, load_template
+from saliency_vae.visualization.html_page import content_policy, data_url, load_template
 from saliency_vae.visualization.measurement import FRACTIONS, Measurement
-from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, limits, rescaled
+from saliency_vae.visualization.overlay import Pixels, as_rgb, colour, encoded, limits, rescaled
 from saliency_vae.visualization.panel import displayed, draw_panel
 from saliency_vae.visualization.read_back import read_back
 
@@ -35,8 +35,10 @@ __all__ = [
     "as_rgb",
     "colour",
     "content_policy",
+    "data_url",
     "displayed",
     "draw_panel",
+    "encoded",
     "explanation_figure",
     "limits",
     "load_template",

@@ -1,9 +1,9 @@
 """The plain values of one explained image, from which its files and pictures are made."""
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch import Tensor
 from saliency_vae.data import Preprocessing, load_rgb
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization.measurement import Measurement
-from saliency_vae.visualization.overlay import Pixels, is_finite
+from saliency_vae.visualization.overlay import Pixels, encoded, is_finite
 
 Prediction = Sequence[tuple[str, float]]  # class names and probabilities, most probable first
 Map = NDArray[np.float32]
@@ -45,6 +45,11 @@ class InputImage:
     size: tuple[int, int]
     preprocessing: Preprocessing
     original: Image.Image | Path
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of ``pixels``."""
+        return zlib.crc32(np.ascontiguousarray(self.pixels).data)
 
     def restore(self, maps: Tensor, at: tuple[int, int] | None = None) -> Tensor:
         """Bring maps over ``pixels`` back to the original image.
@@ -227,9 +232,7 @@ class Explanation:
 
     def _repr_jpeg_(self) -> bytes:
         """Panel as a notebook shows it; as a PNG it would be three times as large."""
-        buffer = BytesIO()
-        self.plot().save(buffer, "JPEG", quality=80)
-        return buffer.getvalue()
+        return encoded(self.plot(), "JPEG", quality=80)
 
     def _restored(self, maps: Tensor) -> Map:
         restored: Map = self.source.restore(maps).numpy()

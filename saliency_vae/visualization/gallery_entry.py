@@ -3,8 +3,7 @@
 import base64
 import json
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
-from saliency_vae.visualization.overlay import is_finite, limits, rescaled, without_border
+from saliency_vae.visualization.overlay import encoded, is_finite, limits, rescaled, without_border
 
 LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
 
@@ -159,13 +158,13 @@ def _whole(source: InputImage) -> bytes:
     if not source.shown.size:
         return b""
     picture = Image.fromarray(np.ascontiguousarray(source.shown.transpose(1, 2, 0)))
-    return _encode(picture, "JPEG", quality=80)
+    return encoded(picture, "JPEG", quality=80)
 
 
 def _jpeg(image: Tensor) -> bytes:
     """Encode an image (3, H, W) in [0, 1]."""
     pixels = _bytes(image).permute(1, 2, 0).contiguous()
-    return _encode(Image.fromarray(pixels.numpy()), "JPEG", quality=88, subsampling=0)
+    return encoded(Image.fromarray(pixels.numpy()), "JPEG", quality=88, subsampling=0)
 
 
 def _grey(values: Tensor) -> bytes:
@@ -173,17 +172,11 @@ def _grey(values: Tensor) -> bytes:
     picture = Image.fromarray(_bytes(values.nan_to_num()).numpy())
     if not is_finite(values):
         picture.putalpha(Image.fromarray(_bytes(values.isfinite().float()).numpy()))
-    return _encode(picture, "PNG", optimize=True)
+    return encoded(picture, "PNG", optimize=True)
 
 
 def _bytes(values: Tensor) -> Tensor:
     return (255 * values.clamp(0, 1)).round().to(torch.uint8)
-
-
-def _encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _base64(picture: bytes) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 
 
 def load_template(path: Path) -> Template:
@@ -37,6 +38,11 @@ def content_policy(page: str, images: str = "") -> str:
         f"default-src 'none'; img-src {f'data: {images}'.strip()}; style-src {style}; "
         f"script-src {script}; base-uri 'none'; form-action 'none'"
     )
+
+
+def data_url(kind: str, content: bytes) -> Markup:
+    """Write content into a data URL of a media type."""
+    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
 
 
 def _allowed(page: str, tag: str) -> str:

@@ -2,6 +2,8 @@
 
 import math
 from functools import cache
+from io import BytesIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +38,13 @@ def as_rgb(image: Tensor) -> Pixels:
         raise ValueError(f"Expected an image of type uint8 or float. Found {image.dtype}.")
     pixels: Pixels = image.permute(1, 2, 0).cpu().numpy()
     return pixels
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    """Write a picture as the bytes of a file, a kind that Pillow knows with its options."""
+    buffer = BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def is_finite(values: Tensor) -> bool:

@@ -26,7 +26,6 @@ from saliency_vae.baselines import (
     ScoreCAM,
     ShapBPT,
 )
-from saliency_vae.baselines.fill import Fill
 from saliency_vae.baselines.optimised_mask import area_penalty, smoothly_enlarged
 from saliency_vae.baselines.per_image import _Views
 from saliency_vae.baselines.segments import slic_segments
@@ -36,7 +35,7 @@ from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.classifiers.builders import torchvision_classifier
 from saliency_vae.classifiers.targets import Output
 from saliency_vae.data import Batch
-from saliency_vae.perturbations import blurred
+from saliency_vae.perturbations import Constant, blurred
 from tests.baselines.test_baselines import (
     CLASSIFIERS,
     HEIGHT,
@@ -213,9 +212,7 @@ def test_a_missing_package_is_one_line(
 @pytest.mark.parametrize(
     "make_method",
     [
-        lambda: ScoreCAM(batch_size=0),
         lambda: GradientSHAP(samples=0),
-        lambda: GradientSHAP(fills=("red",)),  # type: ignore[arg-type]
         lambda: LRP(gamma=-1),
         lambda: KernelSHAP(samples=0),
         lambda: OptimisedMask(areas=(0.5, 1.0)),
@@ -251,7 +248,7 @@ def test_layer_cam(make: Make) -> None:
 def test_score_cam(make: Make) -> None:
     classifier, images = make(), make_images(2)
     network = residual(classifier)
-    found = ScoreCAM(batch_size=4)({"image": images}, classifier)
+    found = ScoreCAM()({"image": images}, classifier)
     for saliency, image in zip(found, images, strict=True):
         maps = network.features((image[None] - 0.4) / 0.5)[0]
         gains = []
@@ -423,9 +420,11 @@ def deep_lift(
     return gradient * (image - baseline)
 
 
-@pytest.mark.parametrize("fill", ["blur", "black"])
+@pytest.mark.parametrize("baseline", [None, Constant()])
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_deep_lift_with_a_shared_activation_and_a_residual_sum(fill: Fill, kind: str) -> None:
+def test_deep_lift_with_a_shared_activation_and_a_residual_sum(
+    baseline: nn.Module | None, kind: str
+) -> None:
     classifier, images = CLASSIFIERS[kind](), make_images(2)
     network = residual(classifier)
     target = target_of({"image": images}, classifier)
@@ -436,10 +435,10 @@ def test_deep_lift_with_a_shared_activation_and_a_residual_sum(fill: Fill, kind:
         logits: Tensor = network.head(activation("relu", network.norm(x)).mean((2, 3)))
         return logits
 
-    baselines = blurred(images) if fill == "blur" else 0 * images
-    found = DeepLIFT(fill)({"image": images}, classifier)
-    for saliency, image, baseline, one in zip(found, images, baselines, target, strict=True):
-        expected = deep_lift(run, (image[None] - 0.4) / 0.5, (baseline[None] - 0.4) / 0.5, one)
+    baselines = blurred(images) if baseline is None else 0 * images
+    found = DeepLIFT(baseline)({"image": images}, classifier)
+    for saliency, image, behind, one in zip(found, images, baselines, target, strict=True):
+        expected = deep_lift(run, (image[None] - 0.4) / 0.5, (behind[None] - 0.4) / 0.5, one)
         torch.testing.assert_close(saliency, expected[0].abs().sum(0), rtol=1e-3, atol=1e-4)
 
 
@@ -471,23 +470,25 @@ def test_deep_lift_equals_captum_where_every_module_is_called_once() -> None:
         )
     classifier = FrozenClassifier(network, name="plain")
     captum = CaptumMethod("captum.attr.DeepLift")  # from a black image
-    close(DeepLIFT("black")(make_batch(), classifier), captum(make_batch(), classifier))
+    close(DeepLIFT(Constant())(make_batch(), classifier), captum(make_batch(), classifier))
 
 
 # GradientSHAP
 
 
+@pytest.mark.parametrize("baseline", [None, Constant()])
 @classifiers
-def test_gradient_shap(make: Make) -> None:
+def test_gradient_shap(make: Make, baseline: nn.Module | None) -> None:
     classifier, images = make(), make_images(2)
-    method = GradientSHAP(samples=4, stddev=0.1, fills=("black", "blur"), seed=5)
+    method = GradientSHAP(samples=4, stddev=0.1, baseline=baseline, seed=5)
     generator, total = torch.Generator().manual_seed(5), torch.zeros_like(images)
-    for baseline in (0 * images, blurred(images)) * 2:
+    behind = blurred(images) if baseline is None else 0 * images
+    for _ in range(4):
         noisy = images + 0.1 * torch.randn(3, HEIGHT, WIDTH, generator=generator)
         share = torch.rand((), generator=generator)
-        point = ((1 - share) * baseline + share * noisy).requires_grad_()
+        point = ((1 - share) * behind + share * noisy).requires_grad_()
         (slope,) = torch.autograd.grad(score(classifier, point, images).sum(), point)
-        total += slope * (noisy - baseline) / 4
+        total += slope * (noisy - behind) / 4
     torch.testing.assert_close(
         method({"image": images}, classifier), total.abs().sum(1), rtol=1e-3, atol=1e-4
     )
@@ -497,7 +498,7 @@ def test_gradient_shap_of_a_linear_model_is_weights_x_difference() -> None:
     (classifier, weights), images = linear_classifier(), make_images()
     chosen = weights[classifier(images).argmax(1)]
     expected = (chosen * (images - blurred(images))).abs().sum(1).detach()
-    method = GradientSHAP(samples=3, stddev=0, fills=("blur",))
+    method = GradientSHAP(samples=3, stddev=0)
     close(method({"image": images}, classifier), expected)
 
 
@@ -640,9 +641,7 @@ def test_region_search(make: Make) -> None:
         shown.add(best)
         left.remove(best)
     with counted_passes() as passes:
-        found = RegionSearch(segments=9, batch_size=4)(
-            {"image": images, "decision": target}, classifier
-        )
+        found = RegionSearch(segments=9)({"image": images, "decision": target}, classifier)
     assert torch.equal(found[0], expected)
     n = int(numbers.max()) + 1
     assert passes.number == (n + 2) * (n - 1) / 2

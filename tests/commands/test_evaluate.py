@@ -61,8 +61,8 @@ FULL = [  # most of the time of a small evaluation
 CHEAP = "methods=[explainer,random,oracle]"
 ALL_CHEAP = [
     "baselines.integrated_gradients.n_steps=3",
-    "baselines.smoothgrad.noise_tunnel.nt_samples=2",
-    "baselines.vargrad.noise_tunnel.nt_samples=2",
+    "baselines.smoothgrad.samples=2",
+    "baselines.vargrad.samples=2",
     "baselines.occlusion.stride=0.125",
     "baselines.rise.masks=8",
     "baselines.per_image.steps=1",
@@ -463,7 +463,7 @@ def test_without_captum(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     run(*DIGITS, *ALL_CHEAP, *FULL, "robustness_images=2")
     used = {method for method, _ in metrics(tmp_path / "run")}
     assert "rise" in used
-    assert not used & {"gradient", "occlusion", "deep_lift", "vargrad", "blurred_gradient"}
+    assert not used & {"gradient", "occlusion", "deep_lift", "blurred_gradient"}
     left_out = found(tmp_path / "run")["left_out"]
     assert sum("saliency-vae[captum]" in line for line in left_out) == 2
 

@@ -27,7 +27,7 @@ SETTINGS = (
     "batch_size=4",
     "baseline_images=[blur,inpaint]",
     "robustness_images=1",
-    "grid_questions=4",
+    "grid_questions=12",  # in three batches, which processes share
     "methods=[explainer,gradient,oracle,random]",
 )
 

@@ -136,6 +136,18 @@ def test_another_split_of_the_trained_directory_is_refused() -> None:
         check_split(folder(root="./other/../photos"), trained)
 
 
+def test_another_split_of_one_of_several_trained_directories_is_refused() -> None:
+    trained = {"_target_": "mixed", "parts": {"a": folder("others"), "b": folder(seed=3)}}
+    with pytest.raises(ValueError, match=r"Expected data.seed=3, as in training"):
+        check_split(folder(), trained)
+
+
+@pytest.mark.parametrize("root", ["photos/cats", "."])
+def test_a_directory_within_or_around_the_trained_one_is_refused(root: str) -> None:
+    with pytest.raises(ValueError, match=rf"Expected data.root=photos, .* Found {root}\."):
+        check_split(folder(root), folder())
+
+
 @pytest.mark.parametrize(
     "trained",
     [None, folder(), folder("others", seed=3), {"_target_": "elsewhere.Data", "root": "photos"}],

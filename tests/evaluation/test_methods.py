@@ -18,12 +18,13 @@ from saliency_vae.data.batch import Batch
 from saliency_vae.evaluation.methods import (
     ExplainerMethod,
     Methods,
+    RefinedExplainer,
     build_methods,
     check_names,
     warm_up,
 )
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.models import save_explainer
+from saliency_vae.models import load_explainer, save_explainer
 from tests.conftest import blob_classifier, blobs
 from tests.models.test_explainer import UNET, trained_explainer
 
@@ -40,6 +41,7 @@ WITHOUT_CAPTUM = {
     "explainer",
     "rise",
     *("grad_cam", "layer_cam", "score_cam"),
+    *("smoothgrad", "vargrad"),
     *("gradient_shap", "lrp", "shap_bpt", "optimised_mask", "region_search"),
     "per_image",
     "guided_backprop",
@@ -258,3 +260,23 @@ def test_the_explainer_must_work() -> None:
     methods = Methods({"explainer": RefusingExplainer(trained_explainer(encoder=UNET))})
     with pytest.raises(ValueError, match="Expected a network"):
         warm_up(methods, {"image": blobs(1)}, blob_classifier(), strict=False)
+
+
+def test_a_universal_explainer_explains_the_decision_that_all_methods_do() -> None:
+    """Under noise the image's own decision may be another one."""
+    classifier, images = blob_classifier(), blobs(2)
+    explainer = load_explainer("universal", classifier)
+    decision = classifier.decide(classifier(images))
+    other = decision.roll(1, dims=1)
+    for method in (ExplainerMethod(explainer), RefinedExplainer(explainer, 1)):
+        own, asked, target = (
+            method(batch, classifier)
+            for batch in (
+                Batch(image=images),
+                Batch(image=images, decision=other),
+                Batch(image=images, decision=decision, target=other),
+            )
+        )
+        assert torch.equal(asked, target)
+        assert not torch.allclose(asked, own)
+        assert torch.equal(own, method(Batch(image=images, decision=decision), classifier))

@@ -14,9 +14,10 @@ from saliency_vae.evaluation.baseline_images import BASELINE_IMAGES
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import Methods
 from saliency_vae.evaluation.progress import Progress
+from saliency_vae.evaluation.protocol import Protocol, with_decision
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.scoring import Protocol, measure, score, with_decision
+from saliency_vae.evaluation.scoring import measure, score
 from saliency_vae.metrics.agreement import kept_agreement
 from saliency_vae.metrics.insertion_deletion import area_under_curve, insertion_curve
 from saliency_vae.metrics.localization import pointing_game
@@ -263,9 +264,29 @@ def test_score_of_one_batch() -> None:
     scores, curves = score(
         batch,
         maps,
+        maps.clamp_min(0),
         classifier,
         protocol.prepared_baselines(batch, classifier),
         protocol,
     )
     assert {tuple(values.shape) for values in scores.values()} == {(12,)}
     assert {tuple(curve.shape) for curve in curves.values()} == {(12, 9)}
+
+
+def test_a_constant_changes_no_score_of_a_map_without_a_zero_of_its_own() -> None:
+    def below_zero(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return truth(batch, classifier) - 2
+
+    scores, _ = measured({"truth": truth, "below_zero": below_zero})
+    for metric, by_method in scores.values.items():
+        if metric != "sparsity":  # of magnitudes
+            torch.testing.assert_close(
+                by_method["truth"], by_method["below_zero"], rtol=0, atol=1e-4
+            )
+    assert scores.mean("relevance_mass", "truth") > 0.5
+
+
+def test_slow_methods_alone_are_refused_in_one_line() -> None:
+    slow = Methods({"rise": truth}, passes={"rise": 1000})
+    with pytest.raises(ValueError, match=r"Expected a method to score\. .* slow_images=N"):
+        measure(*(toys(), slow, blob_classifier(), Protocol(slow_images=0), Progress()), keep=0)

@@ -33,8 +33,8 @@ SMALL = (
 )
 CHEAP = (
     "baselines.integrated_gradients.n_steps=3",
-    "baselines.smoothgrad.noise_tunnel.nt_samples=2",
-    "baselines.vargrad.noise_tunnel.nt_samples=2",
+    "baselines.smoothgrad.samples=2",
+    "baselines.vargrad.samples=2",
     "baselines.occlusion.stride=0.125",
     "baselines.rise.masks=8",
     "baselines.per_image.steps=1",

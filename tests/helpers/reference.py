@@ -100,13 +100,12 @@ def _blur_columns(image: Tensor, sigma: float) -> Tensor:
     return blurred
 
 
-def pointing_game(saliency: Tensor, mask: Tensor) -> bool:
-    """Whether the largest entry of one map (H, W) is in the mask."""
-    best, hit = -math.inf, False
-    for value, inside in zip(saliency.flatten().tolist(), mask.flatten().tolist(), strict=True):
-        if value > best:
-            best, hit = value, inside
-    return hit
+def pointing_game(saliency: Tensor, mask: Tensor) -> float:
+    """Share of the largest entries of one map (H, W) that is in the mask."""
+    pairs = list(zip(saliency.flatten().tolist(), mask.flatten().tolist(), strict=True))
+    best = max(value for value, _ in pairs)
+    hits = [bool(inside) for value, inside in pairs if value == best]
+    return sum(hits) / len(hits)
 
 
 def mask_iou(saliency: Tensor, mask: Tensor) -> float:

@@ -43,7 +43,7 @@ def test_equals_loops(batch: int, height: int, width: int, share: float, seed: i
     saliency, mask = draw(batch, height, width, share, seed)
     pairs = list(zip(saliency, mask, strict=True))
     hits = pointing_game(saliency, mask)
-    assert hits.dtype == torch.bool
+    assert hits.dtype == torch.float32
     assert hits.tolist() == [reference.pointing_game(s, m) for s, m in pairs]
     expected = [reference.mask_iou(s, m) for s, m in pairs]
     assert mask_iou(saliency, mask).tolist() == pytest.approx(expected)
@@ -66,6 +66,15 @@ def test_of_equal_pixels_the_first_in_reading_order_are_taken() -> None:
     mask = torch.zeros(2, 4, 4, dtype=torch.bool)
     mask[0, :2, :2] = mask[1, 1:3, 1:3] = True  # the first row has two pixels of one, and none
     assert mask_iou(torch.zeros(2, 4, 4), mask).tolist() == pytest.approx([2 / 6, 0])
+
+
+def test_pixels_that_tie_divide_the_hit() -> None:
+    saliency = torch.zeros(3, 4, 4)
+    saliency[0, 1:3, 1:3] = saliency[1, 0] = 1
+    mask = torch.zeros(3, 4, 4, dtype=torch.bool)
+    mask[:, :, 0] = mask[0, 1, 1] = True
+    assert pointing_game(saliency, mask).tolist() == [0.25, 0.25, 0.25]
+    assert pointing_game(saliency, mask, 1).tolist() == [0.75, 0.5, 0.5]
 
 
 def test_order_alone_matters() -> None:

@@ -2,7 +2,11 @@
 
 from saliency_vae.evaluation.pointing.grids import GRID_POINTING, build_grids
 from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all
-from saliency_vae.evaluation.pointing.two_objects import TWO_OBJECTS, two_object_images
+from saliency_vae.evaluation.pointing.two_objects import (
+    TWO_OBJECTS,
+    score_object,
+    two_object_images,
+)
 
 __all__ = [
     "GRID_POINTING",
@@ -11,5 +15,6 @@ __all__ = [
     "Game",
     "ask_all",
     "build_grids",
+    "score_object",
     "two_object_images",
 ]

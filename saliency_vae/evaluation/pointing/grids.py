@@ -95,7 +95,7 @@ def build_grids(
 
 
 class Grids(Dataset[Batch]):
-    """Grids of 2x2 images; each cell counts as an object, and knows which image it shows.
+    """Grids of 2x2 images; each cell counts as an object, of the group of the image it shows.
 
     Args:
         images: Images of type uint8.
@@ -111,16 +111,14 @@ class Grids(Dataset[Batch]):
         self.cells = cells
         self.classes = classes
         self.halved = halved
-        shown = cells.flatten().tolist()
-        number = {image: place for place, image in enumerate(dict.fromkeys(shown))}
-        self.numbers = torch.tensor([number[image] for image in shown]).view_as(cells)
 
     def __len__(self) -> int:
         return len(self.cells)
 
     def __getitem__(self, index: int) -> Batch:
-        shown = [self.images[place]["image"] for place in self.cells[index].tolist()]
-        pictures = torch.stack(shown)
+        places = self.cells[index].tolist()
+        shown = [self.images[place] for place in places]
+        pictures = torch.stack([cell["image"] for cell in shown])
         if self.halved:
             pictures = _halved(pictures)
         top, bottom = (torch.cat([*row], dim=-1) for row in (pictures[:2], pictures[2:]))
@@ -132,7 +130,12 @@ class Grids(Dataset[Batch]):
             "index": torch.tensor(index),
             "object_masks": which == torch.arange(CELLS)[:, None, None],
             "object_classes": self.classes[index],
-            "object_images": self.numbers[index],
+            "object_groups": torch.stack(
+                [
+                    cell.get("group", torch.tensor(place))
+                    for cell, place in zip(shown, places, strict=True)
+                ]
+            ),
         }
 
 

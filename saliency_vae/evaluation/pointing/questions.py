@@ -12,11 +12,10 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, class_target
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
-from saliency_vae.evaluation.explaining import explain_batch
+from saliency_vae.evaluation.explaining import attribution_of, explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.wording import title
-from saliency_vae.metrics import positive_attribution
 from saliency_vae.runtime.text import one_line
 
 # Scores a question: maps (B, H, W), their positive attribution (B, H, W), the masks of all objects
@@ -44,14 +43,15 @@ class Answers:
     """What methods answered.
 
     Attributes:
-        values: Metric, then method, to its mean over the questions about each image, (N,): an
-            image of several objects, or one that cells of several grids show. Questions about one
-            image are no independent draws, so intervals go over the images.
+        values: Metric, then method, to the score of each question, (questions,), image by image.
+        groups: Group of each question, (questions,) int64: answers about one thing, which several
+            images may show, are no independent draws.
         maps: Method to its maps of the first images, one for each question, (keep, n, H, W).
         left_out: Methods that cannot be asked and why, one sentence each.
     """
 
     values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    groups: Tensor | None = None
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
 
@@ -80,10 +80,10 @@ def ask_all(
     """
     progress, limits = progress or Progress(), limits or {}
     parts: dict[str, list[Part]] = {name: [] for name in methods}
-    shown: list[Tensor] = []
+    groups: list[Tensor] = []
     left_out = _fewer(game, limits, len(images))
     seen = 0
-    batches = tqdm(images, game.title, -(-len(images) // images.batch_size), unit="batch")
+    batches = tqdm(images, game.title, images.batches, unit="batch")
     for number, batch in enumerate(batches):
         for turn, name in enumerate(methods, start=number):
             size = min(len(batch["image"]), limits.get(name, len(images)) - seen)
@@ -97,11 +97,18 @@ def ask_all(
             except ValueError as error:
                 del parts[name]
                 left_out.append(f"{game.title}, {title(name)}: {one_line(error)}")
+        groups.append(_groups(batch, seen))
         seen += len(batch["image"])
-        if "object_images" in batch:
-            shown.append(batch["object_images"].cpu())
     parts = {name: found for name, found in parts.items() if found}
-    return _joined(parts, torch.cat(shown) if shown else None, tuple(left_out))
+    return _joined(parts, torch.cat(groups), tuple(left_out))
+
+
+def _groups(batch: Batch, first: int) -> Tensor:
+    """Group of each object, (B * n,); if none is known, its image, counted from first."""
+    if "object_groups" in batch:
+        return batch["object_groups"].flatten().cpu()
+    number, objects = batch["object_classes"].shape
+    return torch.arange(first, first + number).repeat_interleave(objects)
 
 
 def _fewer(game: Game, limits: Mapping[str, int], number: int) -> list[str]:
@@ -138,12 +145,11 @@ def _ask(
     score: Score, method: Method, batch: Batch, classifier: FrozenClassifier, *, keep: int
 ) -> Part:
     """Ask a method about each object of the images of a batch; all results on the CPU."""
-    neutral = bool(getattr(method, "zero_is_neutral", False))
     scores: list[dict[str, Tensor]] = []
     maps: list[Tensor] = []
     for place, question in enumerate(questions(batch, classifier)):
         saliency = explain_batch(method, question, classifier)
-        attribution = positive_attribution(saliency, zero_is_neutral=neutral)
+        attribution = attribution_of(method, saliency)
         scores.append(score(saliency, attribution, batch["object_masks"], place))
         maps.append(saliency[:keep].cpu())
     values = {
@@ -153,24 +159,12 @@ def _ask(
     return {"values": values, "maps": torch.stack(maps, dim=1)}
 
 
-def _joined(
-    parts: Mapping[str, list[Part]], shown: Tensor | None, left_out: tuple[str, ...]
-) -> Answers:
-    """Join the batches of each method, and take the mean over the questions about each image."""
+def _joined(parts: Mapping[str, list[Part]], groups: Tensor, left_out: tuple[str, ...]) -> Answers:
+    """Join the batches of each method."""
     values: dict[str, dict[str, Tensor]] = {}
     for name, found in parts.items():
         for metric in found[0]["values"]:
             of_all = torch.cat([part["values"][metric] for part in found])
-            values.setdefault(metric, {})[name] = _of_images(of_all, shown)
+            values.setdefault(metric, {})[name] = of_all.flatten()
     maps = {name: torch.cat([part["maps"] for part in found]) for name, found in parts.items()}
-    return Answers(values, maps, left_out)
-
-
-def _of_images(values: Tensor, shown: Tensor | None) -> Tensor:
-    """Mean of the questions (N, n) about each image, where these show others (N, n) about those."""
-    if shown is None:
-        return values.mean(1)
-    image = shown[: len(values)].flatten()
-    number = values.new_zeros(int(image.max()) + 1)
-    total = number.index_add(0, image, values.flatten())
-    return total / number.index_add(0, image, torch.ones_like(values).flatten())
+    return Answers(values, groups, maps, left_out)

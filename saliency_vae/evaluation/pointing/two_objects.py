@@ -12,7 +12,7 @@ from saliency_vae.metrics import mask_iou, pointing_game, region_shares
 
 
 def score_object(
-    saliency: Tensor, attribution: Tensor, masks: Tensor, asked: int
+    saliency: Tensor, attribution: Tensor, masks: Tensor, asked: int, *, tolerance: float = 0.0
 ) -> dict[str, Tensor]:
     """Score maps that were asked about one of two objects.
 
@@ -21,13 +21,14 @@ def score_object(
         attribution: Their positive attribution, (B, H, W).
         masks: Masks of the objects, (B, 2, H, W) bool.
         asked: Place of the object asked about.
+        tolerance: Distance from the object that still counts as a hit, pixels.
 
     Returns:
         Whether the most salient pixel lies on the object, intersection over union with its mask,
         and its share of what is attributed to the two objects, each (B,).
     """
     return {
-        "two_objects_point": pointing_game(saliency, masks[:, asked]),
+        "two_objects_point": pointing_game(saliency, masks[:, asked], tolerance),
         "two_objects_iou": mask_iou(saliency, masks[:, asked]),
         "two_objects_share": region_shares(attribution, masks)[:, asked],
     }

@@ -11,13 +11,7 @@ from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.report.charts import figures
 from saliency_vae.evaluation.report.gallery import Caption, gallery_figure, gallery_rows
 from saliency_vae.evaluation.report.page import save_figures, write_report
-from saliency_vae.evaluation.report.paper_tables import (
-    latex_table,
-    markdown_table,
-    paper_metrics,
-    paper_note,
-)
-from saliency_vae.evaluation.report.rows import ranking_rows
+from saliency_vae.evaluation.report.paper_tables import paper_tables
 from saliency_vae.evaluation.results import Results
 from saliency_vae.runtime.atomic_file import write_whole
 
@@ -61,13 +55,8 @@ def publish(
         )
     results.save(run)
     charts = save_figures(drawn, run / "figures")
-    rows, metrics = ranking_rows(scores), paper_metrics(scores)
-    note = paper_note(scores, results.run_metadata)
-    tables = {
-        "table.md": markdown_table(rows, metrics, note),
-        "table.tex": latex_table(rows, metrics, note),
-    }
-    for name, text in tables.items():
+    paper = paper_tables(results)
+    for name, text in zip(("table.md", "table.tex"), paper.values(), strict=True):
         write_whole(run / name, text.encode(errors="replace"))
-    write_report(results, charts, gallery, run / "report.html", captions=captions)
+    write_report(results, charts, gallery, paper, run / "report.html", captions=captions)
     return drawn

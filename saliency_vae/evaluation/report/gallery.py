@@ -1,9 +1,7 @@
 """The gallery: saliency maps of all methods on the same images, as pictures and as a figure."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from textwrap import wrap
 from typing import Any
 
@@ -14,9 +12,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from saliency_vae.evaluation.report.mosaic import coloured, mosaic
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.wording import title
-from saliency_vae.visualization import Pixels, as_rgb, colour, limits, rescaled, shrink
+from saliency_vae.visualization import (
+    as_rgb,
+    colour,
+    data_url,
+    encoded,
+    rescaled,
+    shrink,
+)
 
 _LINE = 17  # characters of a line of a caption in the figure
 
@@ -29,24 +35,21 @@ class Caption:
         name: File or scene that the image is from.
         decision: Class that the classifier decides for.
         probability: Its probability, in [0, 1].
-        target: Class that the maps explain; empty if it is the decision.
     """
 
     name: str
     decision: str
     probability: float
-    target: str = ""
 
     @property
-    def lines(self) -> tuple[str, ...]:
-        r"""Name, probability and decision, and target if it is another class.
+    def lines(self) -> tuple[str, str]:
+        r"""Name, and probability and decision.
 
         Example:
-            >>> Caption("IMG_1.jpg", "tench", 0.98, target="reel").lines
-            ('IMG_1.jpg', '98\xa0% tench', 'asked: reel')
+            >>> Caption("IMG_1.jpg", "tench", 0.98).lines
+            ('IMG_1.jpg', '98\xa0% tench')
         """
-        asked = (f"asked: {self.target}",) if self.target else ()
-        return (self.name, f"{100 * self.probability:.0f}\u00a0% {self.decision}", *asked)
+        return self.name, f"{100 * self.probability:.0f}\u00a0% {self.decision}"
 
 
 def gallery_rows(
@@ -100,61 +103,18 @@ def gallery_figure(
         roles: Method to its role.
         captions: Caption of each image, above it; may be none.
     """
-    height, width = images.shape[-2:]
-    gap = max(1, width // 24)
-    rows = _pictures(images, maps, masks)
-    framed = [
-        np.concatenate([_framed(picture, gap) for picture in pictures], axis=1)
-        for pictures in rows.values()
-    ]
-    texts = [_wrapped(caption) for caption in captions]
-    left = 0.15 + 0.085 * max(map(len, rows))  # inches, of the names
-    above = 0.1 + 0.12 * max((text.count("\n") + 1 for text in texts), default=0)
-    inches = 1.05 * len(images), 1.05 * len(rows) * height / width
-    whole = left + inches[0], above + inches[1]
-    figure = Figure(figsize=whole)
-    box = (left / whole[0], 0, inches[0] / whole[0], inches[1] / whole[1])
-    axes = figure.add_axes(box)
-    axes.imshow(np.concatenate(framed), interpolation="nearest")
-    middles = (np.arange(len(texts)) + 0.5) * (width + gap) - gap / 2
-    axes.set_xticks(middles, texts, fontsize=6.5, parse_math=False)
-    axes.xaxis.tick_top()
-    middles = (np.arange(len(rows)) + 0.5) * (height + gap) - gap / 2
-    axes.set_yticks(middles, list(rows), fontsize=9)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    explainers = {title(method) for method in maps if roles[method] is Role.EXPLAINER}
-    for tick in axes.get_yticklabels():
-        tick.set_fontweight("bold" if tick.get_text() in explainers else "normal")
-    return figure
-
-
-def _pictures(
-    images: Tensor, maps: Mapping[str, Tensor], masks: Tensor | None
-) -> dict[str, list[Pixels]]:
-    """Rows of the figure by name; white where a method has no map."""
     rows = {"image": [as_rgb(image) for image in images]}
     if masks is not None:
         rows["true mask"] = [colour(mask.float(), "gray", (0, 1)) for mask in masks]
-    white = np.full_like(rows["image"][0], 255)
-    for method, of_method in maps.items():
-        drawn = [colour(values, "viridis", limits(values)) for values in of_method]
-        rows[title(method)] = drawn + [white] * (len(images) - len(drawn))
-    return rows
+    return mosaic(rows | coloured(maps), [_wrapped(caption) for caption in captions], roles=roles)
 
 
 def _wrapped(caption: Caption) -> str:
     """Break a caption into short lines; what does not fit is left out."""
-    name, *classes = caption.lines
+    name, decision = caption.lines
     if len(name) > _LINE:
         name = f"…{name[1 - _LINE :]}"  # the end of a path tells the most
-    lines = [part for line in classes for part in wrap(line, _LINE, max_lines=2, placeholder="…")]
-    return "\n".join([name, *lines])
-
-
-def _framed(picture: Pixels, gap: int) -> Pixels:
-    """Add white below a picture and to its right."""
-    return np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255)
+    return "\n".join([name, *wrap(decision, _LINE, max_lines=2, placeholder="…")])
 
 
 def _photo(image: Tensor) -> Markup:
@@ -170,11 +130,4 @@ def _map(values: Tensor, colours: str) -> Markup:
 
 
 def _png(picture: Image.Image) -> Markup:
-    buffer = BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return data_url("image/png", buffer.getvalue())
-
-
-def data_url(kind: str, content: bytes) -> Markup:
-    """Write content into a data URL of a media type."""
-    return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
+    return data_url("image/png", encoded(picture, "PNG", optimize=True))

@@ -9,13 +9,7 @@ from matplotlib.figure import Figure
 from saliency_vae.evaluation.main_metrics import main_metrics
 from saliency_vae.evaluation.measured_baselines import baseline_name, seen_note
 from saliency_vae.evaluation.metric_info import metric_info
-from saliency_vae.evaluation.report.gallery import Caption, data_url
-from saliency_vae.evaluation.report.paper_tables import (
-    latex_table,
-    markdown_table,
-    paper_metrics,
-    paper_note,
-)
+from saliency_vae.evaluation.report.gallery import Caption
 from saliency_vae.evaluation.report.rows import (
     COSTS,
     MetricTable,
@@ -30,7 +24,7 @@ from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits, title
 from saliency_vae.runtime.atomic_file import write_whole
-from saliency_vae.visualization import content_policy, load_template
+from saliency_vae.visualization import content_policy, data_url, load_template
 
 _REVERSALS = 10  # shown
 
@@ -48,6 +42,7 @@ def write_report(
     results: Results,
     charts: Mapping[str, Path],
     gallery: Sequence[Mapping[str, Any]],
+    paper: Mapping[str, str],
     path: Path,
     *,
     captions: Sequence[Caption] = (),
@@ -60,12 +55,12 @@ def write_report(
         results: Results of an evaluation.
         charts: SVG files of :func:`saliency_vae.evaluation.report.charts.figures`, by name.
         gallery: Rows from :func:`saliency_vae.evaluation.report.gallery.gallery_rows`.
+        paper: Tables of :func:`saliency_vae.evaluation.report.paper_tables.paper_tables`.
         path: HTML file to write.
         captions: Caption of each image of the gallery; may be none.
     """
     scores, uncertainty, reversals = results.scores, results.uncertainty, results.rank_reversals
-    rows, paper = ranking_rows(scores), paper_metrics(scores)
-    note = paper_note(scores, results.run_metadata)
+    rows = ranking_rows(scores)
     page = load_template(Path(__file__).with_name("report.html")).render(
         three_digits=three_digits,
         results=results,
@@ -79,10 +74,7 @@ def write_report(
         reversal_metric=metric_info(reversals.metric).title,
         shown_reversals=_REVERSALS,
         tau_names=list(dict.fromkeys(name for pair in reversals.tau for name in pair)),
-        paper={
-            "Markdown": markdown_table(rows, paper, note),
-            "LaTeX": latex_table(rows, paper, note),
-        },
+        paper=paper,
         gallery=gallery,
         captions=captions,
         charts={name: data_url("image/svg+xml", svg.read_bytes()) for name, svg in charts.items()},

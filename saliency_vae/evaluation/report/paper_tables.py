@@ -12,7 +12,8 @@ from saliency_vae.evaluation.measured_baselines import (
     seen_note,
 )
 from saliency_vae.evaluation.metric_info import MetricInfo, over
-from saliency_vae.evaluation.report.rows import Cell, Row, described
+from saliency_vae.evaluation.report.rows import Cell, Row, described, ranking_rows
+from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import three_digits
@@ -36,6 +37,17 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 }
 _COSTS = ("passes", "ms")
 _HEADING_WIDTH = 12  # characters of a line of a LaTeX heading
+
+
+def paper_tables(results: Results) -> dict[str, str]:
+    """Write the ranking, by the name of the language: ``Markdown`` and ``LaTeX``."""
+    scores = results.scores
+    rows, metrics = ranking_rows(scores), paper_metrics(scores)
+    note = paper_note(scores, results.run_metadata)
+    return {
+        "Markdown": markdown_table(rows, metrics, note),
+        "LaTeX": latex_table(rows, metrics, note),
+    }
 
 
 def paper_metrics(scores: Scores) -> dict[str, MetricInfo]:
@@ -147,9 +159,9 @@ def _is_aside(row: Row) -> bool:
 
 def _name(row: Row, metrics: Iterable[str]) -> str:
     """Name of a method, and on how many images it was scored if others were on more."""
-    shown = (row.cells[metric].images for metric in metrics if metric in row.cells)
-    numbers = sorted({number for number in shown if number is not None})
-    return f"{row.name} ({' or '.join(map(str, numbers))} images)" if numbers else row.name
+    shown = (row.cells[metric].fewer for metric in metrics if metric in row.cells)
+    fewer = list(filter(None, dict.fromkeys(shown)))
+    return f"{row.name} ({' or '.join(fewer)})" if fewer else row.name
 
 
 def _markdown_name(row: Row, name: str) -> str:

@@ -35,18 +35,18 @@ class Cell:
         mean: The mean as it is written.
         interval: Its 95 % interval as it is written.
         best: Whether no competitor has a better mean.
-        images: Number of images if other methods were scored on more; None otherwise.
+        fewer: On how many images or questions, such as ``12 images``, if other methods were scored
+            on more; empty otherwise.
     """
 
     value: float
     mean: str
     interval: str
     best: bool = False
-    images: int | None = None
+    fewer: str = ""
 
     def __str__(self) -> str:
-        fewer = "" if self.images is None else f", {self.images} images"
-        return f"{self.mean} {self.interval}{fewer}"
+        return f"{self.mean} {self.interval}{self.fewer and f', {self.fewer}'}"
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def ranking_rows(scores: Scores) -> list[Row]:
                 metric: _cell(
                     by_method[method],
                     best=method in best[metric],
-                    images=None
+                    fewer=""
                     if scores.is_complete(metric, method)
-                    else scores.number(metric, method),
+                    else scores.counted(metric, method),
                 )
                 for metric, by_method in scores.intervals.items()
                 if method in by_method
@@ -195,7 +195,7 @@ def _sorted(rows: list[Row], metric: str) -> list[Row]:
     return sorted(having, key=lambda row: -row.cells[metric].value)
 
 
-def _cell(interval: Interval, *, best: bool = False, images: int | None = None) -> Cell:
+def _cell(interval: Interval, *, best: bool = False, fewer: str = "") -> Cell:
     mean, low, high = map(float, interval)
     bounds = f"[{short(low)}, {short(high)}]"
-    return Cell(mean, short(mean), bounds, best, images)
+    return Cell(mean, short(mean), bounds, best, fewer)

@@ -23,17 +23,18 @@ class RankRegions(NamedTuple):
     covered: Tensor
 
 
-def rank_regions(rank: Tensor, right: Tensor) -> RankRegions:
+def rank_regions(rank: Tensor, right: Tensor, groups: Tensor | None = None) -> RankRegions:
     """Regions of the ranks of pixels by split-conformal prediction, bin by bin of the ranks.
 
     The regions of every other image are calibrated on the images between them, so that no image is
-    judged by its own. Pixels of one image belong together: the promise is kept for a pixel of a new
-    image, not of a known one (Lee, Barber and Willett 2023), and fewer than 4 images on each side
-    promise nothing but the whole range.
+    judged by its own, nor by one of its group. Pixels of one image belong together: the promise is
+    kept for a pixel of a new image, not of a known one (Lee, Barber and Willett 2023), and fewer
+    than 4 groups of images on each side promise nothing but the whole range.
 
     Args:
         rank: Rank of each pixel by the explainer, (N, HW) int64, from 0.
         right: Its right rank, (N, HW) int64.
+        groups: Group of each image, (N,) int64; None where all are independent.
 
     Example:
         >>> rank = torch.arange(100).expand(20, 100)
@@ -45,24 +46,26 @@ def rank_regions(rank: Tensor, right: Tensor) -> RankRegions:
     error = (rank - right).abs().double() / pixels
     bins = _BINS * rank // pixels
     half_width = torch.ones_like(error)
+    groups = torch.arange(len(rank)) if groups is None else groups
+    _, groups = torch.unique(groups, return_inverse=True)
     for turn in range(2):
-        calibration = slice(1 - turn, None, 2)
-        widths = _widths(error[calibration], bins[calibration])
-        half_width[turn::2] = widths[bins[turn::2]]
+        judged = (groups % 2 == turn).to(rank.device)
+        independent = len(torch.unique(groups[groups % 2 != turn]))
+        widths = _widths(error[~judged], bins[~judged], independent)
+        half_width[judged] = widths[bins[judged]]
     covered = (error <= half_width).double().mean(1)
     return RankRegions(half_width, covered)
 
 
-def _widths(error: Tensor, bins: Tensor) -> Tensor:
-    """Quantile of the errors in each bin, (bins,): 1 where too few images promise it."""
-    images = len(error)
+def _widths(error: Tensor, bins: Tensor, independent: int) -> Tensor:
+    """Quantile of the errors in each bin, (bins,): 1 where too few groups of images promise it."""
     widths = error.new_ones(_BINS)
-    if LEVEL * (images + 1) > images:
+    if LEVEL * (independent + 1) > independent:
         return widths
     for index in range(_BINS):
         found = error[bins == index]
         if len(found):
-            order = math.ceil(LEVEL * (images + 1) / images * len(found))
+            order = math.ceil(LEVEL * (independent + 1) / independent * len(found))
             widths[index] = found.kthvalue(min(order, len(found))).values
     return widths
 

@@ -3,14 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.evaluation.baseline_images import Baseline
-from saliency_vae.metrics.views import masked_views
-
-_VIEWS = 32  # classified at once
+from saliency_vae.metrics import view_logits
 
 
 class ViewAnswers(NamedTuple):
@@ -43,22 +40,12 @@ class DecisionViews:
     decision: Tensor
     baseline: Baseline
 
-    @torch.no_grad()
     def answers(self, masks: Tensor) -> ViewAnswers:
-        """Classify the views that show the pixels of masks (B, views, H, W) bool."""
-        number, parts = masks.shape[1], list[Tensor]()
-        for rows, seen in masked_views(
-            self.images,
-            self.baseline,
-            lambda image, column: masks[image, column],
-            columns=number,
-            batch_size=_VIEWS,
-        ):
-            logits, decided = self.classifier(seen), self.decision[rows]
-            answers = (
-                self.classifier.keeps_decision(logits, decided).float(),
-                self.classifier.probability(logits, decided),
-                self.classifier.log_odds(logits, decided),
-            )
-            parts.append(torch.stack(answers))
-        return ViewAnswers(*torch.cat(parts, dim=1).view(3, len(masks), number).cpu())
+        """Classify the views that show the pixels of masks (B, views, H, W) bool; on the CPU."""
+        logits = view_logits(self.classifier, self.images, masks, self.baseline)
+        decision = self.decision[:, None].expand_as(logits)
+        return ViewAnswers(
+            self.classifier.keeps_decision(logits, decision).float().cpu(),
+            self.classifier.probability(logits, decision).cpu(),
+            self.classifier.log_odds(logits, decision).cpu(),
+        )

@@ -1,6 +1,7 @@
 """Independent runs: explanations of the same objective that do not depend on a trained encoder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -23,20 +24,22 @@ class FromPrior:
 
     def __init__(self, explainer: Explainer, *, steps: int, seed: int) -> None:
         self.explainer = explainer
-        self.objective = explainer.objective()
+        self.objective = replace(explainer.objective(), perturbation=explainer.baseline())
         self.steps = steps
         self.seed = seed
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         images = batch["image"]
+        signals = self.explainer.signals(images)
         mean: Tensor = explain_without_training(
             images,
             classifier,
             steps=self.steps,
-            prior=self.explainer.prior(images, self.explainer.signals(images)),
+            prior=self.explainer.prior(images, signals),
             family=self.explainer.posterior,
             objective=self.objective,
+            target=None if signals is None else signals.target,
             seed=self.seed,
         ).posterior.mean
         return mean

@@ -1,6 +1,6 @@
 """Whether the uncertainty of pixels predicts which of them independent runs place elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +10,9 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Batch
 from saliency_vae.distributions import INCLUSION_FRACTION, SaliencyPosterior
+from saliency_vae.evaluation.protocol import with_decision
 from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
-from saliency_vae.evaluation.scoring import with_decision
 from saliency_vae.evaluation.uncertainty.conformal import RankRegions, rank_regions, undecided
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.rivals import (
@@ -129,27 +129,34 @@ def gather_pixel_maps(
     )
 
 
-def pixel_uncertainties(posterior: SaliencyPosterior) -> dict[str, Tensor]:
+def pixel_uncertainties(
+    posterior: SaliencyPosterior,
+    fraction: float = INCLUSION_FRACTION,
+    shrink: Callable[[Tensor], Tensor] = lambda maps: maps,
+) -> dict[str, Tensor]:
     """Uncertainties of a posterior, and controls that need nothing but its mean.
 
     Args:
         posterior: Posterior of batch shape (B,).
+        fraction: Share of the pixels that are kept.
+        shrink: Function of maps (B, H, W) that gives smaller ones, (B, h, w), such as the means of
+            patches.
 
     Returns:
-        Uncertainty to its maps, (B, H, W), higher where less certain.
+        Uncertainty to its maps, (B, h, w), higher where less certain.
     """
-    probability = posterior.inclusion_probability(INCLUSION_FRACTION)
-    mean = posterior.mean
-    k = num_kept(INCLUSION_FRACTION, mean[0].numel())
+    probability = posterior.inclusion_probability(fraction)
+    mean = shrink(posterior.mean)
+    k = num_kept(fraction, mean[0].numel())
     threshold = mean.flatten(1).topk(k).values[:, -1, None, None]
     found = {
-        INCLUSION: probability * (1 - probability),
-        STDDEV: posterior.stddev,
+        INCLUSION: shrink(probability * (1 - probability)),
+        STDDEV: shrink(posterior.stddev),
         DISTANCE: -(mean - threshold).abs(),
         FAINT: -mean,
     }
     if posterior.signal_spread is not None:
-        found[SIGNAL_SPREAD] = posterior.signal_spread
+        found[SIGNAL_SPREAD] = shrink(posterior.signal_spread)
     return found
 
 
@@ -161,7 +168,8 @@ def assess_pixels(maps: PixelMaps, *, resampling: Resampling) -> UncertaintyRepo
         resampling: How images are drawn for intervals.
     """
     rank, right = _ranks(maps)
-    number, regions = num_kept(INCLUSION_FRACTION, rank.shape[1]), rank_regions(rank, right)
+    number = num_kept(INCLUSION_FRACTION, rank.shape[1])
+    regions = rank_regions(rank, right, resampling.groups_of(len(rank)))
     conformal = {"top": undecided(regions, rank, number), "rank": regions.half_width}
     report = UncertaintyReport(intervals=_costs(maps, regions, resampling))
     for kind, error in pixel_errors(maps).items():

@@ -17,7 +17,7 @@ from saliency_vae.evaluation.uncertainty.predictive import (
     condition,
 )
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
-from saliency_vae.evaluation.verdicts import Verdict, judge, too_few
+from saliency_vae.evaluation.verdicts import Verdict, difference_in_words, judge, too_few
 from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import Interval
 
@@ -131,8 +131,7 @@ def _judge_scaling(
     is_half = "at most half" if mine <= theirs / 2 else "more than half"
     return Verdict(
         judgement,
-        f"{numbers}: {is_half} (difference from half {over.mean:+.3f} [{over.low:+.3f}, "
-        f"{over.high:+.3f}]).",
+        f"{numbers}: {is_half} (difference from half {difference_in_words(over)}).",
     )
 
 

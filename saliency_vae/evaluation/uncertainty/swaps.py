@@ -14,19 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.classifiers import FrozenClassifier
-from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
-from saliency_vae.evaluation.uncertainty.pixels import (
-    DISTANCE,
-    FAINT,
-    INCLUSION,
-    SIGNAL_SPREAD,
-    STDDEV,
-)
+from saliency_vae.evaluation.uncertainty.pixels import pixel_uncertainties
 from saliency_vae.metrics import spearman
-from saliency_vae.topk import num_kept, top_pixels
+from saliency_vae.topk import top_pixels
 
 _PIXELS = 8  # along the side of a patch
 _PATCHES = 8  # along the shorter side of an image, at least
@@ -97,7 +90,7 @@ def swap_patches(
     for batch, seen, scores, further in zip(explained, views, maps, controls, strict=True):
         orders = [torch.randperm(scores[0].numel(), generator=generator) for _ in scores]
         chosen = torch.stack(orders)[:, :swaps].to(scores.device)
-        found = patch_uncertainties(batch.posterior, side, fraction)
+        found = pixel_uncertainties(batch.posterior, fraction, partial(in_patches, side=side))
         found |= {name: in_patches(of_pixels, side) for name, of_pixels in further.items()}
         values = {name: of.flatten(1).gather(1, chosen).cpu() for name, of in found.items()}
         values[_EFFECT] = _effects(seen, top_pixels(scores, fraction), chosen)
@@ -127,23 +120,6 @@ def enlarged(patches: Tensor, height: int, width: int) -> Tensor:
     side = patch_side(height, width)
     rows = patches.repeat_interleave(side, -2)[..., :height, :]
     return rows.repeat_interleave(side, -1)[..., :width]
-
-
-def patch_uncertainties(
-    posterior: SaliencyPosterior, side: int, fraction: float
-) -> dict[str, Tensor]:
-    """Uncertainties of patches, and controls that need nothing but their mean, (B, h, w)."""
-    probability = posterior.inclusion_probability(fraction)
-    scores = in_patches(posterior.mean, side)
-    k = num_kept(fraction, scores[0].numel())
-    threshold = scores.flatten(1).topk(k).values[:, -1, None, None]
-    found = {
-        INCLUSION: in_patches(probability * (1 - probability), side),
-        STDDEV: in_patches(posterior.stddev, side),
-    }
-    if posterior.signal_spread is not None:
-        found[SIGNAL_SPREAD] = in_patches(posterior.signal_spread, side)
-    return found | {DISTANCE: -(scores - threshold).abs(), FAINT: -scores}
 
 
 def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:

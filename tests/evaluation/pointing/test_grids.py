@@ -1,5 +1,7 @@
 """Grids: of confident images of four classes, each used equally often; chance is a quarter."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,15 +70,30 @@ def test_classes_differ_and_images_are_used_equally_often() -> None:
     assert min(map(len, places)) > 10  # no image keeps to one place
 
 
-def test_answers_are_those_about_each_image() -> None:
-    """Equal methods differ by chance alone, so intervals go over images, which grids share."""
+def test_questions_about_an_image_or_its_group_belong_together() -> None:
+    """Grids share images, and images may show one thing, so intervals go over groups."""
+    asked = partial(ask_all, GRID_POINTING, {"where": where}, classifier=colour_classifier())
     grids = build_grids(whole(20), colour_classifier(), questions=100)
-    shown = torch.stack([dataset(grids)[index]["object_images"] for index in range(25)])
-    assert set(shown.flatten().tolist()) == set(range(20))
-    first = dict.fromkeys(shown.flatten().tolist())
-    assert list(first) == list(range(20))  # numbered as they appear, so that some come first
-    few = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(), limits={"where": 2})
-    assert len(few.values["grid_cell"]["where"]) == len(set(shown[:2].flatten().tolist()))
+    answers = asked(images=grids)
+    assert answers.groups is not None
+    assert torch.equal(answers.groups, dataset(grids).cells.flatten())
+
+    class Grouped(Painted):
+        def __getitem__(self, index: int) -> Batch:
+            return {**super().__getitem__(index), "group": torch.tensor(index % 5)}
+
+    few = replace(whole(20), dataset=Grouped([(index % 5, SIZE, None) for index in range(20)]))
+    grids = build_grids(few, colour_classifier(), questions=100)
+    answers = asked(images=grids)
+    assert answers.groups is not None
+    assert torch.equal(answers.groups, dataset(grids).cells.flatten() % 5)
+
+
+def test_fewer_grids_are_fewer_questions() -> None:
+    """Even where these grids show all images."""
+    grids = build_grids(whole(20), colour_classifier(), questions=100)
+    few = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(), limits={"where": 9})
+    assert len(few.values["grid_cell"]["where"]) == 9 * 4
 
 
 def test_the_seed_decides() -> None:
@@ -131,7 +148,7 @@ def test_a_classifier_of_one_size_gets_halved_images() -> None:
         colour = COLOURS[int(item["object_classes"][cell])]
         assert torch.equal(middle.float() / 255, colour)
     answers = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier(size=SIZE))
-    assert answers.values["grid_cell"]["where"].tolist() == [1] * 10
+    assert answers.values["grid_cell"]["where"].tolist() == [1] * 12
 
 
 def test_halved_images_are_judged_in_their_own_size() -> None:
@@ -170,7 +187,7 @@ def test_an_image_folder_will_do(tmp_path: Path) -> None:
     found = Images(files, name="files", batch_size=4, num_workers=0, device=CPU)
     grids = build_grids(found, colour_classifier(), questions=20)
     answers = ask_all(GRID_POINTING, {"where": where}, grids, colour_classifier())
-    assert answers.values["grid_cell"]["where"].tolist() == [1] * 10
+    assert answers.values["grid_cell"]["where"].tolist() == [1] * 20
 
 
 class Shifted:
@@ -204,14 +221,14 @@ def test_the_truth_wins_and_controls_are_at_chance() -> None:
     assert answers.left_out == ()
     for metric in METRICS:
         values = answers.values[metric]
-        assert all(found.shape == (20,) for found in values.values())  # one for each image
+        assert all(found.shape == (32,) for found in values.values())  # one for each question
         for control in ("random", "centre", "edges"):
             assert float(values[control].mean()) == pytest.approx(0.25, abs=0.05)
         assert (values["where"] > 0.99).all()
         assert (values["oracle"] > 0.9).all()
         assert (values["elsewhere"] < 0.01).all()
     for metric in ("grid_share", "grid_cell"):  # a map without anything positive is at chance
-        assert torch.equal(answers.values[metric]["nowhere"], torch.full((20,), 0.25))
+        assert torch.equal(answers.values[metric]["nowhere"], torch.full((32,), 0.25))
 
 
 def test_scores_equal_a_loop_over_questions() -> None:
@@ -227,7 +244,7 @@ def test_scores_equal_a_loop_over_questions() -> None:
         )
 
     answers = ask_all(GRID_POINTING, {"noise": noise}, grids, colour_classifier())
-    found: dict[str, dict[int, list[float]]] = {metric: {} for metric in METRICS}
+    found: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for index in range(7):
         image = cells[index]["image"][None].float() / 255
         for cell in range(4):
@@ -248,9 +265,7 @@ def test_scores_equal_a_loop_over_questions() -> None:
                 len(inside) / len(top),
                 float(amounts[cell] == max(amounts)),
             )
-            shown = int(cells.cells[index, cell])
             for metric, score in zip(METRICS, scores, strict=True):
-                found[metric].setdefault(shown, []).append(score)  # images as they first appear
-    for metric, of_images in found.items():
-        means = [sum(values) / len(values) for values in of_images.values()]
-        assert answers.values[metric]["noise"].tolist() == pytest.approx(means, abs=1e-5)
+                found[metric].append(score)
+    for metric, expected in found.items():
+        assert answers.values[metric]["noise"].tolist() == pytest.approx(expected, abs=1e-5)

@@ -66,13 +66,14 @@ def test_the_truth_wins_and_controls_are_at_chance() -> None:
     assert answers.left_out == ()
     for metric in METRICS:
         values = answers.values[metric]
-        assert all(found.shape == (5,) for found in values.values())  # one for each image
+        assert all(found.shape == (10,) for found in values.values())  # one for each question
         assert (values["where"] == 1).all()
         assert (values["oracle"] > 0.95).all()
         assert (values["other"] == 0).all() or metric == "two_objects_iou"
     for control in ("random", "centre"):
-        assert (answers.values["two_objects_point"][control] <= 0.5).all()
-        share = answers.values["two_objects_share"][control]
+        hits = answers.values["two_objects_point"][control].view(5, 2)
+        assert (hits.sum(1) <= 1).all()
+        share = answers.values["two_objects_share"][control].view(5, 2).mean(1)
         assert torch.allclose(share, torch.full((5,), 0.5), atol=1e-6)
 
 
@@ -87,8 +88,8 @@ def test_scores_by_hand() -> None:
 
     first = PAIRS.first(2)
     values = ask_all(TWO_OBJECTS, {"half": half}, first, colour_classifier()).values
-    assert values["two_objects_point"]["half"].tolist() == [0.5, 0.5]
-    assert values["two_objects_share"]["half"].tolist() == [0.5, 0.5]
+    assert values["two_objects_point"]["half"].tolist() == [1, 0, 1, 0]
+    assert values["two_objects_share"]["half"].tolist() == [1, 0, 1, 0]
     kept = half(first.as_batch(), colour_classifier())
     for index, mask in enumerate(first.as_batch()["object_masks"].unbind(0)):
         expected = []
@@ -97,8 +98,8 @@ def test_scores_by_hand() -> None:
             chosen = set(order[: int(of_object.sum())].tolist())
             true = set(of_object.flatten().nonzero().flatten().tolist())
             expected.append(len(chosen & true) / len(chosen | true))
-        found = float(values["two_objects_iou"]["half"][index])
-        assert found == pytest.approx(sum(expected) / 2)
+        found = values["two_objects_iou"]["half"].view(2, 2)[index]
+        assert found.tolist() == pytest.approx(expected)
 
 
 def colours(seen: Tensor) -> Tensor:
@@ -122,6 +123,11 @@ def test_images_of_two_objects_come_from_cutouts(tmp_path: Path) -> None:
     assert batch["image"].max() <= 1
     assert batch["object_masks"].shape == (2, 2, 48, 48)
     assert batch["object_classes"].sort(1).values.tolist() == [[1, 2], [1, 2]]
+    assert torch.equal(batch["group"], batch["object_groups"][:, 0])
+    answers = ask_all(TWO_OBJECTS, {"centre": CentrePrior()}, found, colour_classifier())
+    expected = [group for part in found for group in part["object_groups"].flatten().tolist()]
+    assert answers.groups is not None
+    assert answers.groups.tolist() == expected
 
     def blind(seen: Tensor) -> Tensor:
         return torch.tensor([[0.1, 0.9]]).expand(len(seen), -1)

@@ -84,21 +84,20 @@ def test_gallery_has_a_row_for_each_method_and_a_column_for_each_image() -> None
 
 def test_captions() -> None:
     assert Caption("a.jpg", "tench", 0.984).lines == ("a.jpg", "98\u00a0% tench")
-    assert Caption("a.jpg", "tench", 1.0, target="reel").lines[2:] == ("asked: reel",)
 
 
 def test_captions_in_the_figure_stand_above_their_images_and_do_not_overlap() -> None:
     maps, roles = {"explainer": noise(3, 24, 24)}, {"explainer": Role.EXPLAINER}
     captions = [
         Caption("holiday/$a_photograph_with_a_long_name.jpeg", "German short-haired pointer", 0.5),
-        Caption("b.jpg", "cup", 0.1, target="saucer"),
+        Caption("b.jpg", "cup", 0.1),
         Caption("holiday/another_photograph_with_a_long_name$.jpeg", "espresso maker", 0.99),
     ]
     figure = gallery_figure(noise(3, 3, 24, 24), maps, roles=roles, captions=captions)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     ticks = axes.get_xticklabels()
-    assert ticks[1].get_text() == "b.jpg\n10\u00a0% cup\nasked: saucer"
+    assert ticks[1].get_text() == "b.jpg\n10\u00a0% cup"
     boxes = [tick.get_window_extent() for tick in ticks]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(box.y0 >= axes.get_window_extent().y1 for box in boxes)

@@ -13,8 +13,7 @@ from torch import Tensor
 from saliency_vae.evaluation.report.charts import figures
 from saliency_vae.evaluation.report.gallery import Caption, gallery_rows
 from saliency_vae.evaluation.report.page import save_figures, write_report
-from saliency_vae.evaluation.report.paper_tables import latex_table, paper_metrics, paper_note
-from saliency_vae.evaluation.report.rows import ranking_rows
+from saliency_vae.evaluation.report.paper_tables import paper_tables
 from saliency_vae.evaluation.results import Results
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores, Values
@@ -76,7 +75,7 @@ def noise(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-CAPTIONS = (Caption("a.jpg", HOSTILE, 0.5), Caption("b.jpg", "cup", 1, target=HOSTILE_TEXT))
+CAPTIONS = (Caption("a.jpg", HOSTILE, 0.5), Caption("b.jpg", HOSTILE_TEXT, 1))
 
 
 def write(
@@ -87,7 +86,9 @@ def write(
     masks = noise(images, 24, 24) > 0.5
     rows = gallery_rows(noise(images, 3, 24, 24), maps, masks, roles=scores.roles)
     charts = save_figures(figures(shown), path.with_suffix(""))
-    write_report(shown, charts, rows if images else [], path, captions=captions)
+    write_report(
+        shown, charts, rows if images else [], paper_tables(shown), path, captions=captions
+    )
     return path
 
 
@@ -337,18 +338,13 @@ def test_tables_for_a_paper_can_be_selected_with_a_click(baselines: Page) -> Non
     baselines.locator(".paper summary", has_text="LaTeX").click()
     baselines.locator(".paper pre").nth(1).click()
     selected = baselines.evaluate("getSelection().toString()")
-    assert selected.strip() == latex_of(over_baselines())
-
-
-def latex_of(scores: Scores) -> str:
-    note = paper_note(scores, results(scores).run_metadata)
-    return latex_table(ranking_rows(scores), paper_metrics(scores), note).strip()
+    assert selected.strip() == paper_tables(results(over_baselines()))["LaTeX"].strip()
 
 
 def test_captions_stand_above_their_images(opened: Visit) -> None:
     cells = opened.page.locator("#gallery td.caption")
     assert cells.nth(0).locator("span").all_inner_texts() == ["a.jpg", f"50\u00a0% {HOSTILE}"]
-    assert cells.nth(1).locator("span").all_inner_texts()[2] == f"asked: {HOSTILE_TEXT}"
+    assert cells.nth(1).locator("span").all_inner_texts()[1] == f"100\u00a0% {HOSTILE_TEXT}"
     caption, photo = (
         opened.page.locator(f"#gallery {part}").nth(1).bounding_box()
         for part in ("td.caption", "thead img")

@@ -28,11 +28,11 @@ def test_ties_are_all_marked() -> None:
 def test_fewer_images_are_said_and_never_win() -> None:
     scores = with_values(several(), "insertion", rise=torch.full((12,), 0.99))
     first, *_, last = ranking_rows(scores)
-    assert (first.name, first.cells["insertion"].images) == ("RISE", 12)
+    assert (first.name, first.cells["insertion"].fewer) == ("RISE", "12 images")
     assert not first.cells["insertion"].best
-    assert first.cells["deletion"].images is None
+    assert not first.cells["deletion"].fewer
     assert str(first.cells["insertion"]) == ".990 [.990, .990], 12 images"
-    assert last.cells["insertion"].images is None
+    assert not last.cells["insertion"].fewer
     assert {row.name for row in ranking_rows(scores) if row.cells["insertion"].best} == {EXPLAINER}
 
 

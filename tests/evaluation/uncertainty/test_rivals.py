@@ -174,6 +174,21 @@ def test_conformal_regions_against_a_loop() -> None:
         assert float(regions.half_width[image, pixel]) == pytest.approx(expected)
 
 
+def test_conformal_regions_are_not_calibrated_on_the_group_that_they_judge() -> None:
+    """Two views of each thing: alternate images would be calibrated on each other."""
+    torch.manual_seed(2)
+    rank, right = noisy_ranks(20, 200)
+    things = torch.arange(20) // 2
+    regions = rank_regions(rank, right, things)
+    assert (regions.half_width < 1).any()
+    for thing in range(10):
+        judged = things == thing
+        scrambled = right.clone()
+        scrambled[judged] = right[judged].flip(1)  # the thing's own errors do not count
+        again = rank_regions(rank, scrambled, things)
+        assert torch.equal(regions.half_width[judged], again.half_width[judged])
+
+
 def test_conformal_regions_of_few_images_promise_nothing() -> None:
     rank, right = noisy_ranks(6, 100)
     regions = rank_regions(rank, right)
