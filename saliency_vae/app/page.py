@@ -152,7 +152,10 @@ class Page:
         asked["kind"].change(
             self.show, [explained, asked["kind"]], [shown["tile"], shown["legend"]]
         )
-        shown["compare"].click(self._said(self.compare), [*state.values()], shown["others"])
+        compared = self.gradio.State()
+        shown["compare"].click(self._said(self.compare), [*state.values()], compared).success(
+            self.beside, [explained, compared], shown["others"]
+        )
         if self.examples:
             blocks.load(lambda: self.examples[0], None, asked["photo"])
 
@@ -171,13 +174,20 @@ class Page:
             return [None, MAPS[kind]]
         return [map_tile(explanation, kind, photograph(explanation)), MAPS[kind]]
 
-    def compare(self, explanation: Explanation | None, target: int | None) -> str:
-        """Ask other methods the question of the explanation that is shown."""
+    def compare(
+        self, explanation: Explanation | None, target: int | None
+    ) -> tuple[Explanation, str]:
+        """Ask other methods the question of the explanation that is shown, for :meth:`beside`."""
         if explanation is None:
             raise ValueError("Expected a photograph to compare methods on. Found none.")
         with self.busy:
             found = self.answers.compare(explanation, target)
-        return beside(explanation, found, photograph(explanation))
+        return explanation, beside(explanation, found, photograph(explanation))
+
+    def beside(self, explanation: Explanation | None, compared: tuple[Explanation, str]) -> str:
+        """Show other methods, unless another explanation has been asked for meanwhile."""
+        about, html = compared
+        return html if about is explanation else ""
 
     def offer(self, explanation: Explanation | None) -> list[Any]:
         """Write the files that can be downloaded."""

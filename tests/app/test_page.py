@@ -188,6 +188,18 @@ def test_other_methods_are_asked_what_was_answered() -> None:
     page.close()
 
 
+def test_other_methods_are_not_shown_beside_a_later_explanation() -> None:
+    """Whoever uploads a photograph while others are compared sees none of that comparison."""
+    page = Page(answers())
+    first, second = (
+        page.explain(str(example_files(None)[0]), target, 20, "mean")[0] for target in (0, 1)
+    )
+    compared = page.compare(first, 0)
+    assert "SmoothGrad" in page.beside(first, compared)
+    assert page.beside(second, compared) == page.beside(None, compared) == ""
+    page.close()
+
+
 def test_old_files_for_download_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saliency_vae.app.page._MOST_OFFERED", 2)
     page = Page(answers())
