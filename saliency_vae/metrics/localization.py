@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from saliency_vae.metrics.ranking import descending_rank
 
@@ -27,18 +26,26 @@ def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Ten
         tensor([1.])
     """
     most = saliency == saliency.amax((1, 2), keepdim=True)
-    return (most & _widened(mask, tolerance)).sum((1, 2)) / most.sum((1, 2))
+    return (most & _near(mask, tolerance)).sum((1, 2)) / most.sum((1, 2))
 
 
-def _widened(mask: Tensor, tolerance: float) -> Tensor:
-    """Pixels of masks (B, H, W) bool, and those at most a distance from one."""
-    radius = min(int(tolerance), max(mask.shape[-2:]))
-    if not radius:
+def _near(mask: Tensor, tolerance: float) -> Tensor:
+    """Pixels of masks (B, H, W) bool, and those at most a distance from one: (B, H, W) bool."""
+    if tolerance < 1:
         return mask
-    steps = torch.arange(-radius, radius + 1, device=mask.device)
-    disc = (steps[:, None].square() + steps.square() <= tolerance**2).float()
-    near = F.conv2d(mask[:, None].float(), disc[None, None], padding=radius)
-    return near[:, 0] > 0.5
+    return torch.stack([_squared_distance(one) <= tolerance**2 for one in mask])
+
+
+def _squared_distance(mask: Tensor) -> Tensor:
+    """Squared distance to the nearest pixel of a mask (H, W), by column and then by row: (H, W).
+
+    Felzenszwalb & Huttenlocher, "Distance Transforms of Sampled Functions" (2012).
+    """
+    rows, columns = (torch.arange(side, device=mask.device) for side in mask.shape)
+    down = (rows[:, None] - rows).square().float()
+    nearest = torch.where(mask, down[:, :, None], torch.inf).amin(1)
+    across = (columns[:, None] - columns).square()
+    return (nearest[:, None] + across).amin(2)
 
 
 def mask_iou(saliency: Tensor, mask: Tensor) -> Tensor:
