@@ -138,7 +138,7 @@ def play(
         progress=progress,
     )
     notes = {game.title: images.name}
-    groups = {metric: answers.groups for metric in answers.values if answers.groups is not None}
+    groups = dict.fromkeys(answers.values, answers.groups)
     scores = scores.extended(
         answers.values, question_groups=groups, left_out=answers.left_out, notes=notes
     )

@@ -1,7 +1,7 @@
 """Asking methods about each object of an image in turn, and scoring whether they look there."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -50,10 +50,10 @@ class Answers:
         left_out: Methods that cannot be asked and why, one sentence each.
     """
 
-    values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    groups: Tensor | None = None
-    maps: Mapping[str, Tensor] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    values: Mapping[str, Mapping[str, Tensor]]
+    groups: Tensor
+    maps: Mapping[str, Tensor]
+    left_out: tuple[str, ...]
 
 
 def ask_all(

@@ -126,7 +126,6 @@ def test_images_of_two_objects_come_from_cutouts(tmp_path: Path) -> None:
     assert torch.equal(batch["group"], batch["object_groups"][:, 0])
     answers = ask_all(TWO_OBJECTS, {"centre": CentrePrior()}, found, colour_classifier())
     expected = [group for part in found for group in part["object_groups"].flatten().tolist()]
-    assert answers.groups is not None
     assert answers.groups.tolist() == expected
 
     def blind(seen: Tensor) -> Tensor:
