@@ -50,7 +50,7 @@ gpu-bundle: .venv/installed
 
 # There: the tests that need a GPU, benchmarks, and a training; results go to $$OUT, or to outputs/gpu.
 gpu:
-	$(PYTHON) scripts/gpu.py
+	$(PYTHON) scripts/gpu.py $(PARTS)
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,12 +1,12 @@
 """Tests, benchmarks and training on a machine with a GPU: make gpu, or python3 scripts/gpu.py.
 
-python3 scripts/gpu.py [PART...] [--seconds 570]
+python3 scripts/gpu.py [PART...] [--seconds 570]; make gpu PARTS="tests training"
 
 It takes the machine's own Python and torch, and what make gpu-bundle collected in .gpu, and needs
 no network. The results go to $OUT, or to outputs/gpu: summary.md, a log of each part, the
-benchmarks' JSON, and training/, a run with its explainer. A part that fails, or takes too long,
-does not keep the next from running. The last part trains the universal explainer on the bundle's
-photographs for what is left of the seconds.
+benchmarks' JSON, and training/, a run of each network with its explainer. A part that fails, or
+takes too long, does not keep the next from running. The last part trains networks of the universal
+explainer side by side, on the bundle's photographs, for what is left of the seconds.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,8 +33,17 @@ for index in range(torch.cuda.device_count()):
 """
 
 
-STEPS_A_SECOND = 3.0  # of experiment=universal; an H200 makes more
+STEPS_A_SECOND = 3.0  # of each network, all of them side by side
 STARTING = 60.0  # seconds of a training before its first step and after its last one
+# EfficientNet-Lite1 stays unseen, to be explained as a classifier that no training saw.
+RECIPE = ["samples=4", "data.batch_size=24", "data.num_workers=2"]
+RECIPE += ["~tasks.lite1", "~tasks.lite1_224"]
+NETWORKS = {
+    "0.03": "seed=21 topk.temperature=0.03",
+    "0.01": "seed=22 topk.temperature=0.01",
+    "0.03-smoothed": "seed=23 topk.temperature=0.03 +encoder.edge_aware=0.5",
+    "0.01-smoothed": "seed=24 topk.temperature=0.01 +encoder.edge_aware=0.5",
+}
 
 
 @dataclass(frozen=True)
@@ -63,23 +73,49 @@ def parts(output: Path) -> list[Part]:
     ]
 
 
-def training(output: Path, seconds: float) -> Part:
-    """Train the universal explainer on the bundle's photographs for about so many seconds."""
+def training(output: Path, seconds: float) -> list[Part]:
+    """Train networks of the universal explainer on the bundle's photographs, side by side."""
     photographs = BUNDLE / "photographs"
     steps = max(int((seconds - STARTING) * STEPS_A_SECOND), 1)
+    most = time.strftime("00:%H:%M:%S", time.gmtime(max(seconds - STARTING / 2, 1)))
     command = [sys.executable, "-m", "saliency_vae.train", "experiment=universal", "logger=csv"]
     command += [f"tasks.lite0.data.cutouts={photographs / 'cutouts'}"]
     command += [f"tasks.lite0.data.backgrounds={photographs / 'backgrounds'}"]
-    command += ["trainer.max_epochs=-1", f"+trainer.max_steps={steps}"]
-    command += [f"hydra.run.dir={output / 'training'}"]
-    return Part("training", command, seconds)
+    command += ["trainer.max_epochs=-1", f"+trainer.max_steps={steps}", *RECIPE]
+    command += [f"+trainer.max_time='{most}'"]  # ends well even where it is slower
+    return [
+        Part(
+            f"network {name}",
+            [*command, *settings.split(), f"hydra.run.dir={output / 'training' / name}"],
+            seconds,
+        )
+        for name, settings in NETWORKS.items()
+    ]
 
 
-def run(part: Part, log: Path, environment: dict[str, str]) -> str:
-    """Run a part, with its output on the terminal and in a file; say how it ended."""
+def run(parts: Sequence[Part], output: Path, environment: Mapping[str, str]) -> list[str]:
+    """Run parts side by side, and print the output of each after that; lines of the table."""
     start = time.monotonic()
+    logs = [output / f"{part.name.replace(' ', '-')}.log" for part in parts]
+    processes = [begun(part, log, environment) for part, log in zip(parts, logs, strict=True)]
+    lines = []
+    for part, log, process in zip(parts, logs, processes, strict=True):
+        try:
+            status = process.wait(max(part.seconds - (time.monotonic() - start), 0))
+            ended = "passed" if status == 0 else f"failed, status {status}"
+        except subprocess.TimeoutExpired:
+            ended = f"stopped after {part.seconds:.0f} s"
+        finally:
+            stop(process)
+        lines.append(f"| {part.name} | {time.monotonic() - start:.0f} | {ended} |")
+        print(f"\n== {part.name}\n{log.read_text(errors='replace')}", flush=True)
+    return lines
+
+
+def begun(part: Part, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a part, in a session of its own."""
     with log.open("w") as file:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             part.command,
             cwd=ROOT,
             env=environment,
@@ -87,15 +123,6 @@ def run(part: Part, log: Path, environment: dict[str, str]) -> str:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            status = process.wait(part.seconds)
-            ended = "passed" if status == 0 else f"failed, status {status}"
-        except subprocess.TimeoutExpired:
-            ended = f"stopped after {part.seconds:.0f} s"
-        finally:
-            stop(process)
-    print(f"\n== {part.name}\n{log.read_text(errors='replace')}", flush=True)
-    return f"| {part.name} | {time.monotonic() - start:.0f} | {ended} |"
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -110,7 +137,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Run all parts, or those that are named."""
-    begun = time.monotonic()
+    start = time.monotonic()
     output = Path(os.environ.get("OUT") or ROOT / "outputs/gpu").resolve()
     fixed = parts(output)
     names = [*(part.name for part in fixed), "training"]
@@ -133,14 +160,15 @@ def main() -> None:
     }
     lines = ["| part | seconds | result |", "| ---- | ------- | ------ |"]
 
-    def do(part: Part) -> None:
-        if part.name in wanted:
-            lines.append(run(part, output / f"{part.name}.log", environment))
-            (output / "summary.md").write_text("\n".join(lines) + "\n")
+    def do(*parts: Part) -> None:
+        lines.extend(run(parts, output, environment))
+        (output / "summary.md").write_text("\n".join(lines) + "\n")
 
     for part in fixed:
-        do(part)
-    do(training(output, options.seconds - (time.monotonic() - begun)))
+        if part.name in wanted:
+            do(part)
+    if "training" in wanted:
+        do(*training(output, options.seconds - (time.monotonic() - start)))
     print("\n".join(["", *lines, "", str(output)]))
     if not all(line.endswith("passed |") for line in lines[2:]):
         raise SystemExit(1)

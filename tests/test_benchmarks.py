@@ -122,7 +122,9 @@ def test_make_gpu_refuses_an_unknown_part(capsys: pytest.CaptureFixture[str]) ->
 
 def test_make_gpu_trains_for_what_is_left_of_the_seconds() -> None:
     script = runpy.run_path(str(BENCHMARKS.parent / "scripts/gpu.py"))
-    part = script["training"](Path("out"), 200)
+    parts = script["training"](Path("out"), 200)
     steps = (200 - script["STARTING"]) * script["STEPS_A_SECOND"]
-    assert f"+trainer.max_steps={steps:.0f}" in part.command
-    assert part.seconds == 200
+    assert len({part.name for part in parts}) == len(script["NETWORKS"])
+    for part in parts:
+        assert f"+trainer.max_steps={steps:.0f}" in part.command
+        assert part.seconds == 200
