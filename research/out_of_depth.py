@@ -31,17 +31,20 @@ SIZE, BATCH = 48, 100
 Features = Callable[[Tensor], Tensor]
 
 
-def pooled(network: nn.Module, modules: list[nn.Module]) -> Features:
-    """Features of images: the means over the pixels of what modules of a network give."""
+def pooled(network: nn.Module, modules: list[nn.Module], *, deviations: bool = False) -> Features:
+    """Features of images: the means over the pixels of what modules of a network give.
+
+    Their standard deviations over the pixels come in addition, if they are asked for.
+    """
 
     def features(images: Tensor) -> Tensor:
         found: list[Tensor] = []
-        hooks = [
-            module.register_forward_hook(
-                lambda _module, _inputs, output: found.append(output.mean((-2, -1)))
-            )
-            for module in modules
-        ]
+
+        def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            maps = output.flatten(2)
+            found.extend([maps.mean(-1), maps.std(-1)] if deviations else [maps.mean(-1)])
+
+        hooks = [module.register_forward_hook(keep) for module in modules]
         network(images)
         for hook in hooks:
             hook.remove()
@@ -63,8 +66,10 @@ def kinds(explainer: Explainer) -> dict[str, Features]:
         "confidence network, all blocks": pooled(network.imitate, blocks),
         "confidence network, first block": pooled(network.imitate, blocks[:1]),
         "confidence network, first two blocks": pooled(network.imitate, blocks[:2]),
+        "the same, and deviations": pooled(network.imitate, blocks[:2], deviations=True),
         "encoder, coarsest scale": pooled(encoder, down[-1:]),
         "encoder, all scales": pooled(encoder, down),
+        "the encoder's, and deviations": pooled(encoder, down, deviations=True),
     }
 
 

@@ -82,7 +82,7 @@ class ConfidenceNetwork(nn.Module):
         )
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("offset", torch.tensor(0.0))
-        self.depth = Depth(3 * width)
+        self.depth = Depth(2 * 3 * width)
 
     def forward(self, images: Tensor, kept: Tensor) -> Tensor:
         """Estimate the confidence in explanations.
@@ -97,10 +97,16 @@ class ConfidenceNetwork(nn.Module):
         return self.calibrated(self.score(images, kept))
 
     def features(self, images: Tensor) -> Tensor:
-        """Means over the pixels of what the first two blocks find, (B, 3 width), float32."""
+        """Means, then deviations, over the pixels of what the first two blocks find.
+
+        Returns:
+            Features, (B, 2 x 3 width), float32.
+        """
         first: Tensor = self.imitate[0](images)
         second: Tensor = self.imitate[1](first)
-        return torch.cat([found.float().mean((-2, -1)) for found in (first, second)], dim=1)
+        maps = [found.flatten(2).float() for found in (first, second)]
+        means, deviations = [found.mean(-1) for found in maps], [found.std(-1) for found in maps]
+        return torch.cat([*means, *deviations], dim=1)
 
     def out_of_depth(self, images: Tensor) -> Tensor:
         """Whether images (B, 3, H, W) are unlike those of the training, (B,) bool."""

@@ -15,7 +15,7 @@ class Depth(nn.Module):
     :func:`saliency_vae.training.depth.fit_depth` sets what is not known before.
 
     Args:
-        features: Number of features.
+        features: Number of features; weights of earlier versions know only the first of them.
     """
 
     centre: Tensor
@@ -35,7 +35,7 @@ class Depth(nn.Module):
 
     def distance(self, features: Tensor) -> Tensor:
         """Squared Mahalanobis distance of features (B, F), (B,)."""
-        away = features.float() - self.centre.float()
+        away = features[:, : len(self.centre)].float() - self.centre.float()
         return (away @ self.precision.float() * away).sum(-1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -43,7 +43,9 @@ class Depth(nn.Module):
         return self.distance(features) > self.farthest
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load weights, also those of earlier versions, which could not tell."""
-        for name, value in self.named_buffers():
-            state_dict.setdefault(f"{prefix}{name}", value)
+        """Load weights, also those of earlier versions, which tell less or could not tell."""
+        for name, value in list(self.named_buffers()):
+            found = state_dict.setdefault(f"{prefix}{name}", value)
+            if found.shape != value.shape:
+                setattr(self, name, torch.empty_like(found, device=value.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)

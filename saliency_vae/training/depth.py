@@ -25,11 +25,11 @@ def fit_depth(depth: Depth, features: Tensor) -> None:
 
     Args:
         depth: Where centre, precision and farthest distance are set.
-        features: Features of the validation images, (N, F).
+        features: Features of the validation images, (N, F), of which it knows the first.
     """
     if len(features) < _FEWEST:
         return
-    values = features.double().cpu().numpy()
+    values = features[:, : len(depth.centre)].double().cpu().numpy()
     folds = KFold(_FOLDS, shuffle=True, random_state=0).split(values)
     held_out = [_distance(values[others], *_normal(values[fitted])) for fitted, others in folds]
     centre, precision = _normal(values)

@@ -22,6 +22,7 @@ from saliency_vae.distributions.learned_prior import ExponentialPrior
 from saliency_vae.models import Explainer, load_explainer, save_explainer
 from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.config import BEFORE_NAMES, FORMAT, ExplainerConfig
+from saliency_vae.models.depth import Depth
 from saliency_vae.models.distillation import calibrate
 from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
@@ -550,6 +551,24 @@ def test_what_is_out_of_depth_survives_saving_and_refinement(tmp_path: Path) -> 
         assert posterior.out_of_depth.tolist() == [False] * 4 + [True] * 3
     rounded = loaded.bfloat16()(images.bfloat16())
     assert rounded.out_of_depth.tolist() == [False] * 4 + [True] * 3
+
+
+def test_what_is_out_of_depth_is_still_known_by_explainers_of_earlier_versions(
+    tmp_path: Path,
+) -> None:
+    """They know the means of the features alone, without the deviations."""
+    explainer = trained_explainer()
+    assert explainer.confidence is not None
+    means, _ = explainer.confidence.features(blobs(40)).detach().chunk(2, dim=1)
+    explainer.confidence.depth = Depth(means.shape[1])
+    fit_depth(explainer.confidence.depth, means)
+    images = torch.cat([blobs(4), torch.rand(3, 3, 16, 16)])
+    save_explainer(explainer, tmp_path)
+    loaded = load_explainer(tmp_path)
+    assert loaded(images).out_of_depth.tolist() == [False] * 4 + [True] * 3
+    assert loaded.confidence is not None
+    fit_depth(loaded.confidence.depth, loaded.confidence.features(blobs(60)))  # trained further
+    assert loaded(images).out_of_depth.tolist() == [False] * 4 + [True] * 3
 
 
 def test_confidence_is_of_the_given_posterior() -> None:
