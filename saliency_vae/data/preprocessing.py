@@ -110,7 +110,7 @@ class Preprocessing:
                 at or size, self.resized(*size), maps.shape[-2:], strict=True
             )
         )
-        return _interpolate(_interpolate(maps.mT, rows).mT, columns)
+        return _interpolate(_interpolate(maps, columns, -1), rows, -2)
 
     def view(
         self, size: tuple[int, int], seen: tuple[int, int]
@@ -147,15 +147,17 @@ def _positions(length: int, resized: int, cropped: int) -> Tensor:
     return places - _start(resized, cropped)
 
 
-def _interpolate(maps: Tensor, positions: Tensor) -> Tensor:
-    """Values of maps (..., n) at positions (m,) along the last axis, (..., m); NaN outside."""
-    n = maps.shape[-1]
+def _interpolate(maps: Tensor, positions: Tensor, axis: int) -> Tensor:
+    """Values of maps at positions (m,) along an axis, -1 or -2, which becomes m; NaN outside."""
+    n = maps.shape[axis]
+    positions = positions if axis == -1 else positions[:, None]
     outside = (positions < 0) | (positions > n)
     places = (positions - 0.5).clamp(0, n - 1)
     low = places.long()
     weights = (places - low).to(maps)
     below, above = (
-        maps.index_select(-1, index.to(maps.device)) for index in (low, (low + 1).clamp_max(n - 1))
+        maps.index_select(axis, index.flatten().to(maps.device))
+        for index in (low, (low + 1).clamp_max(n - 1))
     )
     values = torch.lerp(below, above, weights)
     if outside.any():

@@ -172,7 +172,8 @@ def _grey(values: Tensor) -> bytes:
     picture = Image.fromarray(_bytes(values.nan_to_num()).numpy())
     if not is_finite(values):
         picture.putalpha(Image.fromarray(_bytes(values.isfinite().float()).numpy()))
-    return encoded(picture, "PNG", optimize=True)
+    # Level 9 would take up to ten times as long, for a few per cent of the bytes.
+    return encoded(picture, "PNG", compress_level=4)
 
 
 def _bytes(values: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-OPACITY = 141 / 256  # of a map over an image
+_SHARE = 141  # of a map over an image, in 256ths: integers are several times as fast
+OPACITY = _SHARE / 256
 _BORDER = 3  # pixels at the border of a stddev map that are not drawn
 
 Pixels = NDArray[np.uint8]
@@ -106,15 +107,27 @@ def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
     Returns:
         Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
     """
-    shares = rescaled(values.double(), scale).clamp(0, 1).nan_to_num(0).cpu().numpy()
-    rgb: Pixels = _table(colours).take((256 * shares).astype(np.intp), axis=0, mode="clip")
+    rgb: Pixels = _table(colours).take(_levels(values, scale), axis=0)
     return rgb
+
+
+def _levels(values: Tensor, scale: tuple[float, float]) -> Pixels:
+    """Number the colours of a map (H, W), from 0 on; that of NaN is 0."""
+    shares = rescaled(values.double(), scale)
+    levels: Pixels = shares.mul_(256).nan_to_num_(0).clamp_(0, 255).byte().cpu().numpy()
+    return levels
 
 
 @cache
 def _table(colours: str) -> Pixels:
     """List the 256 colours of a colour map of matplotlib, which itself looks them up slowly."""
     return np.asarray(colormaps[colours](np.arange(256), bytes=True)[:, :3])
+
+
+@cache
+def _weighted_table(colours: str) -> NDArray[np.uint16]:
+    """List the colours' part of an overlay in 256ths of a level, with the half that rounds it."""
+    return _table(colours).astype(np.uint16) * _SHARE + 128
 
 
 def overlay(
@@ -134,18 +147,17 @@ def overlay(
     Raises:
         ValueError: If the image is out of range or the sizes differ.
     """
-    pixels = as_rgb(image)
+    pixels = np.ascontiguousarray(as_rgb(image))
     if pixels.shape[:2] != tuple(values.shape):
         raise ValueError(
             f"Expected a map of the image's size {pixels.shape[:2]}. Found {tuple(values.shape)}."
         )
-    share = round(256 * OPACITY)  # in integers, which is several times as fast
-    blended = np.multiply(pixels, 256 - share, dtype=np.uint16)
-    blended += np.multiply(colour(values, colours, scale), share, dtype=np.uint16)
-    blended += 128  # to round
-    result: Pixels = (blended >> 8).astype(np.uint8)
-    if is_finite(values):
-        return result
-    known = np.isfinite(values.cpu().numpy())
-    pictures = (Image.fromarray(array) for array in (result, pixels, known))
-    return np.asarray(Image.composite(*pictures))  # several times as fast as numpy.where
+    blended = np.multiply(pixels, 256 - _SHARE, dtype=np.uint16)
+    blended += _weighted_table(colours).take(_levels(values, scale), axis=0)
+    blended >>= 8
+    result: Pixels = blended.astype(np.uint8)
+    if not is_finite(values):
+        unknown = ~np.isfinite(values.cpu().numpy())[..., None]
+        # Pixels as single values of three bytes: several times as fast as numpy.where.
+        np.copyto(result.view("V3"), pixels.view("V3"), where=unknown)
+    return result

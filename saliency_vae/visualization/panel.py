@@ -204,6 +204,7 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.NEAREST if enlarged else Image.Resampling.HAMMING)
 
 
+@lru_cache(1024)
 def _fitting(text: str, size: int, room: float) -> str:
     """Shorten a text to what fits into a number of pixels."""
     text = printable(text)
