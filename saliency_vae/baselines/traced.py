@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from saliency_vae.baselines.copies import shared_copy
+from saliency_vae.baselines.merged import Tracer
 from saliency_vae.runtime.text import one_line
 
 _LINEAR = (
@@ -65,13 +66,6 @@ class GlobalAverage(nn.AdaptiveAvgPool2d):
         return mean if self.keepdim else mean.flatten(1)
 
 
-class _Tracer(fx.Tracer):
-    """Takes convolutions of other packages, such as those with their own padding, as a whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
-
-
 def one_module_per_call(
     network: nn.Module, allowed: tuple[type[nn.Module], ...], *, method: str
 ) -> fx.GraphModule:
@@ -86,7 +80,7 @@ def one_module_per_call(
         ValueError: If the network cannot be traced, or does anything else.
     """
     try:
-        graph = _Tracer().trace(network)
+        graph = Tracer().trace(network)
     except Exception as error:  # the network is any code
         raise ValueError(
             f"Expected a classifier that torch.fx can trace for {method}. Found {one_line(error)}"

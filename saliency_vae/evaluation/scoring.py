@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from saliency_vae.baselines.merged import merged
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
@@ -93,16 +94,16 @@ def measure(
     """
     limits = _limits(methods, protocol, len(images))
     gathered = {name: _Gathered() for name, limit in limits.items() if limit}
-    turns = methods.costly_first()
-    seen, groups = 0, []
+    turns, seen, groups = methods.costly_first(), 0, []
     with tqdm(total=sum(limits.values()), desc="Evaluating", unit="map") as bar:
         for number, undecided in enumerate(images):
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
-            prepared = cache(partial(protocol.prepared_baselines, batch, classifier))
+            both = classifier, merged(classifier, batch["image"])  # judges views in less time
+            prepared = cache(partial(protocol.prepared_baselines, batch, both[1]))
             for name, part, span in _parts(batch, limits, seen):
                 bar.set_postfix_str(name)
-                scored = partial(_score_method, part, name, methods, classifier, prepared, protocol)
+                scored = partial(_score_method, part, name, methods, *both, prepared, protocol)
                 kept = partial(scored, keep=max(0, keep - seen))
                 turn = number + turns.index(name)
                 gathered[name].add(progress.rows(f"scores/{name}", span, kept, turn))
@@ -159,12 +160,16 @@ def _score_method(
     name: str,
     methods: Methods,
     classifier: FrozenClassifier,
+    judge: FrozenClassifier,
     prepared: Callable[[], Mapping[str, PreparedBaseline]],
     protocol: Protocol,
     *,
     keep: int,
 ) -> Part:
-    """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU."""
+    """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU.
+
+    The method explains ``classifier``; ``judge``, the same function, classifies the views.
+    """
     method = methods.by_name[name]
     explain = partial(explain_batch, method, batch, classifier)
     try:
@@ -173,7 +178,7 @@ def _score_method(
         raise ValueError(f"{name}: {error}") from error
     own = {baseline: found.first(len(maps)) for baseline, found in prepared().items()}
     attribution = attribution_of(method, maps)
-    values, curves = score(batch, maps, attribution, classifier, own, protocol)
+    values, curves = score(batch, maps, attribution, judge, own, protocol)
     return {
         "values": {metric: found.cpu() for metric, found in values.items()},
         "curves": {curve: found.cpu() for curve, found in curves.items()},

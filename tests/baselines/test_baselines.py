@@ -1,5 +1,6 @@
 """Every method against an independent, slow computation on networks of a few weights."""
 
+import copy
 import importlib.util
 import math
 import re
@@ -39,6 +40,7 @@ from saliency_vae.baselines import (
 )
 from saliency_vae.baselines.copies import shared_copy
 from saliency_vae.baselines.feature_maps import feature_maps
+from saliency_vae.baselines.merged import merged
 from saliency_vae.baselines.rise import enlarge
 from saliency_vae.baselines.target_score import (
     ScoreInParts,
@@ -206,6 +208,53 @@ def test_a_score_in_parts_is_the_score_of_all(recording: bool) -> None:
         weights = torch.rand(100)
         expected, found = (torch.autograd.grad(score @ weights, images)[0] for score in scores)
         torch.testing.assert_close(found, expected)
+
+
+class Shared(nn.Module):
+    """A convolution called twice, one whose output is used twice, and two that can be merged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shared, self.used, self.last = (
+            nn.Conv2d(3, 3, 3, padding=1, bias=bias) for bias in (True, False, True, True)
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3, affine=n != 1) for n in range(5))
+        for norm in self.norms:
+            norm.running_mean, norm.running_var = torch.rand(3), 0.5 + torch.rand(3)
+        self.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norms[0](self.first(x)).relu()
+        x = self.norms[1](self.shared(x)).relu() + self.norms[2](self.shared(x))
+        x = self.used(x)
+        x = x + self.norms[3](x)
+        return self.head(self.norms[4](self.last(x)).relu())  # type: ignore[no-any-return]
+
+
+def test_only_norms_alone_after_a_convolution_are_merged() -> None:
+    network, images = Shared().eval(), make_images()
+    network(images)
+    classifier = FrozenClassifier(network, name="toy", mean=[0.4] * 3, std=[0.2] * 3)
+    found = merged(classifier, images)
+    close(found(images), classifier(images))
+    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in c.modules()) for c in (classifier, found)]
+    assert norms == [5, 3]
+    assert not any(weight.requires_grad for weight in found.parameters())
+
+
+class Untraceable(nn.Sequential):
+    """Goes on by what it sees, which torch.fx does not trace."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if x.sum() > 0 else -x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def test_what_cannot_be_merged_stays_as_it_is() -> None:
+    layers = nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    half = copy.deepcopy(nn.Sequential(*layers)).bfloat16()
+    for network in (Untraceable(*layers), half, nn.Sequential(layers[0], *layers[2:])):
+        classifier = FrozenClassifier(network, name="toy")
+        assert merged(classifier, make_images()) is classifier
 
 
 def test_copy_shares_weights_and_works_not_in_place() -> None:
