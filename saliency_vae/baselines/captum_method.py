@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from saliency_vae.baselines.copies import check_same, shared_copy
+from saliency_vae.baselines.merged import merged
 from saliency_vae.baselines.target_score import ScoreInParts, TargetScore, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -138,7 +139,7 @@ class CaptumMethod:
     def _score(self, images: Tensor, classifier: FrozenClassifier) -> TargetScore:
         """The score that Captum attributes; of a copy, if Captum puts hooks on its modules."""
         if _calls_alone(self.attribution):
-            return ScoreInParts(classifier)
+            return ScoreInParts(merged(classifier, images))
         with recording_gradients():
             copied = shared_copy(classifier, in_place=False)
         check_same(copied.network, classifier, images, method=self.attribution.__name__)

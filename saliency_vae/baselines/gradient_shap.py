@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from saliency_vae.baselines.merged import merged
 from saliency_vae.baselines.target_score import ScoreInParts, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -46,7 +47,7 @@ class GradientSHAP:
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
         generator = torch.Generator().manual_seed(self.seed)
-        score = ScoreInParts(classifier)
+        score = ScoreInParts(merged(classifier, batch["image"]))
         with recording_gradients():
             images, target = batch["image"].detach().clone(), target_of(batch, classifier)
             baseline, total = self.baseline(images), torch.zeros_like(images)

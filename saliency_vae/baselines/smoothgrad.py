@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from saliency_vae.baselines.merged import merged
 from saliency_vae.baselines.target_score import ScoreInParts, target_of
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
@@ -39,7 +40,8 @@ class _NoisyGradients:
     def gradients(self, batch: Batch, classifier: FrozenClassifier) -> Iterator[Tensor]:
         """Gradient of each noisy copy, (B, 3, H, W) each."""
         images, target = batch["image"].detach(), target_of(batch, classifier)
-        score, generator = ScoreInParts(classifier), torch.Generator().manual_seed(self.seed)
+        score = ScoreInParts(merged(classifier, images))
+        generator = torch.Generator().manual_seed(self.seed)
         for _ in range(self.samples):
             noise = torch.randn(images.shape[1:], generator=generator).to(images)
             with recording_gradients():
