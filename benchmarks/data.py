@@ -42,7 +42,7 @@ def write_pictures(root: Path, number: int) -> None:
 
 
 def images_per_second(data: SaliencyDataModule, device: torch.device, epochs: int) -> list[float]:
-    """Rate of each epoch after the first, when the workers have started."""
+    """Images per second of each epoch after the first, in which the workers start."""
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))
     trainer: Any = SimpleNamespace(
         world_size=1,

@@ -87,7 +87,7 @@ def work(rank: int, rendezvous: str, threads: int, sizes: tuple[int, ...], outpu
 
 
 def loopback() -> str:
-    """Name of the interface of this machine to itself."""
+    """Name of the loopback network interface."""
     names = [name for _, name in socket.if_nameindex()]
     return next((name for name in names if name.startswith("lo")), names[0])
 

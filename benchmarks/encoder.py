@@ -23,13 +23,13 @@ class Variant:
     compiled: bool = False
 
     def __str__(self) -> str:
-        """Name what differs from plain."""
+        """Name the settings that differ from the defaults."""
         return ", ".join(name for name, on in vars(self).items() if on) or "plain"
 
     def prepare(
         self, encoder: nn.Module, images: Tensor, grad: Tensor
     ) -> Callable[[], tuple[Tensor, Tensor]]:
-        """Make forward and backward of a copy, which returns the output and all gradients."""
+        """Make a function that runs a copy forward and backward to give output and gradients."""
         encoder = copy.deepcopy(encoder)
         if self.channels_last:
             encoder.to(memory_format=torch.channels_last)

@@ -40,7 +40,7 @@ def explainer_of(encoder: nn.Module, device: torch.device) -> Explainer:
 
 
 def convolutions(encoder: nn.Module, images: Tensor) -> Callable[[], None]:
-    """Run every convolution of an encoder alone, on the input that it has for these images."""
+    """Make a function that runs only an encoder's convolutions, on their inputs for images."""
     calls: list[tuple[nn.Module, Tensor]] = []
     hooks = [
         module.register_forward_pre_hook(lambda m, inputs: calls.append((m, inputs[0].clone())))
@@ -59,7 +59,7 @@ def convolutions(encoder: nn.Module, images: Tensor) -> Callable[[], None]:
 
 
 def against_methods(report: Report, size: int, batch: int, masks: int, rounds: int) -> None:
-    """One explanation of the built-in encoders against other methods on the built-in classifier."""
+    """Time explanations by the built-in encoders against other methods."""
     device = report.device
     classifier = FrozenClassifier(DigitNet(), name="digits").to(device)
     explainer = explainer_of(ENCODERS["built-in U-Net"](), device)
@@ -142,7 +142,7 @@ def over_convolutions(report: Report, cases: list[tuple[str, int, int]], rounds:
 
 
 def growth(report: Report, sides: list[int], batch: int, rounds: int) -> None:
-    """Time an explanation with its inclusion probability over the number of pixels."""
+    """Time an explanation with its inclusion probability for images of growing size."""
     explainer = explainer_of(ENCODERS["built-in U-Net"](), report.device)
 
     def explain(images: Tensor) -> Tensor:

@@ -28,15 +28,15 @@ from saliency_vae.data.cutouts import CutoutsData
 from saliency_vae.data.datamodule import SaliencyDataModule
 from saliency_vae.perturbations import blurred, perturb
 
-_LEAST = 1e-6  # probability whose logarithm is taken, at least
+_LEAST = 1e-6  # lower limit of a probability before its logarithm
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may cost.
+    """Limits of a training.
 
     Attributes:
-        passes: Passes of the classifier, at most.
+        passes: Maximum number of classifier passes.
         images: Number of training images.
         epochs: Number of times that each image is seen.
     """
@@ -64,7 +64,7 @@ class Budget:
 def sample_coalitions(number: int, players: int, generator: torch.Generator) -> Tensor:
     """Draw pairs of a coalition and its complement, with the probabilities of the Shapley kernel.
 
-    Of n players, k belong to a coalition with a probability in proportion to 1 / (k (n - k)).
+    A coalition has k of n players with a probability proportional to 1 / (k (n - k)).
 
     Args:
         number: Number of pairs.
@@ -90,16 +90,17 @@ def efficient(shapley: Tensor, total: Tensor) -> Tensor:
 def fastshap_loss(
     shapley: Tensor, coalitions: Tensor, values: Tensor, empty: Tensor, whole: Tensor
 ) -> Tensor:
-    """Squared error of the values of coalitions; drawn by the Shapley kernel, it weighs them.
+    """Mean squared error of the predicted values of coalitions.
 
-    The Shapley values are what minimises its mean (Charnes et al. 1988).
+    With coalitions drawn by the Shapley kernel, the Shapley values minimise its expectation
+    (Charnes et al. 1988).
 
     Args:
         shapley: Shapley values, up to a constant, (B, players).
         coalitions: Members, (B, n, players) bool.
         values: Values of the coalitions, (B, n).
         empty: Values of the empty coalition, (B,).
-        whole: Values of the coalition of all, (B,).
+        whole: Values of the coalition of all players, (B,).
 
     Returns:
         Mean squared error, ().
@@ -113,10 +114,10 @@ def fastshap_loss(
 def coalition_values(
     classifier: FrozenClassifier, images: Tensor, coalitions: Tensor, decisions: Tensor
 ) -> Tensor:
-    """Log-probability of each image's decision, seen through the cells of each coalition.
+    """Log-probability of each image's decision when only a coalition's cells are visible.
 
     Args:
-        classifier: Classifier that is explained.
+        classifier: Classifier to explain.
         images: Images in [0, 1], (B, 3, H, W).
         coalitions: Cells that are shown, (B, n, cells) bool, of a square grid.
         decisions: Decisions on the images, weights of the logits, (B, classes).
@@ -137,7 +138,7 @@ def coalition_values(
 
 @dataclass(frozen=True)
 class Known:
-    """What each training image is asked once.
+    """Values that are computed once for each training image.
 
     Attributes:
         decisions: Decisions, weights of the logits, (N, classes).
@@ -152,7 +153,7 @@ class Known:
 
 @torch.no_grad()
 def ask_once(classifier: FrozenClassifier, batches: DataLoader[Batch]) -> Known:
-    """Classify each training image as a whole and blurred: two passes an image."""
+    """Classify each training image both unchanged and blurred: two passes per image."""
     decisions, whole, empty = [], [], []
     for batch in tqdm(batches, "Values of the whole images"):
         images = batch["image"].float() / 255
@@ -179,12 +180,12 @@ def train(
 
     Args:
         network: Network to train; left in eval mode.
-        classifier: Classifier that is explained.
-        images: As many training images, of type uint8 and with their index, as the budget names.
-        budget: What the training may cost.
+        classifier: Classifier to explain.
+        images: Training images, uint8 and with their index; as many as the budget has.
+        budget: Limits of the training.
         batch_size: Number of images in a batch.
         lr: Highest learning rate of the cycle.
-        seed: Seed of the coalitions and the order.
+        seed: Seed of the coalitions and the order of the images.
     """
     generator = torch.Generator().manual_seed(seed)
     known = ask_once(classifier, DataLoader(images, batch_size, collate_fn=collate))

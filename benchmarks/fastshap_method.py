@@ -1,7 +1,7 @@
-"""A network that gives the Shapley values of an image's cells at once, as a method to compare.
+"""FastSHAP as a method to compare: a network predicts the Shapley values of an image's cells.
 
-``benchmarks/fastshap.py`` trains it. From the root of the repository two settings of
-``python -m saliency_vae.evaluate`` let it join a comparison:
+``benchmarks/fastshap.py`` trains it. From the root of the repository, two settings of
+``python -m saliency_vae.evaluate`` add it to a comparison:
 
 +baselines.fastshap._target_=benchmarks.fastshap_method.FastShap
 +baselines.fastshap.directory=DIR
@@ -26,9 +26,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class ShapleyNetwork(nn.Module):
-    """U-Net whose map is averaged over each cell of a grid: the Shapley value of the cell.
+    """U-Net whose map, averaged over each cell of a grid, is the Shapley value of the cell.
 
-    The values sum to whatever they do; :func:`benchmarks.fastshap.efficient` completes them.
+    The sum of the values is arbitrary; :func:`benchmarks.fastshap.efficient` corrects it.
 
     Args:
         channels: Channels of the U-Net at each scale, finest first.
@@ -50,7 +50,7 @@ class ShapleyNetwork(nn.Module):
 def save_fastshap(
     network: ShapleyNetwork, classifier: FrozenClassifier, directory: Path, **facts: Any
 ) -> None:
-    """Write a network so that :class:`FastShap` reads it.
+    """Write a network so that :class:`FastShap` can read it.
 
     Args:
         network: Trained network.
@@ -72,10 +72,10 @@ def save_fastshap(
 
 
 class FastShap:
-    """Shapley values by a trained network, as a method among others.
+    """Attribution method that takes the Shapley values from a trained network.
 
-    They explain the classifier's own decision. What completes their sum is left out: it adds the
-    same to every pixel.
+    They explain the classifier's own decision. Their sum is not corrected, because that would only
+    add a constant to every pixel.
 
     Args:
         directory: Directory that ``benchmarks/fastshap.py`` wrote.
@@ -100,7 +100,7 @@ class FastShap:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
             ValueError: If a target is given, or the network was trained for another classifier.
@@ -117,7 +117,7 @@ class FastShap:
         return F.interpolate(grid, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
     def _check(self, classifier: FrozenClassifier) -> None:
-        """Refuse a classifier with other weights; each is hashed once, not in every batch."""
+        """Refuse a classifier with other weights. It is hashed once, not in every batch."""
         if classifier is self._classifier:
             return
         if parameter_hash(classifier.network) != self.config["sha256"]:

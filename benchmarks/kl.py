@@ -58,7 +58,7 @@ def multivariate_normal(side: int, device: torch.device) -> KL:
 
 
 def differentiated(kl: KL, mean: Tensor, eta: Tensor) -> Callable[[], object]:
-    """Forward and backward."""
+    """Make a function that computes a divergence forward and backward."""
     return lambda: torch.autograd.grad(kl(mean, eta).sum(), (mean, eta))
 
 

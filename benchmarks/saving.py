@@ -55,7 +55,7 @@ def write_pictures(root: Path, number: int, size: tuple[int, int]) -> None:
 
 
 def write_explainer(directory: Path, side: int) -> Path:
-    """Save an explainer of the digits' size, and its classifier, which it has recorded."""
+    """Save an explainer for images of the digits' size, and the classifier that it records."""
     builder = {
         "path": str(directory / "digits.safetensors"),
         "image_size": side,
@@ -82,7 +82,7 @@ def write_explainer(directory: Path, side: int) -> Path:
     )
     explainer = Explainer.from_config(config)
     head = explainer.get_parameter("encoder.head.weight")
-    nn.init.normal_(head, std=0.5)  # maps that are not constant, as those of a trained explainer
+    nn.init.normal_(head, std=0.5)  # maps vary, as those of a trained explainer do
     save_explainer(explainer, directory / "explainer")
     return directory / "explainer"
 
@@ -90,7 +90,7 @@ def write_explainer(directory: Path, side: int) -> Path:
 def save_as_before(
     self: Outputs, explanations: Sequence[Explanation], broken: Sequence[BrokenImage]
 ) -> list[BrokenImage]:
-    """Write what was written before, and what is written now without panels."""
+    """Write the files that earlier versions wrote, and today's files without panels."""
     for explanation in explanations:
         name = explanation.source.name
         np.savez_compressed(self.npz_file(name), **self.stored(explanation).restored())
@@ -100,13 +100,13 @@ def save_as_before(
 
 
 def cpu_seconds() -> float:
-    """Seconds that this process and those that it started and that have ended have computed."""
+    """CPU seconds used by this process and by its child processes that have ended."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
 def explain_here(settings: dict[str, Any], *, before: bool) -> None:
-    """Explain files in this process, and print the seconds and those of computing."""
+    """Explain files in this process, and print elapsed seconds and CPU seconds."""
     config, device = ExplainConfig(**settings), torch.device(settings["device"])
     with patch.object(Outputs, "save", save_as_before) if before else nullcontext():
         start = cpu_seconds()
@@ -115,7 +115,7 @@ def explain_here(settings: dict[str, Any], *, before: bool) -> None:
 
 
 def explain_in_process(settings: dict[str, Any], *, before: bool) -> list[float]:
-    """Explain files in a process of its own, whose threads wait as those of the command do."""
+    """Explain files in a separate process, whose threads wait as in the real command."""
     command = [sys.executable, __file__, "--explain", json.dumps(settings)]
     waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if settings.get("num_workers") else {}
     ended = subprocess.run(
@@ -140,7 +140,7 @@ def main() -> None:
         return
     report = Report("saving", "Explaining files", pick_device(given.device), given.quick)
     number, size, rounds = (5, (64, 48), 1) if given.quick else (480, (640, 480), 3)
-    before = number // 5  # the slowest are fewer
+    before = number // 5  # fewer images for the slowest case
     alone = {"panels": "none", "gallery": False}
     cases: dict[str, dict[str, Any]] = {
         BEFORE: {},
@@ -151,7 +151,7 @@ def main() -> None:
         MAPS: {"num_workers": WORKERS, **alone},
         "maps alone, and an .npz for each": {"maps": "npz", **alone},
     }
-    if given.quick:  # those of the targets: each is a process, which takes long to start
+    if given.quick:  # only those of the targets, because each starts a slow process
         cases = {name: case for name, case in cases.items() if name in (BEFORE, ALL, MAPS)}
     directories = map(str, itertools.count())
     times: dict[str, Seconds] = {name: [] for name in cases}

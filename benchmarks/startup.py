@@ -16,7 +16,7 @@ AT_MOST = 2.0  # times as long as importing torch
 
 
 def run(*given: str) -> None:
-    """Run Python in a process of its own."""
+    """Run Python in a separate process."""
     subprocess.run([sys.executable, *given], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -1,7 +1,7 @@
-"""Timing on a noisy machine, and its report: what every benchmark shares.
+"""Timing on a noisy machine, and reports: the code that all benchmarks share.
 
-Functions that are compared are timed in turn, round by round; a ratio is the median over the rounds
-of the ratio within a round, so that what slows the machine for a while slows both.
+Functions to compare are timed in turn, round by round. A ratio is the median of the ratios within
+each round, so that a temporary slowdown of the machine affects both functions alike.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from saliency_vae.metrics import peak_memory
 from saliency_vae.runtime.device import pick_device
 
 RESULTS = Path(__file__).parent / "results"
-_SHORTEST = 0.02  # seconds of one measurement: a short function is called several times
+_SHORTEST = 0.02  # seconds, at least, of one measurement; short functions are called several times
 
 Seconds = list[float]  # seconds of a call, one value for each round
 
@@ -72,7 +72,7 @@ def stopwatch(device: torch.device) -> Callable[[], float]:
 def interleaved(
     functions: Mapping[str, Callable[[], object]], device: torch.device, *, rounds: int
 ) -> dict[str, Seconds]:
-    """Time functions in turn, after one call of each that is not counted."""
+    """Time functions in turn, after an uncounted warm-up of each."""
     calls = {}
     for name, function in functions.items():
         function()
@@ -90,7 +90,7 @@ def milliseconds(times: Seconds) -> float:
 
 
 def ratio(times: Seconds, floor: Seconds) -> float:
-    """Median over the rounds of how many times as long as ``floor`` it takes."""
+    """Median over the rounds of the ratio of ``times`` to ``floor``."""
     return statistics.median(a / b for a, b in zip(times, floor, strict=True))
 
 
@@ -107,10 +107,10 @@ def peak_mib(function: Callable[[], object], device: torch.device) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """Goal of a figure.
+    """Goal for a measured value.
 
     Attributes:
-        what: Name of the figure.
+        what: Name of the value.
         measured: Measured value.
         at_least: Lower limit, or None.
         at_most: Upper limit, or None.
@@ -143,7 +143,7 @@ class Report:
         title: Heading of the section.
         device: Device that is measured.
         quick: Whether sizes are small.
-        tables: Rows by heading of the table; a row is a value by column.
+        tables: Rows of each table by its heading; a row maps columns to values.
         targets: Goals of the subject.
         load: Load average of the machine over the minute before the benchmark, in processes.
     """

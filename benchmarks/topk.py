@@ -31,7 +31,7 @@ def sinkhorn_topk(scores: Tensor, k: float, iterations: int = 200) -> Tensor:
 
 
 class LapSum(torch.autograd.Function):
-    """Sum of Laplace distribution functions equal to k, solved exactly by sorting (2025)."""
+    """LapSum (2025): Laplace distribution functions that sum to k, solved by sorting."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: float) -> Tensor:
@@ -52,7 +52,7 @@ class LapSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Implicit gradient; the density of a Laplace distribution is its tail."""
+        """Implicit gradient; the density of a Laplace distribution equals its tail."""
         (weight,) = ctx.saved_tensors
         shift = (weight * grad).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
         return weight * (grad - shift) / TEMPERATURE, None
@@ -61,7 +61,7 @@ class LapSum(torch.autograd.Function):
 def differentiated(
     function: Callable[[Tensor, float], Tensor], scores: Tensor
 ) -> Callable[[], Tensor]:
-    """Forward and backward of a soft top-k."""
+    """Make a function that runs a soft top-k forward and backward."""
     leaf = scores.clone().requires_grad_()
     grad = torch.randn_like(scores)
     k = FRACTION * scores.shape[-1]
@@ -69,7 +69,7 @@ def differentiated(
 
 
 def exact_topk(scores: Tensor, k: float) -> Tensor:
-    """Soft top-k of this package, of scores (B, n)."""
+    """This package's soft top-k of scores (B, n)."""
     return soft_topk(scores, k, temperature=TEMPERATURE)
 
 

@@ -35,7 +35,7 @@ BATCH = 16
 
 
 class Memory(Callback):
-    """Records resident memory and live tensors after every so many steps."""
+    """Records resident memory and the number of live tensors every ``every`` steps."""
 
     def __init__(self, every: int) -> None:
         self.every = every

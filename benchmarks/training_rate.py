@@ -21,7 +21,7 @@ from saliency_vae.data import Batch
 from saliency_vae.runtime.device import pick_device
 
 GOALS = {"H200": 3100, "H100": 2200}  # images a second in bfloat16, by card
-KERNELS = 15  # that a profile lists
+KERNELS = 15  # listed in a profile
 PROFILED = 3  # steps
 
 
@@ -62,7 +62,7 @@ class OneBatch(Dataset[Batch]):
 
 
 class Clock(Callback):
-    """Times the steps after the first ones as a whole, and the first one alone."""
+    """Times the first step alone, and the steps after the warm-up as a whole."""
 
     def __init__(self, device: torch.device, warm_up: int) -> None:
         self.device, self.warm_up = device, warm_up
@@ -79,7 +79,7 @@ class Clock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Read the clock after the first step, once all is warm, and after as many steps again."""
+        """Read the clock after step 1, after the warm-up, and after as many steps again."""
         if batch_idx in (0, self.warm_up - 1):
             self._note()
         if batch_idx == 2 * self.warm_up - 1:
@@ -92,7 +92,7 @@ class Clock(Callback):
 
     @property
     def each(self) -> float:
-        """Seconds of each of the other steps."""
+        """Mean seconds of a step after the warm-up."""
         return (self.times[-1] - self.times[-2]) / self.warm_up
 
 
@@ -113,7 +113,7 @@ class Kernels(Callback):
             self.profile.start()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the profile, and keep what takes longest."""
+        """Stop the profile, and keep the kernels that take longest."""
         self.profile.stop()
         events = self.profile.key_averages()
         times = {
@@ -135,17 +135,17 @@ class Kernels(Callback):
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a case: its row, and a row for each of the longest kernels."""
+    """Results of a case: its row, and a row for each of the longest kernels."""
 
     row: dict[str, Any]
     kernels: list[dict[str, Any]]
 
 
 def measure(case: Case, device: torch.device, *, quick: bool, profiling: bool) -> Measured:
-    """Train in one case."""
+    """Train with the settings of one case, and measure the steps."""
     batch, size = batch_and_size(device, quick=quick)
     on_gpu = device.type == "cuda"
-    warm_up = LOG_EVERY if on_gpu else 2  # all that a run does has been done once
+    warm_up = LOG_EVERY if on_gpu else 2  # steps after which everything has run once
     clock, kernels = Clock(device, warm_up), Kernels(device, 2 * warm_up)
     steps = 2 * warm_up + (PROFILED if profiling else 0)
     torch.compiler.reset()  # each case compiles for itself

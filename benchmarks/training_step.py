@@ -122,7 +122,7 @@ class Parts(Callback):
         )
 
         def mathematics() -> None:
-            """Sampling, top-k, perturbation, KL, and their gradient: all but the networks."""
+            """Sampling, top-k, perturbation, KL and their gradient: everything but the networks."""
             with precision.forward_context():
                 loss = given.step(images).terms.loss
             torch.autograd.grad(loss.sum(), maps)
@@ -244,7 +244,7 @@ def training_rate(device: torch.device, *, quick: bool) -> float:
 
 
 def batch_and_size(device: torch.device, *, quick: bool) -> tuple[int, int]:
-    """Images of a step, and their height and width."""
+    """Number of images of a step, and their height and width."""
     if quick:
         return 2, 32
     return 4 if device.type == "cpu" else 128, 224

@@ -48,7 +48,7 @@ from saliency_vae.training.module import Execution, VariationalSaliency
 
 Call = Callable[[], object]
 
-COPIES = {1: 2.2, 4: 9.0}  # and at most how many times one pass an explanation may take
+COPIES = {1: 2.2, 4: 9.0}  # and the longest that an explanation may take, in passes
 _LEVELS = 2  # views of each copy
 _PARTS = ("explanation", "signals", "encoder")
 _ONE_PASS, _TWO_PASSES = "classifier, 1 pass forward and back", "2 passes forward and back"
@@ -82,7 +82,7 @@ def resnet(name: str = "resnet50") -> FrozenClassifier:
 
 
 def cases(device: torch.device, *, quick: bool) -> list[tuple[Case, float]]:
-    """What is explained, and its share of the time."""
+    """Cases to time, each with its share of the time."""
     digits = FrozenClassifier(DigitNet(), name="digits").to(device)
     if quick:
         return [(Case(digits, "digits", 48, 1), 1)]
@@ -94,9 +94,9 @@ def cases(device: torch.device, *, quick: bool) -> list[tuple[Case, float]]:
 
 
 def timed(functions: Mapping[str, Call], device: torch.device, budget: float) -> dict[str, Seconds]:
-    """Time functions in turn, in as many rounds as a number of seconds allows, 3 to 25.
+    """Time functions in turn, in as many rounds (3 to 25) as a budget of seconds allows.
 
-    Without any time there is one round.
+    A budget of 0 gives one round.
     """
     if not budget:
         return interleaved(functions, device, rounds=1)
@@ -108,13 +108,13 @@ def timed(functions: Mapping[str, Call], device: torch.device, budget: float) ->
 
 
 def forward_and_back(classifier: FrozenClassifier, images: Tensor) -> None:
-    """One pass of a classifier forward, and back from its decision to the images."""
+    """Run a classifier forward, and backward from its decision to the images."""
     leaf = images.detach().requires_grad_()
     torch.autograd.grad(classifier(leaf).amax(-1).sum(), leaf)
 
 
 def counts(function: Call, device: torch.device, batch: int) -> dict[str, Any]:
-    """Classifier passes and memory of a call; on a GPU its kernels, and its waits for the GPU."""
+    """Classifier passes and memory of a call; on a GPU also its kernels and synchronisations."""
     with counted_passes() as passes:
         function()
     row = {
@@ -179,7 +179,7 @@ def said(copies: int) -> str:
 def parts_of_explanation(
     classifier: FrozenClassifier, images: Tensor, copies: int
 ) -> dict[str, Call]:
-    """An explanation by the universal explainer, and its parts alone."""
+    """Functions that run a universal explanation, and each of its parts alone."""
     explainer = load_explainer("universal", classifier).to(images.device)
     assert isinstance(explainer.encoder, UniversalUNet)
     explainer.encoder.copies = copies
@@ -229,7 +229,7 @@ def trained_case(device: torch.device, *, quick: bool) -> Case:
 
 
 def parts_of_step(module: VariationalSaliency, images: Tensor, copies: int) -> dict[str, Call]:
-    """A step forward and back, and its classifier passes and its encoder alone."""
+    """Functions that run a training step, and its classifier passes and encoder alone."""
     explainer, classifier = module.explainer, module.classifier
     with torch.no_grad():
         signals = explainer.signals(images)

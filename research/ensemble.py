@@ -27,7 +27,7 @@ SIZE = 128
 
 
 def scaled(encoder: UniversalUNet, scale: float) -> dict[str, Tensor]:
-    """Weights of an encoder's network, whose maps become ``scale`` times as large."""
+    """Weights of an encoder's network that make its maps ``scale`` times as large."""
     state = dict(encoder.unet.state_dict())
     rows = torch.tensor([scale, 1.0])  # of the last layer: mean and log-variance
     state["head.weight"] = state["head.weight"] * rows[:, None, None, None]
@@ -36,7 +36,7 @@ def scaled(encoder: UniversalUNet, scale: float) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Write the explainer, and print what each member and the whole are worth."""
+    """Write the ensemble, and print the scores of each member and of the whole."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("explainers", nargs="+", metavar="EXPLAINER")
     parser.add_argument("--photographs", type=Path, required=True)

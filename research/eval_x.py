@@ -28,21 +28,21 @@ from saliency_vae.evaluation.eval_x import eval_x, tune_on_random_masks
 from saliency_vae.evaluation.methods import ExplainerMethod, RefinedExplainer
 from saliency_vae.perturbations import blurred
 
-CLASSES = 10  # objects that the classifier tells apart
+CLASSES = 10  # objects that the classifier distinguishes
 FRACTIONS = (0.05, 0.1, 0.2, 0.4)  # shares of the pixels kept
 SIZE = 64  # pixels
 BATCH = 32
 
 
 def over_blur(images: Tensor, kept: Tensor) -> Tensor:
-    """Show the blurred images (n, 3, H, W) where pixels (n, H, W) are removed."""
+    """Keep pixels (n, H, W) bool of images (n, 3, H, W), and blur the others."""
     return torch.where(kept[:, None], images, blurred(images))
 
 
 def of_ten_objects(photographs: Path, split: Split, number: int) -> Cutouts:
-    """Scenes of the first ten validation objects, whose group is their class.
+    """Scenes of the first ten validation objects; an object's group is its class.
 
-    Their photographs are those of a split.
+    The backgrounds are photographs of the given split.
     """
     cutouts = [load_rgba(file) for file in files_of("val", photographs / "cutouts")]
     backgrounds = files_of(split, photographs / "backgrounds")
@@ -75,7 +75,7 @@ def endless(images: Tensor) -> Iterator[Tensor]:
 
 
 def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier, Tensor, Tensor]:
-    """Train the small classifier: it, its training images, and test images that it gets right."""
+    """Train a small classifier; return it, its training images, and test images it gets right."""
     images, labels = gathered(of_ten_objects(photographs, "train", number))
     torch.manual_seed(0)
     network = DigitNet().train().to(memory_format=torch.channels_last)
@@ -100,7 +100,7 @@ def small(photographs: Path, number: int, epochs: int) -> tuple[FrozenClassifier
 
 
 def compared(classifier: FrozenClassifier) -> dict[str, Method]:
-    """Methods by name."""
+    """Methods to compare, by name."""
     explainer = load_explainer("universal", classifier)
     return {
         "universal": ExplainerMethod(explainer),
@@ -113,7 +113,7 @@ def compared(classifier: FrozenClassifier) -> dict[str, Method]:
 
 
 def main() -> None:
-    """Print how good the judge is, and what classifier and judge say of each method's views."""
+    """Print the judge's quality, and each method's EVAL-X score by classifier and by judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--images", type=int, default=100, help="at most, to judge maps on")

@@ -34,7 +34,7 @@ from saliency_vae.models.serialization import write_directory
 from saliency_vae.models.universal_encoder import UniversalUNet
 
 BATCH = 24
-BASELINES = ("blur", "mean", "noise")  # those of the training, batch by batch
+BASELINES = ("blur", "mean", "noise")  # those of the training, which the batches cycle through
 
 
 def members(explainer: Explainer) -> Ensemble:
@@ -45,7 +45,7 @@ def members(explainer: Explainer) -> Ensemble:
 
 
 class Features:
-    """What the last layer of each network sees, channel by channel, as it was last called."""
+    """Records the input features of each network's last layer in its latest call."""
 
     def __init__(self, explainer: Explainer) -> None:
         self.seen: list[Tensor] = []
@@ -53,7 +53,7 @@ class Features:
             member.head.register_forward_pre_hook(lambda _, inputs: self.seen.append(inputs[0]))
 
     def take(self) -> Tensor:
-        """Features of the images encoded last, (B, channels of all networks, H, W)."""
+        """Take the features of the images encoded last, (B, channels of all networks, H, W)."""
         found, self.seen = torch.cat(self.seen, dim=1), []
         return found
 
@@ -79,7 +79,7 @@ def training_images(
 
 
 def gather(explainer: Explainer, args: argparse.Namespace) -> dict[str, Tensor]:
-    """Features of swapped patches (N, n, channels), how calm they are (N, n), and saliency."""
+    """Features (N, n, channels) of swapped patches, minus their effect ("calm"), and saliency."""
     features, found = Features(explainer), list[tuple[Tensor, Tensor, Tensor]]()
     batches = training_images(args.photographs, args.scenes, args.digits)
     for number, (classifier, images) in enumerate(batches):
@@ -98,7 +98,7 @@ def gather(explainer: Explainer, args: argparse.Namespace) -> dict[str, Tensor]:
 
 
 def fitted(features: Tensor, calm: Tensor, ridge: float) -> Tensor:
-    """Weights (channels,) whose map of the features orders the patches of each image by calm."""
+    """Fit weights (channels,) that map features to the rank of each image's patches by calm."""
     wanted = average_rank(calm) / calm.shape[1]
     x = (features - features.mean(1, keepdim=True)).flatten(0, 1).double()
     y = (wanted - wanted.mean(1, keepdim=True)).flatten()
@@ -111,7 +111,7 @@ def fitted(features: Tensor, calm: Tensor, ridge: float) -> Tensor:
 def with_rows(
     explainer: Explainer, weights: Tensor, contrast: float, spread: float
 ) -> dict[str, Tensor]:
-    """State of the explainer with other rows of the log-variance, at the centre of each kernel."""
+    """Explainer state with new log-variance rows in the last layers, only at kernel centres."""
     state = {name: value.clone() for name, value in explainer.state_dict().items()}
     networks = members(explainer)
     for index, part in enumerate(weights.float().chunk(len(networks))):

@@ -21,13 +21,13 @@ DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
 
 
 def effective(log_weights: Tensor) -> Tensor:
-    """Effective number of samples by log-weights (samples, N): (N,)."""
+    """Effective sample size for log-weights (samples, N): (N,)."""
     return 1 / log_weights.softmax(0).square().sum(0)
 
 
 @torch.no_grad()
 def main() -> None:
-    """Print the effective number of samples by each kind of weights."""
+    """Print the effective sample size for each kind of weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("explainer", help="directory of an explainer of the image alone")
     parser.add_argument("--digits", default=DIGITS, help="file of the digit classifier")
@@ -40,7 +40,7 @@ def main() -> None:
     images = ClutteredDigits("val", args.images).images.float() / 255
     posterior, prior = explainer(images), explainer.prior(images)
     original = classifier(images)
-    uniform = torch.full((len(images),), 0.5)  # one fraction, so that the maps alone differ
+    uniform = torch.full((len(images),), 0.5)  # one fraction, so that only the maps differ
     lost, ratio = [], []
     for _ in range(args.samples):
         maps = posterior.rsample()

@@ -21,7 +21,7 @@ PARTS = {"pair": (0, 1), "third": (2,), "fourth": (3,)}
 
 
 def part_of(networks: Ensemble, which: tuple[int, ...]) -> dict[str, Tensor]:
-    """Weights of some of the networks, as an explainer of these names them."""
+    """Weights of some of the networks, with the names that they have in their own explainer."""
     alone = len(which) == 1
     return {
         f"encoder.unet.{name}" if alone else f"encoder.unet.{place}.{name}": value

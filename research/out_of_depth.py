@@ -32,9 +32,9 @@ Features = Callable[[Tensor], Tensor]
 
 
 def pooled(network: nn.Module, modules: list[nn.Module], *, deviations: bool = False) -> Features:
-    """Features of images: the means over the pixels of what modules of a network give.
+    """Features of images: the outputs of a network's modules, averaged over the pixels.
 
-    Their standard deviations over the pixels come in addition, if they are asked for.
+    With ``deviations``, their standard deviations over the pixels are appended.
     """
 
     def features(images: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def kinds(explainer: Explainer) -> dict[str, Features]:
 
 
 def photographs(directory: Path) -> Tensor:
-    """Photographs, their middle, at the size of the digits, (N, 3, H, W)."""
+    """Centre crops of photographs, at the size of the digits, (N, 3, H, W)."""
     found = []
     for path in sorted(directory.iterdir()):
         image = Image.open(path).convert("RGB")
@@ -87,7 +87,7 @@ def photographs(directory: Path) -> Tensor:
 
 
 def others(digits: Tensor, directory: Path) -> dict[str, Tensor]:
-    """Images unlike the training's by name: of another domain, and corrupted most strongly."""
+    """Images unlike the training's, by name: of other domains, and strongly corrupted digits."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.rand(200, 3, SIZE, SIZE, generator=generator)
     colours = torch.rand(100, 3, 1, 1, generator=generator)

@@ -29,7 +29,7 @@ BATCH = 12
 
 
 def main() -> None:
-    """Print the verdicts, and one line for each number."""
+    """Print the verdicts, and one line for each value of a metric."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--explainer", default="universal", help="name or directory")

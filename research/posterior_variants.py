@@ -49,7 +49,7 @@ CONTROLS = ("one, white", "one, smooth", "distance, smooth")
 
 @dataclass(frozen=True)
 class Case:
-    """One image's mean map and what its variance could be made of.
+    """One image's mean map and the quantities that its variance could be computed from.
 
     Attributes:
         mean: Mean of the posterior, (H, W).
@@ -97,7 +97,7 @@ def scales(case: Case) -> dict[str, Tensor]:
 
 
 def deviations(case: Case, noise: Tensor) -> dict[str, Tensor]:
-    """Deviations from the mean by variant, (samples, H, W), of white noise (samples, H, W)."""
+    """Deviations from the mean by variant, made from white noise, both (samples, H, W)."""
     smooth = case.prior.colour(noise) / case.prior.stddev
     coarse = F.avg_pool2d(noise[:, None], 9, 1, 4, count_include_pad=False)[:, 0] * 9
     colours = {"white": noise, "smooth": smooth, "blurred": coarse}
@@ -124,7 +124,7 @@ def deviations(case: Case, noise: Tensor) -> dict[str, Tensor]:
 def cases(
     batch: ExplainedBatch, explainer: Explainer, classifier: FrozenClassifier, fraction: float
 ) -> list[Case]:
-    """What the variants of each image of a batch are made of."""
+    """Collect the case of each image of a batch."""
     encoder = explainer.encoder
     assert isinstance(encoder, UniversalUNet)
     signals = encoder.signals(batch.images, classifier)
@@ -152,7 +152,7 @@ def predictive(
     fraction: float,
     only: list[str] | None,
 ) -> tuple[Tensor, dict[str, dict[str, Tensor]]]:
-    """Whether the mean keeps its decision (N,), and by variant and share whether samples do."""
+    """Whether the mean keeps the decision, (N,), and whether samples do, by variant and share."""
     generator = torch.Generator().manual_seed(0)
     kept_by_mean, found = list[Tensor](), dict[str, dict[str, list[Tensor]]]()
     for batch, seen, parts in zip(batches, views, of_images, strict=True):
@@ -183,7 +183,7 @@ def predictive(
 
 
 def print_predictive(judged: Tensor, found: dict[str, dict[str, Tensor]]) -> None:
-    """Print of each variant what stays, and how many of the best control's losses it loses."""
+    """Print how often variants keep the decision; losses minus half the best control's."""
     kept = {name: {w: of[judged].mean(1) for w, of in by.items()} for name, by in found.items()}
     print("changed as drawn at equal variance | stays at 10, 25, 50 % | p | lost minus half")
     for name, by in kept.items():
@@ -205,10 +205,10 @@ def print_swaps(
     baseline: str,
     make: Callable[[ExplainedBatch, float], list[Case]],
 ) -> None:
-    """Print how well each standard deviation says where the classifier does not mind."""
+    """Print how well each standard deviation predicts where swaps hardly affect the output."""
     maps = [
         [scales(case) for case in make(batch, 0.1)] for batch in batches
-    ]  # the kept set matters to nearness alone, which patches have of their own
+    ]  # the kept set affects only the nearness scales; patches have their own nearness
     further = [{f: torch.stack([of[f] for of in part]) for f in part[0]} for part in maps]
     swaps = swap_patches(batches, classifier, baseline, further)
     if swaps is None:

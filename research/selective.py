@@ -69,7 +69,7 @@ def measured(
 
 
 def line(name: str, values: Tensor, uncertainty: Tensor, entropys: Tensor) -> str:
-    """Means that are left at each share withheld, and how much higher than by the entropy."""
+    """Mean of the values not withheld, for each share withheld, and its gain over entropy."""
     means, gains = [], []
     for share in WITHHELD:
 
@@ -86,7 +86,7 @@ def line(name: str, values: Tensor, uncertainty: Tensor, entropys: Tensor) -> st
 
 
 def main() -> None:
-    """Print for each uncertainty the insertion AUC that is left, and its gain on the entropy's."""
+    """Print the insertion AUC that is left with each uncertainty, and its gain over entropy."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--photographs", type=Path, help="directory of cutouts and backgrounds")
     parser.add_argument("--name", default="lite0", help="network for photographs")

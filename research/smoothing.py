@@ -23,7 +23,7 @@ SIZE = 128
 
 
 def smoothed(maps: Tensor, images: Tensor, variant: str) -> Tensor:
-    """Maps (B, H, W) by a variant, such as ``edge_0.5``."""
+    """Smooth maps (B, H, W) by a variant, such as ``edge_0.5``."""
     name, *numbers = variant.split("_")
     if name == "plain":
         return maps

@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
 
 
 def scenes(data: str, photographs: Path) -> list[str]:
-    """Overrides that name the photographs of a data module."""
+    """Overrides that set the photographs of a data module."""
     return [f"{data}.{part}={photographs / part}" for part in ("cutouts", "backgrounds")]
 
 
@@ -65,7 +65,7 @@ def training(name: str, args: argparse.Namespace) -> list[str]:
 
 
 def evaluation(names: list[str], args: argparse.Namespace) -> list[str]:
-    """Command that judges trained variants beside other methods."""
+    """Command that evaluates trained variants and other methods."""
     explainers = ",".join(str(args.out / name / "explainer") for name in names)
     methods = ",".join(["explainer", *names[1:], *args.judge])
     return [
@@ -80,7 +80,7 @@ def evaluation(names: list[str], args: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Train all variants at once, then judge those that came out."""
+    """Train all variants in parallel, then evaluate those that succeeded."""
     args = parse()
     args.out.mkdir(parents=True, exist_ok=True)
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -24,12 +24,12 @@ from saliency_vae.classifiers.digits import accuracy
 from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
 
 SIZE = 48
-_LEARNED = 0.8  # a network that tells no digits apart has nothing to explain
+_LEARNED = 0.8  # accuracy; a network that confuses digits has nothing to explain
 METHODS = ["explainer", "smoothgrad", "grad_cam", "gradient_shap", "integrated_gradients", "rise"]
 
 
 class DigitTransformer(nn.Module):
-    """Vision transformer without a class token over a grid of one token for 6x6 pixels.
+    """Vision transformer without a class token; each token stands for 6x6 pixels.
 
     Args:
         width: Width of the tokens.
@@ -65,7 +65,7 @@ class DigitTransformer(nn.Module):
 
 
 class DepthwiseNet(nn.Sequential):
-    """ConvNeXt's blocks, layer norm and all, at a third and a sixth of the resolution."""
+    """ConvNeXt blocks with layer norm, at a third and a sixth of the resolution."""
 
     def __init__(self) -> None:
         def block(width: int) -> nn.Module:
@@ -85,7 +85,7 @@ class DepthwiseNet(nn.Sequential):
 
 
 class GroupNormNet(nn.Sequential):
-    """Convolutions with group norm and SiLU, each scale with a stride of its own."""
+    """Convolutions with group norm and SiLU, at total strides of 2, 4 and 12."""
 
     def __init__(self) -> None:
         def block(inputs: int, width: int, stride: int) -> list[nn.Module]:
@@ -142,7 +142,7 @@ def evaluation(name: str, out: Path, limit: int) -> list[str]:
 
 
 def main() -> None:
-    """Train what is not there yet, then evaluate."""
+    """Train the networks that do not exist yet, then evaluate all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("families", nargs="*", metavar="FAMILY", default=list(FAMILIES))
     parser.add_argument("--out", type=Path, required=True)

@@ -34,11 +34,11 @@ from saliency_vae.metrics import has_most, region_shares
 from saliency_vae.models.edge_aware import edge_aware
 
 SIZE = 128
-PART = 8  # images of one pass
+PART = 8  # images per batch
 
 
 class Variants:
-    """Maps of a universal explainer by each variant.
+    """Computes a universal explainer's maps with any variant.
 
     Args:
         classifier: Classifier to explain.
@@ -87,7 +87,7 @@ class Variants:
         return self.explainer(images, target=target).mean.detach()
 
     def _shifted(self, images: Tensor, target: Tensor, number: int, most: int) -> Tensor:
-        """Mean of the map and of those of shifted images, each shifted back."""
+        """Mean of the image's map and the maps of shifted images, each shifted back."""
         total, seen = self._explained(images, target), torch.ones(images.shape[-2:])
         padded = F.pad(images, [most] * 4, mode="reflect")
         inside = F.pad(torch.ones(images.shape[-2:]), [most] * 4)
@@ -134,7 +134,7 @@ def grids(classifier: FrozenClassifier, images: Tensor, number: int) -> tuple[Te
 
 
 def answered(variants: Variants, variant: str, tiles: Tensor, asked: Tensor) -> str:
-    """How often the cell asked about is found, and its share of the positive attribution."""
+    """How often the target's cell has the most positive attribution, and its mean share."""
     number, size = len(tiles), tiles.shape[-1] // 2
     cells = torch.zeros(number, 4, 2 * size, 2 * size, dtype=torch.bool)
     for index in range(4):
@@ -155,11 +155,13 @@ def main() -> None:
     """Print one line for each variant."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("variants", nargs="+", metavar="VARIANT")
-    parser.add_argument("--photographs", type=Path, required=True)
+    parser.add_argument("--photographs", type=Path, help="directory of the photographs")
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--grids", type=int, default=20)
     parser.add_argument("--digits", help="file of the digit classifier, with --grids 0")
     args = parser.parse_args()
+    if (args.photographs if args.grids else args.digits) is None:
+        parser.error("Expected --photographs DIR, or --grids 0 --digits FILE. Found neither.")
     with torch.no_grad():
         if args.grids:
             classifier = efficientnet_lite_classifier(name="lite0", image_size=SIZE)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the wheel, installs it with the dependencies that it names, and no extra, into a new
-# environment, and trains and explains from another directory. The versions are the locked ones, which
-# uv has in its cache after .venv was made: it links them, and downloads nothing.
+# Builds the wheel, installs it in a new environment with its required dependencies, no extras, and
+# trains and explains from another directory. The versions are the locked ones, which uv has cached
+# since it made .venv: it links them and downloads nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)

@@ -1,9 +1,9 @@
-"""The whole method on built-in data, for make demo: train, compare, explain, and what came of it.
+"""Demonstrate the whole method on built-in data (make demo): train, compare, explain, summarise.
 
 python scripts/demo.py
 
-What takes long is left out: most steps of the training, and in the comparison, whose report names
-it, per-image optimisation, baseline images other than the blur, and most images.
+Slow parts are left out: most training steps and, in the comparison, per-image optimisation,
+baseline images other than the blur, and most images. The report names what the comparison lacks.
 """
 
 import json
@@ -27,7 +27,7 @@ COMPARED = (
 
 
 def run(number: int, title: str, command: str, *settings: str) -> None:
-    """Run a command of the package, after a line that says which part this is.
+    """Print a heading, then run a command of the package.
 
     Raises:
         SystemExit: With its exit status, if it failed.
@@ -82,7 +82,7 @@ def main_figures(results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Do everything in a directory of its own, and print what a person wants to see."""
+    """Run all parts in a new directory, and print the main results and their files."""
     directory = Path("outputs/demo") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     explainer, compared = directory / "explainer", directory / "evaluation"
     run(

@@ -33,9 +33,9 @@ for index in range(torch.cuda.device_count()):
 """
 
 
-STEPS_A_SECOND = 3.0  # of each network, all of them side by side
+STEPS_A_SECOND = 3.0  # of each network, when all train in parallel
 STARTING = 60.0  # seconds of a training before its first step and after its last one
-# EfficientNet-Lite1 stays unseen, to be explained as a classifier that no training saw.
+# EfficientNet-Lite1 is held out, to be explained as a classifier that no training saw.
 RECIPE = ["samples=4", "data.batch_size=24", "data.num_workers=2"]
 RECIPE += ["~tasks.lite1", "~tasks.lite1_224"]
 NETWORKS = {
@@ -48,7 +48,7 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A command, and the seconds that it may take."""
+    """A command and its time limit in seconds."""
 
     name: str
     command: list[str]
@@ -56,11 +56,11 @@ class Part:
 
 
 def parts(output: Path) -> list[Part]:
-    """What is run before the training, in this order."""
+    """Parts to run before the training, in this order."""
     python = sys.executable
     tests = ["-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-ra", "-p", "no:cacheprovider"]
     tests += ["--tb=short", "--show-capture=stderr"]
-    tests += ["-W", "default"]  # another machine's packages warn of other things
+    tests += ["-W", "default"]  # another machine's packages give other warnings
     tests += ["--timeout=60"] if find_spec("pytest_timeout") else []
     tests += ["--numprocesses=4", "--dist=worksteal"] if find_spec("xdist") else []
     rate = ["benchmarks/training_rate.py", "--device", "cuda", "--output", str(output)]
@@ -74,7 +74,7 @@ def parts(output: Path) -> list[Part]:
 
 
 def training(output: Path, seconds: float) -> list[Part]:
-    """Train networks of the universal explainer on the bundle's photographs, side by side."""
+    """Parts that train the universal explainer's networks on the bundle's photographs."""
     photographs = BUNDLE / "photographs"
     steps = max(int((seconds - STARTING) * STEPS_A_SECOND), 1)
     most = time.strftime("00:%H:%M:%S", time.gmtime(max(seconds - STARTING / 2, 1)))
@@ -82,7 +82,7 @@ def training(output: Path, seconds: float) -> list[Part]:
     command += [f"tasks.lite0.data.cutouts={photographs / 'cutouts'}"]
     command += [f"tasks.lite0.data.backgrounds={photographs / 'backgrounds'}"]
     command += ["trainer.max_epochs=-1", f"+trainer.max_steps={steps}", *RECIPE]
-    command += [f"+trainer.max_time='{most}'"]  # ends well even where it is slower
+    command += [f"+trainer.max_time='{most}'"]  # ends properly even if it is slower
     return [
         Part(
             f"network {name}",
@@ -94,7 +94,7 @@ def training(output: Path, seconds: float) -> list[Part]:
 
 
 def run(parts: Sequence[Part], output: Path, environment: Mapping[str, str]) -> list[str]:
-    """Run parts side by side, and print the output of each after that; lines of the table."""
+    """Run parts in parallel, print the output of each, and return lines of the table."""
     start = time.monotonic()
     logs = [output / f"{part.name.replace(' ', '-')}.log" for part in parts]
     processes = [begun(part, log, environment) for part, log in zip(parts, logs, strict=True)]
@@ -113,7 +113,7 @@ def run(parts: Sequence[Part], output: Path, environment: Mapping[str, str]) -> 
 
 
 def begun(part: Part, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a part, in a session of its own."""
+    """Start a part in a new process session."""
     with log.open("w") as file:
         return subprocess.Popen(
             part.command,

@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.12"
 PLATFORM = "x86_64-manylinux_2_28"
-# What is imported and is missing there, with all that these need and is missing too.
+# Packages that are imported but missing there, with their missing dependencies.
 PACKAGES = (
     *("hydra-core", "omegaconf", "antlr4-python3-runtime"),
     *("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions"),
@@ -47,7 +47,7 @@ def install(site: Path) -> None:
 
 
 def name_this_package(site: Path) -> None:
-    """Write the version of this package, whose code is that of the repository."""
+    """Write metadata with the version of this package; its code is taken from the repository."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
     directory = site / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -70,7 +70,7 @@ def main() -> None:
     output: Path = options.output
     if options.photographs is not None and not options.photographs.is_dir():
         raise SystemExit(f"error: Expected a directory. Found --photographs {options.photographs}.")
-    for part in ("site", "photographs", "classifiers"):  # what was put beside them stays
+    for part in ("site", "photographs", "classifiers"):  # other files are kept
         shutil.rmtree(output / part, ignore_errors=True)
     install(output / "site")
     name_this_package(output / "site")

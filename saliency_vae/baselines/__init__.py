@@ -1,6 +1,6 @@
-"""The rival methods that an explainer is compared with, and the controls that it must beat.
+"""The attribution methods that an explainer is compared with, and the controls that it must beat.
 
-Each one is a :class:`Method`: a batch and its classifier in, one saliency map for each image out.
+Each is a :class:`Method`: it maps a batch and its classifier to one saliency map per image.
 """
 
 from saliency_vae.baselines.captum_method import CaptumMethod, Reduction

@@ -1,4 +1,4 @@
-"""Captum's methods, and your own ones with Captum's interface, by import path."""
+"""Captum's attribution methods, or your own with the same interface, given by import path."""
 
 import inspect
 import warnings
@@ -23,7 +23,7 @@ _REDUCE: dict[Reduction, Callable[[Tensor], Tensor]] = {
     "abs": lambda attribution: attribution.abs().sum(1),
     "max": lambda attribution: attribution.abs().amax(1),
 }
-# Arguments of attribute() that are not settings: CaptumMethod passes them itself.
+# Arguments of attribute() that CaptumMethod passes itself, so they are not settings.
 _PASSED = {"self", "inputs", "target", "additional_forward_args"}
 
 
@@ -57,21 +57,21 @@ def attribute(
     seed: int = 0,
     **arguments: Any,
 ) -> Tensor:
-    """Attribute what a batch asks about by one of Captum's classes.
+    """Attribute the score of a batch's target with one of Captum's methods.
 
     Args:
-        method: Captum's object, which attributes a :class:`TargetScore`.
-        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
+        method: Instance of a Captum class, made for the target's score.
+        batch: Images as float in [0, 1], (B, 3, H, W), and optionally their target.
         classifier: Classifier to explain.
-        seed: Seed of the noise; torch's own random numbers stay as they were.
+        seed: Seed of the noise; the random states of CPU and CUDA are restored.
         arguments: Further arguments of ``attribute``.
 
     Returns:
-        Captum's attribution, without gradient.
+        Captum's attribution, detached.
     """
     images = batch["image"]
     with recording_gradients(), seeded(seed, images.device), warnings.catch_warnings():
-        # Captum warns that it puts hooks on modules, which are those of the copy.
+        # Captum warns that it registers hooks on modules; they are those of a copy.
         warnings.filterwarnings("ignore", module=r"captum\.")
         inputs = images.detach().clone().requires_grad_()
         attribution: Tensor = method.attribute(
@@ -81,7 +81,7 @@ def attribute(
 
 
 class CaptumMethod:
-    """A method of Captum that attributes the logit of the target to the pixels.
+    """A Captum method that attributes the target's logit to the pixels.
 
     Args:
         attribution: Import path of Captum's class.
@@ -91,7 +91,7 @@ class CaptumMethod:
         arguments: Further arguments of Captum's class or of its ``attribute``.
 
     Raises:
-        ValueError: If Captum is not installed, or an argument does not fit.
+        ValueError: If Captum is not installed, or an argument is invalid.
 
     Example:
         >>> import torch
@@ -125,7 +125,7 @@ class CaptumMethod:
         _check_names(self.attribution, self.arguments)
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         images = batch["image"]
         method = self.attribution(self._score(images, classifier), **self.settings)
         attribution = attribute(method, batch, classifier, seed=self.seed, **self.arguments)
@@ -137,7 +137,7 @@ class CaptumMethod:
         return _REDUCE[self.reduce](attribution)
 
     def _score(self, images: Tensor, classifier: FrozenClassifier) -> TargetScore:
-        """The score that Captum attributes; of a copy, if Captum puts hooks on its modules."""
+        """Score that Captum attributes, on a copy of the classifier if Captum may hook modules."""
         if _calls_alone(self.attribution):
             return ScoreInParts(merged(classifier, images))
         with recording_gradients():
@@ -147,7 +147,7 @@ class CaptumMethod:
 
 
 def _calls_alone(attribution: Any) -> bool:
-    """Whether a class of Captum needs no more than a function, whose modules it does not see."""
+    """Whether a class of Captum only calls a forward function and does not hook its modules."""
     parameters = inspect.signature(attribution).parameters
     own = attribution.__module__.startswith("captum.")
     return own and "forward_func" in parameters and "layer" not in parameters

@@ -1,4 +1,4 @@
-"""Controls, whose maps do not depend on the classifier, and the oracle, which knows the truth."""
+"""Controls that ignore the classifier, the oracle, and a blur of another method's maps."""
 
 import zlib
 
@@ -13,7 +13,7 @@ from saliency_vae.perturbations import Blur
 
 
 class RandomMap:
-    """Uniform noise that depends on the seed and the image alone, not on the rest of the batch.
+    """Uniform noise that depends only on the seed and the image, not on the rest of the batch.
 
     Args:
         seed: Seed of the noise.
@@ -52,11 +52,11 @@ class CentrePrior:
 
 
 class EdgeMagnitude:
-    """Magnitude of the Sobel gradient of the grey image."""
+    """Magnitude of the Sobel gradient of the greyscale image."""
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Filter images to maps (B, H, W), >= 0."""
+        """Compute maps (B, H, W), >= 0."""
         grey = F.pad(batch["image"].mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
         smooth, slope = grey.new_tensor([1.0, 2.0, 1.0]), grey.new_tensor([-1.0, 0.0, 1.0])
         across = torch.outer(smooth, slope)
@@ -83,12 +83,12 @@ class Blurred:
         self.zero_is_neutral = getattr(method, "zero_is_neutral", False)
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         return _blur(self.method(batch, classifier), self.sigma)
 
 
 class Oracle:
-    """The true mask; a light blur orders the pixels inside it, and those outside.
+    """The true mask plus a light blur, which ranks the pixels inside it and those outside.
 
     Args:
         sigma: Standard deviation of the blur as a fraction of the shorter side of the image.
@@ -98,7 +98,7 @@ class Oracle:
         self.sigma = sigma
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Make maps (B, H, W) in [0, 2] of the true masks, above 1 inside them.
+        """Make maps (B, H, W) in [0, 2] from the true masks; values inside a mask are above 1.
 
         Raises:
             ValueError: If the batch has no true masks.

@@ -1,4 +1,4 @@
-"""Copies of networks whose modules can be changed: that the copy stays the same function."""
+"""Copies of networks that can be modified, and a check that they still give the same logits."""
 
 import copy
 from itertools import chain
@@ -15,12 +15,12 @@ _checked: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # method
 
 
 def shared_copy(module: _Module, *, in_place: bool = True) -> _Module:
-    """Copy a module and its children, which share their weights.
+    """Copy a module and its children, sharing their weights.
 
     Args:
         module: Module to copy.
-        in_place: Whether modules of the copy may work in place, so that a hook may see an output
-            that a later module has altered. Where they may not, :func:`check_same` must follow.
+        in_place: Whether modules of the copy may work in place. If True, a hook may see an output
+            that a later module has altered. If False, call :func:`check_same` afterwards.
     """
     tensors = chain(module.parameters(), module.buffers())
     copied = copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
@@ -34,26 +34,26 @@ def shared_copy(module: _Module, *, in_place: bool = True) -> _Module:
 def check_same(
     copied: nn.Module, classifier: FrozenClassifier, images: Tensor, *, method: str
 ) -> None:
-    """Check that the changed copy of a network gives its logits, once for a method and network.
+    """Check, once per method and network, that a modified copy gives the network's logits.
 
-    The copy gives others where the network goes on with what a module altered in place, as after a
-    statement ``self.relu(x)``. The passes, of one image, are not counted.
+    They differ if the network relies on an in-place change, such as a bare ``self.relu(x)``. The
+    passes, of one image each, are not counted.
 
     Args:
         copied: The copy of the classifier's network.
         classifier: Classifier of the network.
-        images: Images (B, 3, H, W), of which the first is classified.
+        images: Images (B, 3, H, W); only the first is classified.
         method: Name of the method, for the error.
 
     Raises:
-        ValueError: If the copy gives other logits.
+        ValueError: If the logits differ.
     """
     methods = _checked.setdefault(classifier.network, set())
     if method in methods:
         return
     one = (images[:1].to(classifier.mean) - classifier.mean) / classifier.std
     found, expected = (_logits(network, one) for network in (copied, classifier.network))
-    # Batch normalisation that was merged rounds differently, and cuDNN's TF32 is coarse.
+    # Merged batch normalisation rounds differently, and cuDNN's TF32 is coarse.
     tolerance = max(1e-2, torch.finfo(one.dtype).eps ** 0.5)
     if not torch.allclose(found, expected, rtol=0, atol=tolerance * expected.abs().max().item()):
         raise ValueError(

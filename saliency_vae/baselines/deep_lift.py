@@ -15,11 +15,11 @@ _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid, nn.Softplus,
 
 
 class DeepLIFT:
-    """Difference of the target's logit from that of a baseline image, shared among the pixels.
+    """Difference between the target's logits on image and baseline, distributed over the pixels.
 
-    Each activation passes on the difference of its outputs over that of its inputs. By Captum, on a
-    copy in which every activation is a module of its own. The map is the sum of magnitudes over the
-    colour channels.
+    Each activation multiplies the gradient by its output difference over its input difference.
+    Captum does this on a copy in which every activation is a separate module. The map is the sum of
+    magnitudes over the colour channels.
 
     Args:
         baseline: Makes the baseline images, see :mod:`saliency_vae.perturbations`; by default a
@@ -34,11 +34,11 @@ class DeepLIFT:
         self.attribution = captum_class("captum.attr.DeepLift")
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
-            ValueError: If the classifier does what the rule says nothing about, such as to
-                multiply feature maps, or goes on with what it has altered in place.
+            ValueError: If the classifier has an operation that the rule does not cover, such as
+                a product of feature maps, or relies on in-place changes.
         """
         images = batch["image"]
         with recording_gradients():
@@ -50,7 +50,7 @@ class DeepLIFT:
 
 
 def _rescalable(network: nn.Module) -> fx.GraphModule:
-    """Copy a network into modules that Captum's rule knows."""
+    """Copy a network, using only modules that Captum's rule supports."""
     copied = one_module_per_call(network, (*_ACTIVATIONS, nn.ReLU6), method="DeepLIFT")
     for name, module in list(copied.named_modules()):
         if isinstance(module, nn.ReLU6):
@@ -59,7 +59,7 @@ def _rescalable(network: nn.Module) -> fx.GraphModule:
 
 
 class _ClippedReLU(nn.Module):
-    """ReLU6 as the difference of two ReLUs, which Captum knows: the same slope of the outputs."""
+    """ReLU6 as the difference of two ReLUs, which Captum supports; its multiplier is the same."""
 
     def __init__(self, highest: float) -> None:
         super().__init__()
@@ -68,6 +68,6 @@ class _ClippedReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Clip to [0, highest]."""
-        lower: Tensor = self.above_zero(x.clone())  # each of its own input
+        lower: Tensor = self.above_zero(x.clone())  # each ReLU gets its own input
         upper: Tensor = self.above_highest(x - self.highest)
         return lower - upper

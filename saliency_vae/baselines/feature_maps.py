@@ -1,4 +1,4 @@
-"""The feature maps that class activation maps are made of, kept while a classifier runs."""
+"""Record the feature maps that class activation maps are computed from."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ from saliency_vae.runtime.autograd import recording_gradients
 def feature_maps(
     images: Tensor, target: Tensor, classifier: FrozenClassifier, layer: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Classify images once, and keep the feature maps of a layer and their gradient.
+    """Classify images once, and return a layer's feature maps and their gradient.
 
-    With no layer given they are what follows the last convolution at its resolution, up to the
-    pooling: after normalisation, activation and residual sum, so VGG's last ReLU and ResNet's
-    ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count. Where tokens, or
-    maps with their channels last, follow that, they are the output of the last normalisation whose
-    patches have a gradient: Swin's ``norm``; of a vision transformer whose head sees the class
-    token alone, the first normalisation of its last block, ``blocks.11.norm1``.
+    Without a given layer, these are the last maps at the resolution of the last convolution: after
+    its normalisation, activation and residual sum, before the pooling. Examples are VGG's last ReLU
+    and ResNet's ``layer4``. Convolutions of 1x1 maps, after a global pooling, do not count. If
+    tokens or channels-last maps follow, the output of the last normalisation whose patches have a
+    gradient is used: Swin's ``norm``, or the first normalisation of the last block,
+    ``blocks.11.norm1``, of a vision transformer whose head sees only the class token.
 
     Args:
         images: Images (B, 3, H, W).
         target: Target, weights of the logits, (B, classes).
         classifier: Classifier; hooks are put on a copy of it.
-        layer: Name of a module of its network, such as ``layer4``, of which the last call counts;
-            the tokens of patches become maps.
+        layer: Name of a module of its network, such as ``layer4``. Its last call counts; patch
+            tokens are reshaped to maps.
 
     Returns:
         Feature maps and the gradient of the target's logit, both (B, C, h, w) float32.
@@ -48,7 +48,7 @@ def feature_maps(
             return _add(found, module, output, images)
         if features := as_features(output, _size(images)) or _as_map(output):
             found.append(features)
-        return output.clone()  # which a later module may alter in place
+        return output.clone()  # a later module may alter the clone in place
 
     for module in hooked.network.modules() if chosen is None else [chosen]:
         module.register_forward_hook(keep)
@@ -74,14 +74,14 @@ def _size(images: Tensor) -> tuple[int, int]:
 
 
 def _as_map(output: Tensor) -> Features | None:
-    """Feature maps (B, C, h, w) of more than one pixel."""
+    """The output if it is feature maps (B, C, h, w) of more than one pixel, else None."""
     if output.ndim == 4 and output.shape[-2:].numel() > 1:
         return Features(output, (output.shape[-2], output.shape[-1]))
     return None
 
 
 def _add(found: list[Features], module: nn.Module, output: Tensor, images: Tensor) -> None:
-    """Add an output that may be the last one: a map as those of the last convolution, or tokens."""
+    """Record a candidate: maps at the last convolution's resolution, or normalised tokens."""
     features = _as_map(output)
     if features is not None and isinstance(module, nn.Conv2d):
         found[:] = [features]
@@ -100,7 +100,7 @@ def _is_of_tokens(features: Features) -> bool:
 def _last_that_counts(
     found: list[Features], logits: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Last maps, and their gradient; of tokens the last ones whose gradient is not zero."""
+    """Last feature maps and their gradient, skipping tokens whose gradient is zero."""
     for features in reversed(found):
         (gradients,) = torch.autograd.grad(
             logits, features.output, target, retain_graph=True, materialize_grads=True

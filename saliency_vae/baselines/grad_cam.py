@@ -25,7 +25,7 @@ class _GradientCAM(ABC):
         self.layer = layer
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
             ValueError: If the network has no such layer.
@@ -41,16 +41,16 @@ class _GradientCAM(ABC):
 
 
 class GradCAM(_GradientCAM):
-    """Sum of feature maps weighed by their mean gradients; its positive part."""
+    """Positive part of the sum of feature maps, each weighted by its mean gradient."""
 
     def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:
-        """Weigh each feature map by its mean gradient: (B, h, w)."""
+        """Weight each feature map by its mean gradient: (B, h, w)."""
         return (gradients.mean((-2, -1), keepdim=True) * maps).sum(1).relu()
 
 
 class LayerCAM(_GradientCAM):
-    """Sum of feature maps weighed by their positive gradients, pixel by pixel; positive part."""
+    """Positive part of the sum of feature maps, weighted per pixel by positive gradients."""
 
     def combine(self, maps: Tensor, gradients: Tensor) -> Tensor:
-        """Weigh each pixel of each feature map by its own gradient: (B, h, w)."""
+        """Weight each pixel of each feature map by its own positive gradient: (B, h, w)."""
         return (gradients.relu() * maps).sum(1).relu()

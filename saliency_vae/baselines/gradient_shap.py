@@ -12,17 +12,17 @@ from saliency_vae.runtime.autograd import recording_gradients
 
 
 class GradientSHAP:
-    """Mean, over points between baseline and noisy image, of gradient times their difference.
+    """Gradient times (noisy image - baseline), averaged over random points between the two.
 
-    The map is the sum of magnitudes over the colour channels. Captum's is not used: it draws the
-    points of a batch from NumPy's global random numbers, so that a map would depend on its batch.
+    The map is the sum of magnitudes over the colour channels. Captum's version is not used: it
+    draws the points from NumPy's global random state, so a map would depend on its batch.
 
     Args:
-        samples: Number of points, each of which costs a pass; the same for every image.
+        samples: Number of points, one pass each; every image uses the same points.
         stddev: Standard deviation of the noise, on images in [0, 1].
         baseline: Makes the baseline images, see :mod:`saliency_vae.perturbations`; by default a
             blur by a sixth of the shorter side.
-        seed: Seed of points and noise.
+        seed: Seed of the points and the noise.
 
     Raises:
         ValueError: If a number is out of range.
@@ -45,7 +45,7 @@ class GradientSHAP:
         self.seed = seed
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         generator = torch.Generator().manual_seed(self.seed)
         score = ScoreInParts(merged(classifier, batch["image"]))
         with recording_gradients():

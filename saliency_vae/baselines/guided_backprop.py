@@ -1,7 +1,7 @@
 """Guided backpropagation (Springenberg et al. 2015).
 
-Captum's is not used: its hook also rectifies the gradient that flows past a ReLU whose input is
-used twice, as in residual networks with pre-activation, and it does not see calls of ``F.relu``.
+Captum's version is not used. Its hook also rectifies the gradient that bypasses a ReLU whose input
+is used twice, as in pre-activation residual networks, and it misses calls of ``F.relu``.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import recording_gradients
 
-_IN_PLACE = (torch.relu_, Tensor.relu_)  # F.relu_ is torch's
+_IN_PLACE = (torch.relu_, Tensor.relu_)  # F.relu_ is torch.relu_
 _RELUS = (F.relu, torch.relu, Tensor.relu, *_IN_PLACE)  # nn.ReLU calls F.relu
 
 
@@ -34,10 +34,10 @@ class _GuidedReLU(torch.autograd.Function):
 
 
 class _Guiding(TorchFunctionMode):
-    """Replaces every call of a ReLU, by module, function or method, within the block.
+    """Context that replaces every ReLU call (module, function or method) by a guided one.
 
     Attributes:
-        calls: Number of calls so far.
+        calls: Number of replaced calls so far.
     """
 
     calls = 0
@@ -57,13 +57,13 @@ def _arguments(input: Tensor, inplace: bool = False) -> tuple[Tensor, bool]:
 
 
 class GuidedBackprop:
-    """Gradient of the target's logit, in which every ReLU passes on only positive gradients.
+    """Gradient of the target's logit in which every ReLU passes back only positive gradients.
 
     The map is the sum of magnitudes over the colour channels.
     """
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
             ValueError: If the classifier calls no ReLU, so that nothing would be guided.

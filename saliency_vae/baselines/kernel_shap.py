@@ -16,12 +16,12 @@ from saliency_vae.runtime.extras import require
 class KernelSHAP:
     """Shapley values of segments for the target's logit, by weighted linear regression.
 
-    A removed segment shows a Gaussian blur of the image by a sixth of its shorter side. Every image
-    is seen with the same draws of coalitions.
+    A removed segment is replaced by a Gaussian blur of the image by a sixth of its shorter side.
+    The coalitions of every image are drawn with the same seed.
 
     Args:
-        segments: Approximate number of SLIC segments of an image.
-        samples: Number of coalitions of segments, each of which costs a pass.
+        segments: Approximate number of SLIC segments per image.
+        samples: Number of coalitions of segments, one pass each.
         seed: Seed of the coalitions.
 
     Raises:
@@ -40,16 +40,16 @@ class KernelSHAP:
         self.seed = seed
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         return torch.cat([self._explain(one, classifier) for one in each_image(batch)])
 
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
         image, target = batch["image"], target_of(batch, classifier)
         segments = slic_segments(image, self.segments)
-        if segments.max() == 0:  # nothing to compare with
+        if segments.max() == 0:  # a single segment has no others to compare with
             return torch.zeros_like(image[:, 0])
 
-        score = TargetScore(classifier)  # Captum tears the rows of a target apart
+        score = TargetScore(classifier)  # gets the whole target, which Captum would split
         attribution = attribute(
             self.attribution(lambda views, _: score(views, target)),
             {"image": image, "target": target},
@@ -60,4 +60,4 @@ class KernelSHAP:
             n_samples=self.samples,
             perturbations_per_eval=views_at_once(image),
         )
-        return attribution[:, 0]  # a segment has the value of all channels together
+        return attribution[:, 0]  # the channels of a segment share one value

@@ -18,14 +18,14 @@ _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.MaxPool2d)
 class LRP:
     """Relevance of the pixels for the target's logit, by the gamma, epsilon and box rules.
 
-    The first convolution passes relevance on by the box rule, the others by the gamma rule, linear
-    layers by the epsilon rule, sums and mean poolings in proportion to their terms; by zennit.
-    Batch normalisation is merged into the convolution or linear layer before it. The map is the
-    signed sum over the colour channels.
+    The first convolution uses the box rule, the others the gamma rule, and linear layers the
+    epsilon rule. Sums and average pooling split relevance in proportion to their terms. The rules
+    are zennit's. Batch normalisation is merged into the convolution or linear layer before it. The
+    map is the signed sum over the colour channels.
 
     Args:
-        gamma: Added weight of positive weights, >= 0.
-        epsilon: Stabiliser of linear layers, > 0.
+        gamma: Share of positive weights that the gamma rule adds, >= 0.
+        epsilon: Stabiliser of the epsilon rule, > 0.
 
     Raises:
         ValueError: If zennit is not installed or a number is out of range.
@@ -41,11 +41,11 @@ class LRP:
         self.epsilon = epsilon
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
-            ValueError: If the classifier is not one of convolutions and ReLUs, or goes on with what
-                it has altered in place.
+            ValueError: If the classifier has other operations than linear ones, ReLUs and max
+                pooling, or relies on in-place changes.
         """
         with recording_gradients():
             target = target_of(batch, classifier)
@@ -60,7 +60,7 @@ class LRP:
     def _relevance(
         self, images: Tensor, target: Tensor, classifier: FrozenClassifier, network: nn.Module
     ) -> Tensor:
-        """Relevance (B, 3, H, W) of normalised images: it is not passed through the division."""
+        """Relevance (B, 3, H, W) of normalised images; not propagated through normalisation."""
         from zennit.composites import EpsilonGammaBox
         from zennit.rules import Norm
 
@@ -79,7 +79,7 @@ class LRP:
 
 
 def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
-    """Merge each batch normalisation into the layer before it, or make it a convolution."""
+    """Merge each batch norm into the layer before it, or replace it by a convolution."""
     for node in list(network.graph.nodes):
         norm = network.get_submodule(node.target) if node.op == "call_module" else None
         if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -103,7 +103,7 @@ def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
 
 
 def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module | None:
-    """Layer that does the normalisation too; None if it cannot."""
+    """Layer with the batch norm merged into it; None if they cannot be merged."""
     if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
         return fuse_conv_bn_eval(layer, norm)
     if isinstance(layer, nn.Linear) and norm.num_features == layer.out_features:
@@ -112,9 +112,9 @@ def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn
 
 
 def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:
-    """Batch normalisation in eval mode as a convolution of each channel by one number."""
+    """Batch norm in eval mode as a depthwise 1x1 convolution."""
     channels = norm.num_features
-    with torch.device("meta"):  # drawing no random weights
+    with torch.device("meta"):  # draws no random weights
         identity = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
     identity.weight = nn.Parameter(norm.weight.new_ones(identity.weight.shape))
     return fuse_conv_bn_eval(identity.eval(), norm)

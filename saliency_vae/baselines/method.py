@@ -1,4 +1,4 @@
-"""The interface of a method: a batch and its classifier in, one map for each image out."""
+"""Interface of an attribution method: it maps a batch and a classifier to saliency maps."""
 
 from typing import Protocol
 
@@ -9,24 +9,24 @@ from saliency_vae.data import Batch
 
 
 class Method(Protocol):
-    """A way to explain images.
+    """An attribution method, which explains a classifier's outputs by saliency maps.
 
     A method whose maps are zero where a pixel does not matter has an attribute ``zero_is_neutral``
-    that is true; of others a map's median is taken for that.
+    that is true. For other methods, the median of a map counts as neutral.
     """
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain the target of each image; where none is given, the classifier's own decision.
+        """Explain the target of each image, or the classifier's own decision if none is given.
 
         Args:
             batch: Images as float in [0, 1], (B, 3, H, W), with their target, decision and true
-                masks where they are known.
-            classifier: Classifier to explain, which is left as it was.
+                masks where known.
+            classifier: Classifier to explain; it is left unchanged.
 
         Returns:
             Saliency maps (B, H, W) without gradient; higher means more important.
 
         Raises:
-            ValueError: If a target is given and this method explains the decision alone.
+            ValueError: If a target is given and this method explains only the decision.
         """
         ...

@@ -11,12 +11,12 @@ from saliency_vae.perturbations import Blur
 
 
 class Occlusion:
-    """Mean loss of the target's logit over the windows that hide a pixel.
+    """Mean drop of the target's logit over the windows that hide a pixel.
 
     Args:
         window: Side of the square window, as a fraction of the shorter side of the image.
-        stride: Stride of the window, as a fraction of the shorter side too; at most ``window``.
-        baseline: Makes the baseline images, which a window shows, see
+        stride: Stride of the window, also as a fraction of the shorter side; at most ``window``.
+        baseline: Makes the baseline images that are shown in a window, see
             :mod:`saliency_vae.perturbations`; by default a blur by a sixth of the shorter side.
 
     Raises:
@@ -41,7 +41,7 @@ class Occlusion:
         self.attribution = captum_class("captum.attr.Occlusion")
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         images = batch["image"]
         side = min(images.shape[-2:])
         window, stride = (max(1, round(part * side)) for part in (self.window, self.stride))

@@ -18,19 +18,19 @@ _REACH = 2  # cells on each side that the smooth maximum looks at
 
 
 class OptimisedMask:
-    """Sum of masks of several areas, each of which keeps the target's log-odds as high as it can.
+    """Sum of masks of several areas, each optimised to keep the target's log-odds high.
 
-    A mask lives on a coarse grid and is enlarged by the paper's smooth maximum over Gaussian
-    bumps. Its area is held by the distance of its sorted values from those of a mask of zeros and
-    ones (the paper's penalty). What it hides shows a Gaussian blur by a sixth of the shorter side.
+    A mask is optimised on a coarse grid and enlarged by the paper's smooth maximum over Gaussian
+    bumps. The paper's penalty controls its area: it is the distance of the sorted values from those
+    of a binary mask. Hidden pixels show a Gaussian blur by a sixth of the shorter side.
 
     Args:
         areas: Areas of the masks, fractions of the image in (0, 1).
-        steps: Number of Adam steps; each costs a pass for each area.
+        steps: Number of Adam steps; each costs one pass per area.
         grid: Number of cells along the shorter side.
         lr: Learning rate of Adam.
-        penalty: Weight of the area penalty at the end, > 0; it grows from 0 step by step, so that
-            the log-odds decide which pixels it spares.
+        penalty: Final weight of the area penalty, > 0. It grows linearly from 0, so that the
+            log-odds decide which pixels are kept.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -58,13 +58,13 @@ class OptimisedMask:
         self.penalty = penalty
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         with recording_gradients():
             images, target = batch["image"].detach().clone(), target_of(batch, classifier)
             return self._optimise(images, target, classifier)
 
     def _optimise(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> Tensor:
-        """Go down the gradient for all images and areas at once."""
+        """Optimise the masks of all images and areas at once."""
         count, (height, width) = len(self.areas), images.shape[-2:]
         side = min(height, width) / self.grid
         shape = count * len(images), round(height / side), round(width / side)
@@ -88,14 +88,14 @@ class OptimisedMask:
 
 
 def area_penalty(masks: Tensor, areas: Tensor) -> Tensor:
-    """Mean square distance of the sorted values of masks from those of zeros and ones.
+    """Mean squared distance of the sorted values of masks from those of binary masks.
 
     Args:
         masks: Masks in [0, 1], (N, H, W).
-        areas: Share of ones, (N,), in (0, 1).
+        areas: Share of ones in the binary masks, (N,), in (0, 1).
 
     Returns:
-        Penalty, (N,), >= 0; 0 if the mask is one of zeros and ones of the given area.
+        Penalty, (N,), >= 0; 0 if the mask is binary and has the given area.
 
     Example:
         >>> masks = torch.tensor([[[0.0, 1.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
@@ -128,18 +128,18 @@ def smoothly_enlarged(cells: Tensor, height: int, width: int) -> Tensor:
     window = 2 * _REACH + 1
     padded = F.pad(cells[:, None], (_REACH,) * 4, mode="replicate")
     around = F.unfold(padded, window).view(len(cells), window**2, *cells.shape[1:])
-    highest = _smooth_maximum(bump[None])  # what a mask of ones gives
+    highest = _smooth_maximum(bump[None])  # the result for a mask of ones
     raised = _smooth_maximum(bump * around[:, :, rows[:, None], columns])
     return (raised / highest).clamp(max=1)
 
 
 def _smooth_maximum(values: Tensor) -> Tensor:
-    """Mean of values (N, n, ...) weighed by their exponentials: (N, ...)."""
+    """Mean of values (N, n, ...) weighted by their softmax: (N, ...)."""
     return ((_SHARPNESS * values).softmax(1) * values).sum(1)
 
 
 def _cells(pixels: int, cells: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cell of each pixel, (pixels,), and its distance from the centres around, (window, pixels)."""
+    """Cell of each pixel, (pixels,), and distances to the centres nearby, (window, pixels)."""
     position = (torch.arange(pixels, device=device) + 0.5) * cells / pixels
     cell = position.long()
     shift = torch.arange(-_REACH, _REACH + 1, device=device)

@@ -1,4 +1,4 @@
-"""Per-image optimisation: the posterior of each image by itself, with no encoder."""
+"""Per-image optimisation: fit the posterior of each image separately, without an encoder."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,14 @@ from saliency_vae.topk import SoftTopK
 
 @dataclass(frozen=True)
 class PerImageOptimisation:
-    """Posterior mean of a coarse map, optimised for each image with no encoder.
+    """Posterior mean of a coarse map, optimised for each image without an encoder.
 
-    A map on a grid is enlarged bilinearly before the soft top-k. For a target of log-odds z the
-    loss is ``softplus(-z(kept view))``, the complement ``KL(Bernoulli(baseline's probability) ||
-    Bernoulli(left-out view's))`` and the divergence from the prior; of several labels, the sum over
-    them. Each step sees one sampled map of each image, its kept view and its left-out view: two
-    passes. One pass more sees the baseline image, a blur by a sixth of the shorter side.
+    The coarse map is enlarged bilinearly before the soft top-k. With log-odds z of the target, the
+    loss adds up ``softplus(-z(kept view))``, the complement ``KL(Bernoulli(baseline's probability)
+    || Bernoulli(left-out view's))`` and the divergence from the prior. The first two are summed
+    over several labels. Each step samples one map per image and classifies its kept view and its
+    left-out view: two passes. One more pass classifies the baseline image, a blur by a sixth of the
+    shorter side.
 
     Args:
         steps: Number of Adam steps.
@@ -34,7 +35,7 @@ class PerImageOptimisation:
         complement: Weight of the complement.
         beta: Weight of the divergence from the prior, per pixel of the map.
         correlation: Correlation of adjacent pixels of the map under the prior.
-        seed: Seed of noise and fractions, which are the same for every image.
+        seed: Seed of the noise and the fractions, which are the same for every image.
 
     Raises:
         ValueError: If a number is out of range.
@@ -57,14 +58,14 @@ class PerImageOptimisation:
             )
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         with recording_gradients():
             images, target = batch["image"].detach().clone(), target_of(batch, classifier)
             views = _Views(images, target, classifier)
             return views.enlarged(self._optimise(views)).detach()
 
     def _optimise(self, views: "_Views") -> Tensor:
-        """Posterior means (B, grid, grid), moved in the prior's coordinates, where KL is round."""
+        """Optimise posterior means (B, grid, grid) in coordinates where the prior is white."""
         images = views.images
         shape = self.grid, self.grid
         prior = KroneckerNormal(*shape, correlation=self.correlation, device=images.device)
@@ -90,7 +91,7 @@ class PerImageOptimisation:
 
 
 class _Views:
-    """Images, what is asked about them, and how well masked views of them answer."""
+    """Images, their targets, and the losses of their masked views."""
 
     def __init__(self, images: Tensor, target: Tensor, classifier: FrozenClassifier) -> None:
         self.images, self.target, self.classifier = images, target, classifier
@@ -103,7 +104,7 @@ class _Views:
         return F.interpolate(maps[:, None], self.images.shape[-2:], mode="bilinear")[:, 0]
 
     def divergences(self, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the kept view lacks and what the left-out view still tells, (B,) each, nats."""
+        """Loss of the kept view, and complement of the left-out view, (B,) each, nats."""
         images, baseline = self.images.repeat(2, 1, 1, 1), self.baseline.repeat(2, 1, 1, 1)
         logits = self.classifier(perturb(images, torch.cat([mask, 1 - mask]), baseline))
         odds = self.classifier.each_log_odds(logits, self.target.repeat(2, 1))

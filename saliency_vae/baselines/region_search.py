@@ -1,4 +1,4 @@
-"""Greedy search of regions, in the manner of SMDL-Attribution (Chen et al. 2024)."""
+"""Greedy search over regions, in the manner of SMDL-Attribution (Chen et al. 2024)."""
 
 import torch
 from torch import Tensor
@@ -14,15 +14,15 @@ from saliency_vae.runtime.extras import require
 
 
 class RegionSearch:
-    """Order of the segments in which a greedy search shows them.
+    """Order in which a greedy search reveals the segments of an image.
 
-    From the blurred image on, each step shows the segment with which the log-odds of the target
-    are highest; earlier segments get higher values, from n to 1. So it searches directly for what
-    insertion over blur measures, and shows how high a map of regions can get there: n segments cost
-    ``(n + 2) (n - 1) / 2`` passes. The paper's search has further terms.
+    Starting from the blurred image, each step reveals the segment that gives the highest log-odds
+    of the target. Earlier segments get higher values, from n down to 1. This optimises insertion
+    over blur directly, so it shows how well a map of regions can score there. The search
+    takes ``(n + 2) (n - 1) / 2`` passes for n segments. The paper's search has further terms.
 
     Args:
-        segments: Approximate number n of SLIC segments of an image.
+        segments: Approximate number n of SLIC segments per image.
 
     Raises:
         ValueError: If scikit-image is not installed or segments is not positive.
@@ -36,7 +36,7 @@ class RegionSearch:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         return torch.stack([self._search(one, classifier) for one in each_image(batch)])
 
     def _search(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -56,4 +56,4 @@ class RegionSearch:
             kept = kept + hidden[best]
             saliency = saliency + len(hidden) * hidden[best]
             hidden = torch.cat([hidden[:best], hidden[best + 1 :]])
-        return saliency + hidden.sum(0)  # the last segment has no rival
+        return saliency + hidden.sum(0)  # the last segment needs no search

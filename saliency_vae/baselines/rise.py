@@ -14,7 +14,7 @@ from saliency_vae.perturbations import perturb
 
 
 class Rise:
-    """Mean of random masks, each weighed by the target's probability for the masked image.
+    """Mean of random masks, each weighted by the target's probability for the masked image.
 
     ``S = 1 / (p N) sum_i f(x * M_i) M_i``. Hidden pixels take the classifier's own mean colour, as
     in the authors' code, which masks normalised images. The masks are the same for all images.
@@ -51,18 +51,18 @@ class Rise:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         total = sum(
             torch.einsum("bn,nhw->bhw", scores, masks)
             for masks, scores in self.masked_scores(batch, classifier)
         )
-        assert isinstance(total, Tensor)  # there is a mask at least
+        assert isinstance(total, Tensor)  # there is at least one mask
         return total / (self.probability * self.masks)
 
     def masked_scores(
         self, batch: Batch, classifier: FrozenClassifier
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Masks (n, H, W), and the target's probability for the images through them (B, n)."""
+        """Yield masks (n, H, W), and the target's probability for the masked images, (B, n)."""
         images = batch["image"]
         count, _, height, width = images.shape
         score, target = TargetProbability(classifier), target_of(batch, classifier)
@@ -85,7 +85,7 @@ class Rise:
 
 
 def enlarge(cells: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
-    """Enlarge grids bilinearly by one cell more than the image, and cut it out at a shift.
+    """Enlarge grids bilinearly to one cell more than the image, and crop them at given shifts.
 
     Args:
         cells: Kept cells (N, grid, grid), in [0, 1].
@@ -103,7 +103,7 @@ def enlarge(cells: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
 
 
 def _interpolation(shifts: Tensor, size: int, grid: int) -> Tensor:
-    """Weights (N, size, grid) of the cells at each pixel: a tent around each cell's centre."""
+    """Linear interpolation weights (N, size, grid) of the cells at each pixel."""
     cell = math.ceil(size / grid)
     pixel = torch.arange(size, device=shifts.device) + (shifts * cell).floor()[:, None]
     position = ((pixel + 0.5) * grid / ((grid + 1) * cell) - 0.5).clamp(0, grid - 1)

@@ -15,9 +15,9 @@ from saliency_vae.perturbations import perturb
 
 
 class ScoreCAM:
-    """Sum of feature maps, each weighed by the target's logit for the image seen through it.
+    """Positive part of the sum of feature maps, weighted by the logits of the images they mask.
 
-    Each feature map, enlarged and scaled to [0, 1], is a mask; the weights are the softmax of the
+    Each feature map, enlarged and scaled to [0, 1], is a mask. The weights are the softmax of the
     logits over the feature maps (algorithm 1 of the paper). Hidden pixels take the classifier's own
     mean colour, as in the paper, which masks normalised images. Each feature map costs a pass.
 
@@ -33,7 +33,7 @@ class ScoreCAM:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`.
 
         Raises:
             ValueError: If the network has no such layer.
@@ -44,7 +44,7 @@ class ScoreCAM:
         image, target = batch["image"], target_of(batch, classifier)
         maps = feature_maps(image, target, classifier, self.layer)[0][0]
         masks = min_max(F.interpolate(maps[None], image.shape[-2:], mode="bilinear")[0])
-        varied = masks.flatten(1).any(1)  # a constant map hides nothing or all
+        varied = masks.flatten(1).any(1)  # a constant map hides nothing or everything
         score, mean = TargetScore(classifier), classifier.mean.to(image)
         scores = torch.cat(
             [

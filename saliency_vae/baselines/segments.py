@@ -1,4 +1,4 @@
-"""Segments of similar colour, the regions that methods of regions show or hide."""
+"""Segments of similar colour, which region-based methods show or hide."""
 
 from functools import partial
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from saliency_vae.runtime.extras import require
 
-_COMPACTNESS = 10.0  # scikit-image's own; lower ones follow edges more closely
-_SMOOTHING = 1.0  # pixels, against speckled segments
+_COMPACTNESS = 10.0  # scikit-image's default; lower values follow edges more closely
+_SMOOTHING = 1.0  # sigma in pixels, against speckled segments
 
 
 def slic_segments(images: Tensor, number: int) -> Tensor:
@@ -16,10 +16,10 @@ def slic_segments(images: Tensor, number: int) -> Tensor:
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
-        number: Approximate number of segments of an image, >= 1.
+        number: Approximate number of segments per image, >= 1.
 
     Returns:
-        Number of each pixel's segment, from 0 on, (B, H, W) int64.
+        Index of each pixel's segment, from 0, (B, H, W) int64.
 
     Raises:
         ValueError: If scikit-image is not installed.

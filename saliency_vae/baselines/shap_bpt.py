@@ -13,18 +13,18 @@ from saliency_vae.data import Batch
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.extras import require
 
-_AT_ONCE = 64  # coalitions, as by default: the fewer, the more a choice of the next ones knows
+_AT_ONCE = 64  # coalitions per batch, the default; smaller batches are more adaptive
 
 
 class ShapBPT:
     """Shapley values by the authors' package, on a tree that merges regions of similar colour.
 
-    The tree is refined where the target's logit changes most. A removed region shows a Gaussian
-    blur of the image by a sixth of its shorter side.
+    The tree is refined where the target's logit changes most. A removed region is replaced by a
+    Gaussian blur of the image by a sixth of its shorter side.
 
     Args:
-        evaluations: Number of coalitions that are evaluated, each of which costs a pass; two more
-            see the whole image and none of it.
+        evaluations: Number of coalitions to evaluate, one pass each; two more passes evaluate the
+            full and the empty coalition.
 
     Raises:
         ValueError: If the package is not installed or evaluations is not positive.
@@ -40,7 +40,7 @@ class ShapBPT:
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         return torch.stack([self._explain(one, classifier) for one in each_image(batch)])
 
     def _explain(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:

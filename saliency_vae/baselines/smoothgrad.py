@@ -15,12 +15,11 @@ from saliency_vae.runtime.autograd import recording_gradients
 class _NoisyGradients:
     """Gradients of the score at noisy copies of images.
 
-    Captum's ``NoiseTunnel`` is not used: it draws other noise for each place in a batch, so that a
-    map would depend on its batch.
+    Captum's ``NoiseTunnel`` is not used: it draws different noise for each position in a batch, so
+    a map would depend on its batch.
 
     Args:
-        samples: Number of noisy copies, each of which costs a pass; their noise is the same for
-            every image.
+        samples: Number of noisy copies, one pass each; the noise is the same for every image.
         stddev: Standard deviation of the noise, on images in [0, 1].
         seed: Seed of the noise.
 
@@ -38,7 +37,7 @@ class _NoisyGradients:
         self.seed = seed
 
     def gradients(self, batch: Batch, classifier: FrozenClassifier) -> Iterator[Tensor]:
-        """Gradient of each noisy copy, (B, 3, H, W) each."""
+        """Yield the gradient at each noisy copy, (B, 3, H, W)."""
         images, target = batch["image"].detach(), target_of(batch, classifier)
         score = ScoreInParts(merged(classifier, images))
         generator = torch.Generator().manual_seed(self.seed)
@@ -54,7 +53,7 @@ class SmoothGrad(_NoisyGradients):
     """Mean magnitude of the gradients, summed over the colour channels."""
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         total = torch.zeros_like(batch["image"])
         for gradient in self.gradients(batch, classifier):
             total += gradient.abs()
@@ -62,12 +61,12 @@ class SmoothGrad(_NoisyGradients):
 
 
 class VarGrad(_NoisyGradients):
-    """Variance of the gradients, summed over the colour channels; a map of uncertainty too."""
+    """Variance of the gradients, summed over the colour channels; also a map of uncertainty."""
 
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
-        """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W)."""
+        """Return maps (B, H, W) of a batch, see :class:`saliency_vae.baselines.Method`."""
         mean = torch.zeros_like(batch["image"])
-        squares = torch.zeros_like(mean)  # of deviations from the mean, as Welford (1962)
+        squares = torch.zeros_like(mean)  # of deviations from the mean, by Welford (1962)
         for number, gradient in enumerate(self.gradients(batch, classifier), start=1):
             deviation = gradient - mean
             mean += deviation / number

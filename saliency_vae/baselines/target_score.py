@@ -1,4 +1,4 @@
-"""The score that a method attributes to the pixels: one number for each image."""
+"""The score of each image, a single number, that a method attributes to the pixels."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,11 +15,11 @@ from saliency_vae.metrics import views_at_once
 
 @torch.no_grad()
 def target_of(batch: Batch, classifier: FrozenClassifier) -> Tensor:
-    """Target that a batch asks about; where it asks nothing, the classifier's own decision.
+    """Target of a batch, or the classifier's own decision if it has none.
 
     Args:
-        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target or decision.
-        classifier: Classifier that decides where the batch does not know its decision.
+        batch: Images as float in [0, 1], (B, 3, H, W), and optionally their target or decision.
+        classifier: Classifier that decides if the batch has neither.
 
     Returns:
         Target, weights of the logits, (B, classes).
@@ -41,20 +41,20 @@ def target_of(batch: Batch, classifier: FrozenClassifier) -> Tensor:
 
 
 def each_image(batch: Batch) -> Iterator[Batch]:
-    """Split a batch into batches of one image, for methods whose views of one image are many.
+    """Split a batch into batches of one image, for methods with many views of each image.
 
     Args:
-        batch: Images with their target or decision, where they are known.
+        batch: Images with their target or decision, where known.
     """
     for place in range(len(batch["image"])):
         yield rows(batch, slice(place, place + 1))
 
 
 class TargetScore(nn.Module):
-    """Logit of a target; of several labels, the sum of their logits, each with its sign.
+    """Logit of the target; for several labels, the sum of their signed logits.
 
     Args:
-        classifier: Classifier that is asked.
+        classifier: Classifier to explain.
     """
 
     def __init__(self, classifier: FrozenClassifier) -> None:
@@ -68,10 +68,10 @@ class TargetScore(nn.Module):
 
 
 class ScoreInParts(TargetScore):
-    """The same score, and its gradient for the images, of a few images at a time.
+    """The same score, computed with its gradient to the images for a few images at a time.
 
-    Large batches are slow on a CPU, whose cache their feature maps leave, and take much memory. No
-    higher derivatives.
+    Large batches take much memory and are slow on a CPU, because their feature maps exceed its
+    cache. Higher derivatives are not supported.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -92,7 +92,7 @@ class ScoreInParts(TargetScore):
 
 
 class _InParts(torch.autograd.Function):
-    """A score whose gradient is computed together with it, part by part."""
+    """Computes a score together with its gradient, part by part."""
 
     @staticmethod
     def forward(
@@ -122,7 +122,7 @@ def _parts(images: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 class TargetProbability(TargetScore):
-    """Probability of a target; of several labels, that of all together."""
+    """Probability of the target; for several labels, their joint probability."""
 
     def forward(self, images: Tensor, target: Tensor) -> Tensor:
         """Score images (B, 3, H, W) for targets (B, classes): (B,), in [0, 1]."""

@@ -1,7 +1,7 @@
-"""A copy of a network whose every operation is a module of its own, called once.
+"""Copy a network so that every operation is a separate module, called once.
 
-Methods that change how each operation passes on what flows back need it: a module that is called
-twice, or a sum that is no module, would be treated wrongly without a word.
+Methods that modify the backward pass of each operation need this. A module that is called twice, or
+a sum that is not a module, would silently be treated wrongly.
 """
 
 import operator
@@ -27,7 +27,7 @@ _LINEAR = (
     nn.Dropout,
     nn.Flatten,
     nn.Identity,
-)  # in eval mode
+)  # linear in eval mode
 _SHAPES = {"chunk", "flatten", "reshape", "squeeze", "transpose", "view"}
 _SHAPES |= {"clone", "contiguous", "size"}
 _MOVING = {torch.cat, torch.flatten, torch.transpose, operator.getitem, operator.floordiv, getattr}
@@ -42,7 +42,7 @@ _FACTORIES: dict[Any, Callable[..., nn.Module]] = {
 
 
 class Sum(nn.Module):
-    """Sum over the last dimension, in which terms are stacked: a residual connection."""
+    """Sum of terms stacked along the last dimension, such as a residual connection."""
 
     def forward(self, stacked: Tensor) -> Tensor:
         """Add terms (..., n): (...)."""
@@ -53,7 +53,7 @@ class GlobalAverage(nn.AdaptiveAvgPool2d):
     """Mean over the pixels of feature maps.
 
     Args:
-        keepdim: Whether the result is (B, C, 1, 1) and not (B, C).
+        keepdim: Whether the result is (B, C, 1, 1) instead of (B, C).
     """
 
     def __init__(self, keepdim: bool) -> None:
@@ -69,7 +69,7 @@ class GlobalAverage(nn.AdaptiveAvgPool2d):
 def one_module_per_call(
     network: nn.Module, allowed: tuple[type[nn.Module], ...], *, method: str
 ) -> fx.GraphModule:
-    """Copy a network so that each call has a module of its own; the weights are shared.
+    """Copy a network so that each call has a separate module; the weights are shared.
 
     Args:
         network: Network in eval mode, of convolutions and other linear modules.
@@ -77,11 +77,11 @@ def one_module_per_call(
         method: Name of the method, for the error.
 
     Raises:
-        ValueError: If the network cannot be traced, or does anything else.
+        ValueError: If the network cannot be traced, or has any other operation.
     """
     try:
         graph = Tracer().trace(network)
-    except Exception as error:  # the network is any code
+    except Exception as error:  # user code may raise anything
         raise ValueError(
             f"Expected a classifier that torch.fx can trace for {method}. Found {one_line(error)}"
         ) from None
@@ -114,10 +114,10 @@ def _input_of(node: fx.Node, graph: fx.Graph) -> fx.Node:
 def _module_of(
     node: fx.Node, network: nn.Module, allowed: tuple[type[nn.Module], ...], method: str
 ) -> nn.Module:
-    """Module that does what a call does."""
+    """Module that performs the operation of a node."""
     if node.op == "call_module":
         module = network.get_submodule(str(node.target))
-        running = getattr(module, "track_running_stats", True)  # else a norm of the batch itself
+        running = getattr(module, "track_running_stats", True)  # else it uses batch statistics
         if isinstance(module, (*_LINEAR, *allowed)) and running:
             return shared_copy(module, in_place=False)
         found = type(module).__name__ + ("" if running else " without running statistics")
@@ -142,7 +142,7 @@ def _adds_tensors(node: fx.Node) -> bool:
 
 
 def _keeps_dimensions(node: fx.Node) -> bool | None:
-    """Whether a mean over the pixels keeps their dimensions; None if it is over others."""
+    """Whether a mean over the pixels keeps their dimensions; None for any other mean."""
     given: dict[str, Any] = {
         **dict(zip(("x", "dim", "keepdim"), node.args, strict=False)),
         **node.kwargs,

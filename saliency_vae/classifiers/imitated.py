@@ -1,4 +1,4 @@
-"""Preprocessing that does what another library's does, compared on images before it is taken."""
+"""Reproduce another library's preprocessing, checked on images before it is accepted."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -10,9 +10,9 @@ from torch import Tensor
 from saliency_vae.data import Preprocessing
 
 Reference = Callable[[Image.Image], Tensor]  # an RGB image to normalised values (3, H, W)
-_SIZES = ((150, 300), (900, 450), (360, 360))  # height and width, so that crops cut even numbers
-_CELL = 6  # pixels of a cell of the compared images
-_MOST_LEVELS, _MEAN_LEVELS = 8.0, 0.5  # of 255; rounding differs by 2 at single pixels
+_SIZES = ((150, 300), (900, 450), (360, 360))  # height, width; crops cut even numbers of pixels
+_CELL = 6  # side in pixels of a noise cell in the compared images
+_MOST_LEVELS, _MEAN_LEVELS = 8.0, 0.5  # allowed, of 255; rounding differs by 2 at some pixels
 
 
 def imitation(
@@ -21,16 +21,16 @@ def imitation(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Preprocessing | None:
-    """Find the preprocessing that gives the same pixels as another library's, to a rounding error.
+    """Find the preprocessing that gives the same pixels as another library's, up to rounding.
 
     Args:
         reference: Preprocessing of the other library.
-        candidates: What it may be.
+        candidates: Preprocessings to try.
         mean: Value that the reference subtracts from each channel of images in [0, 1].
         std: Value that it divides each channel by after that.
 
     Returns:
-        The first candidate that does the same; None if none does.
+        The first candidate that matches; None if none does.
     """
     images = [_image(*size) for size in _SIZES]
     offset, scale = (torch.tensor(list(values))[:, None, None] for values in (mean, std))
@@ -45,9 +45,9 @@ def imitation(
 
 
 def normalisation(reference: Reference) -> tuple[list[float], list[float]]:
-    """Find mean and standard deviation by which a reference normalises images in [0, 1].
+    """Find the mean and standard deviation with which a reference normalises images in [0, 1].
 
-    Whatever scale its settings are in: it is seen from what becomes of black and of white.
+    They are computed from its outputs for black and white, so its settings may be in any scale.
     """
     black, white = (
         reference(Image.new("RGB", (360, 360), colour)).double().flatten(1).median(1).values
@@ -61,7 +61,7 @@ def normalisation(reference: Reference) -> tuple[list[float], list[float]]:
 
 
 def _image(height: int, width: int) -> Image.Image:
-    """Coloured noise in cells, in which any other size, place or interpolation shows."""
+    """Coloured noise in cells, which reveals any other size, crop or interpolation."""
     generator = np.random.default_rng(0)
     size = height // _CELL, width // _CELL, 3
     cells = generator.integers(0, 256, size, dtype=np.uint8)

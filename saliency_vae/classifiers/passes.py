@@ -1,6 +1,6 @@
-"""Counting the passes of a classifier, the cost of an explanation that no machine changes.
+"""Count the passes of a classifier, a cost of an explanation that is the same on any machine.
 
-One image once forward is one pass, and so is one image once forward and back.
+One image forward is one pass, and so is one image forward and backward.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class Passes:
     """Number of images that classifiers have seen.
 
     Args:
-        at_most: Number of images that are allowed.
+        at_most: Maximum number of images.
 
     Attributes:
         number: Number of images so far.
@@ -35,10 +35,10 @@ def counted_passes(at_most: float = inf) -> Iterator[Passes]:
     """Count the images that any :class:`FrozenClassifier` sees within the block.
 
     Args:
-        at_most: Number of images after which the next one ends the block.
+        at_most: Maximum number of images.
 
     Raises:
-        TooManyPassesError: If there are more of them.
+        TooManyPassesError: If classifiers see more images.
 
     Example:
         >>> import torch
@@ -59,10 +59,10 @@ def counted_passes(at_most: float = inf) -> Iterator[Passes]:
 
 
 def count_passes(images: int) -> None:
-    """Add a number of images to all counts that are going on.
+    """Add a number of images to all active counts.
 
     Raises:
-        TooManyPassesError: If one of them allows fewer.
+        TooManyPassesError: If a count exceeds its maximum.
     """
     for passes in _counting:
         passes.number += images

@@ -1,4 +1,4 @@
-"""A classifier that has learned nothing, for the sanity checks of Adebayo et al. (2018)."""
+"""A classifier with shuffled weights, for the sanity checks of Adebayo et al. (2018)."""
 
 import copy
 
@@ -8,13 +8,13 @@ from saliency_vae.classifiers.frozen import FrozenClassifier
 
 
 def randomised_classifier(classifier: FrozenClassifier, seed: int = 0) -> FrozenClassifier:
-    """Copy a classifier and shuffle the weights of each filter, or row of a matrix, of the copy.
+    """Copy a classifier, and shuffle the weights within each filter or matrix row of the copy.
 
-    Each filter keeps its sum and its norm, so that activations stay in the range that biases and
-    batch-norm statistics were made for; where in the image and in which channel it looks is random.
+    Each filter keeps its sum and its norm, so activations stay in the range that biases and
+    batch-norm statistics expect. The positions and channels that it responds to are random.
 
     Args:
-        classifier: Classifier to copy; it stays as it is.
+        classifier: Classifier to copy; it is left unchanged.
         seed: Seed of the shuffling.
 
     Returns:

@@ -23,8 +23,8 @@ BUILDERS = {
     "efficientnet_lite": "saliency_vae.classifiers.efficientnet_lite.efficientnet_lite_classifier",
     "randomised": "saliency_vae.classifiers.randomised.randomised_classifier",
 }
-# All but custom may be built because a file says so: they are code of this package that runs no
-# other code, which a new row must be too. The path of any other code must come from the user.
+# A file may request any of these but custom: they are code of this package that runs no other code,
+# and new rows must be, too. The path of any other code must come from the user.
 _ALLOWED = frozenset(BUILDERS.values()) - {BUILDERS["custom"]}
 
 
@@ -46,14 +46,14 @@ def build_recorded(
 
     Raises:
         ValueError: If it is another classifier or preprocesses images differently, or if the
-            record does not hold how to build it.
+            record does not say how to build it.
     """
     classifier = build_classifier(node or _node(expected))
     if not force:
         classifier.identity().check(expected)
         _check_preprocessing(classifier.preprocessing, preprocessing)
     if node is None:
-        classifier.weights = expected.weights  # not the name of a copy of its file
+        classifier.weights = expected.weights  # not the name of a copied file
     return classifier
 
 
@@ -88,7 +88,7 @@ def _node(identity: ClassifierIdentity) -> dict[str, Any]:
         )
     check_targets_allowed(builder, _ALLOWED, "the classifier that the explainer recorded")
     weights = built_in_weights(builder)
-    if weights is not None and not weights.is_file():  # it would be trained
+    if weights is not None and not weights.is_file():  # else it would be trained
         raise ValueError(
             f"Expected the built-in classifier that was explained at {weights}. Found no file. "
             "classifier=cluttered_digits classifier.path=FILE names another place, in Python "
@@ -98,7 +98,7 @@ def _node(identity: ClassifierIdentity) -> dict[str, Any]:
 
 
 def built_in_weights(builder: Mapping[str, Any] | None) -> Path | None:
-    """File of the weights of a recorded built-in classifier, randomised or not.
+    """Weights file of a recorded built-in classifier, randomised or not.
 
     Args:
         builder: Recorded Hydra node of a classifier.
@@ -114,7 +114,7 @@ def built_in_weights(builder: Mapping[str, Any] | None) -> Path | None:
 
 
 def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Name another file of the weights of a recorded classifier, if that is a built-in one."""
+    """Replace the weights file in a recorded node, if its classifier is a built-in one."""
     if builder.get("_target_") == BUILDERS["cluttered_digits"]:
         return {**builder, "path": str(path)}
     inner = builder.get("classifier")
@@ -124,15 +124,15 @@ def with_built_in_weights(builder: Mapping[str, Any], path: Path) -> dict[str, A
 
 
 def check_targets_allowed(node: Any, allowed: Collection[str], where: str) -> None:
-    """Refuse a node from a file that would run code which is not allowed when Hydra builds it.
+    """Refuse a node from a file if building it with Hydra would run code that is not allowed.
 
     Args:
         node: Plain values, read from a file.
-        allowed: Import paths that a ``_target_`` in the node, however deep, may hold.
+        allowed: Import paths that are allowed as a ``_target_`` at any depth of the node.
         where: What the node is, for messages.
 
     Raises:
-        ValueError: If the node names another target, or holds an interpolation, which could make
+        ValueError: If the node names another target, or holds an interpolation, which could produce
             one.
     """
     if isinstance(node, str) and "${" in node:
@@ -150,7 +150,7 @@ def check_targets_allowed(node: Any, allowed: Collection[str], where: str) -> No
 
 
 def _as_typed(builder: dict[str, Any]) -> str:
-    """Settings to type after a command to build the user's classifier as in training."""
+    """Command-line settings that build the user's classifier as in training."""
     typed = ["classifier=custom"]
     for name, value in builder.items():
         if name != "_target_" and value is not None:

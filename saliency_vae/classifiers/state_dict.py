@@ -7,19 +7,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-_PARALLEL = "module."  # which DataParallel puts before each name
-_KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep one
+_PARALLEL = "module."  # prefix that DataParallel adds to each name
+_KEYS = ("state_dict", "model_state_dict", "model")  # of the state dict in a checkpoint
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a state dict.
 
     Args:
-        path: A ``.safetensors`` file, or a PyTorch file of tensors, plain or under one of
-            ``state_dict``, ``model_state_dict`` and ``model``.
+        path: A ``.safetensors`` file, or a PyTorch file with the tensors at its top level or
+            under one of ``state_dict``, ``model_state_dict`` and ``model``.
 
     Raises:
-        ValueError: If the file is missing or unreadable.
+        ValueError: If the file is missing or unreadable, or holds no state dict.
     """
     if not path.is_file():
         raise ValueError(f"Expected classifier.weights to be a file. Not found: {path}.")
@@ -46,10 +46,10 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a network's weights from a file, also one that DataParallel wrote.
+    """Load a network's weights from a file, including a file of a DataParallel model.
 
     Raises:
-        ValueError: If the file is missing or unreadable.
+        ValueError: If the file is missing or unreadable, or holds no state dict.
         RuntimeError: If names or shapes differ.
     """
     state = load_state_dict(path)

@@ -1,8 +1,8 @@
-"""Targets: what is asked of a classifier, as weights of its logits.
+"""Targets: the classes or labels to explain, as weights of a classifier's logits.
 
-A weight of 1 asks what speaks for a class or label, -1 what speaks against a label, and 0 does not
-ask about it. The classifier's own decision is such a target: the most probable class of a softmax;
-of independent labels each one, present or absent.
+A weight of 1 asks for evidence for a class or label, -1 for evidence against a label, and 0 leaves
+it out. The classifier's own decision is a target, too: the most probable class of a softmax, or all
+independent labels, each as present (1) or absent (-1).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from torch.nn import functional as F
 from saliency_vae.runtime.text import did_you_mean
 
 Output = Literal["softmax", "sigmoid"]  # one class of many, or independent labels
-# Weights of the logits (B, classes), or a function of the logits (N, classes) that gives these
-# weights, (N, classes), or the score that is asked about, (N,).
+# Weights of the logits (B, classes), or a function of the logits (N, classes) that returns such
+# weights, (N, classes), or the scores to explain, (N,).
 Target = Tensor | Callable[[Tensor], Tensor]
 
 
 def class_target(classes: Tensor, logits: Tensor) -> Tensor:
-    """Target that asks about one class or label of each image.
+    """Target for one class or label of each image.
 
     Args:
         classes: Indices of the classes, (B,) int64.
-        logits: Logits whose shape (B, classes) and type the target gets.
+        logits: Logits (B, classes); the target gets their shape and dtype.
 
     Example:
         >>> class_target(torch.tensor([2]), torch.zeros(1, 3))
@@ -37,22 +37,22 @@ def class_target(classes: Tensor, logits: Tensor) -> Tensor:
 def as_target(
     asked: object, categories: Sequence[str] | None = None, output: Output = "softmax"
 ) -> Target | None:
-    """Bring what a person asks about into the form of a target.
+    """Convert what a user asks about into a target.
 
     Args:
         asked: Index or name of a class; the class of each image, (B,) int, or their names; weights
             of the logits, (B, classes); a function of the logits (N, classes) to a score (N,), such
             as the difference of two logits; None for the decision.
         categories: Names of the classes.
-        output: Kind of output. Weights ask about one class of a softmax, or about several labels.
+        output: Kind of output. Weights may select one class of a softmax, or several labels.
 
     Returns:
         Target; None for the decision.
 
     Raises:
-        ValueError: If it is none of these, there is no such class, or weights ask about several
-            classes of a softmax; the target raises it where the number of classes is not known
-            before, there is not one index for each image, or a function returns something else.
+        ValueError: If it is none of these, there is no such class, or weights select several
+            classes of a softmax. The returned function raises it for errors that depend on the
+            logits: a class or number of classes that does not fit, or a wrong return value.
 
     Example:
         >>> target = as_target("cat", ["dog", "cat"])
@@ -83,14 +83,14 @@ def as_target(
 
 
 def _of_classes(classes: Tensor) -> Target:
-    """Target that asks about these classes, one for each image or one for all."""
+    """Target for these classes, one for each image or one for all."""
     indices = classes.tolist()
 
     def choose(logits: Tensor) -> Tensor:
         _check_classes(indices, logits.shape[-1])
         if len(classes) not in (1, len(logits)):
             raise ValueError(f"Expected {len(logits)} targets, or one. Found {len(classes)}.")
-        there = classes.to(logits.device, non_blocking=True)  # nothing waits for a GPU
+        there = classes.to(logits.device, non_blocking=True)  # does not wait for a GPU
         return class_target(there.expand(len(logits)), logits)
 
     return choose
@@ -103,7 +103,7 @@ def _check_classes(indices: Sequence[int], number: int) -> None:
 
 
 def _check_weights(weights: Tensor, output: Output) -> None:
-    """Refuse weights of several classes of a softmax, which would ask about the heaviest alone."""
+    """Refuse weights of several softmax classes: only the largest weight would count."""
     one_class = ((weights != 0).sum(-1) == 1).all() and weights.amax(-1).gt(0).all()
     if output == "softmax" and not one_class:
         raise ValueError(
@@ -114,7 +114,7 @@ def _check_weights(weights: Tensor, output: Output) -> None:
 
 
 def _checked(function: Callable[[Tensor], Tensor], output: Output) -> Target:
-    """Check what a person's function makes of logits."""
+    """Wrap a user's function to check what it returns for logits."""
 
     def ask(logits: Tensor) -> Tensor:
         asked: object = function(logits)
@@ -137,10 +137,10 @@ def _checked(function: Callable[[Tensor], Tensor], output: Output) -> Target:
 
 
 def class_index(name: str, categories: Sequence[str] | None) -> int:
-    """Find the index of a class by its name, or by one of its names between commas.
+    """Find the index of a class by its name, or by one of its comma-separated names.
 
     Args:
-        name: Name, in upper or lower case; or the index itself, unless a class is called so.
+        name: Name, in upper or lower case; or the index, unless it is the name of a class.
         categories: Names of the classes.
 
     Raises:

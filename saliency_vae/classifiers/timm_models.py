@@ -28,7 +28,7 @@ def timm_classifier(
         output: Kind of output, see :class:`FrozenClassifier`.
 
     Raises:
-        ValueError: If timm is not installed, has no such model, or its weights are not to be had.
+        ValueError: If timm is not installed, has no such model, or its weights are not available.
     """
     timm = _timm()
     if ":" not in name and not timm.is_model(name):
@@ -39,7 +39,7 @@ def timm_classifier(
     try:
         with hub_or_cache() as answers:
             network = timm.create_model(name, pretrained=pretrained)
-    except Exception as error:  # the hub and its HTTP library have no common base of errors
+    except Exception as error:  # the hub and its HTTP library share no error class
         raise ValueError(
             f"Expected classifier.name={name} to be one of timm.list_pretrained(), downloaded "
             f"before or with a network to do so. Found none ({why_not(error, answers=answers)}). "
@@ -83,7 +83,7 @@ def _timm() -> Any:
 
 
 def _preprocessing(data: Mapping[str, Any]) -> Preprocessing:
-    """Preprocessing by the data settings of a timm model, if it can be done here exactly."""
+    """Reproduce the preprocessing in a timm model's data settings exactly, or refuse it."""
     _, height, width = data["input_size"]
     enlarged = int(height / data["crop_pct"]), int(width / data["crop_pct"])
     known = data["interpolation"] in get_args(Interpolation)
@@ -103,7 +103,7 @@ def _preprocessing(data: Mapping[str, Any]) -> Preprocessing:
 
 
 def _categories(model: nn.Module, config: Mapping[str, Any]) -> list[str] | None:
-    """Names of the classes: of the weights, else of the ImageNet with so many classes."""
+    """Class names of the weights, or else of the ImageNet variant with as many classes."""
     if config.get("label_names"):
         return [str(name) for name in config["label_names"]]
     data = import_module("timm.data")
