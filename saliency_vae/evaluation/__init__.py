@@ -1,7 +1,6 @@
-"""Evaluation of an explainer beside other methods, on the same images and classifier.
+"""Evaluation of an explainer against other methods, on the same images and classifier.
 
-:func:`run_evaluation` runs the stages, one line each; :mod:`saliency_vae.evaluation.report` shows
-their results.
+:func:`run_evaluation` runs all stages; :mod:`saliency_vae.evaluation.report` presents the results.
 """
 
 from saliency_vae.evaluation.pipeline import run_evaluation

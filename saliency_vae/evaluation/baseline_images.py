@@ -1,4 +1,4 @@
-"""Baselines: what takes the place of the pixels that an evaluation removes."""
+"""Baselines: baseline images and imputations that replace removed pixels in an evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,20 +15,20 @@ Baseline = Tensor | Imputation
 
 
 def light_blur(images: Tensor) -> Tensor:
-    """Blur images (B, 3, H, W) as RISE does for insertion: by 5 pixels where a side has 224."""
+    """Blur images (B, 3, H, W) as RISE does for insertion: sigma is 5 pixels at 224 x 224."""
     result: Tensor = Blur(5 / 224 * min(images.shape[-2:]))(images)
     return result
 
 
 def noise(images: Tensor) -> Tensor:
-    """Make the noise of :class:`Noise` for images (B, 3, H, W), the same in every evaluation."""
+    """Make :class:`Noise` baselines of images (B, 3, H, W), the same in every evaluation."""
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(images.shape[1:], generator=generator).to(images)
     result: Tensor = (Mean()(images) + Noise().stddev * drawn).clamp(0, 1)
     return result
 
 
-# By name: functions of images in [0, 1], (B, 3, H, W), and their classifier, that give baseline
+# Name to a function of images in [0, 1], (B, 3, H, W), and their classifier that returns baseline
 # images or an imputation. None of them depends on the explainer.
 BASELINE_IMAGES: dict[str, Callable[[Tensor, FrozenClassifier], Baseline]] = {
     "blur": lambda images, classifier: blurred(images),
@@ -41,7 +41,7 @@ BASELINE_IMAGES: dict[str, Callable[[Tensor, FrozenClassifier], Baseline]] = {
     "inpaint": lambda images, classifier: InPainting(),
     "road": lambda images, classifier: NoisyLinearImputation(),
 }
-IMPUTATIONS = ("inpaint", "road")  # training refuses them
+IMPUTATIONS = ("inpaint", "road")  # rejected by training
 
 
 def other_baseline_images(names: Sequence[str]) -> list[str]:
@@ -58,8 +58,8 @@ def seen_in_training(perturbation: Mapping[str, Any] | None) -> set[str]:
     """Names of the baseline images that the training of an explainer used.
 
     Args:
-        perturbation: Hydra node of the training's perturbation. Where it is none of this package,
-            or not known, any name but those of imputations may have been used.
+        perturbation: Hydra node of the training's perturbation. If it is unknown or not from this
+            package, all names except imputations count as used.
 
     Example:
         >>> blur = {"_target_": "saliency_vae.perturbations.Blur"}
@@ -77,10 +77,10 @@ def _seen(part: Mapping[str, Any]) -> set[str]:
             return set().union(*map(_seen, part["baselines"]))
         case "mean" | "noise" as kind:
             return {kind}
-        case "blur":  # of a given width it may be either
+        case "blur":  # with a given width it may be either
             return {"blur"} if part.get("sigma") is None else {"blur", "light_blur"}
-        case "constant":  # of any other colour, perhaps that of the classifier
+        case "constant":  # any other colour may be the classifier's mean
             return {"classifier_mean"} if any(part.get("colour", ())) else {"zero"}
-        case "other":  # images of the batch, over which nothing is evaluated
+        case "other":  # other images of the batch, which no evaluation uses
             return set()
     return set(BASELINE_IMAGES) - set(IMPUTATIONS)

@@ -1,4 +1,4 @@
-"""What the gallery says about each image: where it is from and what the classifier decides."""
+"""Captions of the gallery: where each image is from and what the classifier decides."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def captions_of(images: Images, classifier: FrozenClassifier) -> list[Caption]:
 
 
 def _short(name: str) -> str:
-    """Name of a file within its directory; where that lies does not matter to a report.
+    """Shorten a path to the file and its directory, which is enough for a report.
 
     Example:
         >>> _short("/data/photos/tench/1.jpg"), _short("val scene 3")
@@ -42,7 +42,7 @@ def _short(name: str) -> str:
 
 
 def decisions(classifier: FrozenClassifier, targets: Tensor) -> list[str]:
-    """Name targets (B, classes): the class, or of independent labels those that are present."""
+    """Name targets (B, classes): the class, or all present labels if labels are independent."""
     names = []
     for target in targets:
         present = (target > 0).nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""Checks beside the scores of all images, each on a few images and switched off by a setting."""
+"""Checks on a few images, in addition to the scores of all images; a setting of 0 disables one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ from saliency_vae.evaluation.robustness import with_robustness
 from saliency_vae.evaluation.sanity import with_own_mask
 from saliency_vae.evaluation.scores import Scores
 
-# Settings of a number, and what is not measured where it is 0.
+# Numeric setting to the check that it disables when it is 0.
 _MEASURED_WITH = {
     "own_mask_images": "Own mask",
     "robustness_images": "Infidelity and max-sensitivity",
@@ -38,16 +38,16 @@ _MEASURED_WITH = {
     "two_object_images": "Images of two objects",
     "eval_x_steps": "EVAL-X",
 }
-# Passes per question, each counted as many times as the image is larger than an evaluated one. A
-# method that takes more of them is asked about fewer images.
+# Passes per question; the cost of a pass is proportional to the size of the image. A method that
+# takes more passes is asked about fewer images.
 _PASSES = 120
-_LEAST = 5  # images; a method that could be asked about fewer is not asked
-_DRAWN = 3  # images whose maps are drawn
-_EVAL_X_HELD_OUT = 64  # most images that the fit of EVAL-X's classifier is measured on
+_LEAST = 5  # images; a method that can afford fewer is not asked at all
+_DRAWN = 3  # images whose maps are plotted
+_EVAL_X_HELD_OUT = 64  # most images used to measure the fit of EVAL-X's classifier
 
 
 def switched_off(config: Node) -> list[str]:
-    """What the settings leave out, and which setting would measure it, one sentence each."""
+    """Name each disabled check and the setting that enables it, one sentence each."""
     off = {name: what for name, what in _MEASURED_WITH.items() if not config[name]}
     return [f"{what}: measured with {name}=N." for name, what in off.items()]
 
@@ -59,17 +59,17 @@ def add_checks(
     maps: Mapping[str, Tensor],
     progress: Progress,
 ) -> tuple[Scores, dict[str, Figure]]:
-    """Add the scores of all checks that the settings ask for.
+    """Add the scores of all checks that the settings enable.
 
     Args:
         config: Settings of the evaluation.
         setup: What the evaluation needs.
         scores: Scores of the methods so far.
         maps: Method to its maps of the first images, (N, H, W).
-        progress: What an earlier evaluation of the same settings has done already.
+        progress: Parts that an earlier evaluation with the same settings has done.
 
     Returns:
-        The scores, and by name figures of the maps of some questions.
+        The scores, and figures of the maps of some questions, by name.
     """
     figures: dict[str, Figure] = {}
     if config["own_mask_images"] > 1 and len(setup.images) > 1:
@@ -118,10 +118,10 @@ def play(
     scores: Scores,
     progress: Progress,
 ) -> tuple[Scores, dict[str, Figure]]:
-    """Add what methods answer about each of several classes, or why they are not asked.
+    """Add the scores of a pointing game, or the reason why it cannot be played.
 
     Returns:
-        The scores, and by name a figure of the maps of the first images.
+        The scores, and a figure of the maps of the first images, by name.
     """
     try:
         images = make_images(config, setup)
@@ -143,7 +143,7 @@ def play(
         answers.values, question_groups=groups, left_out=answers.left_out, notes=notes
     )
     maps = {name: drawn for name, drawn in answers.maps.items() if len(drawn)}
-    if not maps:  # of a partition
+    if not maps:  # this partition has none
         return scores, {}
     batch = images.first(_DRAWN).as_batch()
     names = [
@@ -158,15 +158,15 @@ def play(
 def most_images(
     methods: Methods, protocol: Protocol, number: int, size: float = 1.0
 ) -> dict[str, int]:
-    """Number of images for each method that would take too many passes for all of them.
+    """Limit the number of images for each method that would take too many passes on all of them.
 
-    Slow methods that are not scored at all are not asked either.
+    Slow methods that are not scored at all get 0 images.
 
     Args:
-        methods: Methods after they were warmed up.
+        methods: Methods after warming up.
         protocol: How maps are scored.
         number: Number of images, each with several questions.
-        size: Size of an image over that of an evaluated one; a pass counts so many times.
+        size: Size of an image relative to an evaluated one, and so the relative cost of a pass.
 
     Example:
         >>> methods = Methods({}, passes={"gradient": 1, "rise": 1000, "lime": 300})
@@ -190,7 +190,7 @@ def with_eval_x(
     scores: Scores,
     maps: Mapping[str, Tensor],
 ) -> Scores:
-    """Add what a classifier tuned on random masks decides from the kept views (EVAL-X)."""
+    """Add EVAL-X: what a classifier tuned on random masks decides from the kept views."""
     number = max(len(values) for values in maps.values())
     if not number:
         reason = "EVAL-X: measured on the images of gallery=N and own_mask_images=N. Found none."

@@ -1,9 +1,9 @@
-"""EVAL-X: kept views judged by a copy of the classifier that is used to masks of any shape.
+"""EVAL-X: kept views judged by a copy of the classifier that was tuned on random masks.
 
-The classifier itself has never seen a masked image, so a mask may lead it to its decision by its
-shape alone. The copy is tuned to predict, from an image through a random mask, what the classifier
-predicts for the whole image. Random masks tell nothing about the class, so it learns from what is
-seen, not from where (Jethani et al. 2021, "Have we learned to explain?").
+The classifier itself has never seen a masked image, so the shape of a mask alone may lead it to its
+decision. The copy is tuned to predict, from a randomly masked image, what the classifier predicts
+for the whole image. Random masks carry no information about the class, so the copy learns from the
+visible pixels, not from the mask (Jethani et al. 2021, "Have we learned to explain?").
 """
 
 import copy
@@ -32,11 +32,11 @@ _DRAWS = 4  # random masks of each held-out image
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a classifier predicts whole images from views through random masks.
+    """How well predictions from randomly masked views match those for the whole images.
 
     Attributes:
         divergence: Mean KL(y || y'), nats per image.
-        agreement: Share of the views that are decided as the whole image, in [0, 1].
+        agreement: Share of the views with the same decision as the whole image, in [0, 1].
     """
 
     divergence: float
@@ -50,9 +50,9 @@ class Judge:
     Attributes:
         classifier: Tuned copy of the classifier.
         before: Fit of the classifier itself on held-out images.
-        after: Fit of the tuned copy on the same views of them.
+        after: Fit of the tuned copy on the same views.
         whole: Fit of the tuned copy on the whole held-out images. A low agreement means that the
-            tuning did harm: a lower learning rate, or more steps, then makes a better judge.
+            tuning did harm: try a lower learning rate, or more steps.
     """
 
     classifier: FrozenClassifier
@@ -79,20 +79,19 @@ def eval_x(
     *,
     fraction: float,
 ) -> dict[str, Tensor]:
-    """Ask a tuned classifier for the decision from the most salient pixels of each image.
+    """Compare a tuned classifier's decisions from the most salient pixels with the explained ones.
 
     Args:
         judge: Classifier tuned by :func:`tune_on_random_masks`.
-        maps: Method to its maps of the first images, (n, H, W), and perhaps of further images.
+        maps: Method to its maps of the first images, (n, H, W); those beyond N are ignored.
         images: Images in [0, 1], (N, 3, H, W).
-        decisions: Decisions of the classifier that is explained, weights of the logits,
-            (N, classes).
-        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that gives the views.
+        decisions: Decisions of the explained classifier, weights of the logits, (N, classes).
+        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that returns views.
         fraction: Share of the pixels to keep, in (0, 1].
 
     Returns:
-        Of each method, whether the tuned classifier decides like the explained one, (n,) of 0 and
-        1, on the CPU.
+        Method to whether the tuned classifier decides like the explained one, (n,) of 0 and 1, on
+        the CPU.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
@@ -124,16 +123,16 @@ def tune_on_random_masks(
 ) -> Judge:
     """Tune a copy of a classifier to predict whole images from views through random masks.
 
-    Its loss is ``KL(y || y')`` of the prediction ``y`` of the classifier for the whole image and
-    ``y'`` of the copy for the view; labels are not needed. Batch norms keep their statistics.
+    The loss is ``KL(y || y')``, where ``y`` is the classifier's prediction for the whole image and
+    ``y'`` the copy's for the view. No labels are needed. Batch norms keep their statistics.
 
     Args:
-        classifier: Classifier that is explained, which is left as it was.
+        classifier: Classifier to explain; it is not changed.
         batches: Endless batches of training images in [0, 1], (B, 3, H, W).
-        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that gives the views.
-        held_out: Images in [0, 1] that the fit is measured on, (N, 3, H, W).
+        remove: Function of images (n, 3, H, W) and kept pixels (n, H, W) bool that returns views.
+        held_out: Images in [0, 1] to measure the fit on, (N, 3, H, W).
         steps: Number of steps of Adam, each on one batch.
-        lr: Learning rate, at most: it rises in the first tenth of the steps and falls to 0.
+        lr: Peak learning rate: it rises in the first tenth of the steps, then falls to 0.
         seed: Seed of the masks.
 
     Raises:
@@ -148,7 +147,7 @@ def tune_on_random_masks(
     tuned.name = f"{classifier.name}, tuned on random masks"
     tuned.network.requires_grad_()
     optimizer = torch.optim.Adam(tuned.network.parameters(), lr)
-    # Up in the first tenth, because Adam's first steps are large, then down to 0.
+    # Warm-up in the first tenth, because Adam's first steps are large, then decay to 0.
     rate = [min(10 * (step + 1), steps - step) / steps for step in range(steps + 1)]
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate.__getitem__)
     for _ in trange(steps, desc="Tuning EVAL-X's classifier", unit="step"):
@@ -164,10 +163,10 @@ def tune_on_random_masks(
 
 
 def random_masks(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw masks that depend on nothing: half of single pixels, half of smooth blobs.
+    """Draw masks that do not depend on the images: half of single pixels, half of smooth blobs.
 
     Args:
-        images: Images whose number, size and device the masks get, (n, 3, H, W).
+        images: Images, (n, 3, H, W), that set the number, size and device of the masks.
         generator: Source of the random numbers, on the CPU.
 
     Returns:
@@ -217,21 +216,21 @@ def training_images(
 
 @torch.no_grad()
 def _predict(classifier: FrozenClassifier, images: Tensor) -> Tensor:
-    """Logits (n, classes) of images (n, 3, H, W), a batch of bounded size at a time."""
+    """Logits (n, classes) of images (n, 3, H, W), in batches of bounded size."""
     return torch.cat([classifier(part) for part in torch.split(images, views_at_once(images))])
 
 
 def _loss(
     tuned: FrozenClassifier, classifier: FrozenClassifier, images: Tensor, views: Tensor
 ) -> Tensor:
-    """Mean KL(y || y') of predictions of whole images and of their views (n, 3, H, W)."""
+    """Mean KL(y || y') between predictions for whole images and for their views (n, 3, H, W)."""
     return classifier.divergence(_predict(classifier, images), tuned(views)).mean()
 
 
 def _fit(
     judge: FrozenClassifier, classifier: FrozenClassifier, images: Tensor, views: Tensor
 ) -> Fit:
-    """How well a judge predicts, from views (n, 3, H, W), a classifier's predictions of images."""
+    """Fit of a judge's predictions for views (n, 3, H, W) to a classifier's for the images."""
     whole, seen = _predict(classifier, images), _predict(judge, views)
     return Fit(
         divergence=float(classifier.divergence(whole, seen).mean()),

@@ -1,4 +1,4 @@
-"""The explainers that are evaluated, by name."""
+"""The explainers to evaluate, by name."""
 
 import re
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ def load_explainers(setting: str, device: torch.device) -> dict[str, Explainer]:
     """Load the explainers that a setting names.
 
     Args:
-        setting: Directory or name on the Hub, or several ones separated by commas. The first one
-            is called ``explainer``, the others by their directories.
+        setting: One or more directories or names on the Hub, separated by commas. The first one is
+            called ``explainer``, the others after their directories.
         device: Device of the explainers.
 
     Raises:
@@ -30,7 +30,7 @@ def load_explainers(setting: str, device: torch.device) -> dict[str, Explainer]:
 
 
 def separate(setting: str) -> list[str]:
-    """Separate several sources at commas; a directory whose name holds a comma is one source.
+    """Split sources at commas; an existing path that contains commas is one source.
 
     Example:
         >>> separate("runs/a/explainer,runs/b/explainer")
@@ -48,9 +48,9 @@ def separate(setting: str) -> list[str]:
 
 
 def names_of(sources: Sequence[str]) -> list[str]:
-    """Name explainers: the first one ``explainer``, the others by their directories.
+    """Name explainers: the first one ``explainer``, the others after their directories.
 
-    The directory ``explainer`` of a run is named by the run. Equal names are numbered.
+    A directory ``explainer`` in a run is named after the run. Equal names are numbered.
 
     Example:
         >>> names_of(["runs/a/explainer", "runs/b-2/explainer", "hub/b-2"])

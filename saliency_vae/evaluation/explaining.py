@@ -1,4 +1,4 @@
-"""Letting a method explain a batch, in parts that fit a CPU's cache and memory."""
+"""Explanation of a batch by a method, in parts that fit a CPU's cache and memory."""
 
 import torch
 from torch import Tensor
@@ -13,16 +13,16 @@ from saliency_vae.metrics import positive_attribution, views_at_once
 def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) -> Tensor:
     """Explain a batch, on a CPU a few images at a time: maps (B, H, W).
 
-    Methods that put hooks on the classifier keep all of its activations: DeepLIFT those of 48
-    images of 224x224 pixels in 21 GB, of 5 at a time in 3, and five times as fast.
+    Methods that hook the classifier keep all of its activations. For 48 images of 224x224 pixels,
+    DeepLIFT needs 21 GB; with 5 images at a time, it needs 3 GB and is five times as fast.
 
     Args:
         method: Method that explains.
-        batch: Images (B, 3, H, W) in [0, 1], and what is known of them.
+        batch: Images (B, 3, H, W) in [0, 1], and their annotations.
         classifier: Classifier to explain.
 
     Raises:
-        ValueError: If the maps are not finite and (B, H, W).
+        ValueError: If the maps are not finite or not (B, H, W).
     """
     images = batch["image"]
     size = views_at_once(images)
@@ -37,6 +37,6 @@ def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) ->
 
 
 def attribution_of(method: Method, maps: Tensor) -> Tensor:
-    """What a method's maps (B, H, W) attribute to the pixels beyond nothing: (B, H, W), >= 0."""
+    """Positive attribution of a method's maps (B, H, W): (B, H, W), >= 0."""
     neutral = bool(getattr(method, "zero_is_neutral", False))
     return positive_attribution(maps, zero_is_neutral=neutral)

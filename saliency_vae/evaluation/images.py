@@ -16,7 +16,7 @@ from saliency_vae.data.datamodule import Predict, SaliencyDataModule
 from saliency_vae.runtime.device import loader_processes
 
 _Known = Literal["mask", "object_masks", "object_classes", "object_groups", "group"]
-_KNOWN: tuple[_Known, ...] = get_args(_Known)  # taken over from the data, where they have it
+_KNOWN: tuple[_Known, ...] = get_args(_Known)  # copied from the data, if present
 # Settings that decide which images of a directory are held out.
 _SPLIT = ("seed", "validation_fraction")
 
@@ -32,18 +32,18 @@ def evaluation_images(
 ) -> tuple[Dataset[Batch], tuple[str, ...]]:
     """Test images of a data module, or its validation images if it has no test images.
 
-    Image files come in random order, because the first ones of a sorted tree are of a few classes.
+    Image files are shuffled, because the first ones of a sorted tree belong to a few classes.
 
     Args:
         data: Data module that is not set up yet.
         preprocessing: Preprocessing that the classifier expects.
-        limit: Number of images, the first in their order; None for all.
+        limit: Number of images, taken from the start; None for all.
         num_workers: Processes that read the files to find the broken ones.
         seed: Seed of the order of image files.
-        predict: Class probabilities of the classifier, for data that choose their images by it.
+        predict: Function that returns class probabilities, for data that select images by them.
 
     Returns:
-        The images, and one sentence for each broken image file, which is not among them, or on
+        The images, and notes: one sentence for each broken image file, which is left out, or on
         how the images were chosen.
 
     Raises:
@@ -89,7 +89,7 @@ def _readable(
 def with_boxes(
     images: Dataset[Batch], annotations: Path, preprocessing: Preprocessing
 ) -> tuple[Dataset[Batch], tuple[str, ...]]:
-    """Give image files the true masks of their annotated bounding boxes.
+    """Add true masks to image files, made from annotated bounding boxes.
 
     Args:
         images: Image files.
@@ -97,7 +97,7 @@ def with_boxes(
         preprocessing: Preprocessing of the images.
 
     Returns:
-        The images whose true masks are known, and one sentence for each reason to leave out others.
+        The images with true masks, and one sentence for each reason why others are left out.
     """
     boxed = AnnotatedImages(images, annotations, preprocessing)
     left_out = []
@@ -126,7 +126,7 @@ class Images:
         batch_size: Number of images in a batch.
         num_workers: Processes that read images.
         device: Device that the batches are moved to.
-        left_out: Images, or knowledge of them, that is missing and why, one sentence each.
+        left_out: Missing images or annotations and why, one sentence each.
     """
 
     dataset: Dataset[Batch]
@@ -168,12 +168,12 @@ class Images:
 
 
 def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
-    """Refuse data of which training held out other images.
+    """Reject data whose held-out images differ from those held out in training.
 
     Args:
         data: Hydra node of the data to evaluate on.
-        trained: Hydra node of the training data, which may hold that of each task; None if it is
-            not known.
+        trained: Hydra node of the training data, possibly with a node for each task; None if
+            unknown.
 
     Raises:
         ValueError: If images that the explainer was trained on would be evaluated.
@@ -184,7 +184,7 @@ def check_split(data: dict[str, Any], trained: dict[str, Any] | None) -> None:
 
 
 def _directories(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Nodes of data, at any depth, that are a directory of images."""
+    """Yield the nodes, at any depth, that describe a directory of images."""
     if node.get("root") is not None:
         yield node
     for part in node.values():
@@ -193,14 +193,14 @@ def _directories(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _share_images(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
-    """Whether one directory is the other, or lies in it."""
+    """Whether the directories are the same or nested, and read by the same class."""
     first, second = _root(here), _root(there)
     nested = first.is_relative_to(second) or second.is_relative_to(first)
     return nested and here["_target_"] == there.get("_target_")
 
 
 def _check_same_split(data: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    if _root(data) != _root(trained):  # a file's place in the split follows from its path below it
+    if _root(data) != _root(trained):  # the split depends on each file's path below root
         raise ValueError(
             f"Expected data.root={trained['root']}, as in training, or a directory apart from it, "
             f"so that no image of the training is evaluated. Found {data['root']}."

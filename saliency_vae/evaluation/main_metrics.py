@@ -1,4 +1,4 @@
-"""The metrics that a short table shows: one or two for each question that a reader has."""
+"""The metrics of a short table: one or two for each question a reader has."""
 
 from saliency_vae.evaluation.metric_info import baseline_of, is_agreement
 from saliency_vae.evaluation.scores import Scores
@@ -8,12 +8,12 @@ _AFTER = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
 
 
 def fitting_agreement(scores: Scores) -> str | None:
-    """Agreement at the share of the pixels that fits the classifier; None if none was measured."""
+    """Agreement at ``kept_percent``, which suits the classifier; None if none was measured."""
     return f"agreement_{scores.kept_percent}" if any(map(is_agreement, scores.values)) else None
 
 
 def main_metrics(scores: Scores) -> list[str]:
-    """Metrics of the ranking: over the first baseline image alone, and the agreement that fits."""
+    """Metrics of the ranking, over the first baseline image only, with one agreement."""
     chosen = (*_BEFORE, fitting_agreement(scores), *_AFTER)
     return [metric for metric in chosen if metric and metric in scores.values]
 
@@ -24,6 +24,6 @@ def agreements(scores: Scores) -> list[str]:
 
 
 def further_metrics(scores: Scores) -> list[str]:
-    """Metrics neither in the ranking, nor an agreement, nor over a further baseline image."""
+    """All other metrics over the first baseline image: not in the ranking, and no agreements."""
     elsewhere = {*main_metrics(scores), *agreements(scores)}
     return [m for m in scores.values if m not in elsewhere and not baseline_of(m)]

@@ -6,7 +6,7 @@ from saliency_vae.evaluation.wording import baseline_title
 
 
 def further_baselines(scores: Scores) -> list[str]:
-    """Names of the baseline images after the first one, whose metrics name them.
+    """Names of all baseline images but the first, from the names of the metrics.
 
     Example:
         >>> further_baselines(Scores(values={"insertion": {}, "insertion_zero": {}, "iou": {}}))
@@ -21,13 +21,13 @@ def faithfulness(scores: Scores) -> str:
 
 
 def metrics_over(scores: Scores, baseline: str) -> list[str]:
-    """Metrics over a baseline image, empty for the first: insertion, deletion and SRG."""
+    """Insertion, deletion and SRG over a baseline image; the empty name is the first one."""
     names = (over(kind, baseline) for kind in ("insertion", "deletion", "srg"))
     return [name for name in names if name in scores.values]
 
 
 def baseline_name(scores: Scores, baseline: str) -> str:
-    """Write the name of a baseline image, empty for the first one, for people."""
+    """Display name of a baseline image; the empty name is the first one."""
     return baseline_title(baseline or scores.baseline) or "the first baseline image"
 
 

@@ -1,4 +1,4 @@
-"""The methods that are compared: the explainer, those of the configuration, and what can run."""
+"""The methods to compare: explainers, their controls, and the configured baselines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -38,7 +38,7 @@ _FORMER_NAME = "ours"  # of the explainer, until version 0.1.0
 
 
 class ExplainerMethod:
-    """The posterior mean of an explainer, as a method among others.
+    """An explainer as a method to compare: its maps are the posterior means.
 
     Args:
         explainer: Trained explainer, or its directory.
@@ -52,21 +52,21 @@ class ExplainerMethod:
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 
         Raises:
-            ValueError: If a target is given and the explainer explains the decision alone.
+            ValueError: If a target is given and the explainer explains only the decision.
         """
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        # Not checked to be in [0, 1]: robustness is measured by added noise.
+        # Images may lie outside [0, 1]: robustness is measured with added noise.
         return explainer.encode(images, target=self._target(batch)).mean
 
     def _target(self, batch: Batch) -> Tensor | None:
-        """What is asked: of a universal explainer the decision that all methods explain."""
+        """The given target; else, for a universal explainer, the decision in the batch."""
         decided = batch.get("decision") if self.explainer.is_universal else None
         return batch.get("target", decided)
 
 
 class RefinedExplainer(ExplainerMethod):
-    """The posterior mean of an explainer after some steps of optimising each image by itself.
+    """The posterior mean of an explainer, refined by gradient steps on each image.
 
     Args:
         explainer: Trained explainer, or its directory.
@@ -81,9 +81,9 @@ class RefinedExplainer(ExplainerMethod):
         """Explain a batch, see :class:`saliency_vae.baselines.Method`: (B, H, W).
 
         Raises:
-            ValueError: If a target is given and the explainer explains the decision alone.
+            ValueError: If a target is given and the explainer explains only the decision.
         """
-        images = batch["image"].clamp(0, 1)  # robustness is measured by added noise
+        images = batch["image"].clamp(0, 1)  # robustness is measured with added noise
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         target = self._target(batch)
         refined = explainer.refine(images, classifier, target=target, steps=self.steps)
@@ -91,7 +91,7 @@ class RefinedExplainer(ExplainerMethod):
 
 
 class ImageOnlyControl(ExplainerMethod):
-    """An explainer of the same training whose encoder sees the image alone, as a control.
+    """Control: an explainer trained the same way, whose encoder sees only the image.
 
     Args:
         explainer: Directory of the explainer.
@@ -118,10 +118,10 @@ class Methods:
         by_name: Methods by name, in the order of the comparison.
         memory: Name to the peak of tensor memory, bytes, for one image; empty before
             :func:`warm_up`.
-        passes: Name to the passes of the classifier for one image whose decision is known; empty
-            before :func:`warm_up`.
+        passes: Name to the number of classifier passes for one image whose decision is known;
+            empty before :func:`warm_up`.
         left_out: Methods that are not compared and why, one sentence each.
-        slow_passes: Passes of the classifier for one image above which a method is slow.
+        slow_passes: Number of classifier passes for one image above which a method is slow.
     """
 
     by_name: Mapping[str, Method]
@@ -136,11 +136,11 @@ class Methods:
         return {name: role_of(method) for name, method in self.by_name.items()}
 
     def is_slow(self, name: str) -> bool:
-        """Whether a method takes so many passes that it is scored on a few images alone."""
+        """Whether a method takes so many passes that it is scored on only a few images."""
         return self.passes.get(name, 0) > self.slow_passes
 
     def costly_first(self) -> list[str]:
-        """Names by passes, the most first, so that partitions get their share of each cost."""
+        """Names, most passes first, so that partitions share costly methods evenly."""
         return sorted(self.by_name, key=lambda name: -self.passes.get(name, 0))
 
 
@@ -159,7 +159,7 @@ def role_of(method: Method) -> Role:
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse unknown names of methods.
+    """Reject unknown method names.
 
     Raises:
         ValueError: If there is no name, or an unknown one.
@@ -184,8 +184,7 @@ def build_methods(
     """Build the methods to compare.
 
     Args:
-        names: Names of the methods; None for all, except those that need an optional extra which
-            is not installed.
+        names: Names of the methods; None for all whose optional extras are installed.
         nodes: Hydra nodes of the other methods by name; a node that is None is left out.
         given: Explainers to evaluate, and their controls, by name.
 
@@ -224,16 +223,16 @@ def build_methods(
 def warm_up(
     methods: Methods, image: Batch, classifier: FrozenClassifier, *, strict: bool, slow: bool = True
 ) -> Methods:
-    """Let each method explain one image: this warms it up, and shows whether it can.
+    """Let each method explain one image, to warm it up and to find those that cannot.
 
     Args:
         methods: Methods to compare.
         image: Batch of one image.
         classifier: Classifier to explain.
-        strict: Whether a method that cannot explain this classifier or these data is an error;
-            otherwise it is left out. For an explainer it always is one.
-        slow: Whether slow methods explain the image to its end. Otherwise they stop when they are
-            known to be slow, and their passes are a number above ``slow_passes``.
+        strict: Whether a method that cannot explain this classifier or these data raises an error;
+            otherwise it is left out. An explainer always raises.
+        slow: Whether slow methods finish their explanation. Otherwise they stop once they prove
+            slow, and their passes are some number above ``slow_passes``.
 
     Returns:
         The methods that can explain the image, with their peak memory and passes.
@@ -272,7 +271,7 @@ def warm_up(
 
 
 def _passes_at_first(explain: Callable[[], object], enough: float) -> float:
-    """Passes of a first explanation, which makes what is kept; ends when they are enough."""
+    """Count the passes of a first call, which also fills caches; stop after ``enough``."""
     with counted_passes(enough) as counted, suppress(TooManyPassesError):
         explain()
     return counted.number

@@ -1,4 +1,4 @@
-"""The metrics of an evaluation, as tables name and explain them."""
+"""Titles, directions and explanations of the metrics of an evaluation."""
 
 from dataclasses import dataclass, replace
 
@@ -139,7 +139,7 @@ _METRICS: dict[str, MetricInfo] = {
         "own",
         True,
         "Agreement at 10 % kept with an image's own mask, minus the mean agreement with the masks "
-        "of other images. A mask that carries the class by its shape gains nothing.",
+        "of other images. A mask that does not depend on its image gains nothing.",
     ),
     "infidelity": MetricInfo(
         "Infidelity",
@@ -231,7 +231,7 @@ _METRICS |= {
 }
 
 
-_OVER_BASELINES = ("insertion", "deletion", "srg")  # which may name a baseline image
+_OVER_BASELINES = ("insertion", "deletion", "srg")  # names that a baseline image may follow
 
 
 def metric_info(metric: str) -> MetricInfo:
@@ -270,7 +270,7 @@ def _agreement(percent: int) -> MetricInfo:
 
 
 def _samples(measured: str, condition: str, baseline: str) -> MetricInfo:
-    """What sampled maps do, of ``samples_kept_25_blur`` or ``samples_changed_unscaled_blur``."""
+    """Describe a metric of sampled maps, such as ``samples_kept_25_blur``."""
     maps = "as drawn" if condition == "unscaled" else f"{condition} % changed"
     where = f"{maps}, over {baseline_title(baseline)}"
     scaled = "" if condition == "unscaled" else f", scaled to change {condition} % of the kept set"
@@ -290,7 +290,7 @@ def _samples(measured: str, condition: str, baseline: str) -> MetricInfo:
 
 
 def _swap(order: str, baseline: str) -> MetricInfo:
-    """The swap test, of ``swap_all_blur`` or ``swap_matched_blur``."""
+    """Describe a metric of the swap test: ``swap_all_blur`` or ``swap_matched_blur``."""
     matched = ", at equal saliency" if order == "matched" else ""
     return MetricInfo(
         f"Swaps over {baseline_title(baseline)}{matched}",
@@ -304,7 +304,7 @@ def _swap(order: str, baseline: str) -> MetricInfo:
 
 
 def baseline_of(metric: str) -> str:
-    """Name of the further baseline image of a metric; empty for any other metric.
+    """Baseline image named by a metric; empty if it names none.
 
     Example:
         >>> baseline_of("srg_light_blur"), baseline_of("srg"), baseline_of("agreement_5")
@@ -315,7 +315,7 @@ def baseline_of(metric: str) -> str:
 
 
 def over(kind: str, baseline: str) -> str:
-    """Name of ``insertion``, ``deletion`` or ``srg`` over a baseline image, empty for the first.
+    """Name ``insertion``, ``deletion`` or ``srg`` over a baseline image; "" is the first one.
 
     Example:
         >>> over("srg", "zero"), over("srg", "")

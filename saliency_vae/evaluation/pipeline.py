@@ -1,4 +1,4 @@
-"""The stages of an evaluation: each one returns values, from which the results are put together."""
+"""The stages of an evaluation; the values that they return make up the results."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ from saliency_vae.evaluation.verdicts import Comparison, compare_with_rivals
 from saliency_vae.inference.partition import Locks, Partition
 from saliency_vae.runtime.loggers import wandb_logger
 
-# Largest settings of a quick evaluation.
+# Upper limits of the settings in a quick evaluation.
 _QUICK = {
     "limit": 50,
     "slow_images": 0,
@@ -74,19 +74,19 @@ _QUICK = {
 }
 # Settings that no part of the results depends on.
 _NO_RESULTS = ("device", "num_workers", "batch_size", "partition", "wandb", "quick")
-# What needs the maps of all images, or trains: the last partition to finish does it.
+# Checks that need the maps of all partitions, or train: only the last partition runs them.
 _AT_THE_END = {"own_mask_images": 0, "eval_x_steps": 0}
 
 
 def run_evaluation(config: Node, run: Path) -> Results | None:
-    """Evaluate an explainer beside other methods, and write the results.
+    """Evaluate an explainer against other methods, and write the results.
 
     Args:
         config: Settings, those of ``conf/evaluate.yaml``.
         run: Directory to write into.
 
     Returns:
-        The results; None if they are left to another partition, which has not finished yet.
+        The results; None if another partition has not finished yet, and will write them.
 
     Raises:
         ValueError: If a setting is wrong, or another process evaluates the same partition.
@@ -111,11 +111,12 @@ def run_evaluation(config: Node, run: Path) -> Results | None:
 
 
 def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results:
-    """Measure what no partition has measured, and write the results."""
+    """Measure what is still missing, and write the results."""
     scores, maps = score_methods(config, setup, progress)
-    measured = {**config, "baseline_images": setup.protocol.baseline_images}  # and an unseen one
+    # The protocol may have added an unseen baseline image.
+    measured = {**config, "baseline_images": setup.protocol.baseline_images}
     metadata = describe_run(measured, setup.explainer, setup.classifier, setup.images)
-    Results(scores, run_metadata=metadata).save(run)  # the following stages take long too
+    Results(scores, run_metadata=metadata).save(run)  # saved now, because the next stages take long
     scores, drawn = add_checks(config, setup, scores, maps, progress)
     comparison = compare(config, setup, scores, run)
     uncertainty = assess_uncertainty(config, setup, scores, progress)
@@ -133,9 +134,9 @@ def finish(config: Node, setup: Setup, progress: Progress, run: Path) -> Results
 
 
 def at_most_quick(config: Node) -> Node:
-    """Lower the settings of an evaluation to those of a quick one, where they are higher.
+    """Cap the settings at those of a quick evaluation.
 
-    Of several baseline images the first and the last are left, by default blur and in-painting.
+    Only the first and last baseline images are kept, by default blur and in-painting.
     """
     lowered = {
         key: most if config[key] is None else min(config[key], most) for key, most in _QUICK.items()
@@ -145,7 +146,7 @@ def at_most_quick(config: Node) -> Node:
 
 
 def fingerprint(config: Node, setup: Setup) -> Node:
-    """What the parts of an evaluation depend on: settings, weights of all networks, and images."""
+    """Everything that the saved parts depend on: settings, weights of all networks, and images."""
     settings = {key: value for key, value in config.items() if key not in _NO_RESULTS}
     asked = {**setup.methods.by_name, **{f"run {n}": run for n, run in enumerate(setup.runs)}}
     weights = {
@@ -165,7 +166,7 @@ def fingerprint(config: Node, setup: Setup) -> Node:
 def score_methods(
     config: Node, setup: Setup, progress: Progress
 ) -> tuple[Scores, dict[str, Tensor]]:
-    """Score all methods on all images; returns their maps of the first images too."""
+    """Score all methods on all images; also returns their maps of the first images."""
     scores, maps = measure(
         setup.images,
         setup.methods,
@@ -191,7 +192,7 @@ def score_methods(
 
 
 def compare(config: Node, setup: Setup, scores: Scores, run: Path) -> Comparison:
-    """Compare the explainer with its rivals, and with that of a randomised classifier."""
+    """Compare the explainer with rivals, controls and an explainer of a randomised classifier."""
     verdicts = [
         *note_other_classifier(setup.explainer, setup.classifier),
         *compare_with_rivals(scores),
@@ -219,7 +220,7 @@ def compare(config: Node, setup: Setup, scores: Scores, run: Path) -> Comparison
 def assess_uncertainty(
     config: Node, setup: Setup, scores: Scores, progress: Progress
 ) -> UncertaintyReport:
-    """Report what the explainer's uncertainty of pixels and of images is worth."""
+    """Report how good the explainer's uncertainty is: posterior, pixels and images."""
     if EXPLAINER not in scores.methods:
         return UncertaintyReport()
     report = judge_posterior(config, setup, scores.resampling(), progress)
@@ -244,7 +245,7 @@ def assess_uncertainty(
 def assess_confidence(
     config: Node, setup: Setup, scores: Scores, progress: Progress
 ) -> UncertaintyReport:
-    """Report what the confidence in an explanation is worth: as estimated, or as measured."""
+    """Report how good the confidence in explanations is, whether estimated or measured."""
     explainer, classifier = setup.explainer, setup.classifier
     if explainer.confidence is None and not explainer.is_conditional:
         how = "this explainer has no confidence network; see confidence_width of its training."
@@ -268,7 +269,7 @@ def assess_confidence(
 def assess_estimate(
     uncertainties: Mapping[str, Tensor], setup: Setup, scores: Scores
 ) -> UncertaintyReport:
-    """Report what the estimated confidence is worth, which is that of a view over a blur."""
+    """Report how good the estimated confidence is; it refers to views over a blur."""
     insertion, resampling = scores.values["insertion"][EXPLAINER], scores.resampling()
     first = setup.protocol.baseline_images[0]
     if first == "blur":
@@ -282,9 +283,9 @@ def assess_estimate(
 def assess_sufficiency(
     uncertainties: Mapping[str, Tensor], setup: Setup, scores: Scores
 ) -> UncertaintyReport:
-    """Report whether explanations of low sufficiency are worse, which is measured over a blur.
+    """Report whether explanations of low sufficiency, measured over a blur, are worse.
 
-    They are judged over another baseline image, which training did not use either.
+    They are judged over a baseline image that is no blur and that training did not use.
     """
     first, *others = setup.protocol.baseline_images
     fresh = [name for name in (first, *others) if name not in {*scores.seen, "blur"}]
@@ -301,7 +302,7 @@ def assess_sufficiency(
 def judge_posterior(
     config: Node, setup: Setup, resampling: Resampling, progress: Progress
 ) -> UncertaintyReport:
-    """Report the posterior predictive checks and the swap test."""
+    """Run and report the posterior predictive checks and the swap test."""
     images = setup.images.first(config["posterior_images"])
     if not len(images):
         return UncertaintyReport()
@@ -318,7 +319,7 @@ def judge_posterior(
 
 
 def counted(method: Method, count: Callable[[], object]) -> Method:
-    """The same method, which calls ``count`` after each batch."""
+    """Wrap a method so that it calls ``count`` after each batch."""
 
     def explain(batch: Batch, classifier: FrozenClassifier) -> Tensor:
         maps = method(batch, classifier)

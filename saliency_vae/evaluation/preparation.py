@@ -1,4 +1,4 @@
-"""What an evaluation needs: built, checked against each other, and tried on one image."""
+"""Builds and checks everything an evaluation needs, and tries the methods on one image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,17 +38,17 @@ from saliency_vae.runtime.memory import keep_freed_memory
 
 @dataclass(frozen=True)
 class Setup:
-    """What an evaluation needs.
+    """Everything that an evaluation needs.
 
     Attributes:
         protocol: How maps are scored.
         explainers: Explainers to evaluate by name, the main one first; the classifier is attached
             to each.
         classifier: Classifier to explain.
-        data: Data that the images are from, set up.
+        data: Data module of the images, set up.
         images: Images to explain.
-        methods: Methods to compare, each of which has explained the first image.
-        runs: Independent runs, which the uncertainty of pixels is judged by.
+        methods: Methods to compare, warmed up on the first image.
+        runs: Independent runs, the reference for the uncertainty of pixels.
         randomised: Explainer of a randomised classifier, if there is one.
     """
 
@@ -68,7 +68,7 @@ class Setup:
 
 
 def prepare(config: Node) -> Setup:
-    """Build what an evaluation needs, so that wrong settings end it before anything long starts.
+    """Build what an evaluation needs, so that wrong settings fail before anything slow starts.
 
     Raises:
         ValueError: If a setting is wrong.
@@ -121,7 +121,7 @@ def prepare(config: Node) -> Setup:
 def evaluated(
     explainers: Mapping[str, Explainer], image_only: str | None, refine_steps: int
 ) -> dict[str, Method]:
-    """Methods of the explainers to evaluate, refined and not, and of their controls, by name."""
+    """Name to method: the explainers to evaluate, the refined one, and their controls."""
     methods: dict[str, Method] = {
         name: ExplainerMethod(explainer) for name, explainer in explainers.items()
     }
@@ -136,10 +136,10 @@ def evaluated(
 def check_same_classifier(
     name: str, explainer: Explainer, classifier: FrozenClassifier, *, force: bool
 ) -> None:
-    """Refuse an explainer that was trained for another classifier than the one to explain.
+    """Reject an explainer that was trained for another classifier than the one to explain.
 
     Raises:
-        ValueError: If it was, and this is not forced.
+        ValueError: If it was, and ``force`` is false.
     """
     known = explainer.is_universal or explainer.was_trained_for(classifier.identity())
     if not known and not force:

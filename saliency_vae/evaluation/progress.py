@@ -1,6 +1,6 @@
-"""Parts of an evaluation that are done, kept on disk: a killed evaluation goes on where it was.
+"""Finished parts of an evaluation, kept on disk, so that a killed evaluation can resume.
 
-Several processes may compute them, each its partition.
+Several processes may compute them, one partition each.
 """
 
 import json
@@ -21,7 +21,7 @@ _WHOLE = Partition()
 
 
 class Progress:
-    """Parts that are done, one file each.
+    """Finished parts, one file each.
 
     Args:
         directory: Directory of the files; None keeps nothing.
@@ -61,10 +61,10 @@ class Progress:
     def rows(
         self, name: str, rows: slice, compute: Callable[[], Part], turn: int = 0
     ) -> Part | None:
-        """Read what is known of some images, or compute and keep it.
+        """Read the part of some images, or compute and keep it.
 
-        They may be some of the images of a part that is kept: a ``batch_size`` that divides an
-        earlier one loses nothing.
+        The images may lie within a larger saved part, so a ``batch_size`` that divides an earlier
+        one loses no work.
 
         Args:
             name: Name of all parts of this kind; slashes make directories.
@@ -90,7 +90,7 @@ class Progress:
         return self.part(f"{name}/{rows.start}-{rows.stop}", compute)
 
     def is_complete(self) -> bool:
-        """Note that this partition is done, and find whether all are."""
+        """Mark this partition as done, and return whether all are."""
         count = self.partition.count
         if self.directory is None or count == 1:
             return True
@@ -105,7 +105,7 @@ class Progress:
 
 
 def _rows(part: Any, inside: slice, whole: int) -> Any:
-    """Values of some of the images of a part, see :meth:`Progress.rows`."""
+    """Select some of the images of a part, see :meth:`Progress.rows`."""
     if isinstance(part, dict):
         return {name: _rows(value, inside, whole) for name, value in part.items()}
     if isinstance(part, Tensor):
@@ -114,11 +114,11 @@ def _rows(part: Any, inside: slice, whole: int) -> Any:
 
 
 def begin(directory: Path, settings: Mapping[str, Any], partition: Partition = _WHOLE) -> Progress:
-    """Begin an evaluation, or go on with one of the same settings.
+    """Begin an evaluation, or resume one with the same settings.
 
     Args:
         directory: Directory of the parts.
-        settings: Settings that the parts depend on, plain values.
+        settings: Settings that the parts depend on, as plain values.
         partition: Partition of the parts that this process computes.
 
     Raises:

@@ -23,7 +23,7 @@ class Protocol:
 
     Attributes:
         baseline_images: Names of the baseline images for insertion and deletion; the first one is
-            also that of the kept views.
+            also used for the kept views.
         steps: Number of steps of insertion and deletion.
         tolerance: Distance from the true object that the pointing game still counts as a hit,
             pixels.
@@ -61,13 +61,13 @@ class Protocol:
     def make_baseline_images(
         self, images: Tensor, classifier: FrozenClassifier
     ) -> dict[str, Baseline]:
-        """What is seen of removed pixels of images (B, 3, H, W), by name."""
+        """Baseline images of images (B, 3, H, W), or imputations, by name."""
         return {name: BASELINE_IMAGES[name](images, classifier) for name in self.baseline_images}
 
     def prepared_baselines(
         self, batch: Batch, classifier: FrozenClassifier
     ) -> dict[str, "PreparedBaseline"]:
-        """Prepare the baseline images of a batch with the classifier's decision, by name."""
+        """Prepare the baseline images of a batch that holds the classifier's decision, by name."""
         images = batch["image"]
         return {
             name: PreparedBaseline(made, curve_ends(classifier, images, made, batch["decision"]))
@@ -75,24 +75,24 @@ class Protocol:
         }
 
     def remove(self, classifier: FrozenClassifier, images: Tensor, kept: Tensor) -> Tensor:
-        """Views of images (n, 3, H, W) over the first baseline, kept pixels (n, H, W) bool."""
+        """Show kept pixels (n, H, W) bool of images (n, 3, H, W) over the first baseline."""
         first = BASELINE_IMAGES[self.baseline_images[0]]
         return masked_view(images, kept, first(images, classifier))
 
     def with_unseen(self, seen: Collection[str]) -> "Protocol":
-        """Add in-painting where training used all baseline images, so that one is unseen."""
+        """Add in-painting if training used all baseline images, so that one is unseen."""
         if not set(self.baseline_images) <= set(seen):
             return self
         return replace(self, baseline_images=[*self.baseline_images, IMPUTATIONS[0]])
 
     def limit(self, methods: Methods, name: str, number: int) -> int:
-        """Number of images, of a total number, that a method is scored on: the explainer on all."""
+        """Number of images, out of ``number``, to score a method on; the explainer gets all."""
         if self.slow_images is None or name == EXPLAINER or not methods.is_slow(name):
             return number
         return min(self.slow_images, number)
 
     def left_out(self, methods: Methods, limits: Mapping[str, int]) -> tuple[str, ...]:
-        """What the limits of slow methods leave out, one sentence each."""
+        """One sentence for each slow method that is scored on fewer images, or none."""
         most = max(limits.values(), default=0)
         return tuple(
             f"{title(name)}: takes "
@@ -107,7 +107,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class PreparedBaseline:
-    """Baseline images of a batch, the same for the maps of all methods.
+    """Baseline images of a batch and their curve ends, the same for all methods.
 
     Attributes:
         baseline: Baseline images, (B, 3, H, W), or an imputation.
@@ -118,7 +118,7 @@ class PreparedBaseline:
     ends: CurveEnds
 
     def first(self, number: int) -> "PreparedBaseline":
-        """The same for the first images."""
+        """Select the first images."""
         of = self.baseline
         return PreparedBaseline(
             of[:number] if isinstance(of, Tensor) else of,
@@ -128,5 +128,5 @@ class PreparedBaseline:
 
 @torch.no_grad()
 def with_decision(batch: Batch, classifier: FrozenClassifier) -> Batch:
-    """Add the classifier's decision on each image of a batch, so that it is computed only once."""
+    """Add the classifier's decision on each image to a batch, so that it is computed only once."""
     return {**batch, "decision": classifier.decide(classifier(batch["image"]))}

@@ -1,6 +1,6 @@
-"""The explainer of a randomised classifier: loaded, or trained now as the evaluated one was.
+"""The explainer of a randomised classifier: loaded, or trained like the evaluated explainer.
 
-A universal explainer needs no training for it: it is asked about the randomised classifier.
+A universal explainer needs no training: it explains the randomised classifier directly.
 """
 
 import copy
@@ -35,8 +35,8 @@ def load_randomised(config: Node, explainer: Explainer, device: torch.device) ->
         explainer is universal, see :func:`ask_randomised`.
 
     Raises:
-        ValueError: If it explains the classifier of the evaluated explainer, could not be trained,
-            or is not needed.
+        ValueError: If it explains the same classifier as the evaluated explainer, could not be
+            trained, or is not needed.
     """
     if explainer.is_universal:
         if config["randomised"] not in (None, TRAIN):
@@ -58,26 +58,26 @@ def load_randomised(config: Node, explainer: Explainer, device: torch.device) ->
 
 
 def ask_randomised(explainer: Explainer, classifier: FrozenClassifier) -> Explainer:
-    """Ask a universal explainer, which stays as it is, about a classifier with shuffled weights.
+    """Let a universal explainer explain a classifier with shuffled weights.
 
     Args:
-        explainer: Universal explainer.
-        classifier: Classifier to shuffle the weights of; it stays as it is.
+        explainer: Universal explainer; it is not changed.
+        classifier: Classifier whose weights to shuffle; it is not changed.
 
     Returns:
-        The same explainer, with the randomised classifier attached.
+        A shallow copy of the explainer, with the randomised classifier attached.
     """
     return copy.copy(explainer).attach_classifier(randomised_classifier(classifier), force=True)
 
 
 def train_randomised(config: Node, classifier: FrozenClassifier, run: Path) -> Explainer:
-    """Train an explainer of a randomised classifier, with the settings of an explainer's own run.
+    """Train an explainer of a randomised classifier, with the evaluated explainer's settings.
 
-    A training that was killed goes on, and one that has ended is not repeated.
+    A killed training resumes, and a finished one is not repeated.
 
     Args:
         config: Settings of the evaluation.
-        classifier: Classifier that the evaluated explainer explains.
+        classifier: Classifier of the evaluated explainer.
         run: Directory of the new run.
 
     Raises:
@@ -98,13 +98,13 @@ def main_explainer(config: Node) -> Path:
 
 
 def overrides_of(explainer: Path) -> list[str]:
-    """Settings that the run of an explainer was given, except those of resuming.
+    """Overrides given to the training run of an explainer, except those for resuming.
 
     Args:
         explainer: Directory of the explainer, inside that of its run.
 
     Raises:
-        ValueError: If they are not there.
+        ValueError: If the run has no file of overrides.
     """
     file = explainer.resolve().parent / ".hydra/overrides.yaml"
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Rank reversals: methods whose order depends on what takes the place of removed pixels."""
+"""Rank reversals: methods whose order depends on the baseline image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ Bounds = tuple[float, float, float]  # mean, lower and upper bound of a differen
 
 @dataclass(frozen=True)
 class Reversal:
-    """Two methods of which one is clearly better over one baseline image, the other over another.
+    """Two methods, each clearly better than the other over one of two baseline images.
 
     Attributes:
         methods: Names of the two methods.
-        baselines: Names for people of two baseline images: the first method is better over the
-            first, and the second over the second.
-        differences: First method's value minus the second's over these two, each as mean,
-            lower and upper bound of the paired 95 % interval.
+        baselines: Display names of two baseline images: the first method is better over the first,
+            the second method over the second.
+        differences: First method's value minus the second's over each of the two, as mean, lower
+            and upper bound of the paired 95 % interval.
     """
 
     methods: Pair
@@ -51,7 +51,7 @@ class Reversal:
 
     @property
     def size(self) -> float:
-        """Smaller of the two differences, without its sign."""
+        """Smaller of the two absolute differences."""
         return min(abs(mean) for mean, _, _ in self.differences)
 
 
@@ -62,9 +62,9 @@ class RankReversals:
     Attributes:
         metric: Metric that orders the methods, ``srg`` or ``insertion``.
         pairs: Number of pairs of methods that were compared.
-        reversals: One reversal for each pair of methods that has any, the clearest one; those of
-            the evaluated explainer first, then those of further explainers, the largest first.
-        tau: Names for people of two baseline images, to Kendall's tau-b between the orders of the
+        reversals: Clearest reversal of each pair of methods that has any: first those of the
+            evaluated explainer, then those of further explainers, each with the largest first.
+        tau: Display names of two baseline images, to Kendall's tau-b between the orders of the
             methods over them; 1 is the same order, -1 the reverse.
     """
 
@@ -77,8 +77,8 @@ class RankReversals:
 def rank_reversals(scores: Scores) -> RankReversals:
     """Compare the orders of the methods over all baseline images; oracles do not take part.
 
-    A pair of methods, not both controls, is compared on the images that both are scored on, at
-    least ten. The intervals are not corrected for the number of pairs.
+    A pair is compared on the images that both methods are scored on, at least ten. Pairs of two
+    controls are skipped. The intervals are not corrected for the number of pairs.
 
     Args:
         scores: Scores over one baseline image or several; over one there is nothing to compare.
@@ -111,7 +111,7 @@ def rank_reversals(scores: Scores) -> RankReversals:
 
 
 def _differences(scores: Scores, metric: str, pairs: Sequence[Pair]) -> dict[Pair, Interval]:
-    """Paired differences of methods; pairs with as many images share their resamples."""
+    """Paired differences of methods; pairs with the same number of images share resamples."""
     by_number: dict[int, list[Pair]] = {}
     for pair in pairs:
         number = min(scores.number(metric, method) for method in pair)
@@ -149,7 +149,7 @@ def _priority(scores: Scores, reversal: Reversal) -> tuple[bool, bool, float]:
 
 
 def _taus(scores: Scores, metrics: Mapping[str, str], methods: Sequence[str]) -> dict[Pair, float]:
-    """Kendall's tau-b between each two baseline images, of the methods scored on all images."""
+    """Kendall's tau-b for each pair of baseline images, over the methods scored on all images."""
     complete = [
         method
         for method in methods

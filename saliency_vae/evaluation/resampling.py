@@ -1,4 +1,4 @@
-"""Intervals over images, of which some may belong together."""
+"""Confidence intervals over images, some of which may belong to one group."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from saliency_vae.metrics import (
     statistic_interval,
 )
 
-LEAST_IMAGES = 10  # with fewer images, resampling makes intervals far too narrow to judge by
+LEAST_IMAGES = 10  # with fewer images, bootstrap intervals are far too narrow to judge by
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How images are drawn for intervals: those of a group, such as views of one thing, together.
+    """How images are resampled; those of a group, such as views of one object, are drawn together.
 
-    Where n values are given, they are those of the first n images.
+    Methods that take n values take those of the first n images.
 
     Attributes:
         seed: Seed of the draws.
@@ -39,12 +39,12 @@ class Resampling:
     groups: Tensor | None = None
 
     def some(self, chosen: Tensor) -> "Resampling":
-        """The same for some of the images, (N,) bool."""
+        """Restrict to the chosen images, (N,) bool."""
         groups = self.groups_of(len(chosen))
         return Resampling(self.seed, None if groups is None else groups[chosen.cpu()])
 
     def independent(self, number: int) -> int:
-        """Number of independent draws among the first images."""
+        """Number of independent images or groups among the first images."""
         groups = self.groups_of(number)
         return number if groups is None else len(torch.unique(groups))
 

@@ -1,4 +1,4 @@
-"""Results of an evaluation, and the files of numbers that they are saved to."""
+"""Results of an evaluation, and the files that their numbers are saved to."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ class Results:
     Attributes:
         scores: Scores of all methods.
         comparison: Verdicts on the explainer.
-        uncertainty: What the uncertainty of the explainer is worth.
+        uncertainty: How good the explainer's uncertainty is.
         run_metadata: How the results were made: command, versions, hardware and so on.
     """
 

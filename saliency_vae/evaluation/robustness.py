@@ -16,9 +16,9 @@ from saliency_vae.evaluation.scores import Scores
 from saliency_vae.runtime.extras import MissingExtraError, require
 from saliency_vae.runtime.random import seeded
 
-NOISE = 0.05  # standard deviation of the noise of the infidelity; images are in [0, 1]
-RADIUS = 0.02  # largest change of a pixel for the max-sensitivity
-DRAWS = 10  # of noise, for each of the two
+NOISE = 0.05  # standard deviation of the noise for infidelity; images are in [0, 1]
+RADIUS = 0.02  # largest change of a pixel for max-sensitivity
+DRAWS = 10  # noise samples for each of the two
 
 
 def with_robustness(
@@ -30,7 +30,7 @@ def with_robustness(
 ) -> Scores:
     """Add ``infidelity`` and ``sensitivity`` for the images of a batch, or why they are missing.
 
-    Each method explains the batch eleven times more; all methods see the same noise. Slow methods
+    Each method explains the batch twelve more times; all methods see the same noise. Slow methods
     are left out.
 
     Args:
@@ -38,7 +38,7 @@ def with_robustness(
         methods: Methods after warming up.
         batch: First images, with the classifier's decision.
         classifier: Classifier to explain.
-        progress: What an earlier evaluation of the same settings has done already.
+        progress: Parts that an earlier evaluation with the same settings has done.
     """
     try:
         require("captum", extra="captum", wanted_by="them")
@@ -59,13 +59,13 @@ def with_robustness(
 def robustness(
     method: Method, batch: Batch, classifier: FrozenClassifier, *, seed: int
 ) -> dict[str, Tensor]:
-    """Measure infidelity, of the map scaled as well as possible, and max-sensitivity.
+    """Measure infidelity, with the map scaled optimally, and max-sensitivity.
 
     Args:
         method: Method to measure.
         batch: Batch of B images, with the classifier's decision.
         classifier: Classifier to explain.
-        seed: Seed of the noise; torch's own random numbers stay as they were.
+        seed: Seed of the noise; torch's random state is restored.
 
     Returns:
         ``infidelity`` and ``sensitivity``, each (B,), on the CPU.
@@ -99,6 +99,6 @@ def robustness(
             images,
             perturb_radius=RADIUS,
             n_perturb_samples=DRAWS,
-            max_examples_per_batch=len(images),  # one draw at a time: as many images as masks
+            max_examples_per_batch=len(images),  # one draw at a time, to match the masks
         )
     return {"infidelity": unfaithful.detach().cpu(), "sensitivity": sensitive.detach().cpu()}

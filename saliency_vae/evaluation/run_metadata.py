@@ -26,7 +26,7 @@ def describe_run(
     classifier: FrozenClassifier,
     images: Images,
 ) -> dict[str, str]:
-    """Describe how an evaluation is made, as its report shows it.
+    """Describe how an evaluation is made, for its report.
 
     Args:
         config: Settings of the evaluation.

@@ -21,7 +21,7 @@ from saliency_vae.models import Explainer
 from saliency_vae.topk import num_kept
 
 FRACTION = 0.1  # share of the pixels that a mask keeps
-ALIKE = 0.5  # maps resemble each other from this Spearman correlation on
+ALIKE = 0.5  # Spearman correlation from which maps count as similar
 
 
 def with_own_mask(
@@ -55,13 +55,13 @@ def compare_with_randomised(
 ) -> Verdict:
     """Compare an explainer's maps with those of an explainer of a randomised classifier.
 
-    The second one can only have learned what is visible without the knowledge of a classifier.
+    The second one can have learned only from the images, not from a trained classifier.
 
     Args:
         batches: Batches of images.
         explainer: Explainer to evaluate.
         randomised: Explainer of a randomised classifier.
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
     """
     found = [similarity(explainer(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
     spearman = resampling.mean(torch.cat([alike.spearman.cpu() for alike in found]))
@@ -81,7 +81,7 @@ def compare_with_randomised(
 
 
 def check_randomised(explainer: Explainer, randomised: Explainer) -> None:
-    """Refuse an explainer of the very classifier that the evaluated explainer explains.
+    """Reject an explainer of the same classifier that the evaluated explainer explains.
 
     Raises:
         ValueError: If both explain classifiers with the same weights.
@@ -100,7 +100,7 @@ def same_classifier(first: Explainer, second: Explainer) -> bool:
 
 
 def note_other_classifier(explainer: Explainer, classifier: FrozenClassifier) -> list[Verdict]:
-    """Note that a classifier is not the one that an explainer was trained for, if that is so."""
+    """Note if an explainer was trained for another classifier than the one it explains."""
     if explainer.is_universal or explainer.was_trained_for(classifier.identity()):
         return []
     expected = explainer.classifier_identity

@@ -1,4 +1,4 @@
-"""Scores of methods, image by image: what a comparison of them rests on."""
+"""Per-image scores of methods, from which they are compared."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,19 +23,19 @@ class Scores:
 
     Attributes:
         values: Metric, then method, to the score of each image, or of each question of a pointing
-            game, (N,). A metric or a method that takes long may have fewer: the first ones.
+            game, (N,). Slow metrics and methods may have scores of only the first ones.
         curves: Curve, such as ``insertion`` or ``deletion_mean``, then method, to the curve of each
             image, (N, points).
-        seconds: Method to the time of an explanation, seconds per image, of the fastest batch.
-        memory: Method to the peak of tensor memory, bytes, for one image.
-        passes: Method to the passes of the classifier for one image.
+        seconds: Method to its time in the fastest batch, seconds per image.
+        memory: Method to its peak tensor memory for one image, bytes.
+        passes: Method to its number of classifier passes for one image.
         seen: Names of the baseline images that the explainer was trained with; empty if unknown.
         classifier_seen: Explainer to whether its training used this classifier; empty if unknown.
-        baseline: Name of the first baseline image, which metrics and curves do not name; empty if
+        baseline: Name of the first baseline image, which names of metrics and curves omit; empty if
             unknown.
         roles: Method to its role.
-        groups: Group of each image, (N,) int64, over which intervals are taken; None for images
-            that are all independent.
+        groups: Group of each image, (N,) int64, resampled as a whole for intervals; None if all
+            images are independent.
         question_groups: Metric of a pointing game to the group of each question, (N,) int64.
         left_out: What was not measured and why, one sentence each.
         notes: Name of a measurement to how it was made.
@@ -77,8 +77,8 @@ class Scores:
         """Add metrics, what was not measured, or how something was measured.
 
         Args:
-            values: Further metrics, then method, to the score of each image; the images may be
-                fewer.
+            values: Further metrics, then method, to the score of each image, or of only the first
+                images.
             question_groups: Metric of a pointing game to the group of each question, (N,).
             left_out: What was not measured and why, one sentence each.
             notes: Name of a measurement to how it was made.
@@ -103,7 +103,7 @@ class Scores:
 
     @property
     def images(self) -> int:
-        """Number of images; grids and images of two objects are made of them, and do not count."""
+        """Number of images; grids and images of two objects, made of them, do not count."""
         scored = [self.values["insertion"]] if "insertion" in self.values else self.values.values()
         return max((len(v) for by_method in scored for v in by_method.values()), default=0)
 
@@ -113,7 +113,7 @@ class Scores:
         return {metric: self._intervals(metric) for metric in self.values}
 
     def _intervals(self, metric: str) -> dict[str, Interval]:
-        """Intervals of all methods; those with as many images share their resamples."""
+        """Intervals of all methods; those with the same number of images share resamples."""
         by_method = self.values[metric]
         found: dict[str, Interval] = {}
         for number in {len(values) for values in by_method.values()}:
@@ -126,7 +126,7 @@ class Scores:
         return {method: found[method] for method in by_method}
 
     def resampling(self, metric: str = "") -> Resampling:
-        """How the images of a metric, or the questions of a pointing game, are drawn."""
+        """How the images of a metric, or the questions of a pointing game, are resampled."""
         return Resampling(self.seed, self.question_groups.get(metric, self.groups))
 
     def number(self, metric: str, method: str) -> int:
@@ -134,7 +134,7 @@ class Scores:
         return len(self.values[metric][method])
 
     def counted(self, metric: str, method: str) -> str:
-        """That number with what it counts, such as ``12 images``."""
+        """:meth:`number` with its unit, such as ``12 images``."""
         unit = "questions" if metric in self.question_groups else "images"
         return f"{self.number(metric, method)} {unit}"
 
@@ -150,10 +150,10 @@ class Scores:
 
     @property
     def kept_percent(self) -> int:
-        """Smallest share of the pixels, in per cent, that keeps half of most methods' decisions.
+        """Smallest share of kept pixels (per cent) at which most methods keep half the decisions.
 
-        Most methods are at least half of the explainers and rivals. Where no share that was
-        measured does, it is the largest.
+        Most methods means at least half of the explainers and rivals. If no measured share
+        suffices, it is the largest one.
         """
         shares = sorted(int(m.removeprefix(_AGREEMENT)) for m in self.values if is_agreement(m))
         judged = (Role.EXPLAINER, Role.RIVAL)
@@ -169,9 +169,9 @@ class Scores:
         return float(self.values[metric][method].double().mean())
 
     def best(self, metric: str) -> set[str]:
-        """Methods with the best mean, none if no direction is better.
+        """Methods with the best mean; none if the metric has no better direction.
 
-        Oracles, and methods that are scored on fewer images than others, are not among them.
+        Oracles, and methods scored on fewer images than others, are excluded.
         """
         higher_is_better = metric_info(metric).higher_is_better
         means = {

@@ -48,7 +48,7 @@ class _Gathered:
         self.images = 0
 
     def add(self, part: Part | None) -> None:
-        """Add what :func:`_score_method` returned for a batch; None if another partition has it."""
+        """Add the result of :func:`_score_method` for a batch; None if another partition has it."""
         if part is None:
             return
         for kind, gathered in (("values", self.values), ("curves", self.curves)):
@@ -74,20 +74,20 @@ def measure(
     keep: int,
     seed: int = 0,
 ) -> tuple[Scores, dict[str, Tensor]]:
-    """Explain and score all images by all methods; the classifier decides once for all of them.
+    """Let all methods explain all images, and score the maps; decisions are computed only once.
 
     Args:
         images: Images to explain, with true masks where they are known.
-        methods: Methods after they were warmed up, since every call is timed.
+        methods: Methods after warming up, since every call is timed.
         classifier: Classifier to explain.
         protocol: How maps are scored.
-        progress: What an earlier evaluation of the same settings has done already.
+        progress: Parts that an earlier evaluation with the same settings has done.
         keep: Number of images whose maps are returned.
         seed: Seed of the bootstrap of the scores.
 
     Returns:
-        The scores, and of each method the maps of the first images, (keep, H, W), on the CPU; of
-        a partition, those that it has measured.
+        The scores, and each method's maps of the first images, (keep, H, W), on the CPU. A
+        partition returns only what it has measured.
 
     Raises:
         ValueError: If a true mask is empty, maps are wrong, or there is no method to score.
@@ -99,7 +99,7 @@ def measure(
         for number, undecided in enumerate(images):
             _check_masks(undecided, seen)
             batch = with_decision(undecided, classifier)
-            both = classifier, merged(classifier, batch["image"])  # judges views in less time
+            both = classifier, merged(classifier, batch["image"])  # the latter judges faster
             prepared = cache(partial(protocol.prepared_baselines, batch, both[1]))
             for name, part, span in _parts(batch, limits, seen):
                 bar.set_postfix_str(name)
@@ -128,7 +128,7 @@ def _limits(methods: Methods, protocol: Protocol, number: int) -> dict[str, int]
 
 
 def _joined(groups: Sequence[Tensor | None]) -> Tensor | None:
-    """Groups of all images, on the CPU; None where one batch has none."""
+    """Groups of all images, on the CPU; None if any batch has none."""
     known = [of_batch.cpu() for of_batch in groups if of_batch is not None]
     return torch.cat(known) if len(known) == len(groups) else None
 
@@ -148,7 +148,7 @@ def _scores(gathered: Mapping[str, _Gathered], methods: Methods, protocol: Proto
 def _parts(
     batch: Batch, limits: Mapping[str, int], seen: int
 ) -> Iterator[tuple[str, Batch, slice]]:
-    """Each method, the images of a batch that it is scored on, if any, and their numbers."""
+    """Yield each method with its images of a batch, if any, and their index range."""
     for name, limit in limits.items():
         if limit > seen:
             part = rows(batch, slice(limit - seen))
@@ -168,7 +168,7 @@ def _score_method(
 ) -> Part:
     """Explain and score a batch by one method: values, curves, first maps, seconds, on the CPU.
 
-    The method explains ``classifier``; ``judge``, the same function, classifies the views.
+    The method explains ``classifier``; ``judge``, an equivalent network, classifies the views.
     """
     method = methods.by_name[name]
     explain = partial(explain_batch, method, batch, classifier)
@@ -201,7 +201,7 @@ def score(
     Args:
         batch: Images with the classifier's decision, and with true masks where they are known.
         maps: Saliency maps, (B, H, W).
-        attribution: What they attribute to the pixels beyond nothing, (B, H, W), >= 0.
+        attribution: Positive attribution of the maps, (B, H, W), >= 0.
         classifier: Classifier to explain.
         baselines: Baseline images of the batch, by name.
         protocol: How maps are scored.
@@ -239,7 +239,7 @@ def score(
 def _agreement(
     batch: Batch, maps: Tensor, classifier: FrozenClassifier, baseline: Baseline
 ) -> dict[str, Tensor]:
-    """Whether the decision stays where each share of the pixels is kept, each (B,)."""
+    """Whether the decision stays the same at each share of kept pixels, (B,) each."""
     images, decision = batch["image"], batch["decision"]
     agreement = kept_agreement(
         classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
@@ -274,7 +274,7 @@ def _check_masks(batch: Batch, before: int) -> None:
 def _by_metric(
     by_method: Mapping[str, Mapping[str, list[Tensor]]],
 ) -> dict[str, dict[str, Tensor]]:
-    """Join the batches of each method and metric; returns metric, then method, to all images."""
+    """Join the batches of each method and metric: metric, then method, to values of all images."""
     values: dict[str, dict[str, Tensor]] = {}
     for method, by_metric in by_method.items():
         for metric, batches in by_metric.items():

@@ -1,7 +1,7 @@
-"""Is it the classifier that is explained? An explainer without its classifier's signals.
+"""Signal controls: a classifier-conditioned explainer without the signals of its classifier.
 
-A classifier-conditioned explainer whose maps are as good with no signals, or with those of a
-classifier that has learned nothing, finds objects instead of explaining the classifier.
+If its maps are as good without signals, or with those of a randomised classifier, the explainer
+finds objects instead of explaining the classifier.
 """
 
 import copy
@@ -16,19 +16,19 @@ from saliency_vae.data import Batch
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.autograd import recording_gradients
 
-# Names of explainers that see the image, and no signals of the classifier that is explained.
+# Names of controls that see the image, but no signals of the explained classifier.
 CONTROLS = ("zeroed_signals", "randomised_signals", "image_only")
 
 
 class ZeroedSignals:
-    """The posterior mean of an explainer that sees the image, and zeros for all signals.
+    """The posterior mean of an explainer that sees the image, with all signals set to zero.
 
     Args:
-        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
+        explainer: Explainer with a classifier-conditioned encoder; it is not changed.
     """
 
     def __init__(self, explainer: Explainer) -> None:
-        self.explainer = copy.copy(explainer)  # its weights, with another classifier
+        self.explainer = copy.copy(explainer)  # shares the weights, but not the classifier
 
     @torch.no_grad()
     def __call__(self, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -41,15 +41,15 @@ class ZeroedSignals:
 
 
 class RandomisedSignals:
-    """The posterior mean of an explainer that asks a classifier with shuffled weights.
+    """The posterior mean of an explainer that sees signals of a classifier with shuffled weights.
 
     Args:
-        explainer: Explainer with a classifier-conditioned encoder; it stays as it is.
+        explainer: Explainer with a classifier-conditioned encoder; it is not changed.
     """
 
     def __init__(self, explainer: Explainer) -> None:
-        self.explainer = copy.copy(explainer)  # its weights, with another classifier
-        # The classifier of the last batch, and the same with shuffled weights.
+        self.explainer = copy.copy(explainer)  # shares the weights, but not the classifier
+        # The classifier of the last batch, and its copy with shuffled weights.
         self._shuffled: tuple[FrozenClassifier, FrozenClassifier] | None = None
 
     @torch.no_grad()
@@ -64,10 +64,10 @@ class RandomisedSignals:
 
 
 def signal_controls(explainer: Explainer) -> dict[str, Method]:
-    """Make the controls of an explainer by name; none where the encoder sees the image alone.
+    """Make the controls of an explainer, by name; none if its encoder sees only the image.
 
     Args:
-        explainer: Explainer to evaluate; it stays as it is.
+        explainer: Explainer to evaluate; it is not changed.
     """
     if not explainer.is_conditional:
         return {}

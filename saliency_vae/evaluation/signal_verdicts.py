@@ -1,4 +1,4 @@
-"""Is it the classifier that is explained? The explainer beside controls that cannot ask it."""
+"""Verdicts on whether maps depend on the classifier: the explainer against signal controls."""
 
 from saliency_vae.evaluation.metric_info import metric_info
 from saliency_vae.evaluation.resampling import LEAST_IMAGES
@@ -18,11 +18,11 @@ _METRICS = ("insertion", "pointing_game", "iou")
 
 
 def compare_with_signal_controls(scores: Scores) -> list[Verdict]:
-    """Compare the explainer with the controls that are there: one verdict for each.
+    """Compare the explainer with each control in the scores, one verdict each.
 
-    An explainer that finds objects without the classifier would be level with them. It is better
-    only if it is in all of insertion, pointing game and IoU that were measured, and worse only if
-    it is in one of them and better in none.
+    An explainer that finds objects without the classifier would be level with them. The verdict is
+    better if the explainer is better in each measured one of insertion, pointing game and IoU. It
+    is worse if the explainer is worse in any and better in none.
 
     Args:
         scores: Scores of the explainer and of methods named as in :data:`CONTROLS`.

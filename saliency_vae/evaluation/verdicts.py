@@ -1,4 +1,4 @@
-"""Verdicts: how the explainer compares with its rivals, in sentences with intervals."""
+"""Verdicts: sentences, with intervals, on how the explainer compares with its rivals."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,8 +48,7 @@ class Comparison:
     """How the explainer compares with its rivals.
 
     Attributes:
-        verdicts: One verdict for each metric that matters most, for the time, and for each sanity
-            check.
+        verdicts: One verdict for each main metric, for each cost, and for each sanity check.
         left_out: What was not compared and why, one sentence each.
     """
 
@@ -60,9 +59,9 @@ class Comparison:
 def compare_with_rivals(scores: Scores) -> list[Verdict]:
     """Compare the explainer with the best of its rivals, metric by metric, and in cost.
 
-    Level is what cannot be told apart: the interval of the paired difference contains 0, or the
-    difference is 0.000 as written. Rivals that were scored on fewer images are compared once, on
-    those images. The list is empty if there is no explainer or no rival.
+    Level means that the interval of the paired difference contains 0, or that the difference rounds
+    to 0.000. The best rival scored on fewer images is compared separately, on those images. The
+    list is empty if there is no explainer or no rival.
     """
     if EXPLAINER not in scores.methods or not scores.rivals:
         return []
@@ -99,10 +98,10 @@ def judge(difference: Interval, *, higher_is_better: bool = True) -> Judgement:
 
 
 def judge_uncertainty(text: str, difference: Interval, *, above_chance: bool) -> Verdict:
-    """Judge an uncertainty against a control; what does not beat chance is never better.
+    """Judge an uncertainty against a control; it is never better if it does not beat chance.
 
     Args:
-        text: Sentence without its full stop, ``{}`` standing where the verb belongs.
+        text: Sentence without its full stop, with ``{}`` in place of the verb.
         difference: Value of the explainer's uncertainty minus the control's.
         above_chance: Whether the explainer's uncertainty is better than chance.
     """
@@ -120,7 +119,7 @@ def difference_in_words(difference: Interval) -> str:
 
 
 def _headlines(scores: Scores) -> list[str]:
-    """Metrics that matter most; over further baseline images SRG alone, where it was measured."""
+    """Main metrics; over further baseline images only SRG, if it was measured."""
     further = [
         metric
         for baseline in further_baselines(scores)
@@ -137,7 +136,7 @@ def _headlines(scores: Scores) -> list[str]:
 
 
 def _rivals(scores: Scores, metric: str) -> list[str]:
-    """Rivals with a value; none if the explainer has none itself."""
+    """Rivals with values of a metric; none if the explainer has none."""
     by_method = scores.values[metric]
     return [m for m in scores.rivals if m in by_method] if EXPLAINER in by_method else []
 
@@ -189,7 +188,7 @@ def _compare_slow(scores: Scores) -> list[Verdict]:
 
 
 def _compare_costs(scores: Scores) -> list[Verdict]:
-    """Compare the passes, where they were counted, and the time, with the best rival's."""
+    """Compare passes, if counted, and time with those of the best rival by insertion AUC."""
     rivals = [m for m in _rivals(scores, "insertion") if scores.is_complete("insertion", m)]
     if not rivals:
         return []

@@ -1,4 +1,4 @@
-"""Names and numbers as tables, figures and sentences write them."""
+"""Display names and number formats for tables, figures and sentences."""
 
 import re
 
@@ -29,7 +29,7 @@ _BELONGS_TO = {Role.EXPLAINER: "this explainer", Role.CONTROL: "control"}
 
 
 def title(method: str) -> str:
-    """Write the name of a method for people.
+    """Display name of a method.
 
     Example:
         >>> title("grad_cam"), title("edge_magnitude"), title("explainer")
@@ -39,7 +39,7 @@ def title(method: str) -> str:
 
 
 def baseline_title(baseline: str) -> str:
-    """Write the name of a baseline image, or of an imputation, for people.
+    """Display name of a baseline image or an imputation.
 
     Example:
         >>> baseline_title("inpaint"), baseline_title("light_blur")
@@ -49,7 +49,7 @@ def baseline_title(baseline: str) -> str:
 
 
 def label(uncertainty: str, role: Role | None) -> str:
-    """Write the name of an uncertainty after whose it is.
+    """Name of an uncertainty, after its owner.
 
     Example:
         >>> label("VarGrad", Role.CONTROL), label("oracle", Role.ORACLE)
@@ -60,7 +60,7 @@ def label(uncertainty: str, role: Role | None) -> str:
 
 
 def short(value: float) -> str:
-    """Write a number with three decimals and no zero before the point, two digits if it is tiny.
+    """Write a number with three decimals, or two digits if tiny, and no zero before the point.
 
     Example:
         >>> short(0.948), short(0.0021)

@@ -1,4 +1,4 @@
-"""Metrics of saliency maps and their uncertainty, as functions of a batch, and their intervals."""
+"""Batched metrics of saliency maps and their uncertainty, and their confidence intervals."""
 
 from saliency_vae.metrics.agreement import kept_agreement, mask_agreement_matrix, own_mask_advantage
 from saliency_vae.metrics.bootstrap import (

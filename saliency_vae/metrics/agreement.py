@@ -1,4 +1,4 @@
-"""Agreement: whether the kept pixels lead the classifier to the decision of the whole image."""
+"""Agreement: whether the classifier decides the same from the kept pixels alone."""
 
 from collections.abc import Iterable, Sequence
 
@@ -26,14 +26,14 @@ def kept_agreement(
     """Whether an image reduced to its most salient pixels is classified like the whole image.
 
     Args:
-        classifier: Classifier that is explained.
+        classifier: Classifier to explain.
         images: Images in [0, 1], (B, 3, H, W).
         saliency: Maps, (B, H, W).
-        baseline: What is seen outside the kept pixels: baseline images, (B, 3, H, W), or an
+        baseline: Replacement of the removed pixels: baseline images, (B, 3, H, W), or an
             imputation.
         fractions: Shares of the pixels to keep, each in (0, 1].
-        target: What is asked, weights of the logits, (B, classes); None for the decision.
-        batch_size: Number of views in memory at once; None chooses it by the images' size.
+        target: Target, weights of the logits, (B, classes); None for the decision.
+        batch_size: Number of views per forward pass; None chooses it by the image size.
 
     Returns:
         Agreement, (B, fractions) bool.
@@ -70,16 +70,16 @@ def mask_agreement_matrix(
 ) -> Tensor:
     """Whether image i seen through the mask of image j is classified like the whole image i.
 
-    A mask that encodes the class in its shape, rather than showing where the class is, serves
-    every image as well as its own.
+    A mask that does not depend on its image, such as a centre prior, serves every image as well as
+    its own.
 
     Args:
-        classifier: Classifier that is explained.
+        classifier: Classifier to explain.
         images: Images in [0, 1], (N, 3, H, W).
         masks: Pixels that the explanation of each image keeps, (N, H, W) bool.
-        baseline: What is seen outside the kept pixels: baseline images, (N, 3, H, W), or an
+        baseline: Replacement of the removed pixels: baseline images, (N, 3, H, W), or an
             imputation.
-        batch_size: Number of views in memory at once; None chooses it by the images' size.
+        batch_size: Number of views per forward pass; None chooses it by the image size.
 
     Returns:
         Agreement, (N, N) bool: image i in row i, mask j in column j.
@@ -106,7 +106,7 @@ def _agreement(
     views: Iterable[tuple[Tensor, Tensor]],
     target: Tensor | None,
 ) -> Tensor:
-    """Whether each view is decided as the target of its image asks, (views,) bool."""
+    """Whether the decision on each view matches the target of its image, (views,) bool."""
     asked = classifier.decide(classifier(images)) if target is None else target
     return torch.cat(
         [classifier.keeps_decision(classifier(view), asked[image]) for image, view in views]

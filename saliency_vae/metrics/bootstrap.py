@@ -1,7 +1,7 @@
-"""95 % confidence intervals of means over images by the paired bootstrap.
+"""95 % confidence intervals of means over images, by the paired bootstrap.
 
-Means of hits and misses get Wilson's interval: if every image is a hit, the bootstrap's has no
-width. Images that belong together, such as photographs of one thing, are drawn together.
+Means of hits and misses get Wilson's interval: if every image is a hit, the bootstrap interval has
+no width. Images of one group, such as photographs of one object, are drawn together.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 _TAILS = (0.025, 0.975)  # ends of a 95 % interval, as quantiles
-_RESAMPLES = 2000  # of means
-_STATISTIC_RESAMPLES = 500  # of any other statistic, which is computed anew for each
-_DRAWS = 2**22  # drawn images in memory at once
+_RESAMPLES = 2000  # for means
+_STATISTIC_RESAMPLES = 500  # for other statistics, which are recomputed on each resample
+_DRAWS = 2**22  # image indices in memory at once
 
 
 class Interval(NamedTuple):
-    """Mean over images and its confidence interval, each of the shape of one image's values."""
+    """Mean over images and its confidence interval, each shaped like the values of one image."""
 
     mean: Tensor
     low: Tensor
@@ -28,15 +28,15 @@ class Interval(NamedTuple):
 def resampled_means(
     values: Tensor, *, groups: Tensor | None = None, resamples: int = _RESAMPLES, seed: int = 0
 ) -> Tensor:
-    """Means over images that are drawn with replacement, many times.
+    """Bootstrap means: means over images that are drawn with replacement, many times.
 
-    For the same number of images and the same seed the same images are drawn, so two methods are
-    compared in pairs.
+    The draws depend only on the seed and the number of images or groups, so comparisons of two
+    methods are paired.
 
     Args:
         values: Values of each image, (N, ...).
-        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
-        resamples: Number of draws of N images, or of as many groups as there are.
+        groups: Group of each image, (N,) int64, resampled as a whole; None to resample images.
+        resamples: Number of resamples. Each draws as many images, or groups, as there are.
         seed: Seed of the draws.
 
     Returns:
@@ -62,7 +62,7 @@ def resampled_means(
 
 
 def _by_group(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Sum of the values (N, n) in each group, and its number of images."""
+    """Sum of the values (N, n) over each group, and number of images in each group."""
     if groups is None:
         return values, torch.ones(len(values), dtype=values.dtype)
     _, place = torch.unique(groups.cpu(), return_inverse=True)
@@ -74,13 +74,13 @@ def _by_group(values: Tensor, groups: Tensor | None) -> tuple[Tensor, Tensor]:
 def mean_interval(
     values: Tensor, *, groups: Tensor | None = None, shares: bool = False, seed: int = 0
 ) -> Interval:
-    """95 % interval of the mean over images: percentiles of the bootstrap, or Wilson's.
+    """95 % interval of the mean over images: bootstrap percentiles, or Wilson's interval.
 
     Args:
         values: Values of each image, (N, ...), N >= 1, no NaN.
-        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
-        shares: Whether the means are shares of hits. Columns of hits and misses alone, 0 and 1, get
-            Wilson's interval, of as many trials as there are groups.
+        groups: Group of each image, (N,) int64, resampled as a whole; None to resample images.
+        shares: Whether the means are hit rates. Columns that hold only 0 and 1 then get Wilson's
+            interval, with one trial per image, or per group.
         seed: Seed of the resamples.
 
     Raises:
@@ -117,7 +117,7 @@ def wilson_interval(share: Tensor, number: int) -> Interval:
     centre = (share + z2 / (2 * number)) / (1 + z2 / number)
     variance = share * (1 - share) / number + z2 / (4 * number**2)
     half = (z2 * variance).sqrt() / (1 + z2 / number)
-    low, high = centre - half, centre + half  # the share lies between them, but for rounding
+    low, high = centre - half, centre + half  # they enclose the share, up to rounding
     return Interval(share, low.minimum(share).clamp_min(0), high.maximum(share).clamp_max(1))
 
 
@@ -126,13 +126,13 @@ def difference_interval(
 ) -> Interval:
     """95 % interval of the difference of two methods' means over the same images.
 
-    It is always the bootstrap's, never Wilson's: a difference that is 0 or 1 in these images could
-    be -1 in others.
+    It is always the bootstrap interval, never Wilson's: even if all differences are 0 or 1 in these
+    images, they could be -1 in others.
 
     Args:
         first: Values of each image for the first method, (N, ...).
         second: Values for the second method, of the same images in the same order.
-        groups: Group of each image, (N,) int64, which is drawn as a whole; None to draw images.
+        groups: Group of each image, (N,) int64, resampled as a whole; None to resample images.
         seed: Seed of the resamples.
 
     Raises:
@@ -163,15 +163,14 @@ def statistic_interval(
     """95 % bootstrap interval of any statistic of the images.
 
     Args:
-        statistic: Function of the indices of the drawn images, (n,), that returns a scalar; draws
-            for which it is NaN are left out; if all are, the interval's ends are NaN.
+        statistic: Function from the indices of the drawn images, (n,), to a scalar. Resamples where
+            it is NaN are ignored; if all are NaN, so are the ends of the interval.
         number: Number of images.
-        groups: Group of each image, (number,) int64, which is drawn as a whole; None to draw
-            images.
+        groups: Group of each image, (number,) int64, resampled as a whole; None to resample images.
         seed: Seed of the resamples.
 
     Returns:
-        Statistic of all images, in the place of the mean, and its interval.
+        Statistic over all images, in the field ``mean``, and its interval.
 
     Example:
         >>> scores = torch.arange(101.0)
@@ -196,7 +195,7 @@ def statistic_interval(
 
 
 def _percentiles(values: Tensor, groups: Tensor | None, seed: int) -> Interval:
-    """Percentile interval of the bootstrap."""
+    """Percentile bootstrap interval of the mean over images."""
     if len(values) == 0 or values.isnan().any():
         raise ValueError(
             f"Expected at least one image and no NaN. Found {int(values.isnan().sum())} NaN "

@@ -11,10 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """Peak size of the tensors made while it is active, on any device.
+    """Records the peak size of the tensors created while it is active, on any device.
 
-    Tensors that existed before, such as weights, do not count; scratch space inside a kernel is
-    not seen.
+    Tensors that existed before, such as weights, do not count; nor does scratch memory inside a
+    kernel.
 
     Attributes:
         peak: Peak size in bytes.
@@ -25,14 +25,14 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         self.peak = 0
         self._given: dict[int, StorageWeakRef] = {}
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._most = 0  # bytes made, including those freed since the last count
+        self._most = 0  # bytes allocated, including those freed since the last count
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for storage in self._unknown([*args, *(kwargs or {}).values()]):
             reference = _weak(storage)
-            self._given[reference.cdata] = reference  # while it is held, cdata is unique
+            self._given[reference.cdata] = reference  # holding the reference keeps cdata unique
         result = func(*args, **(kwargs or {}))
         for storage in self._unknown(result):
             reference, size = _weak(storage), storage.nbytes()
@@ -43,7 +43,7 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         return result
 
     def _unknown(self, tree: Any) -> Iterator[UntypedStorage]:
-        """Storages not seen before of the tensors in nested lists."""
+        """Yield the new storages of the tensors in nested lists and tuples."""
         if isinstance(tree, Tensor):
             storage = tree.untyped_storage()
             if storage._cdata not in self._made and storage._cdata not in self._given:
@@ -63,7 +63,7 @@ def _weak(storage: UntypedStorage) -> StorageWeakRef:
 
 
 def peak_memory(function: Callable[[], Any]) -> int:
-    """Peak size in bytes of the tensors that a call makes.
+    """Measure the peak size in bytes of the tensors that a call creates.
 
     Example:
         >>> peak_memory(lambda: torch.zeros(1000).double())
@@ -76,14 +76,14 @@ def peak_memory(function: Callable[[], Any]) -> int:
 
 
 def timed(function: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """Call a function and measure the seconds it takes, including the work of the device.
+    """Call a function and measure its time, including pending work of the device.
 
     Args:
         function: Function to call.
-        device: Device whose pending work is waited for, before and after the call.
+        device: Device to synchronise before and after the call.
 
     Returns:
-        Result of the function, and the seconds.
+        Result of the function, and its time in seconds.
 
     Example:
         >>> result, seconds = timed(lambda: torch.ones(2), torch.device("cpu"))

@@ -1,7 +1,7 @@
-"""Which of several regions, such as the cells of a grid, an explanation lies on.
+"""Scores of the grid pointing game (Boehle et al. 2021; Rao et al. 2022).
 
-These are the scores of the grid pointing game (Boehle et al. 2021; Rao et al. 2022). Pixels of
-equal saliency count alike, because many maps are zero over large parts of an image.
+They measure how much of a map lies in each of several regions, such as the cells of a grid. Tied
+pixels count equally, because many maps are zero over large parts of an image.
 """
 
 import torch
@@ -11,12 +11,12 @@ from saliency_vae.topk import num_kept
 
 
 def positive_attribution(saliency: Tensor, *, zero_is_neutral: bool = False) -> Tensor:
-    """What a map attributes to the pixels beyond nothing.
+    """Positive part of a map, relative to zero or to its median.
 
     Args:
         saliency: Maps, (B, H, W).
         zero_is_neutral: Whether zero in a map means that a pixel does not matter; otherwise the
-            map's median takes its place.
+            map's median is subtracted first.
 
     Returns:
         Attribution, (B, H, W), >= 0.
@@ -31,14 +31,14 @@ def positive_attribution(saliency: Tensor, *, zero_is_neutral: bool = False) -> 
 
 
 def region_shares(attribution: Tensor, regions: Tensor) -> Tensor:
-    """Share of the attribution of all regions that each one has.
+    """Share of each region in the total attribution of all regions.
 
     Args:
         attribution: Attribution, (B, H, W), >= 0.
         regions: Regions that do not overlap, (B, n, H, W) bool.
 
     Returns:
-        Shares, (B, n), whose sum is 1; all 1 / n where no region has any attribution.
+        Shares, (B, n), which sum to 1; all 1 / n where no region has any attribution.
 
     Example:
         >>> halves = torch.tensor([[[[True, False]], [[False, True]]]])
@@ -53,8 +53,7 @@ def region_shares(attribution: Tensor, regions: Tensor) -> Tensor:
 def top_shares(saliency: Tensor, regions: Tensor, fraction: float = 0.1) -> Tensor:
     """Share of the most salient pixels that lies in each region.
 
-    Where pixels are equally salient and only some of them are among the most salient ones, each of
-    them counts by the same part.
+    Pixels that tie at the threshold each count as the same fraction of a pixel.
 
     Args:
         saliency: Maps, (B, H, W).
@@ -78,13 +77,13 @@ def top_shares(saliency: Tensor, regions: Tensor, fraction: float = 0.1) -> Tens
 
 
 def has_most(shares: Tensor) -> Tensor:
-    """Whether each region has the largest share; regions that tie for it divide the hit.
+    """Whether each region has the largest share; tied regions split the hit equally.
 
     Args:
         shares: Shares of the regions, (B, n).
 
     Returns:
-        Hits, (B, n), in [0, 1], whose sum is 1.
+        Hits, (B, n), in [0, 1], which sum to 1.
 
     Example:
         >>> has_most(torch.tensor([[0.1, 0.7, 0.2], [0.4, 0.4, 0.2]]))

@@ -1,8 +1,8 @@
-"""Imputation: what is seen of removed pixels is worked out from the kept ones.
+"""Imputation: removed pixels are estimated from the kept ones.
 
-A baseline image depends on the whole image, removed pixels included; an imputation sees the kept
-pixels alone. Imputations are for evaluation: training refuses them, so that every explainer can be
-judged over pixels that no training saw.
+A baseline image depends on the whole image, including the removed pixels; an imputation depends on
+the kept pixels only. Training rejects imputations, so that every explainer can be evaluated over
+replacements that no training used.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from torch import Tensor
 from saliency_vae.metrics.neighbour_mean import fill_with_neighbour_means
 from saliency_vae.metrics.pyramid import push_pull
 
-_CACHED = 8  # images that a CPU keeps in its cache; more at once are slower there
+_CACHED = 8  # images at once on a CPU; more would leave its cache and be slower
 
 
 class Imputation(Protocol):
-    """A way to work out removed pixels from the kept ones."""
+    """A way to estimate removed pixels from the kept ones."""
 
     def __call__(self, images: Tensor, kept: Tensor, /) -> Tensor:
         """Replace the removed pixels of images.
@@ -30,15 +30,15 @@ class Imputation(Protocol):
             kept: Pixels to keep, (n, H, W) bool.
 
         Returns:
-            Views in [0, 1], (n, 3, H, W), whose kept pixels are those of the images.
+            Views in [0, 1], (n, 3, H, W), with the kept pixels unchanged.
         """
         ...
 
 
 class InPainting:
-    """Push-pull in-painting (Gortler et al. 1996): smooth, and sharp beside the kept pixels.
+    """Push-pull in-painting (Gortler et al. 1996): smooth, but sharp next to kept pixels.
 
-    Where an image keeps no pixel, all of them get its mean colour.
+    An image without any kept pixel is filled with its mean colour.
 
     Example:
         >>> images, kept = torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.bool)
@@ -58,10 +58,10 @@ class InPainting:
 class NoisyLinearImputation:
     """Noisy linear imputation of ROAD (Rong et al. 2022).
 
-    Each removed pixel is the mean of its eight neighbours, with weights of 1/6 for the direct and
-    1/12 for the diagonal ones, scaled up at the border to sum to 1. The system is solved to about a
-    grey level in the worst pixel. Small noise, the same for every view, hides from a classifier
-    that these pixels are smooth. Where an image keeps no pixel, all of them get its mean colour.
+    Each removed pixel is the weighted mean of its eight neighbours: 1/6 for direct and 1/12 for
+    diagonal ones, scaled up at the border to sum to 1. The linear system is solved to within about
+    a grey level in the worst pixel. Small noise, the same for every view, hides from a classifier
+    that these pixels are smooth. An image without any kept pixel is filled with its mean colour.
 
     Args:
         noise: Standard deviation of the noise, >= 0.
@@ -104,7 +104,7 @@ def _neighbour_means(colours: Tensor, kept: Tensor) -> Tensor:
 def _part_by_part(
     impute: Callable[[Tensor, Tensor], Tensor], images: Tensor, kept: Tensor
 ) -> Tensor:
-    """Impute a few images at a time by a function of maps (H, W, 3n), see :mod:`.pyramid`."""
+    """Apply an imputation of maps (H, W, 3n) to a few images at a time, see :mod:`.pyramid`."""
     size = _CACHED if images.device.type == "cpu" else max(1, len(images))
     views = []
     with _one_thread():
@@ -118,7 +118,7 @@ def _part_by_part(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread: on busy cores several wait for each other at thousands of steps."""
+    """Use one thread: on busy cores, several would wait for each other at thousands of steps."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,9 +1,9 @@
 """Insertion and deletion, the protocol of RISE (Petsiuk et al. 2018), batched.
 
-Pixels are inserted into the baseline image, or deleted from the image, in the order of their
-saliency, ``step`` of them at a time. The curves follow the probability of a target, by default the
-classifier's decision for the whole image. Pixels of equal saliency come in reading order; RISE's
-code does not define their order.
+Pixels are inserted into the baseline image, or deleted from the image, in order of saliency,
+``step`` pixels at a time. The curves show the probability of a target, by default the classifier's
+decision for the whole image. Ties are broken in reading order; RISE's code leaves their order
+undefined.
 """
 
 import math
@@ -23,7 +23,7 @@ Keeps = Callable[[Tensor, Tensor], Tensor]
 
 
 class InsertionDeletion(NamedTuple):
-    """Curves from no pixel changed to all, and the areas under them.
+    """Insertion and deletion curves, from no pixel changed to all, and the areas under them.
 
     Attributes:
         insertion: Insertion curves, (B, points).
@@ -41,11 +41,10 @@ class InsertionDeletion(NamedTuple):
     def symmetric_relevance_gain(self) -> Tensor:
         """Symmetric relevance gain (Bluecher et al. 2024), (B,), in [-1, 1]; higher is better.
 
-        It is the area between two curves of removal, the least salient pixels first minus the most
-        salient first. When the least salient ones are removed, the view holds the most salient
-        ones, as in insertion: that curve is insertion's, read from its end. So this is the area of
-        insertion minus that of deletion. A map in random order has about 0 over any baseline, and
-        the opposite order has the opposite gain.
+        It is the area between two deletion curves: least salient pixels first minus most salient
+        first. The former is the insertion curve read backwards, so the gain is the insertion AUC
+        minus the deletion AUC. A random map has a gain of about 0 over any baseline image, and
+        reversing the order of the pixels flips the sign of the gain.
         """
         return self.insertion_auc - self.deletion_auc
 
@@ -73,10 +72,10 @@ def insertion_deletion(
     ends: CurveEnds | None = None,
     batch_size: int | None = None,
 ) -> InsertionDeletion:
-    """Insertion and deletion of the pixels of images.
+    """Compute insertion and deletion curves and the areas under them.
 
-    Arguments and errors are those of :func:`insertion_curve`; the ends of the curves, which do not
-    depend on the maps, may be given where they are at hand.
+    Arguments and errors are those of :func:`insertion_curve`. The ends of the curves do not depend
+    on the maps; pass ``ends`` to reuse them.
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
@@ -107,16 +106,16 @@ def insertion_curve(
     target: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Probability of the target while the image is inserted into its baseline image.
+    """Probability of the target as pixels of the image are inserted into its baseline image.
 
     Args:
-        classifier: Classifier that is explained.
+        classifier: Classifier to explain.
         images: Images in [0, 1], (B, 3, H, W).
         saliency: Maps, (B, H, W).
-        baseline: What is seen of removed pixels: baseline images, (B, 3, H, W), or an imputation.
+        baseline: Replacement of removed pixels: baseline images, (B, 3, H, W), or an imputation.
         step: Number of pixels changed between two points, >= 1; the last step takes the rest.
-        target: What is asked, weights of the logits, (B, classes); None for the decision.
-        batch_size: Number of views in memory at once; None chooses it by the images' size.
+        target: Target, weights of the logits, (B, classes); None for the decision.
+        batch_size: Number of views per forward pass; None chooses it by the image size.
 
     Returns:
         Probabilities, (B, ceil(HW / step) + 1).
@@ -145,7 +144,7 @@ def deletion_curve(
     target: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
-    """Probability of the target while the baseline image replaces the image.
+    """Probability of the target as pixels of the image are replaced by its baseline image.
 
     Arguments, result and errors are those of :func:`insertion_curve`.
 
@@ -181,13 +180,13 @@ def area_under_curve(curve: Tensor) -> Tensor:
 def curve_ends(
     classifier: FrozenClassifier, images: Tensor, baseline: Tensor | Imputation, target: Tensor
 ) -> CurveEnds:
-    """Probabilities of a target where no pixel is kept, and where all are: the ends of all curves.
+    """Ends of all curves: probability of the target with no pixel kept, and with all kept.
 
     Args:
-        classifier: Classifier that is explained.
+        classifier: Classifier to explain.
         images: Images in [0, 1], (B, 3, H, W).
-        baseline: What is seen of removed pixels: baseline images, (B, 3, H, W), or an imputation.
-        target: What is asked, weights of the logits, (B, classes).
+        baseline: Replacement of removed pixels: baseline images, (B, 3, H, W), or an imputation.
+        target: Target, weights of the logits, (B, classes).
 
     Example:
         >>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 1, bias=False))
@@ -209,7 +208,7 @@ def _asked(classifier: FrozenClassifier, images: Tensor, target: Tensor | None) 
 
 @dataclass(frozen=True)
 class _Curves:
-    """What the curves of the same images have in common."""
+    """Computes curves of the same images for any maps."""
 
     classifier: FrozenClassifier
     images: Tensor
@@ -235,7 +234,7 @@ class _Curves:
 
     @torch.no_grad()
     def _points(self, saliency: Tensor, keeps: Keeps, first: int, end: int) -> Tensor:
-        """Points of a curve: ``keeps`` compares the ranks of the pixels with the number changed."""
+        """Points first to end - 1 of a curve; ``keeps`` compares ranks with the number changed."""
         rank = descending_rank(saliency)
 
         def kept(image: Tensor, column: Tensor) -> Tensor:

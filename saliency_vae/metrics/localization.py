@@ -1,4 +1,4 @@
-"""Localisation: whether an explanation lies on the pixels that truly decide the class."""
+"""Localisation: whether a map lies on the true mask, the pixels that decide the class."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from saliency_vae.metrics.ranking import descending_rank
 def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Tensor:
     """Whether the most salient pixel is in the true mask, or close to it (Zhang et al. 2016).
 
-    Pixels that tie for the most salient one divide the hit.
+    If pixels tie for the maximum, the hit is the share on the mask.
 
     Args:
         saliency: Maps, (B, H, W).
         mask: True masks, (B, H, W) bool.
-        tolerance: Euclidean distance in pixels up to which the mask counts as hit, >= 0; 15 is
-            usual at 224 x 224.
+        tolerance: Euclidean distance from the mask, in pixels, that still counts as a hit, >= 0; 15
+            is usual at 224 x 224.
 
     Returns:
         Hits, (B,), in [0, 1].
@@ -30,16 +30,17 @@ def pointing_game(saliency: Tensor, mask: Tensor, tolerance: float = 0.0) -> Ten
 
 
 def _near(mask: Tensor, tolerance: float) -> Tensor:
-    """Pixels of masks (B, H, W) bool, and those at most a distance from one: (B, H, W) bool."""
+    """Dilate masks (B, H, W) bool by a Euclidean distance in pixels: (B, H, W) bool."""
     if tolerance < 1:
         return mask
     return torch.stack([_squared_distance(one) <= tolerance**2 for one in mask])
 
 
 def _squared_distance(mask: Tensor) -> Tensor:
-    """Squared distance to the nearest pixel of a mask (H, W), by column and then by row: (H, W).
+    """Squared distance of each pixel to the nearest one of a mask (H, W): (H, W).
 
-    Felzenszwalb & Huttenlocher, "Distance Transforms of Sampled Functions" (2012).
+    By columns and then rows: Felzenszwalb & Huttenlocher, "Distance Transforms of Sampled
+    Functions" (2012).
     """
     rows, columns = (torch.arange(side, device=mask.device) for side in mask.shape)
     down = (rows[:, None] - rows).square().float()
@@ -49,7 +50,7 @@ def _squared_distance(mask: Tensor) -> Tensor:
 
 
 def mask_iou(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Intersection over union of the true mask and as many of the most salient pixels.
+    """Intersection over union of the K pixels of the true mask and the K most salient ones.
 
     Args:
         saliency: Maps, (B, H, W).
@@ -68,7 +69,7 @@ def mask_iou(saliency: Tensor, mask: Tensor) -> Tensor:
 
 
 def relevance_rank(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Share of the true mask found by as many of the most salient pixels (Arras et al. 2022).
+    """Share of the K pixels of the true mask among the K most salient ones (Arras et al. 2022).
 
     Args:
         saliency: Maps, (B, H, W).
@@ -88,10 +89,10 @@ def relevance_rank(saliency: Tensor, mask: Tensor) -> Tensor:
 def relevance_mass(attribution: Tensor, mask: Tensor) -> Tensor:
     """Share of the positive attribution that lies in the true mask (Arras et al. 2022).
 
-    Unlike the other scores here it depends on the map's values, not only on their order.
+    Unlike the other scores here, it depends on the map's values, not only on their order.
 
     Args:
-        attribution: Attribution, (B, H, W), of which what is negative does not count; see
+        attribution: Attribution, (B, H, W), whose negative values do not count; see
             :func:`saliency_vae.metrics.positive_attribution`.
         mask: True masks, (B, H, W) bool.
 
@@ -109,5 +110,5 @@ def relevance_mass(attribution: Tensor, mask: Tensor) -> Tensor:
 
 
 def _as_many(saliency: Tensor, mask: Tensor) -> Tensor:
-    """Mark the most salient pixels, as many as the mask marks."""
+    """Mark the K most salient pixels, where K is the number of pixels in the mask."""
     return descending_rank(saliency) < mask.sum((1, 2), keepdim=True)

@@ -1,10 +1,10 @@
-"""Pixels that are the means of their neighbours: the sparse linear system of ROAD, solved fast.
+"""Fast solver of ROAD's sparse linear system: each pixel is the mean of its neighbours.
 
-A removed pixel x is to be the mean of its eight neighbours, weighted by 2 (direct) and 1 (diagonal)
-of 12. With the pixel itself, by 4, on both sides this is w x = Sx: S sums a neighbourhood and w is
-its total weight, see :mod:`saliency_vae.metrics.pyramid`. So w - S, restricted to the removed
-pixels, is symmetric and positive definite, and conjugate gradients solve the system. One multigrid
-cycle preconditions them (Tatebe 1993), which takes about as many iterations at any size.
+Each removed pixel x is the mean of its eight neighbours with weights 2/12 (direct) and 1/12
+(diagonal). Adding the pixel itself to both sides, with weight 4, gives w x = S x: S sums a
+neighbourhood and w is its total weight, see :mod:`saliency_vae.metrics.pyramid`. So w - S on the
+removed pixels is symmetric positive definite, and conjugate gradients solve the system. With one
+multigrid cycle as preconditioner (Tatebe 1993), they take about as many iterations at any size.
 """
 
 from typing import NamedTuple
@@ -19,20 +19,20 @@ from saliency_vae.metrics.pyramid import (
     neighbourhood_weights,
 )
 
-_ITERATIONS = 5  # leave about a grey level in the worst pixel, and much less in the mean one
-_SOLVED = 1e-8  # energy, x' (w - S) x, of an error x that cannot be seen
-# Of the eigenvalues of 1 - S / w those in [1/2, 1] belong to errors that a coarser level cannot
-# show; this factor reduces all of them to a third or less.
+_ITERATIONS = 5  # leave an error of about a grey level in the worst pixel, much less on average
+_SOLVED = 1e-8  # energy x' (w - S) x of an error x that is too small to see
+# Eigenvalues of 1 - S / w in [1/2, 1] belong to errors that a coarser level cannot represent; this
+# factor reduces all these errors to a third or less.
 _RELAXATION = 4 / 3
 
 
 class _Level(NamedTuple):
-    """A resolution.
+    """One level of the multigrid pyramid.
 
     Attributes:
         weights: Total weight of each neighbourhood, (H, W, 1).
-        removed: 1 where a pixel is to be found, else 0, (H, W, n).
-        relaxation: Factor of a residual in a smoothing step, (H, W, n).
+        removed: 1 where a pixel is removed, else 0, (H, W, n).
+        relaxation: Factor of the residual in a smoothing step, (H, W, n).
     """
 
     weights: Tensor
@@ -48,12 +48,12 @@ def fill_with_neighbour_means(colours: Tensor, removed: Tensor) -> Tensor:
     """Set removed pixels to the weighted means of their neighbours, which may be removed too.
 
     Args:
-        colours: Maps, (H, W, n), with a first guess at the removed pixels.
-        removed: Which pixels are removed, of the same shape: 1, or 0 where they are kept. If all
-            are, one colour is a solution, and stays as it is.
+        colours: Maps, (H, W, n), with an initial guess at the removed pixels.
+        removed: 1 where a pixel is removed, else 0, of the same shape. If all are removed, any
+            constant map is a solution, and stays unchanged.
 
     Returns:
-        Maps, (H, W, n), with the kept pixels as they are.
+        Maps, (H, W, n), with the kept pixels unchanged.
     """
     levels = _levels(removed)
     finest = levels[0]
@@ -64,7 +64,7 @@ def fill_with_neighbour_means(colours: Tensor, removed: Tensor) -> Tensor:
     for _ in range(_ITERATIONS):
         correction = _cycle(residual, levels)
         energy = (residual * correction).sum((0, 1))
-        unsolved = energy > _SOLVED  # further steps would divide rounding errors
+        unsolved = energy > _SOLVED  # further steps would divide by rounding errors
         direction = direction.mul_(energy / before).add_(correction)
         applied = finest.apply(direction)
         size = torch.where(unsolved, energy / (direction * applied).sum((0, 1)), 0.0)
@@ -75,7 +75,7 @@ def fill_with_neighbour_means(colours: Tensor, removed: Tensor) -> Tensor:
 
 
 def _levels(removed: Tensor) -> list[_Level]:
-    """Make all resolutions, finest first; a coarse pixel is removed if all of its four are."""
+    """Build all levels, finest first; a coarse pixel is removed if all its fine pixels are."""
     weights = neighbourhood_weights(removed)
     level = _Level(weights, removed, _RELAXATION * removed / weights)
     if max(removed.shape[:2]) <= 2 or not removed.any():
@@ -84,13 +84,13 @@ def _levels(removed: Tensor) -> list[_Level]:
 
 
 def _cycle(residual: Tensor, levels: list[_Level]) -> Tensor:
-    """Approximate the solution of (w - S) x = residual: smooth, correct coarsely, smooth."""
+    """Approximately solve (w - S) x = residual: smooth, correct on the coarser level, smooth."""
     level, *coarser = levels
     solution = level.relaxation * residual
     if not coarser:
         return solution
     left = residual - level.apply(solution)
-    # The transpose of the interpolation, which keeps the preconditioner symmetric.
+    # Restrict by the transpose of the interpolation, which keeps the preconditioner symmetric.
     coarse = halved(neighbourhood_sums(left.div_(level.weights))).mul_(coarser[0].removed)
     correction = doubled(_cycle(coarse, coarser), level.weights)
     solution.addcmul_(level.removed, correction)

@@ -1,6 +1,6 @@
-"""Image pyramids: from a resolution to the half of it and back, and push-pull interpolation.
+"""Image pyramids: halving and doubling of the resolution, and push-pull interpolation.
 
-The maps are (H, W, n), pixels first: so every operation runs over long rows of memory.
+Maps are (H, W, n), pixels first, so that every operation runs over long rows of memory.
 """
 
 import torch
@@ -36,7 +36,7 @@ def neighbourhood_weights(maps: Tensor) -> Tensor:
 
 
 def halved(maps: Tensor) -> Tensor:
-    """Sum maps (H, W, n) over blocks of 2 x 2 pixels, smaller ones at the end of odd sides."""
+    """Sum maps (H, W, n) over blocks of 2 x 2 pixels; the last block of an odd side is smaller."""
     height, width = maps.shape[:2]
     rows = maps[::2].clone()
     rows[: height // 2] += maps[1::2]
@@ -46,7 +46,7 @@ def halved(maps: Tensor) -> Tensor:
 
 
 def doubled(maps: Tensor, weights: Tensor) -> Tensor:
-    """Interpolate maps to twice their resolution, bilinearly.
+    """Upsample maps bilinearly to twice their resolution.
 
     Args:
         maps: Maps, (h, w, n).
@@ -63,17 +63,17 @@ def doubled(maps: Tensor, weights: Tensor) -> Tensor:
 def push_pull(colours: Tensor, known: Tensor, background: Tensor) -> Tensor:
     """Fill in unknown pixels from coarser and coarser means of the known ones.
 
-    Pull: each pixel of half the resolution is the mean of the known ones among its four, and
-    unknown if there is none. Push: an unknown pixel is interpolated from half the resolution.
-    (Gortler et al. 1996, section 3.4.)
+    Pull: each pixel at half the resolution is the mean of the known ones among its four pixels, and
+    unknown if there are none. Push: unknown pixels are interpolated from half the resolution
+    (Gortler et al. 1996, section 3.4).
 
     Args:
         colours: Maps, (H, W, n).
-        known: Which pixels are known, of the same shape: 1, or 0 where they are not.
+        known: 1 where a pixel is known, else 0, of the same shape.
         background: Value of each map where no pixel is known, (n,).
 
     Returns:
-        Maps with the known pixels as they are, (H, W, n).
+        Maps with the known pixels unchanged, (H, W, n).
 
     Example:
         >>> colours, known = torch.tensor([[[3.0], [9.0]]]), torch.tensor([[[1.0], [0.0]]])

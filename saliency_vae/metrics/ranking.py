@@ -9,7 +9,7 @@ def descending_rank(maps: Tensor) -> Tensor:
     """Rank the pixels of each map from 0, the most salient first.
 
     Args:
-        maps: Maps, (B, H, W). Of equal pixels the first in reading order comes first.
+        maps: Maps, (B, H, W). Ties are broken in reading order.
 
     Returns:
         Ranks, (B, H, W) int64; in each map a permutation of 0 to HW - 1.

@@ -43,5 +43,5 @@ def _ssim(first: Tensor, second: Tensor) -> Tensor:
     values = structural_similarity_index_measure(
         first[:, None], second[:, None], data_range=1.0, reduction="none"
     )
-    assert isinstance(values, Tensor)  # it is a pair only if more is requested
+    assert isinstance(values, Tensor)  # it returns a pair only if more is requested
     return values

@@ -1,4 +1,4 @@
-"""One scale for maps whose units differ."""
+"""Scaling of maps in different units to one range."""
 
 import torch
 from torch import Tensor

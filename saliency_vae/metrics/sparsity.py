@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def gini_index(saliency: Tensor) -> Tensor:
-    """Gini index of the absolute map (Hurley & Rickard 2009), which does not depend on its scale.
+    """Gini index of the absolute map (Hurley & Rickard 2009), independent of the map's scale.
 
     Args:
         saliency: Maps, (B, H, W).

@@ -14,9 +14,9 @@ SPARSIFIED = tuple(twentieth / 20 for twentieth in range(20))  # 0 to 95 %
 def selective_curve(
     values: Tensor, uncertainty: Tensor, fractions: Sequence[float] = REJECTED
 ) -> Tensor:
-    """Mean of the values that are kept as the most uncertain ones are rejected.
+    """Mean of the remaining values as the most uncertain ones are rejected.
 
-    Equally uncertain values are rejected in random order; the curve is the expectation over it.
+    Ties are rejected in random order; the curve is the expectation over that order.
 
     Args:
         values: Scores or errors of images or pixels, (..., n).
@@ -40,7 +40,7 @@ def selective_curve(
     n = values.shape[-1]
     ordered, order = uncertainty.contiguous().sort(-1)
     total = _sums(values.double().gather(-1, order))
-    # The values that are as uncertain as a given one lie between first and end.
+    # The values whose uncertainty ties with a given one lie between first and end.
     first = torch.searchsorted(ordered, ordered)
     end = torch.searchsorted(ordered, ordered, right=True)
     expected = (total.gather(-1, end) - total.gather(-1, first)) / (end - first)
@@ -50,15 +50,15 @@ def selective_curve(
 
 
 def sparsification_curve(error: Tensor, uncertainty: Tensor) -> Tensor:
-    """Mean error left as the most uncertain values are removed, relative to that of all values.
+    """Mean error of the remaining values as the most uncertain ones are removed, over that of all.
 
     Args:
         error: Errors, >= 0, (..., n), such as those of the pixels of an image.
         uncertainty: Uncertainty of each value, (..., n). The error itself gives the oracle's curve.
 
     Returns:
-        Relative mean error, (..., 20) float64, by the shares :data:`SPARSIFIED` that are removed; 0
-        where there is no error at all.
+        Relative mean error, (..., 20) float64, for each removed share in :data:`SPARSIFIED`; 0
+        where all errors are 0.
 
     Example:
         >>> error = torch.tensor([1.0, 2.0, 3.0, 4.0])
@@ -71,7 +71,7 @@ def sparsification_curve(error: Tensor, uncertainty: Tensor) -> Tensor:
 
 
 def ause(error: Tensor, uncertainty: Tensor) -> Tensor:
-    """Area under the sparsification error (Ilg et al. 2018): between the curve and the oracle's.
+    """Area under the sparsification error (Ilg et al. 2018), the curve minus the oracle's.
 
     Args:
         error: Errors, >= 0, (..., n).
@@ -93,15 +93,15 @@ def ause(error: Tensor, uncertainty: Tensor) -> Tensor:
 def aurc(error: Tensor, uncertainty: Tensor) -> Tensor:
     """Area under the error-coverage curve (Geifman et al. 2019): mean error over the coverages.
 
-    Unlike :func:`ause` it is an error itself, and counts how wrong the values are altogether.
+    Unlike :func:`ause`, it also depends on how large the errors are overall.
 
     Args:
         error: Errors, >= 0, (..., n).
         uncertainty: Uncertainty of each value, (..., n); the most uncertain are withheld first.
 
     Returns:
-        Area over the shares :data:`SPARSIFIED`, divided by their range, (...) float64; where the
-        uncertainty is worth nothing, the mean error.
+        Area over the shares :data:`SPARSIFIED`, divided by their range, (...) float64. An
+        uninformative uncertainty gives the mean error.
 
     Example:
         >>> error = torch.arange(20.0)
@@ -116,7 +116,7 @@ def aurc(error: Tensor, uncertainty: Tensor) -> Tensor:
 def reliability_table(probability: Tensor, outcome: Tensor, bins: int = 15) -> Tensor:
     """Compare predicted with observed frequencies in bins of equal width, image by image.
 
-    The sum or mean of the tables of several images is the table of :func:`calibration_error`.
+    Tables of several images may be summed or averaged for :func:`calibration_error`.
 
     Args:
         probability: Predicted probabilities, in [0, 1], (B, ...).

@@ -1,4 +1,4 @@
-"""Images seen, and classified, through masks, a batch of bounded size at a time."""
+"""Masked views of images, made and classified in batches of bounded size."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.metrics.imputation import Imputation
 
-_MOST = 64  # views that the classifier sees at once
-_PIXELS_ON_CPU = 2**18  # of those views: larger activations leave a CPU's cache
-_SET_ON_CPU = 16  # of a set of views: a CPU rounds the logits of a few views differently
+_MOST = 64  # most views per forward pass
+_PIXELS_ON_CPU = 2**18  # most pixels per forward pass: larger activations leave a CPU's cache
+_SET_ON_CPU = 16  # views per pass of view_logits: a CPU rounds the logits of a few differently
 
 
 def views_at_once(images: Tensor) -> int:
-    """Number of views like images (B, 3, H, W) that the classifier sees at once.
+    """Number of views of the size of images (B, 3, H, W) per forward pass.
 
     Example:
         >>> views_at_once(torch.rand(1, 3, 128, 128)), views_at_once(torch.rand(1, 3, 48, 48))
@@ -26,7 +26,7 @@ def views_at_once(images: Tensor) -> int:
 
 
 def masked_view(images: Tensor, kept: Tensor, baseline: Tensor | Imputation) -> Tensor:
-    """Show images through one mask each.
+    """Replace the pixels that each image's mask does not keep.
 
     Args:
         images: Images, (n, 3, H, W).
@@ -49,19 +49,19 @@ def masked_views(
     columns: int,
     batch_size: int | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Show each image through several masks; outside a mask its baseline is seen.
+    """Yield views of each image through several masks, over its baseline, in batches.
 
     Args:
         images: Images, (B, 3, H, W).
-        baseline: Baseline images, (B, 3, H, W), or an imputation of what a mask does not keep.
-        kept: Function that gives the masks, (n, H, W) bool, of n pairs of an image and a column,
-            both int64 (n,).
+        baseline: Baseline images, (B, 3, H, W), or an imputation of the pixels that are not kept.
+        kept: Function of the image index and mask index of n views, both int64 (n,), that returns
+            their masks, (n, H, W) bool.
         columns: Number of masks for each image.
         batch_size: Number of views in memory at once; None for that of :func:`views_at_once`.
 
     Yields:
-        Indices of n images, (n,), and their views, (n, 3, H, W): B x columns in total, those of an
-        image one after another.
+        Image indices, (n,), of n views, and the views, (n, 3, H, W): B x columns views in total,
+        grouped by image.
     """
     rows = torch.arange(len(images), device=images.device)
     batch_size = batch_size or views_at_once(images)
@@ -76,13 +76,13 @@ def masked_views(
 def view_logits(
     classifier: FrozenClassifier, images: Tensor, masks: Tensor, baseline: Tensor | Imputation
 ) -> Tensor:
-    """Classify images through several masks each: 64 views at a time, or 16 on a CPU.
+    """Classify views of each image through several masks: 64 at a time, or 16 on a CPU.
 
     Args:
         classifier: Classifier on the images' device.
         images: Images in [0, 1], (B, 3, H, W).
         masks: Pixels to keep, (B, views, H, W) bool.
-        baseline: Baseline images, (B, 3, H, W), or an imputation of what a mask does not keep.
+        baseline: Baseline images, (B, 3, H, W), or an imputation of the pixels that are not kept.
 
     Returns:
         Logits, (B, views, classes).

@@ -310,6 +310,7 @@ def test_an_evaluation_answers_questions_and_needs_no_confidence_network(
         "randomised=train",  # nothing is trained
     )
     assert lines[-1] == str(tmp_path / "run/report.html")
+    assert "<h2>Grids of four images</h2>" in (tmp_path / "run/report.html").read_text()
     left_out = [line for line in lines if line.startswith("Left out")]
     assert any("it is measured on the classifier" in line for line in left_out), lines
     assert not any("Grid pointing game" in line for line in left_out), left_out

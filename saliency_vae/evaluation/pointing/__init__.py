@@ -1,4 +1,4 @@
-"""Class-conditional evaluation: asked about one of several classes, does a method look there?"""
+"""Class-conditional evaluation: does the map of one of several classes lie on that class?"""
 
 from saliency_vae.evaluation.pointing.grids import GRID_POINTING, build_grids
 from saliency_vae.evaluation.pointing.questions import Answers, Game, ask_all

@@ -1,7 +1,7 @@
 """The grid pointing game (Boehle et al. 2021; Rao et al. 2022).
 
-Four images of different classes make a 2x2 grid, in which a method is asked about each of the four
-classes in turn. It should look at the cell that shows the class.
+Four images of different classes form a 2x2 grid. A method explains each of the four classes in
+turn, and its map should lie on the cell that shows the class.
 """
 
 from dataclasses import replace
@@ -19,19 +19,19 @@ from saliency_vae.metrics import has_most, region_shares, top_shares
 from saliency_vae.runtime.memory import is_out_of_memory
 
 CELLS = 4
-CONFIDENT = 0.5  # probability of the class of a cell's image, at least
+CONFIDENT = 0.5  # least probability of the class of a cell's image
 
 
 def score_cells(
     saliency: Tensor, attribution: Tensor, cells: Tensor, asked: int
 ) -> dict[str, Tensor]:
-    """Score maps that were asked about one cell.
+    """Score maps whose target is the class of one cell.
 
     Args:
         saliency: Maps, (B, H, W).
         attribution: Their positive attribution, (B, H, W).
         cells: Masks of the cells, (B, 4, H, W) bool.
-        asked: Place of the cell asked about.
+        asked: Index of the target cell.
 
     Returns:
         Share of the attribution in the cell, share of the 10 % most salient pixels there, and
@@ -52,19 +52,19 @@ GRID_POINTING = Game("grid_pointing", "Grid pointing game", score_cells)
 def build_grids(
     images: Images, classifier: FrozenClassifier, *, questions: int = 200, seed: int = 0
 ) -> Images:
-    """Put images that the classifier is confident about into grids, each about equally often.
+    """Build grids from confidently classified images, each used about equally often.
 
-    The grids are of whole images, twice as high and wide as one. A classifier that cannot take
-    that size gets grids of halved images.
+    A grid is twice as high and wide as an image. A classifier that cannot take that size gets grids
+    of halved images.
 
     Args:
         images: Images of any kind, all of one size; no masks are needed.
-        classifier: Classifier whose decisions are the classes.
-        questions: Number of questions, four a grid.
+        classifier: Classifier whose decisions define the classes.
+        questions: Number of questions, four per grid.
         seed: Seed of the choice.
 
     Returns:
-        The grids; their name tells what they are made of.
+        The grids; their name describes them.
 
     Raises:
         ValueError: If the images are of fewer than four classes.
@@ -90,16 +90,16 @@ def build_grids(
         f"least {confidence[used].min():.2f}, in {int(uses.min())} to {int(uses.max())} grids each"
     )
     dataset = Grids(images.dataset, cells, classes[cells], halved=halved)
-    batch_size = max(1, images.batch_size // (1 if halved else CELLS))  # as many pixels
+    batch_size = max(1, images.batch_size // (1 if halved else CELLS))  # as many pixels per batch
     return replace(images, dataset=dataset, name=name, batch_size=batch_size, left_out=())
 
 
 class Grids(Dataset[Batch]):
-    """Grids of 2x2 images; each cell counts as an object, of the group of the image it shows.
+    """Data set of 2x2 grids of images. Each cell is an object, in the group of its image.
 
     Args:
         images: Images of type uint8.
-        cells: Places of the images of each grid, in reading order, (N, 4) int64.
+        cells: Indices of the images of each grid, in reading order, (N, 4) int64.
         classes: Their classes, (N, 4) int64.
         halved: Whether a grid has the size of an image, not twice its height and width.
     """
@@ -142,9 +142,9 @@ class Grids(Dataset[Batch]):
 def _decisions(
     images: Images, classifier: FrozenClassifier, *, halved: bool
 ) -> tuple[Tensor, Tensor]:
-    """Most probable class of each image and the probability that it, and no other, is there.
+    """Probability of each image's most probable class, with no other label present, and the class.
 
-    Of halved images the classifier sees each one four times side by side.
+    If ``halved``, the classifier sees each halved image four times in a grid.
     """
     confidence, classes = [], []
     for batch in images:
@@ -161,7 +161,7 @@ def _decisions(
 
 
 def _draw(classes: Tensor, number: int, seed: int) -> Tensor:
-    """Draw grids (number, 4) of images of four classes, of those used least so far."""
+    """Draw grids (number, 4) of images of four classes, preferring the least used images."""
     generator = torch.Generator().manual_seed(seed)
     uses = torch.zeros(len(classes))
     grids = []
@@ -177,20 +177,20 @@ def _draw(classes: Tensor, number: int, seed: int) -> Tensor:
 
 
 def _halved(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) of half the height and width, antialiased."""
+    """Halve height and width of images (B, 3, H, W), antialiased."""
     size = [side // 2 for side in images.shape[-2:]]
     halved: Tensor = F.resize(images, size, antialias=True)
     return halved
 
 
 def _tiled(images: Tensor) -> Tensor:
-    """Each image four times in a grid, (B, 3, 2H, 2W)."""
+    """Repeat each image four times in a grid, (B, 3, 2H, 2W)."""
     return images.repeat(1, 1, 2, 2)
 
 
 @torch.no_grad()
 def _takes(classifier: FrozenClassifier, images: Tensor) -> bool:
-    """Whether a classifier can classify images of their size."""
+    """Whether a classifier can classify images of this size."""
     try:
         classifier(images)
     except Exception as error:  # each network has its own way to refuse a size

@@ -1,4 +1,4 @@
-"""Asking methods about each object of an image in turn, and scoring whether they look there."""
+"""Explanations of each object of an image in turn, scored by whether they lie on the object."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from saliency_vae.evaluation.progress import Part, Progress
 from saliency_vae.evaluation.wording import title
 from saliency_vae.runtime.text import one_line
 
-# Scores a question: maps (B, H, W), their positive attribution (B, H, W), the masks of all objects
-# (B, n, H, W) and the place of the object that was asked about give metric to score, (B,).
+# Function of maps (B, H, W), their positive attribution (B, H, W), the masks of all objects
+# (B, n, H, W) and the index of the target object that returns metric to score, (B,).
 Score = Callable[[Tensor, Tensor, Tensor, int], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Game:
-    """A way to score what methods answer.
+    """A pointing game: its names, and how it scores maps.
 
     Attributes:
-        name: Directory of what is kept of it while an evaluation is under way.
-        title: Name for people.
-        score: Scores of a question.
+        name: Directory of its saved parts during an evaluation.
+        title: Display name.
+        score: Function that scores a question.
     """
 
     name: str
@@ -40,14 +40,14 @@ class Game:
 
 @dataclass(frozen=True)
 class Answers:
-    """What methods answered.
+    """Scores and maps of all methods in a pointing game.
 
     Attributes:
         values: Metric, then method, to the score of each question, (questions,), image by image.
-        groups: Group of each question, (questions,) int64: answers about one thing, which several
-            images may show, are no independent draws.
+        groups: Group of each question, (questions,) int64: questions about one object, even in
+            different images, are not independent.
         maps: Method to its maps of the first images, one for each question, (keep, n, H, W).
-        left_out: Methods that cannot be asked and why, one sentence each.
+        left_out: Methods asked about fewer images, or none, and why, one sentence each.
     """
 
     values: Mapping[str, Mapping[str, Tensor]]
@@ -66,17 +66,17 @@ def ask_all(
     keep: int = 0,
     progress: Progress | None = None,
 ) -> Answers:
-    """Ask methods about each object of each image.
+    """Let methods explain each object of each image, and score the maps.
 
     Args:
         game: How the answers are scored.
         methods: Methods by name.
         images: Images with the masks and classes of n objects each.
         classifier: Classifier to explain.
-        limits: Method to the number of images that it is asked about, the first ones; methods
+        limits: Method to the number of images, from the first, that it is asked about; methods
             without a limit are asked about all images.
         keep: Number of images whose maps are returned.
-        progress: What an earlier evaluation of the same settings has done already.
+        progress: Parts that an earlier evaluation with the same settings has done.
     """
     progress, limits = progress or Progress(), limits or {}
     parts: dict[str, list[Part]] = {name: [] for name in methods}
@@ -104,7 +104,7 @@ def ask_all(
 
 
 def _groups(batch: Batch, first: int) -> Tensor:
-    """Group of each object, (B * n,); if none is known, its image, counted from first."""
+    """Group of each object, (B * n,); if unknown, its image's index, counted from ``first``."""
     if "object_groups" in batch:
         return batch["object_groups"].flatten().cpu()
     number, objects = batch["object_classes"].shape
@@ -123,14 +123,14 @@ def _fewer(game: Game, limits: Mapping[str, int], number: int) -> list[str]:
 
 
 def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:
-    """The same images once for each of their objects, whose class is asked about.
+    """Repeat a batch for each object of its images, with the object's class as the target.
 
     Args:
         batch: Images with the masks and classes of n objects each.
         classifier: Classifier that the classes belong to.
 
     Returns:
-        Batches of the images, n in number, with the target and the mask of one object each.
+        n batches of the images, each with the target and the mask of one object.
     """
     with torch.no_grad():
         logits = classifier(batch["image"][:1])
@@ -144,7 +144,7 @@ def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:
 def _ask(
     score: Score, method: Method, batch: Batch, classifier: FrozenClassifier, *, keep: int
 ) -> Part:
-    """Ask a method about each object of the images of a batch; all results on the CPU."""
+    """Explain and score each object of the images of a batch; all results are on the CPU."""
     scores: list[dict[str, Tensor]] = []
     maps: list[Tensor] = []
     for place, question in enumerate(questions(batch, classifier)):

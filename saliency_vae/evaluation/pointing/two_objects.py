@@ -14,18 +14,18 @@ from saliency_vae.metrics import mask_iou, pointing_game, region_shares
 def score_object(
     saliency: Tensor, attribution: Tensor, masks: Tensor, asked: int, *, tolerance: float = 0.0
 ) -> dict[str, Tensor]:
-    """Score maps that were asked about one of two objects.
+    """Score maps whose target is the class of one of two objects.
 
     Args:
         saliency: Maps, (B, H, W).
         attribution: Their positive attribution, (B, H, W).
         masks: Masks of the objects, (B, 2, H, W) bool.
-        asked: Place of the object asked about.
+        asked: Index of the target object.
         tolerance: Distance from the object that still counts as a hit, pixels.
 
     Returns:
         Whether the most salient pixel lies on the object, intersection over union with its mask,
-        and its share of what is attributed to the two objects, each (B,).
+        and its share of the attribution on the two objects, each (B,).
     """
     return {
         "two_objects_point": pointing_game(saliency, masks[:, asked], tolerance),
@@ -34,23 +34,25 @@ def score_object(
     }
 
 
-# A method that ignores what it is asked points at most at every other object, and its share is 1/2.
+# A method that ignores its target points at half of the objects at most, and its share is 1/2.
 TWO_OBJECTS = Game("two_objects", "Images of two objects", score_object)
 
 
 def two_object_images(
     data: SaliencyDataModule, images: Images, predict: Predict, number: int
 ) -> Images:
-    """Images of two objects, each alone confidently of another class, see :mod:`data.cutouts`.
+    """Images of two objects of different classes, see :mod:`data.cutouts`.
+
+    The classifier is confident about each object alone.
 
     Args:
         data: Data module of the evaluation, set up.
-        images: Its images, whose batches are of the right size and on the right device.
+        images: Its images, which set the batch size and the device.
         predict: Class probabilities of the classifier.
-        number: Number of images that are wanted; fewer if too few are found.
+        number: Number of images to make; fewer if too few are found.
 
     Raises:
-        ValueError: If the data are no cut-outs, or no such image is found.
+        ValueError: If the data are not cut-outs, or no such image is found.
     """
     if not isinstance(data, CutoutsData):
         raise ValueError(

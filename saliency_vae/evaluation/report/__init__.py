@@ -1,6 +1,6 @@
-"""The results of an evaluation for people: the HTML page, its figures, the terminal and W&B.
+"""Presentation of the results: HTML page, figures, tables, terminal and W&B.
 
-Nothing is measured here. ``wandb_tables``, which loads W&B, is imported where it is asked for.
+Nothing is measured here. ``wandb_tables`` loads W&B, so it is imported only where needed.
 """
 
 from saliency_vae.evaluation.report.files import publish

@@ -33,8 +33,7 @@ def figures(results: Results) -> dict[str, Figure]:
 def curves_figure(scores: Scores) -> Figure:
     """Draw mean insertion and deletion curves of all methods, one row for each baseline image.
 
-    A band around the lines of the explainers, and of the best two rivals, is the 95 % interval of
-    the mean.
+    Bands around the lines of the explainers and the best two rivals are 95 % intervals of the mean.
     """
     rows, legend = len(scores.curves) // 2, 0.22 * (-(-len(scores.methods) // _COLUMNS) + 1)
     figure = Figure(figsize=(11, 4.2 * rows + legend), layout="constrained")

@@ -12,14 +12,14 @@ from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.evaluation.wording import title
 
-_LINE = 0.21  # inches that a name takes
+_LINE = 0.21  # height of a name, inches
 
 
 def cost_figure(scores: Scores, metric: str) -> Figure:
-    """Draw a metric with its interval against what an explanation costs: the upper left wins.
+    """Draw a metric with its interval against the cost of an explanation; the upper left is best.
 
-    One panel has the passes of the classifier, if they were counted, and one the milliseconds. The
-    names stand in a column of their own, best first, and lines lead from them to the points.
+    One panel shows the passes of the classifier, if they were counted, and one the milliseconds.
+    The names stand in a separate column, best first, with lines to the points.
 
     Args:
         scores: Scores of the methods.
@@ -32,7 +32,7 @@ def cost_figure(scores: Scores, metric: str) -> Figure:
     if scores.passes:
         left, names, right = figure.subplots(1, 3, width_ratios=(4, 2, 4))
         _draw_points(left, scores, metric, scores.passes)
-        left.set_xscale("symlog", linthresh=1)  # some methods do not ask the classifier at all
+        left.set_xscale("symlog", linthresh=1)  # some methods take no passes at all
         left.set_xlabel("passes of the classifier an explanation")
     else:
         left, (names, right) = None, figure.subplots(1, 2, width_ratios=(2, 8))

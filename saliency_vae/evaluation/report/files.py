@@ -1,4 +1,4 @@
-"""Writing all files of an evaluation: numbers, figures, tables and the report."""
+"""Writes all files of an evaluation: numbers, figures, tables and the report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ def publish(
         shown: Images of the gallery, at most N; may be none.
         run: Directory to write into.
         captions: Caption of each image of the gallery; may be none.
-        further: Figures by name that are drawn already: ``grids`` and ``two_objects``.
+        further: Figures by name that are drawn already: ``grid_pointing`` and ``two_objects``.
 
     Returns:
         The figures by name.

@@ -29,12 +29,12 @@ _LINE = 17  # characters of a line of a caption in the figure
 
 @dataclass(frozen=True)
 class Caption:
-    """What the gallery says about an image.
+    """Caption of an image in the gallery.
 
     Attributes:
         name: File or scene that the image is from.
-        decision: Class that the classifier decides for.
-        probability: Its probability, in [0, 1].
+        decision: The classifier's decision, in words.
+        probability: Probability of the decision, in [0, 1].
     """
 
     name: str
@@ -43,7 +43,7 @@ class Caption:
 
     @property
     def lines(self) -> tuple[str, str]:
-        r"""Name, and probability and decision.
+        r"""The name, and the probability with the decision.
 
         Example:
             >>> Caption("IMG_1.jpg", "tench", 0.98).lines
@@ -59,7 +59,7 @@ def gallery_rows(
     *,
     roles: Mapping[str, Role],
 ) -> list[dict[str, Any]]:
-    """Pictures of the same images: one row for each method, above them image and true mask.
+    """Rows of pictures: the images, their true masks, and one row of maps for each method.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
@@ -113,7 +113,7 @@ def _wrapped(caption: Caption) -> str:
     """Break a caption into short lines; what does not fit is left out."""
     name, decision = caption.lines
     if len(name) > _LINE:
-        name = f"…{name[1 - _LINE :]}"  # the end of a path tells the most
+        name = f"…{name[1 - _LINE :]}"  # the end of a path says the most
     return "\n".join([name, *wrap(decision, _LINE, max_lines=2, placeholder="…")])
 
 

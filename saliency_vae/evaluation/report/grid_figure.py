@@ -1,4 +1,4 @@
-"""The figure of class-conditional maps: the same image, asked about each of its classes in turn."""
+"""The figure of class-conditional maps: the same image explained for each of its classes."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
@@ -25,9 +25,9 @@ def questions_figure(
     *,
     roles: Mapping[str, Role],
 ) -> Figure:
-    """Draw the maps of all methods, one column for each object that they were asked about.
+    """Draw the maps of all methods, one column for each target object.
 
-    The object, such as the cell of a grid, is outlined. Each map is on its own scale.
+    The target object, such as a cell of a grid, is outlined. Each map is on its own scale.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).

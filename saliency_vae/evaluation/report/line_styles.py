@@ -1,4 +1,4 @@
-"""How lines and points of methods look: explainers stand out, controls and oracles stay back."""
+"""Styles of lines and points: explainers stand out, controls and oracles stay in the background."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pictures of the same images by several methods, a row each, as one figure."""
+"""One figure of pictures of the same images, with a row for each method."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,8 +27,8 @@ def mosaic(
     """Draw rows of pictures with their names at the left, those of explainers bold.
 
     Args:
-        rows: Name to pictures of one size, (H, W, 3); white follows where a row has fewer than the
-            first.
+        rows: Name to pictures of one size, (H, W, 3); rows shorter than the first are padded with
+            white.
         above: Text above each column; may be none.
         roles: Method to its role.
     """

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing else."""
+"""The report of an evaluation: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ from saliency_vae.evaluation.wording import three_digits, title
 from saliency_vae.runtime.atomic_file import write_whole
 from saliency_vae.visualization import content_policy, data_url, load_template
 
-_REVERSALS = 10  # shown
+_REVERSALS = 10  # rank reversals shown
 
 
 def save_figures(figures: Mapping[str, Figure], directory: Path) -> dict[str, Path]:

@@ -57,11 +57,11 @@ def paper_metrics(scores: Scores) -> dict[str, MetricInfo]:
 
 
 def paper_note(scores: Scores, metadata: Mapping[str, object]) -> str:
-    """Say below a table what its numbers are: of which images, classifier and baseline image.
+    """Note below a table that names its images, classifier and baseline image.
 
     Args:
         scores: Scores of the table.
-        metadata: What is known of the run; ``classifier`` and ``data`` are named.
+        metadata: Metadata of the run, of which ``classifier`` and ``data`` are used.
 
     Example:
         >>> paper_note(Scores(baseline="blur"), {"data": "images", "classifier": "vgg16"})[:52]
@@ -78,12 +78,12 @@ def paper_note(scores: Scores, metadata: Mapping[str, object]) -> str:
 
 
 def markdown_table(rows: Sequence[Row], metrics: Mapping[str, MetricInfo], note: str) -> str:
-    """Write rows as a Markdown table, and below it what its numbers are.
+    """Write rows as a Markdown table with a note below it.
 
     Args:
         rows: Rows from :func:`saliency_vae.evaluation.report.rows.ranking_rows`.
         metrics: Metrics of the columns.
-        note: What the numbers are, see :func:`paper_note`.
+        note: Note below the table, see :func:`paper_note`.
     """
     costs = _costs(rows)
     head = [*(_markdown(_heading(info)) for info in metrics.values()), *costs]
@@ -149,7 +149,7 @@ def _costs(rows: Sequence[Row]) -> list[str]:
 
 
 def _heading(info: MetricInfo) -> str:
-    """Write title and arrow; they, and per cents, are kept on one line."""
+    """Write title and arrow; non-breaking spaces keep them, and per cents, on one line."""
     return f"{info.title}\u00a0{info.arrow}".strip().replace(" %", "\u00a0%")
 
 
@@ -158,7 +158,7 @@ def _is_aside(row: Row) -> bool:
 
 
 def _name(row: Row, metrics: Iterable[str]) -> str:
-    """Name of a method, and on how many images it was scored if others were on more."""
+    """Name of a method, with its number of images if others were scored on more."""
     shown = (row.cells[metric].fewer for metric in metrics if metric in row.cells)
     fewer = list(filter(None, dict.fromkeys(shown)))
     return f"{row.name} ({' or '.join(fewer)})" if fewer else row.name

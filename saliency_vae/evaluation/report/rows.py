@@ -1,4 +1,4 @@
-"""The rows of the tables: what a method scored and cost, as tables write it."""
+"""The rows of the tables: formatted scores and costs of each method."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -28,15 +28,15 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """What a method scored by a metric, for people.
+    """Score of a method by a metric, with its formatted text.
 
     Attributes:
         value: Mean over the images.
         mean: The mean as it is written.
         interval: Its 95 % interval as it is written.
         best: Whether no competitor has a better mean.
-        fewer: On how many images or questions, such as ``12 images``, if other methods were scored
-            on more; empty otherwise.
+        fewer: Number of images or questions, such as ``12 images``, if other methods were scored on
+            more; empty otherwise.
     """
 
     value: float
@@ -54,10 +54,10 @@ class Row:
     """A method in a table.
 
     Attributes:
-        name: Name of the method for people.
+        name: Display name of the method.
         role: Its role.
-        cells: Metric to what the method scored; a metric that it has no score of is missing.
-        costs: Some of ``passes``, ``ms`` and ``MiB``, to what an image costs.
+        cells: Metric to the method's score; metrics without a score are missing.
+        costs: Some of ``passes``, ``ms`` and ``MiB``, to the cost per image.
     """
 
     name: str
@@ -129,7 +129,7 @@ def baseline_tables(scores: Scores, rows: list[Row]) -> list[MetricTable]:
 
 
 def further_tables(scores: Scores, rows: list[Row]) -> list[MetricTable]:
-    """Tables of what the ranking has no room for: all agreements, and all other metrics."""
+    """Tables of metrics that the ranking has no room for: all agreements, and all others."""
     kept = agreements(scores)
     tables = [
         MetricTable(
@@ -168,7 +168,7 @@ def _uncertainty_cell(metric: str, interval: Interval) -> Cell:
 
 
 def uncertainty_tables(report: UncertaintyReport) -> list[dict[str, Any]]:
-    """Tables of what sampled maps keep, and of the uncertainties of pixels and images."""
+    """Tables of the metrics of sampled maps, and of the uncertainties of pixels and images."""
     sampled = {name: of for name, of in report.intervals.items() if name.startswith("samples_")}
     others = {name: of for name, of in report.intervals.items() if name not in sampled}
     return [

@@ -36,8 +36,8 @@ def print_results(results: Results, report: Path) -> None:
 def ranking_table(scores: Scores) -> Table:
     """Lay out the means, highest insertion AUC first, the best of each column in green.
 
-    A star marks methods that were scored on fewer images than others. What there is no room for
-    is in ``metrics.csv`` and the report.
+    A star marks methods that were scored on fewer images than others. Further metrics are in
+    ``metrics.csv`` and the report.
     """
     metrics = [*main_metrics(scores), *(m for m in _MORE if m in scores.values)][:_COLUMNS]
     table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, caption_justify="left")

@@ -1,4 +1,4 @@
-"""Figures on what the uncertainty of an explainer is worth."""
+"""Figures on how good an explainer's uncertainty is."""
 
 from collections.abc import Mapping, Sequence
 
@@ -89,7 +89,7 @@ def lines_figure(
     heading: str,
     roles: Mapping[str, Role],
 ) -> Figure:
-    """Draw lines by name over the line named x; those of the explainer stand out."""
+    """Draw lines by name against the line named ``x``; those of the explainer stand out."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     names = [name for name in lines if name != x]

@@ -18,7 +18,7 @@ from saliency_vae.evaluation.wording import three_digits, title
 def log_results(
     logger: WandbLogger, results: Results, figures: Mapping[str, Figure], report: Path
 ) -> None:
-    """Log once and end the run, so that W&B's last lines come before those of the command.
+    """Log once and end the run, so that W&B's output comes before that of the command.
 
     Args:
         logger: Logger of the run.

@@ -1,6 +1,6 @@
-"""What an explainer's uncertainty is worth: of maps, of pixels, of images, and on corrupted images.
+"""How good an explainer's uncertainty is: of maps, pixels and images, and on corrupted images.
 
-Each part returns an :class:`UncertaintyReport`, in which every number stands beside a control's.
+Each part returns an :class:`UncertaintyReport`, which compares every number with a control's.
 """
 
 from saliency_vae.evaluation.uncertainty.corruption import assess_corruption

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from saliency_vae.topk import hard_topk
 
-# The scale is searched from 2^-12 to 2^12 times that at which map and deviation vary alike, by
-# bisections that leave 1e-5 of it.
+# Bisection of the scale, from 2^-12 to 2^12 times the one at which map and deviation have the same
+# standard deviation, to a relative error of 1e-5.
 _WIDEST = 12.0
 _HALVINGS = 22
 
@@ -31,16 +31,16 @@ def scaled_to_change(mean: Tensor, kept: Tensor, deviation: Tensor, share: float
         share: Share of the kept set to change, in [0, 1].
 
     Returns:
-        Kept sets of ``mean + scale * deviation``, (n, H, W) bool, which differ from that of the
-        mean by the share, rounded to whole pixels. A deviation that reaches it at no scale is
-        scaled up until the mean hardly matters.
+        Kept sets of ``mean + scale * deviation``, (n, H, W) bool, which differ from the mean's by
+        the share, rounded to whole pixels. A deviation that cannot reach the share is scaled up
+        until the mean hardly matters.
 
     Example:
         >>> mean, deviation = torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([[[0.0, 0, 0, 1]]])
         >>> scaled_to_change(mean, mean > 1, deviation, share=0.5)
         tensor([[[ True, False, False,  True]]])
     """
-    # Where two pixels change places, they differ by less than single precision resolves.
+    # Double, because pixels about to swap ranks differ by less than single precision resolves.
     scores, moves = mean.flatten().double(), deviation.flatten(1).double()
     number, left_out = int(kept.sum()), ~kept.flatten()
     wanted = round(share * number)

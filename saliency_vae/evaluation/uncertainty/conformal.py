@@ -1,4 +1,4 @@
-"""Conformal regions of ranks: where does a pixel's right rank lie, at a promised level?"""
+"""Conformal regions of ranks, which contain a pixel's right rank at a guaranteed level."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class RankRegions(NamedTuple):
     """Regions of the ranks of pixels, as shares of the number of pixels.
 
     Attributes:
-        half_width: Half the width of each pixel's region, which its rank is the middle of, (N, HW)
+        half_width: Half the width of each pixel's region, which is centred on its rank, (N, HW)
             float64, in [0, 1].
         covered: Share of the pixels of each image whose right rank lies in its region, (N,).
     """
@@ -24,16 +24,16 @@ class RankRegions(NamedTuple):
 
 
 def rank_regions(rank: Tensor, right: Tensor, groups: Tensor | None = None) -> RankRegions:
-    """Regions of the ranks of pixels by split-conformal prediction, bin by bin of the ranks.
+    """Regions of the ranks of pixels by split-conformal prediction, separately in bins of ranks.
 
-    The regions of every other image are calibrated on the images between them, so that no image is
-    judged by its own, nor by one of its group. Pixels of one image belong together: the promise is
-    kept for a pixel of a new image, not of a known one (Lee, Barber and Willett 2023), and fewer
-    than 4 groups of images on each side promise nothing but the whole range.
+    Every other group of images is calibrated on the groups in between, so that no image is judged
+    by itself or its group. Pixels of one image are dependent, so the guarantee is for a pixel of a
+    new image (Lee, Barber and Willett 2023). Fewer than 4 groups to calibrate on guarantee nothing
+    but the whole range.
 
     Args:
         rank: Rank of each pixel by the explainer, (N, HW) int64, from 0.
-        right: Its right rank, (N, HW) int64.
+        right: Right rank of each pixel, such as the consensus of references, (N, HW) int64.
         groups: Group of each image, (N,) int64; None where all are independent.
 
     Example:
@@ -58,7 +58,7 @@ def rank_regions(rank: Tensor, right: Tensor, groups: Tensor | None = None) -> R
 
 
 def _widths(error: Tensor, bins: Tensor, independent: int) -> Tensor:
-    """Quantile of the errors in each bin, (bins,): 1 where too few groups of images promise it."""
+    """Quantile of the errors in each bin, (bins,); 1 if too few groups guarantee any."""
     widths = error.new_ones(_BINS)
     if LEVEL * (independent + 1) > independent:
         return widths
@@ -71,7 +71,7 @@ def _widths(error: Tensor, bins: Tensor, independent: int) -> Tensor:
 
 
 def undecided(regions: RankRegions, rank: Tensor, number: int) -> Tensor:
-    """How far each pixel's region reaches over the threshold of the top, (N, HW) in [-1, 1].
+    """How far each pixel's region reaches across the threshold of the top, (N, HW) in [-1, 1].
 
     Args:
         regions: Regions of the ranks.

@@ -1,4 +1,4 @@
-"""Whether the confidence falls as far as explanations get worse, when images are corrupted.
+"""Corrupted images: does the confidence fall as much as the explanations get worse?
 
 Images that the explainer declares out of its depth are not counted: it claims nothing about them.
 """
@@ -70,10 +70,10 @@ def assess_corruption(
 ) -> UncertaintyReport:
     """Report mean confidence and agreement at 5 % kept, level by level, for each corruption.
 
-    The decision to be kept is that for the corrupted image.
+    The decision to keep is that for the corrupted image.
 
     Args:
-        images: A few images, corrupted all together.
+        images: A few images, corrupted in one batch.
         explainer: Explainer to evaluate, with a confidence network.
         classifier: Classifier to explain.
         seed: Seed of the corruptions.
@@ -94,9 +94,9 @@ def assess_corruption(
 
 
 def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) -> Tensor:
-    """Confidence, whether 5 % of the pixels keep the decision, its entropy, and depth, (4, B).
+    """Confidence, agreement at 5 % kept, entropy of the prediction, and depth, (4, B).
 
-    The last is 1 for what is declared out of depth, 0 for the rest, NaN where nothing tells.
+    The last is 1 if the image is declared out of depth, else 0; NaN if depth is not measured.
     """
     posterior = explainer(images)
     logits = classifier(images)
@@ -131,9 +131,9 @@ def judge_levels(name: str, scores: Tensor) -> Verdict:
 
     Args:
         name: Name of the corruption.
-        scores: For each level and image confidence, whether the decision stays, the entropy of the
-            prediction as a control, and whether the image is declared out of depth (NaN where
-            nothing tells), (levels, 4, N).
+        scores: For each level and image: confidence, whether the decision stays, entropy of the
+            prediction as a control, and whether the image is declared out of depth (NaN if depth is
+            not measured), (levels, 4, N).
     """
     sure, right, unsure, unlike = scores.mean(-1).unbind(1)
     mine, control = (float(spearman(by[None], right[None])) for by in (sure, -unsure))
@@ -162,7 +162,7 @@ def judge_levels(name: str, scores: Tensor) -> Verdict:
 
 
 def _overconfidence(scores: Tensor) -> Tensor:
-    """Mean confidence minus the share that keeps its decision, of images not declared, (levels,).
+    """Mean confidence minus agreement, over images not declared out of depth, (levels,).
 
     It is 0 where fewer than 10 images are left.
     """

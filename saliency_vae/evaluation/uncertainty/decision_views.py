@@ -1,4 +1,4 @@
-"""What a classifier makes of views: whether its decision stays, and how probable it is."""
+"""The classifier's outputs on views: whether its decision stays, and how probable it is."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from saliency_vae.metrics import view_logits
 
 
 class ViewAnswers(NamedTuple):
-    """Answers to the views of images, (B, views) each.
+    """The classifier's outputs on the views of images, (B, views) each.
 
     Attributes:
         kept: 1 where the decision is that for the whole image, else 0.
@@ -26,7 +26,7 @@ class ViewAnswers(NamedTuple):
 
 @dataclass(frozen=True)
 class DecisionViews:
-    """Images, the decision for each of them, and what takes the place of removed pixels.
+    """Images, the decision for each of them, and the baseline that replaces removed pixels.
 
     Attributes:
         classifier: Classifier of the views.
@@ -41,7 +41,7 @@ class DecisionViews:
     baseline: Baseline
 
     def answers(self, masks: Tensor) -> ViewAnswers:
-        """Classify the views that show the pixels of masks (B, views, H, W) bool; on the CPU."""
+        """Classify the views through masks (B, views, H, W) bool; the result is on the CPU."""
         logits = view_logits(self.classifier, self.images, masks, self.baseline)
         decision = self.decision[:, None].expand_as(logits)
         return ViewAnswers(

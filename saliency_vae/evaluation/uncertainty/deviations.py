@@ -32,16 +32,16 @@ def deviations(
 ) -> dict[str, Tensor]:
     """Draw the deviations of sampled maps, and of controls, from the mean of one image's posterior.
 
-    All are made of the same white noise, and have the same variance summed over the pixels. The
-    controls of shuffled, reversed and distant variances keep the correlation of the posterior.
+    All use the same white noise, and have the same variance summed over the pixels. The controls
+    with shuffled, reversed and distance-based variances keep the correlation of the posterior.
 
     Args:
         posterior: Posterior of one image, batch shape ().
-        prior: Prior, whose correlation the smooth noise has.
-        kept: Kept set of the mean, whose least salient pixel is the threshold that distances are
-            measured from, (H, W) bool.
+        prior: Prior, which sets the correlation of the smooth noise.
+        kept: Kept set of the mean, (H, W) bool. Its least salient pixel is the threshold from which
+            distances are measured.
         samples: Number of maps.
-        generator: Generator of the noise and of the order of shuffled variances, of the CPU.
+        generator: CPU generator of the noise and of the order of shuffled variances.
 
     Returns:
         Name to deviations, (samples, H, W).

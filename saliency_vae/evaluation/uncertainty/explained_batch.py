@@ -1,4 +1,4 @@
-"""Batches of images with the posterior of each image, which the checks of a posterior look at."""
+"""Batches of images with their posteriors, the input of the posterior checks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

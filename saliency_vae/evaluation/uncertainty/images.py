@@ -1,4 +1,4 @@
-"""Whether the confidence in an explanation, or its sufficiency, tells which explanations fail."""
+"""Whether the confidence in explanations, or their sufficiency, predicts which of them fail."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -42,9 +42,9 @@ ROLES = {
     VARGRAD: Role.CONTROL,
 }
 _KEPT = "when only 5 % of the pixels are kept"
-_LEAST = 5  # failures, and successes: with fewer, the interval of the bootstrap is too narrow
-_WITHHELD = (0.0, 0.1, 0.2, 0.3)  # shares of the images for which the verdict gives the insertion
-_JUDGED = 0.2  # share of the images that is withheld where the insertion is judged
+_LEAST = 5  # failures, and successes: with fewer, the bootstrap interval is too narrow
+_WITHHELD = (0.0, 0.1, 0.2, 0.3)  # withheld shares of the images whose insertion is reported
+_JUDGED = 0.2  # withheld share of the images at which the insertion is judged
 
 
 def gather_uncertainties(
@@ -95,12 +95,12 @@ def gather_uncertainties(
 def mean_sufficiency(
     classifier: FrozenClassifier, images: Tensor, logits: Tensor, maps: Tensor
 ) -> Tensor:
-    """Probability of the decision on kept views over a blur, a mean over the kept fractions.
+    """Probability of the decision on kept views over a blur, averaged over the kept fractions.
 
     Args:
         classifier: Classifier to explain.
         images: Images in [0, 1], (B, 3, H, W).
-        logits: Its logits of them, (B, classes).
+        logits: Logits of the images, (B, classes).
         maps: Saliency maps, (B, H, W).
 
     Returns:
@@ -112,7 +112,7 @@ def mean_sufficiency(
 
 
 def area(posterior: SaliencyPosterior) -> Tensor:
-    """Share of the pixels above half of the map's largest mean, (...)."""
+    """Share of the pixels whose mean exceeds half of the largest one, (...)."""
     mean = posterior.mean
     return (mean > mean.amax((-2, -1), keepdim=True) / 2).float().mean((-2, -1))
 
@@ -147,7 +147,7 @@ def assess_images(
         uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
         failed: Whether the decision changes when only 5 % of the pixels are kept, (N,) bool.
         insertion: Insertion AUC, (N,).
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
     """
     failures = _assess_failures(uncertainties, failed, resampling)
     return failures + assess_selection(uncertainties, insertion, resampling=resampling)
@@ -160,12 +160,12 @@ def assess_selection(
     resampling: Resampling,
     baseline: str = "",
 ) -> UncertaintyReport:
-    """Report whether the explanations are better that are left when uncertain ones are withheld.
+    """Report whether withholding uncertain explanations leaves better ones.
 
     Args:
         uncertainties: Uncertainty to its values, (N,), from :func:`gather_uncertainties`.
         insertion: Insertion AUC, (N,).
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
         baseline: Name of the baseline image of the insertion, for the text; empty to leave it out.
     """
     curve = {

@@ -1,4 +1,4 @@
-"""Independent runs: explanations of the same objective that do not depend on a trained encoder."""
+"""Independent runs: explanations by the same objective, but not by the evaluated encoder."""
 
 from collections.abc import Sequence
 from dataclasses import replace

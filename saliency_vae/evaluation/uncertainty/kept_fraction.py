@@ -1,4 +1,4 @@
-"""The share of the pixels at which maps keep enough decisions to be compared with other maps."""
+"""The smallest share of the pixels at which maps keep enough decisions to compare them."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,10 +22,10 @@ def kept_fraction(
     Args:
         views: Views of batches of images.
         maps: Maps of each batch, (B, h, w).
-        enlarge: Function of kept sets (B, h, w) that gives those of the images' pixels, (B, H, W).
+        enlarge: Function of kept sets (B, h, w) that returns kept pixels of the images, (B, H, W).
 
     Returns:
-        One of :data:`TRIED_FRACTIONS`, or None if the maps keep fewer at each of them.
+        One of :data:`TRIED_FRACTIONS`, or None if the maps keep fewer at all of them.
     """
     for fraction in TRIED_FRACTIONS:
         kept = [

@@ -11,7 +11,7 @@ from saliency_vae.models.universal_encoder import UniversalUNet
 
 
 class MemberDisagreement:
-    """Standard deviation, over the networks of an explainer, of the mean map of each.
+    """Standard deviation of the mean maps of an explainer's networks.
 
     Args:
         explainer: Explainer of several networks, see :func:`has_members`.

@@ -1,4 +1,4 @@
-"""Whether the uncertainty of pixels predicts which of them independent runs place elsewhere."""
+"""Whether the uncertainty of pixels predicts where independent runs rank them differently."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,15 +63,15 @@ _PREDICTED = {
 
 @dataclass(frozen=True)
 class PixelMaps:
-    """Maps of N images that the uncertainty of pixels is judged by, on the CPU.
+    """Maps of N images for judging the uncertainty of pixels, on the CPU.
 
     Attributes:
         uncertainties: Uncertainty to its maps, (N, H, W), higher where less certain.
         mean: Mean of the explainer's posterior, (N, H, W).
         inclusion: Probability that a pixel is among the top 10 %, by that posterior, (N, H, W).
         references: Maps of R independent runs, (R, N, H, W).
-        passes: Uncertainty to the passes of the classifier that it takes for one image whose
-            decision is known.
+        passes: Uncertainty to its number of classifier passes for one image whose decision is
+            known.
     """
 
     uncertainties: Mapping[str, Tensor]
@@ -88,7 +88,7 @@ def gather_pixel_maps(
     runs: Sequence[Method],
     rivals: Sequence[Rival],
 ) -> PixelMaps:
-    """Explain images by an explainer and by independent runs.
+    """Gather uncertainties, the explainer's maps, and the maps of independent runs.
 
     Args:
         batches: Batches of images.
@@ -134,13 +134,13 @@ def pixel_uncertainties(
     fraction: float = INCLUSION_FRACTION,
     shrink: Callable[[Tensor], Tensor] = lambda maps: maps,
 ) -> dict[str, Tensor]:
-    """Uncertainties of a posterior, and controls that need nothing but its mean.
+    """Uncertainties of a posterior, and controls that need only its mean.
 
     Args:
         posterior: Posterior of batch shape (B,).
         fraction: Share of the pixels that are kept.
-        shrink: Function of maps (B, H, W) that gives smaller ones, (B, h, w), such as the means of
-            patches.
+        shrink: Function that reduces maps (B, H, W) to smaller ones, (B, h, w), such as the means
+            of patches.
 
     Returns:
         Uncertainty to its maps, (B, h, w), higher where less certain.
@@ -161,11 +161,11 @@ def pixel_uncertainties(
 
 
 def assess_pixels(maps: PixelMaps, *, resampling: Resampling) -> UncertaintyReport:
-    """Report how well uncertainties predict which pixels are wrong, and the calibration of P.
+    """Report how well uncertainties predict wrong pixels, and the calibration of inclusion.
 
     Args:
         maps: Maps of the images.
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
     """
     rank, right = _ranks(maps)
     number = num_kept(INCLUSION_FRACTION, rank.shape[1])
@@ -180,7 +180,7 @@ def assess_pixels(maps: PixelMaps, *, resampling: Resampling) -> UncertaintyRepo
 
 
 def _ranks(maps: PixelMaps) -> tuple[Tensor, Tensor]:
-    """Ranks of the pixels of the mean, and by the references' mean rank, (N, HW)."""
+    """Ranks of the pixels in the mean map, and their consensus ranks in the references, (N, HW)."""
     found = descending_rank(maps.mean), consensus_rank(maps.references)
     return found[0].flatten(1), found[1].flatten(1)
 
@@ -188,7 +188,7 @@ def _ranks(maps: PixelMaps) -> tuple[Tensor, Tensor]:
 def _costs(
     maps: PixelMaps, regions: RankRegions, resampling: Resampling
 ) -> dict[str, dict[str, Interval]]:
-    """Passes that each uncertainty takes, and how often conformal regions keep their promise."""
+    """Passes that each uncertainty takes, and the coverage of the conformal regions."""
     exact = {name: torch.tensor(passes) for name, passes in maps.passes.items()}
     passes = {name: Interval(number, number, number) for name, number in exact.items()}
     covered = {CONFORMAL: resampling.mean(regions.covered)}
@@ -196,10 +196,10 @@ def _costs(
 
 
 def pixel_errors(maps: PixelMaps) -> dict[str, Tensor]:
-    """How wrong each pixel of the mean is by the references, (N, HW) in [0, 1].
+    """Error of each pixel of the mean map against the references, (N, HW) in [0, 1].
 
-    ``top``: whether the pixel is among the top 10 %, minus the share of the references in which it
-    is; the magnitude. ``rank``: distance of its rank from that by the references' mean rank, over
+    ``top``: absolute difference of whether the pixel is among the top 10 %, 1 or 0, and the share
+    of the references in which it is. ``rank``: distance of its rank from its consensus rank, over
     the number of pixels; most of it lies in the background, whose order means little.
     """
     rank, right = _ranks(maps)
@@ -213,7 +213,7 @@ def pixel_errors(maps: PixelMaps) -> dict[str, Tensor]:
 def consensus_rank(references: Tensor) -> Tensor:
     """Rank pixels by their mean rank in R maps (R, N, H, W): (N, H, W).
 
-    A rank by the mean of the maps would be decided by the map with the largest scale.
+    A rank by the mean of the maps would be dominated by the map with the largest scale.
     """
     ranks = torch.stack([descending_rank(maps) for maps in references])
     return descending_rank(-ranks.double().mean(0))

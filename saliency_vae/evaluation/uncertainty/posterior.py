@@ -1,4 +1,4 @@
-"""What a posterior is worth: the checks that need the classifier and nothing else."""
+"""Checks of a posterior that need only the classifier."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
@@ -17,11 +17,11 @@ from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
 from saliency_vae.evaluation.uncertainty.swap_report import assess_swaps
 from saliency_vae.evaluation.uncertainty.swaps import Swaps, swap_patches
 
-CONTROLS = ("gradient", "vargrad")  # methods whose small values the swap test compares with
+CONTROLS = ("gradient", "vargrad")  # methods whose small values are controls of the swap test
 
 
 class PosteriorChecks(TypedDict):
-    """What was found over each baseline image, by its name; None where nothing could be checked."""
+    """Results over each baseline image, by its name; None where nothing could be checked."""
 
     predictions: dict[str, PredictiveCheck | None]
     swaps: dict[str, Swaps | None]
@@ -41,8 +41,8 @@ def check_posterior(
         explained: Images with their posteriors.
         classifier: Classifier to explain.
         methods: Methods by name, of which ``gradient`` and ``vargrad`` are controls.
-        samples: Number of sampled maps, and of each control, of each image.
-        seed: Seed of all that is drawn.
+        samples: Number of maps per image, for sampled maps and for each control.
+        seed: Seed of all random draws.
     """
     controls = [
         {
@@ -65,11 +65,11 @@ def check_posterior(
 
 
 def assess_posterior(found: PosteriorChecks, *, resampling: Resampling) -> UncertaintyReport:
-    """Report what :func:`check_posterior` found.
+    """Report the results of :func:`check_posterior`.
 
     Args:
-        found: What was found.
-        resampling: How images are drawn for intervals.
+        found: The results.
+        resampling: How images are resampled for intervals.
     """
     report = UncertaintyReport()
     for baseline, check in found["predictions"].items():

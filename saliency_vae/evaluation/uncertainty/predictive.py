@@ -1,8 +1,8 @@
-"""Posterior predictive checks: do other maps, drawn from the posterior, keep the decision too?
+"""Posterior predictive checks: do maps drawn from the posterior keep the decision too?
 
-Sampled maps are compared with controls of the same total variance, as they are, and scaled so that
-both change the same number of pixels of the mean map's kept set. A posterior that knows where the
-classifier does not mind loses fewer decisions than a control.
+Sampled maps are compared with controls of the same total variance: unscaled, and scaled so that
+both change the same number of pixels of the mean map's kept set. A posterior that knows which
+pixels hardly matter to the classifier loses fewer decisions than a control.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.topk import hard_topk, top_pixels
 
-SAMPLES = 4  # maps of each image
-SHARES = (0.1, 0.25, 0.5)  # of the kept set, which scaled maps change
+SAMPLES = 4  # maps per image
+SHARES = (0.1, 0.25, 0.5)  # shares of the kept set that scaled maps change
 UNSCALED = "unscaled"
 
 
 class SeenMaps(TypedDict):
-    """What the classifier makes of the kept views of maps, (N, maps) each.
+    """The classifier's outputs on the kept views of maps, (N, maps) each.
 
     Attributes:
         kept: 1 where the decision stays, else 0.
@@ -42,13 +42,13 @@ class SeenMaps(TypedDict):
 
 
 class PredictiveCheck(TypedDict):
-    """What the classifier makes of the mean, of sampled maps and of controls over one baseline.
+    """Results for the mean maps, sampled maps and controls over one baseline.
 
     Attributes:
         fraction: Share of the pixels that the views keep.
-        mean: The mean of each image's posterior, one map.
-        drawn: ``unscaled``, or the share of the kept set that is changed in per cent, then
-            sampled maps and controls by name.
+        mean: Results for the mean of each image's posterior, one map.
+        drawn: Condition, ``unscaled`` or the changed share of the kept set in per cent, then name
+            of sampled maps or a control, to their results.
     """
 
     fraction: float
@@ -57,7 +57,7 @@ class PredictiveCheck(TypedDict):
 
 
 def condition(share: float) -> str:
-    """Name of the maps that are scaled to change a share of the kept set: per cent."""
+    """Name of the condition in which maps change a share of the kept set: its per cent."""
     return str(round(100 * share))
 
 
@@ -73,18 +73,18 @@ def check_predictions(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> PredictiveCheck | None:
-    """Show the classifier what sampled maps and their controls keep.
+    """Classify the kept views of sampled maps and their controls.
 
     Args:
         explained: Images with their posteriors.
         classifier: Classifier to explain.
         baseline: Name of the baseline image.
-        samples: Number of sampled maps, and of each control, of each image.
+        samples: Number of maps per image, for sampled maps and for each control.
         seed: Seed of their noise.
 
     Returns:
-        What was found, on the CPU; None if the mean maps keep fewer than half of the decisions at
-        any share of the pixels.
+        The results, on the CPU; None if the mean maps keep fewer than half of the decisions at all
+        shares of the pixels.
     """
     views = [batch.views(classifier, baseline) for batch in explained]
     fraction = kept_fraction(views, [batch.posterior.mean for batch in explained])
@@ -143,7 +143,7 @@ def _see(views: DecisionViews, masks: Tensor, kept: Tensor) -> SeenMaps:
 
 
 def _joined(parts: Sequence[SeenMaps]) -> SeenMaps:
-    """Join what was found of several batches."""
+    """Join the results of several batches."""
     return {
         "kept": torch.cat([part["kept"] for part in parts]),
         "probability": torch.cat([part["probability"] for part in parts]),

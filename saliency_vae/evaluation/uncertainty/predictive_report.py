@@ -1,4 +1,4 @@
-"""Report on posterior predictive checks: sampled maps beside every control."""
+"""Report on posterior predictive checks: sampled maps against every control."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from saliency_vae.evaluation.verdicts import Verdict, difference_in_words, judge
 from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import Interval
 
-LEAST_CHANGED = 0.05  # share of the kept set; a posterior that changes less says nothing
+LEAST_CHANGED = 0.05  # share of the kept set; a posterior that changes less hardly varies
 
 
 def assess_predictions(
@@ -29,12 +29,12 @@ def assess_predictions(
 ) -> UncertaintyReport:
     """Report how many decisions sampled maps and controls keep, and judge the sampled maps.
 
-    Decisions are counted among the images whose mean map keeps its own.
+    Only images whose mean map keeps the decision are counted.
 
     Args:
-        check: What :func:`check_predictions` found; None if there was nothing to check.
+        check: Result of :func:`check_predictions`; None if there was nothing to check.
         baseline: Name of the baseline image.
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
     """
     what = f"Posterior predictive check over {baseline_title(baseline)}"
     if check is None:
@@ -86,7 +86,7 @@ def _intervals(
 def _judge(
     check: PredictiveCheck, what: str, judged: Tensor, resampling: Resampling
 ) -> list[Verdict]:
-    """Judge how far the samples move, and at each scaling how many decisions they lose."""
+    """Judge how much the sampled maps change, and how many decisions they lose at each scaling."""
     moved = resampling.mean(check["drawn"][UNSCALED][SAMPLED]["changed"].double().mean(1))
     enough = bool(moved.mean >= LEAST_CHANGED)
     kept, of = int(judged.sum()), len(judged)
@@ -98,7 +98,7 @@ def _judge(
         + ("." if enough else f", less than {LEAST_CHANGED:.0%}: this posterior hardly varies."),
     )
     verdicts = [_judge_scaling(check, what, scaling, judged, resampling) for scaling in CONDITIONS]
-    if not enough:  # a posterior that hardly varies passes nothing
+    if not enough:  # a posterior that hardly varies cannot pass
         verdicts = [
             v if v.judgement != "better" else replace(v, judgement="level") for v in verdicts
         ]
@@ -136,7 +136,7 @@ def _judge_scaling(
 
 
 def _short_of(check: PredictiveCheck, scaling: str) -> str:
-    """Name those that change less of the kept set than they should, at any scale."""
+    """Name the maps that change less of the kept set than they should."""
     if scaling == UNSCALED:
         return ""
     shares = {name: float(seen["changed"].mean()) for name, seen in check["drawn"][scaling].items()}

@@ -1,4 +1,4 @@
-"""RELAX (Wickstrøm et al. 2021) for a classifier: how much the answers to random masks vary."""
+"""RELAX (Wickstrøm et al. 2021) for a classifier: how much its output varies with random masks."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from saliency_vae.data import Batch
 
 
 class MaskSums(NamedTuple):
-    """Sums over random masks, each weighed by how far it shows the pixel, float64.
+    """Sums over random masks, each weighted by how much of the pixel it shows, float64.
 
     Attributes:
         shown: Total weight of each pixel, (H, W).
-        total: Weighted sum of the answers for each image, (B, H, W).
+        total: Weighted sum of the classifier's outputs for each image, (B, H, W).
         squares: Weighted sum of their squares, (B, H, W).
     """
 
@@ -25,12 +25,12 @@ class MaskSums(NamedTuple):
 
     @property
     def importance(self) -> Tensor:
-        """Mean answer, (B, H, W)."""
+        """Weighted mean of the outputs, (B, H, W)."""
         return self._mean().float()
 
     @property
     def variance(self) -> Tensor:
-        """Variance of the answers, (B, H, W), >= 0: the uncertainty."""
+        """Weighted variance of the outputs, (B, H, W), >= 0: the uncertainty."""
         spread = self.squares / self._weight() - self._mean().square()
         return spread.clamp_min(0).float()
 
@@ -38,7 +38,7 @@ class MaskSums(NamedTuple):
         return self.total / self._weight()
 
     def _weight(self) -> Tensor:
-        return self.shown.clamp_min(torch.finfo(self.shown.dtype).tiny)  # where no mask shows it
+        return self.shown.clamp_min(torch.finfo(self.shown.dtype).tiny)  # avoids 0 / 0
 
     def merged(self, other: "MaskSums") -> "MaskSums":
         """Sums over the masks of both."""
@@ -47,15 +47,15 @@ class MaskSums(NamedTuple):
 
 @torch.no_grad()
 def mask_sums(batch: Batch, classifier: FrozenClassifier, *, masks: int, seed: int) -> MaskSums:
-    """Ask a classifier about images through random masks, those of RISE.
+    """Classify images through the random masks of RISE, and sum the outputs.
 
-    The paper compares the representation of the masked image with that of the whole; for a
-    classifier the probability of the target takes the place of this similarity.
+    The paper uses the similarity between the representations of the masked and the whole image;
+    here the probability of the target replaces it.
 
     Args:
-        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
-        classifier: Classifier to ask.
-        masks: Number of masks, each of which costs a pass; the paper uses 3,000.
+        batch: Images as float in [0, 1], (B, 3, H, W), and optionally their target.
+        classifier: Classifier to explain.
+        masks: Number of masks, one pass each; the paper uses 3,000.
         seed: Seed of the masks.
 
     Example:

@@ -1,4 +1,4 @@
-"""REPEAT (Wickstrøm et al. 2024): is a pixel certainly among the important ones?"""
+"""REPEAT (Wickstrøm et al. 2024): how uncertain it is whether a pixel is important."""
 
 from torch import Tensor
 
@@ -7,14 +7,14 @@ from saliency_vae.topk import top_pixels
 
 
 def repeat_uncertainty(maps: Tensor) -> Tensor:
-    """Variance ``p (1 - p)`` of a pixel's place among the most salient, over repeated explanations.
+    """Variance ``p (1 - p)`` of whether a pixel is important, over repeated explanations.
 
-    The importance of a pixel is a Bernoulli variable, and p the share of the repeats in which it
-    is important. Here that is being among the top 10 %, as for all other uncertainties; the paper
-    takes a threshold of each map.
+    Importance is a Bernoulli variable, and p is the share of the repeats in which the pixel is
+    important. Here important means among the top 10 %, as for all other uncertainties; the paper
+    thresholds each map.
 
     Args:
-        maps: Maps of the repeats, (repeats, B, H, W); the paper's are those of RELAX.
+        maps: Maps of the repeats, (repeats, B, H, W); the paper uses RELAX.
 
     Returns:
         Uncertainty, (B, H, W), in [0, 1/4].

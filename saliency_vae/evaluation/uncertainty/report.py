@@ -1,4 +1,4 @@
-"""The report on an explainer's uncertainty, which each question about it contributes to."""
+"""The report on an explainer's uncertainty, to which each check contributes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ Curves = Mapping[str, Mapping[str, list[float]]]
 
 @dataclass(frozen=True)
 class UncertaintyReport:
-    """What the uncertainty of an explainer is worth, beside that of controls.
+    """How good the uncertainty of an explainer is, compared with controls.
 
     Attributes:
         verdicts: Verdicts on the uncertainty of the explainer.
         intervals: Metric, then uncertainty, to its interval over images.
-        curves: Figure to its lines by name; one of the lines holds the places of the points.
+        curves: Figure to its lines by name; one of the lines holds the x values.
         roles: Uncertainty, or line of a figure, to its role.
         left_out: What was not measured and why, one sentence each.
     """

@@ -1,4 +1,4 @@
-"""Published uncertainties of explanations, which that of an explainer is compared with."""
+"""Published uncertainties of explanations, to compare an explainer's with."""
 
 from collections.abc import Callable
 from functools import partial, reduce
@@ -19,9 +19,10 @@ RELAX = "RELAX"
 ENSEMBLE = "deep ensemble"
 CONFORMAL = "conformal regions"
 VARGRAD = "VarGrad"
-_MASKS, _REPEATS = 500, 10  # masks of all repeats together
+_MASKS, _REPEATS = 500, 10  # masks over all repeats, and repeats
 
-# Gives uncertainties of the pixels of a batch by name, (B, H, W) each, that take the same passes.
+# Function of a batch that returns per-pixel uncertainties by name, (B, H, W) each, from the same
+# passes.
 Rival = Callable[[Batch, FrozenClassifier], dict[str, Tensor]]
 
 
@@ -29,8 +30,8 @@ def rival_uncertainties(explainer: Explainer, vargrad: Method | None) -> list[Ri
     """Make the rivals of an explainer's uncertainty.
 
     Args:
-        explainer: Explainer to evaluate, whose networks are a deep ensemble if there are several.
-        vargrad: VarGrad, where it is among the methods that are compared.
+        explainer: Explainer to evaluate; if it has several networks, they are a deep ensemble.
+        vargrad: VarGrad, if it is among the methods to compare.
     """
     rivals: list[Rival] = [relax_and_repeat]
     if has_members(explainer):
@@ -41,11 +42,11 @@ def rival_uncertainties(explainer: Explainer, vargrad: Method | None) -> list[Ri
 def relax_and_repeat(
     batch: Batch, classifier: FrozenClassifier, *, masks: int = _MASKS, repeats: int = _REPEATS
 ) -> dict[str, Tensor]:
-    """RELAX of all masks, and REPEAT of RELAX with an equal part of them each time.
+    """RELAX over all masks, and REPEAT over RELAX maps from equal parts of the masks.
 
     Args:
-        batch: Images as float in [0, 1], (B, 3, H, W), and perhaps their target.
-        classifier: Classifier to ask, once for each mask.
+        batch: Images as float in [0, 1], (B, 3, H, W), and optionally their target.
+        classifier: Classifier to explain, one pass for each mask.
         masks: Number of masks; a multiple of the repeats.
         repeats: Number of repeats.
     """
@@ -59,7 +60,7 @@ def relax_and_repeat(
 
 
 def named(name: str, method: Method) -> Rival:
-    """Take the maps of a method as an uncertainty of this name."""
+    """Use the maps of a method as an uncertainty of this name."""
     return partial(_named, name, method)
 
 

@@ -1,4 +1,4 @@
-"""Report on the swap test: uncertainties beside controls."""
+"""Report on the swap test: uncertainties against controls."""
 
 from collections.abc import Mapping
 
@@ -14,20 +14,20 @@ from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
 from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import spearman
 
-# What should be high where the classifier does not mind. The spread of the signals says something
-# else: where they disagree.
+# Uncertainties that should be high where swaps hardly change the decision. The spread of the
+# signals is not judged: it measures where the signals disagree.
 JUDGED = (INCLUSION, STDDEV)
 
 
 def assess_swaps(
     swaps: Swaps | None, baseline: str, *, resampling: Resampling
 ) -> UncertaintyReport:
-    """Report how well uncertainties say where the classifier does not mind.
+    """Report how well uncertainties predict where swaps hardly change the decision.
 
     Args:
-        swaps: What :func:`swap_patches` found; None if there was nothing to swap.
+        swaps: Result of :func:`swap_patches`; None if there was nothing to swap.
         baseline: Name of the baseline image.
-        resampling: How images are drawn for intervals.
+        resampling: How images are resampled for intervals.
     """
     what = f"Swap test over {baseline_title(baseline)}"
     if swaps is None:

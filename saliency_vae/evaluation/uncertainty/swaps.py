@@ -1,8 +1,8 @@
-"""Swap test: does the classifier mind less where the uncertainty is high?
+"""Swap test: does the decision change less where the uncertainty is high?
 
-The kept view consists of the most salient patches. Patches are swapped in or out of it one at a
-time, which changes the same number of pixels each, and the change of the class's log-odds is
-compared with their uncertainty.
+The kept view consists of the most salient patches. Patches, of one size except at the border, are
+swapped in or out of it one at a time, and the change of the decision's log-odds is compared with
+their uncertainty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ from saliency_vae.topk import top_pixels
 
 _PIXELS = 8  # along the side of a patch
 _PATCHES = 8  # along the shorter side of an image, at least
-MOST_SWAPS = 64  # of each image
+MOST_SWAPS = 64  # per image
 _EFFECT = "effect"
 
 
 class Swaps(TypedDict):
-    """Patches of N images that were swapped, n of each.
+    """Results of swapping n patches of each of N images.
 
     Attributes:
         fraction: Share of the patches that the views keep.
         side: Side of a patch, pixels.
         uncertainties: Uncertainty to its values, (N, n), higher where less certain.
-        effect: Change of the log-odds of the decision when the patch is swapped, nats, (N, n).
+        effect: Absolute change of the decision's log-odds when the patch is swapped, nats, (N, n).
     """
 
     fraction: float
@@ -69,14 +69,14 @@ def swap_patches(
         explained: Images with their posteriors.
         classifier: Classifier to explain.
         baseline: Name of the baseline image.
-        controls: By name the maps of each batch, (B, H, W), high where the classifier should not
-            mind.
-        swaps: Number of patches of each image, drawn at random.
+        controls: Control maps of each batch, (B, H, W), by name, high where a swap should hardly
+            matter.
+        swaps: Number of patches per image, drawn at random.
         seed: Seed of the draw.
 
     Returns:
-        What was found, on the CPU; None if the kept views keep fewer than half of the decisions at
-        any share of the patches.
+        The results, on the CPU; None if the kept views keep fewer than half of the decisions at all
+        shares of the patches.
     """
     height, width = explained[0].images.shape[-2:]
     side = patch_side(height, width)
@@ -102,7 +102,7 @@ def swap_patches(
 
 
 def _effects(views: DecisionViews, kept: Tensor, chosen: Tensor) -> Tensor:
-    """Change of the log-odds when each chosen patch, (B, n), is swapped, kept (B, h, w): (B, n)."""
+    """Absolute change of log-odds, (B, n), per swap of a chosen patch (B, n) of kept (B, h, w)."""
     swapped = F.one_hot(chosen, kept[0].numel()).bool().view(*chosen.shape, *kept.shape[1:])
     patches = torch.cat([kept[:, None], kept[:, None] ^ swapped], dim=1)
     height, width = views.images.shape[-2:]
@@ -123,10 +123,10 @@ def enlarged(patches: Tensor, height: int, width: int) -> Tensor:
 
 
 def matched_spearman(first: Tensor, second: Tensor, matched: Tensor) -> Tensor:
-    """Rank correlation within pairs that are neighbours in the order of a third, (N, n) each.
+    """Rank correlation within pairs of neighbours in the order of ``matched``, (N, n) each.
 
-    The value with the higher ``first`` of a pair has the higher ``second``, too, in a share s of
-    the pairs: the correlation is 2s - 1, of which the third explains hardly anything.
+    If ``first`` and ``second`` have the same order in a share s of the pairs, the correlation is
+    2s - 1. ``matched`` explains hardly any of it.
 
     Returns:
         Correlation, (N,) float64, in [-1, 1].
