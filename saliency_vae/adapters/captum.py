@@ -1,4 +1,4 @@
-"""An explainer as an attribution method of Captum, for its noise tunnel, metrics and pictures."""
+"""An explainer as a Captum attribution method, for Captum's noise tunnel, metrics and plots."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
@@ -23,27 +23,27 @@ Quantity = Literal["mean", "stddev", "inclusion_probability", "excess"]
 
 
 class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Captum has no types
-    """Attributes an explainer's posterior to the pixels, the same in every channel.
+    """Attribution of each pixel from an explainer's posterior, the same in every channel.
 
-    Only the order of a posterior mean has a meaning, not its zero: of the mean, Captum's
-    ``visualize_image_attr(..., sign="all")`` paints about half of each image as if it spoke against
-    the class. Draw ``quantity="excess"`` with it, or the mean with ``sign="absolute_value"`` after
-    ``mean - mean.min()``.
+    Only the order of the posterior mean has a meaning, not its zero. Captum's
+    ``visualize_image_attr(..., sign="all")`` would paint about half of its pixels as evidence
+    against the class. Draw ``quantity="excess"`` with it, or ``mean - mean.min()`` with
+    ``sign="absolute_value"``.
 
     Args:
         explainer: Explainer of images in [0, 1].
-        forward_func: Classifier, which Captum keeps with a method and the explainer does not need;
-            a module must be the network that the explainer explains.
-        quantity: Quantity attributed to a pixel: the posterior's mean or standard deviation; the
+        forward_func: Classifier, which Captum stores and the explainer does not need; a module
+            must be the network that the explainer explains.
+        quantity: Attribution of a pixel: the posterior's mean or standard deviation; the
             probability in [0, 1] that the pixel is among the top 10 % of its image; or the
-            ``excess`` of this probability over .1, that of a pixel drawn at random, in [-.1, .9],
-            which is 0 on average over an image.
+            ``excess`` of this probability over .1, its value for a pixel drawn at random. The
+            excess is in [-.1, .9], and 0 on average over an image.
         mean: Mean that was subtracted from each channel of the inputs; None if none was.
         std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
         ValueError: If quantity is unknown, mean or std is not 3 numbers or a std is not positive,
-            or forward_func is another network or takes images that are normalised otherwise.
+            or forward_func is another network or takes images with another normalisation.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         target: Any = None,
         additional_forward_args: Any = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """Attribute to every value of the inputs; tensor in, tensor out, tuple in, tuple out.
+        """Compute the attributions of the inputs: a tensor for a tensor, a tuple for a tuple.
 
         Args:
             inputs: Images (B, 3, H, W).
-            target: What a universal explainer is asked about, also in Captum's forms of one class
-                for each image: a list of tuples, or a tensor (B, 1); None for the decision.
+            target: Target for a universal explainer, also in Captum's forms of one class for each
+                image: a list of tuples, or a tensor (B, 1); None for the decision.
             additional_forward_args: Accepted and ignored.
 
         Returns:
             Attributions of the inputs' shape, type and device.
 
         Raises:
-            ValueError: If a target is given that the explainer cannot be asked about.
+            ValueError: If a target is given that the explainer cannot explain.
         """
         if isinstance(inputs, tuple):
             return tuple(self._attribution(images, target) for images in inputs)
@@ -96,15 +96,15 @@ class VariationalSaliencyAttribution(Attribution):  # type: ignore[misc]  # Capt
         return saliency.unsqueeze(1).expand_as(images).contiguous()
 
     def _map(self, images: Tensor, target: object) -> Tensor:
-        posterior = self._posterior(images, _in_a_row(target))
+        posterior = self._posterior(images, _flattened(target))
         if self.quantity in ("inclusion_probability", "excess"):
             chance = INCLUSION_FRACTION if self.quantity == "excess" else 0
             return posterior.inclusion_probability(INCLUSION_FRACTION) - chance
         return posterior.mean if self.quantity == "mean" else posterior.stddev
 
 
-def _in_a_row(target: object) -> object:
-    """Take the classes of images out of tuples of one, or a tensor (B, 1): they become (B,)."""
+def _flattened(target: object) -> object:
+    """Flatten one class per image, in a list of 1-tuples or a tensor (B, 1), to (B,)."""
     if isinstance(target, list) and all(isinstance(one, tuple) and len(one) == 1 for one in target):
         return [one for (one,) in target]
     if isinstance(target, Tensor) and target.shape[1:] == (1,) and not target.is_floating_point():

@@ -1,4 +1,4 @@
-"""Whether a network is the one that an explainer explains, and its inputs are normalised for it."""
+"""Checking that a network is the one that an explainer explains, and its normalisation."""
 
 from collections.abc import Sequence
 
@@ -16,20 +16,21 @@ def check_explained(
     std: Sequence[float] | None,
     advice: str,
 ) -> None:
-    """Refuse a network other than the explained one, or inputs normalised otherwise than its own.
+    """Refuse a network other than the explained one, or another normalisation of its inputs.
 
-    A network that holds the explained one, such as one that normalises images itself, is taken with
-    any normalisation. Nothing is refused where the explainer does not know what it explains.
+    A network that contains the explained one, such as one that normalises images itself, is
+    accepted with any normalisation. Nothing is refused if the explainer does not know which network
+    it explains.
 
     Args:
         network: Network, or :class:`FrozenClassifier`.
         explainer: Explainer.
         mean: Mean that was subtracted from each channel of the inputs; None if none was.
         std: Standard deviation that divided each channel of the inputs; None if none did.
-        advice: What to do about another network, a sentence.
+        advice: Sentence that says what to do about another network.
 
     Raises:
-        ValueError: If either is so.
+        ValueError: If the network or the normalisation is another one.
     """
     expected = _identity(explainer)
     if expected is None:

@@ -1,4 +1,4 @@
-"""An explainer in place of a CAM of pytorch-grad-cam; that package need not be installed."""
+"""An explainer with the interface of pytorch-grad-cam, which need not be installed."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,16 +16,16 @@ from saliency_vae.models import Explainer
 
 
 def _score(targets: Sequence[Callable[[Tensor], Tensor]], logits: Tensor) -> Tensor:
-    """Score of each row of logits (n B, classes) by the target of its image: (n B,).
+    """Score each row of logits (n B, classes) by the target of its image: (n B,).
 
-    A target's values are summed, as pytorch-grad-cam does: of a single logit it returns (1,).
+    A target's values are summed, as in pytorch-grad-cam: it may return (1,) for a single logit.
     """
     rows = zip(cycle(targets), logits, strict=False)
     return torch.stack([target(row).sum() for target, row in rows])
 
 
 class VariationalCAM:
-    """An explainer that is called like pytorch-grad-cam's classes, also in a ``with`` statement.
+    """Explainer that is called like pytorch-grad-cam's classes, also in a ``with`` statement.
 
     Args:
         explainer: Explainer of images in [0, 1].
@@ -56,17 +56,17 @@ class VariationalCAM:
 
         Args:
             input_tensor: Images (B, 3, H, W).
-            targets: What a universal explainer is asked about: pytorch-grad-cam's target of each
-                image, a function of its logits; None for the decision.
-            aug_smooth: False, as the explainer's maps are smooth by themselves.
-            eigen_smooth: False, likewise.
+            targets: Targets for a universal explainer: one pytorch-grad-cam target for each image,
+                a function of its logits; None for the decision.
+            aug_smooth: Must be False, as the explainer's maps are already smooth.
+            eigen_smooth: Must be False, likewise.
 
         Returns:
-            Maps (B, H, W) whose lowest value is 0 and highest value 1; 0 in a constant map.
+            Maps (B, H, W) whose lowest value is 0 and highest value 1; a constant map is all 0.
 
         Raises:
-            ValueError: If there are targets that the explainer cannot be asked about, or more or
-                fewer than images; or if a smoothing is asked for.
+            ValueError: If the explainer cannot explain the targets, if there is not one for each
+                image, or if smoothing is requested.
         """
         if aug_smooth or eigen_smooth:
             raise ValueError(

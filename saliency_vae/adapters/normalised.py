@@ -1,4 +1,4 @@
-"""An explainer of images that are normalised as the user's own model takes them."""
+"""An explainer of images that are normalised for the user's own model."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class NormalisedExplainer:
     """Explains normalised images, in eval mode and without gradients.
 
     Args:
-        explainer: Explainer of images in [0, 1]; each call leaves its modules' modes as they were.
+        explainer: Explainer of images in [0, 1]; each call restores the modes of its modules.
         mean: Mean that was subtracted from each of the 3 channels; None for 0.
         std: Standard deviation that then divided each channel; None for 1.
 
@@ -44,17 +44,17 @@ class NormalisedExplainer:
 
         Args:
             inputs: Images (B, 3, H, W), H, W >= 16, of any device and precision.
-            target: What a universal explainer is asked about; None for the decision.
+            target: Target for a universal explainer; None for the decision.
 
         Returns:
             Posterior q(s|x), on the explainer's device.
 
         Raises:
             ValueError: If the inputs are not (B, 3, H, W) of floating point, or not in [0, 1] once
-                the normalisation is undone; or the explainer cannot be asked about the target.
+                the normalisation is undone; or if the explainer cannot explain the target.
         """
         if inputs.ndim != 4 or inputs.shape[1] != 3 or not inputs.is_floating_point():
-            raise ValueError(  # one channel would be broadcast, and dark bytes lie in [0, 1]
+            raise ValueError(  # one channel would broadcast, dark uint8 would pass
                 "Expected inputs (B, 3, H, W) of floating point. "
                 f"Found {tuple(inputs.shape)} of {inputs.dtype}."
             )
@@ -66,7 +66,7 @@ class NormalisedExplainer:
             return self.explainer.encode(images, signals=signals)
 
     def _check_range(self, images: Tensor) -> None:
-        """Refuse images that were normalised otherwise; noise, as in measures, is no reason."""
+        """Refuse images with another normalisation, but not those with noise, as metrics add."""
         outside = (images - images.clamp(0, 1)).abs().mean() if images.numel() else 0
         if not outside <= _MARGIN:  # NaN too
             low, high = images.aminmax()

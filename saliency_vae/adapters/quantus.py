@@ -27,10 +27,10 @@ def explain_func(
     value of each image is 0, because Quantus refuses maps that are negative everywhere. The shift
     keeps the order of the pixels and their differences, but not their sum and sign.
 
-    A universal explainer is asked about the targets that Quantus passes. Any other one, which
-    explains the decision of the classifier that it was trained for, ignores them: metrics that
-    change the target (RandomLogit) do not measure it. Another model than the one that the explainer
-    knows is refused: metrics that randomise the weights of the model (MPRT) would not measure it.
+    A universal explainer explains the targets that Quantus passes. Any other explainer always
+    explains the decision of its classifier and ignores them, so metrics that change the target
+    (RandomLogit) do not apply to it. A model other than the explained one is refused, because
+    metrics that randomise the weights of the model (MPRT) would not measure the explainer.
 
     Args:
         explainer: Explainer of images in [0, 1].
@@ -38,8 +38,8 @@ def explain_func(
         std: Standard deviation that divided each channel of the inputs; None if none did.
 
     Raises:
-        ValueError: If mean or std is not 3 numbers or a std is not positive. The function raises it
-            for another model, or inputs that are not (B, 3, H, W) or normalised otherwise.
+        ValueError: If mean or std is not 3 numbers or a std is not positive. The returned function
+            raises it for another model, another normalisation, or inputs that are not (B, 3, H, W).
     """
     posterior = NormalisedExplainer(explainer, mean, std)
 
@@ -59,7 +59,7 @@ def explain_func(
 
 
 def _asked(targets: Any) -> object:
-    """Bring labels of any type into the form of a target; whole floats (B,) are classes."""
+    """Convert labels of any type to a target; floats (B,) with whole values are classes."""
     found = np.array(targets)
     if found.dtype == object:
         found = np.array(found.tolist())

@@ -1,5 +1,5 @@
 """A page in the browser: drop a photograph, and see where a classifier looked.
 
-What is computed stands in ``answers.py``, what is drawn in ``pictures.py``; ``page.py`` puts
-widgets of Gradio around both. Import the modules directly, so that --help does not load torch.
+``answers.py`` computes, ``pictures.py`` draws, and ``page.py`` puts Gradio widgets around both.
+Import the modules directly, so that --help does not load torch.
 """

@@ -18,12 +18,12 @@ _METHODS: dict[str, Method] = {"SmoothGrad": SmoothGrad(), "Grad-CAM": GradCAM()
 
 @dataclass(frozen=True)
 class OtherMap:
-    """The map of another method for the same question.
+    """The map of another method for the same image and target.
 
     Attributes:
         method: Name of the method.
         map: Its saliency map, (h, w); None if it cannot explain this classifier.
-        measured: The class on the views of this map; None likewise.
+        measured: Measurement of the target on the views of this map; None likewise.
         reason: Why there is no map, in one line; empty if there is one.
     """
 
@@ -34,7 +34,7 @@ class OtherMap:
 
 
 class PageAnswers:
-    """Answers a person's questions about photographs with one explainer and its classifier.
+    """Explains a user's photographs with one explainer and its classifier.
 
     Args:
         explainer: Explainer with the classifier that it explains attached.
@@ -55,11 +55,11 @@ class PageAnswers:
 
         Args:
             photo: Image file.
-            target: Number of the class that is asked about; None for the decision.
+            target: Index of the target class; None for the decision.
             fraction: Share of the pixels kept in the kept view, in (0, 1].
 
         Raises:
-            OSError: If the file is no image.
+            OSError: If the file is not an image.
             ValueError: If the image cannot be explained.
         """
         return self.explainer.explain(
@@ -70,8 +70,8 @@ class PageAnswers:
         """Explain the same photograph by SmoothGrad (25 passes) and Grad-CAM (1 pass).
 
         Args:
-            explanation: Explanation to compare with, whose share of the pixels is kept.
-            target: Number of the class that it is about; None for the decision.
+            explanation: Explanation to compare with; the same fraction of the pixels is kept.
+            target: Index of its target class; None for the decision.
         """
         found, fraction = [], explanation.fraction
         classifier = self.classifier

@@ -1,4 +1,4 @@
-"""The widgets of the page, and what happens when somebody uses them."""
+"""The widgets of the page, and their event handlers."""
 
 import shutil
 import tempfile
@@ -16,7 +16,7 @@ from saliency_vae.runtime.text import one_line, printable
 from saliency_vae.visualization import Explanation
 
 DECISION = "the classifier's decision"
-_PERCENT_KEPT = 10  # of the pixels, at first
+_PERCENT_KEPT = 10  # initial share of the pixels
 _MOST_OFFERED = 100  # explanations whose files are kept for download
 CSS = """
 .gradio-container {max-width: 1280px !important; margin: 0 auto !important}
@@ -38,7 +38,7 @@ CSS = """
 
 
 class Page:
-    """One page for all visitors; what each has asked is kept in a session of its own.
+    """One page for all visitors; the state of each visitor is kept in a separate session.
 
     Args:
         answers: Computes what is shown.
@@ -52,7 +52,7 @@ class Page:
         self.answers = answers
         self.examples = [str(path) for path in examples]
         self.gradio = _gradio()
-        self.busy = threading.Lock()  # hooks are put on one network
+        self.busy = threading.Lock()  # all requests put hooks on the same network
         self.files = Path(tempfile.mkdtemp(prefix="saliency_vae_app_"))
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Page:
         shutil.rmtree(self.files, ignore_errors=True)
 
     def build(self) -> Any:
-        """Lay out the widgets: Gradio's ``Blocks``, ready to be launched."""
+        """Lay out the widgets and return Gradio's ``Blocks``, ready to be launched."""
         gr = self.gradio
         blocks = gr.Blocks(
             title="Where did it look?", analytics_enabled=False, delete_cache=(3600, 86400)
@@ -138,13 +138,13 @@ class Page:
     def _connect(
         self, blocks: Any, state: dict[str, Any], asked: dict[str, Any], shown: dict[str, Any]
     ) -> None:
-        """Say which function answers which widget."""
+        """Connect the widgets to their event handlers."""
         question = [asked[name] for name in ("photo", "target", "fraction", "kind")]
         explained = state["explanation"]
         answer = [*state.values(), *(shown[name] for name in ("tile", "kept", "left_out", "bars"))]
         answer += [shown["prediction"], shown["others"]]
         downloads = [shown["png"], shown["npz"]]
-        # Another share of the pixels is another question: samples and inclusion follow it too.
+        # Another fraction needs a new explanation: samples and inclusion depend on it too.
         for event in (asked["photo"].change, asked["target"].change, asked["fraction"].release):
             event(self._said(self.explain), question, answer).success(
                 self._said(self.offer), explained, downloads
@@ -160,7 +160,7 @@ class Page:
             blocks.load(lambda: self.examples[0], None, asked["photo"])
 
     def explain(self, photo: str | None, target: int, percent: float, kind: str) -> list[Any]:
-        """Answer a new photograph or a new question about it."""
+        """Explain a new photograph, or the same one with another target or fraction."""
         if photo is None:
             return [None] * 8
         number = None if target < 0 else target
@@ -177,7 +177,7 @@ class Page:
     def compare(
         self, explanation: Explanation | None, target: int | None
     ) -> tuple[Explanation, str]:
-        """Ask other methods the question of the explanation that is shown, for :meth:`beside`."""
+        """Run other methods on the image and target of the explanation, for :meth:`beside`."""
         if explanation is None:
             raise ValueError("Expected a photograph to compare methods on. Found none.")
         with self.busy:
@@ -185,12 +185,12 @@ class Page:
         return explanation, beside(explanation, found, photograph(explanation))
 
     def beside(self, explanation: Explanation | None, compared: tuple[Explanation, str]) -> str:
-        """Show other methods, unless another explanation has been asked for meanwhile."""
+        """Show other methods, unless the page shows another explanation by now."""
         about, html = compared
         return html if about is explanation else ""
 
     def offer(self, explanation: Explanation | None) -> list[Any]:
-        """Write the files that can be downloaded."""
+        """Write the files that are offered for download."""
         if explanation is None:
             return [self.gradio.DownloadButton(interactive=False)] * 2
         earlier = sorted(self.files.iterdir(), key=lambda offered: offered.stat().st_mtime_ns)
@@ -209,11 +209,11 @@ class Page:
             *view_tiles(explanation, shown),
             bars(explanation),
             dict(explanation.prediction),
-            None,  # no other method has been asked
+            None,  # no other method has been run
         ]
 
     def _said(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Show an error that a person can mend as one line on the page."""
+        """Wrap a function so that an error the user can fix is shown as one line on the page."""
 
         @wraps(function)
         def run(*arguments: Any) -> Any:
@@ -227,7 +227,7 @@ class Page:
 
 
 def _uploaded_file(payload: Any) -> str | None:
-    """Path of the uploaded file as it is."""
+    """Path of the uploaded file, which is left as it is."""
     return None if payload is None else payload.path
 
 

@@ -1,4 +1,4 @@
-"""What the page shows of an explanation: tiles of one field of view, and bars of probabilities."""
+"""Pictures of an explanation for the page: tiles of the classifier's view, and probability bars."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ _GAP = 6  # pixels between the samples
 
 
 def photograph(explanation: Explanation) -> Tensor:
-    """What the classifier sees of the photograph, at a finer resolution: (3, H, W) uint8."""
+    """Part of the photograph that the classifier sees, at a finer resolution: (3, H, W) uint8."""
     source = explanation.source
     times = _times(explanation)
     given = source.preprocessing
@@ -56,7 +56,7 @@ def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:
     Args:
         explanation: Explanation of the photograph.
         kind: One of ``MAPS``.
-        shown: What :func:`photograph` gave.
+        shown: Result of :func:`photograph`.
     """
     mean, stddev, inclusion = explanation.maps
     if kind == "samples":
@@ -92,7 +92,7 @@ def view_tiles(explanation: Explanation, shown: Tensor) -> tuple[Pixels, Pixels]
 
 
 def bars(explanation: Explanation) -> str:
-    """Write what was measured as bars, in HTML."""
+    """Write the measured probabilities as bars, in HTML."""
     measured = explanation.measured
     label, probability = explanation.prediction[0]
     if explanation.target is not None:
@@ -119,7 +119,7 @@ def beside(explanation: Explanation, others: Sequence[OtherMap], shown: Tensor) 
     Args:
         explanation: Explanation of the photograph.
         others: Maps of other methods, or why there is none.
-        shown: What :func:`photograph` gave.
+        shown: Result of :func:`photograph`.
     """
     figures = [
         _figure("this explainer", map_tile(explanation, "mean", shown), explanation.measured)
@@ -181,7 +181,7 @@ def _samples(explanation: Explanation, shown: Tensor) -> Pixels:
 
 
 def _apart(tiles: list[Pixels], columns: int, axis: int) -> Iterator[Pixels]:
-    """Tiles with white between them, and white tiles where some are missing."""
+    """Yield tiles with white gaps between them, and white tiles for missing ones."""
     shape = list(tiles[0].shape)
     shape[axis] = _GAP
     for place in range(columns):

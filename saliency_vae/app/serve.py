@@ -1,4 +1,4 @@
-"""Serve the page, by default to this machine alone and without a network."""
+"""Serve the page, by default only to this machine and without network access."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from saliency_vae.runtime.device import pick_device
 from saliency_vae.runtime.text import one_line
 
 _MOST_EXAMPLES = 24
-# No report of a version or of use, which Gradio sends unless told otherwise.
+# Turn off the version checks and usage reports that Gradio sends by default.
 _QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -52,7 +52,7 @@ def serve(config: AppConfig) -> None:
 
 
 def launch(page: Page, config: AppConfig) -> Any:
-    """Start to serve a page, and return Gradio's ``Blocks``.
+    """Start serving a page, and return Gradio's ``Blocks``.
 
     Raises:
         ValueError: If the port is taken.
@@ -74,7 +74,7 @@ def launch(page: Page, config: AppConfig) -> Any:
 
 
 def launch_settings(config: AppConfig) -> Mapping[str, Any]:
-    """Settings of Gradio by which the page asks nothing of a network, and limits uploads."""
+    """Gradio settings that avoid network requests and limit uploads."""
     return {
         "share": config.share,
         "max_file_size": f"{config.max_megabytes}mb",

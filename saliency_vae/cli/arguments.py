@@ -12,7 +12,7 @@ from saliency_vae.cli.validation import config_dir
 
 
 def quoted(argument: str, paths: Collection[str]) -> str:
-    r"""Quote a path, whose characters may mean something to Hydra, as spaces and brackets do.
+    r"""Quote a path, since characters such as spaces and brackets mean something to Hydra.
 
     Args:
         argument: ``KEY=VALUE`` or a flag.
@@ -35,9 +35,10 @@ def quoted(argument: str, paths: Collection[str]) -> str:
 
 
 def added(argument: str) -> str:
-    """Let a setting of Lightning's Trainer be added without the + that Hydra asks for.
+    """Add ++ to a setting of Lightning's Trainer, so that the user need not type Hydra's +.
 
-    The configuration lists a few of them. Whether the Trainer takes the setting is checked later.
+    The configuration lists only some of these settings. Whether the Trainer accepts a setting is
+    checked later.
 
     Args:
         argument: ``KEY=VALUE`` or a flag.
@@ -51,7 +52,7 @@ def added(argument: str) -> str:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Refuse what Hydra would answer with its usage, or without naming the setting.
+    """Refuse arguments that Hydra would answer with its usage or without naming the setting.
 
     Raises:
         ValueError: If there is an unknown flag, an old name of a setting, or a group without the

@@ -1,4 +1,4 @@
-"""What every command does: compose its configuration, check it, and run."""
+"""What all commands share: composing the configuration, checking it, and running."""
 
 import functools
 import os
@@ -26,14 +26,14 @@ Function = Callable[[Node, Path], Any]
 
 
 def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], Callable[[], None]]:
-    """Make a command of a function of the resolved configuration and the directory of the run.
+    """Decorate a function of the resolved configuration and the run's directory as a command.
 
-    Wrong settings and unusable files end the command with one line and status 1; with the
-    environment variable HYDRA_FULL_ERROR=1 they end it with a traceback.
+    Wrong settings and unusable files end the command with one line and status 1, or with a
+    traceback if the environment variable HYDRA_FULL_ERROR is 1.
 
     Args:
         name: Name of ``conf/<name>.yaml`` and of the module ``saliency_vae.<name>``.
-        paths: Settings that are paths, so that any file name is taken as it is typed.
+        paths: Settings that are paths, so that any file name is taken as typed.
     """
     register_schemas()
 
@@ -69,14 +69,14 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
 
 @contextmanager
 def _naming_paths(config: Node, paths: Collection[str]) -> Iterator[None]:
-    """Refuse empty paths, and name the setting that a file which cannot be used comes from."""
+    """Refuse empty paths, and name the setting behind a file that cannot be used."""
     for name in paths:
         if config[name] == "":
             raise ValueError(f"Expected {name}=PATH. Found nothing.")
     try:
         yield
     except OSError as error:
-        if not isinstance(error.filename, str):  # an error of the network, for instance
+        if not isinstance(error.filename, str):  # a network error, for instance
             raise
         file = Path(error.filename)
         values = {name: Path(config[name]) for name in paths if Path(config[name] or "").name}

@@ -1,4 +1,4 @@
-"""Errors that a user can mend end a command with one line and status 1, others with a traceback."""
+"""Errors that a user can fix end a command with one line and status 1, others with a traceback."""
 
 import errno
 import sys
@@ -19,19 +19,19 @@ from saliency_vae.runtime.memory import LESS, suggesting
 from saliency_vae.runtime.text import did_you_mean, printable
 
 _EXPECTED = (HydraException, OmegaConfBaseException, ValueError, OSError, FloatingPointError)
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # of a disk, or what may be written to it
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # disk full, quota exceeded, file too large
 
 
 @contextmanager
 def one_line_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
-    """End a command with one line where its settings or files are wrong, or the memory is full.
+    """End a command with one line if its settings or files are wrong, or the memory is full.
 
     Args:
         command: Name of the command.
-        traceback: Whether to leave all errors as they are.
+        traceback: Whether to let all errors through, with their traceback.
 
     Raises:
-        SystemExit: With the line that Python prints, and status 1.
+        SystemExit: With the line to print, and status 1.
     """
     if traceback:
         yield
@@ -44,7 +44,7 @@ def one_line_errors(command: str, *, traceback: bool = False) -> Iterator[None]:
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """Errors of wrong settings and unusable files, Lightning's among them if it is loaded."""
+    """Errors that mean wrong settings or unusable files, including Lightning's if it is loaded."""
     lightning = sys.modules.get("lightning.fabric.utilities.exceptions")
     return _EXPECTED if lightning is None else (*_EXPECTED, lightning.MisconfigurationException)
 
@@ -68,13 +68,13 @@ def one_line(error: Exception) -> str:
         return _unusable(error)
     text = str(error).replace("\nTo append to your config use", " To add it use")
     _, of_worker, text_there = text.rpartition(f"\n{type(error).__name__}: ")
-    if text.startswith("Caught ") and of_worker:  # a loader's process sends its traceback
+    if text.startswith("Caught ") and of_worker:  # a loader process sends its traceback
         text = text_there
     return " ".join(text.split())
 
 
 def _old_name(error: Exception) -> str | None:
-    """Refusal of an old name in a configuration file, if an error of Hydra is about one."""
+    """Message that refuses an old name in a configuration file; None if there is no old name."""
     if isinstance(error, MissingConfigException):
         name = str(error.missing_cfg_file).replace("/", "=")
     else:

@@ -1,8 +1,8 @@
-"""Settings that were renamed: refused under the old name, translated in the record of a run.
+"""Renamed settings: old names are refused in new commands, and translated in resumed runs.
 
-One table leads from the old name of a setting ``KEY``, or of an option ``GROUP=OPTION``, to the
-new one. What a user types is refused in one line that names the new setting, so that nobody goes on
-with old names; a run that was recorded with them can still be resumed.
+A table maps the old name of a setting ``KEY``, or of an option ``GROUP=OPTION``, to the new one. A
+user who types an old name gets one line that names the new one. A run that was recorded with old
+names can still be resumed.
 """
 
 import re
@@ -18,7 +18,7 @@ _OVERRIDE = re.compile(r"(?P<prefix>[+~]*)(?P<key>[^=]*)(?P<value>.*)", re.DOTAL
 
 
 def refusal(name: str, found: str) -> str | None:
-    """One line that refuses an old name; None if the name is not an old one.
+    """Message, in one line, that refuses an old name; None if the name is not an old one.
 
     Args:
         name: ``KEY`` or ``GROUP=OPTION``.
@@ -31,7 +31,7 @@ def refusal(name: str, found: str) -> str | None:
 
 
 def check_override(override: str) -> None:
-    """Refuse an override, with or without +, ++ or ~ before it, that uses an old name.
+    """Refuse an override that uses an old name, with or without +, ++ or ~ before it.
 
     Raises:
         ValueError: If it uses one.
@@ -59,7 +59,7 @@ def check_composed(config: dict[str, Any]) -> None:
 
 
 def translated(override: str) -> str:
-    """Write an override of an earlier run with the names of today.
+    """Translate an override of an earlier run to the current names.
 
     Example:
         >>> translated("+ridge=0.3"), translated("encoder=informed_unet"), translated("seed=1")

@@ -1,4 +1,4 @@
-"""The settings of an earlier run, for a command that resumes it: before Hydra composes anything."""
+"""Restoring the settings of a run that is resumed, before Hydra composes anything."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ _OVERRIDES = Path(".hydra/overrides.yaml")
 
 
 def with_overrides_of_run(arguments: list[str]) -> list[str]:
-    """Put the overrides that a run was started with before those that resume it.
+    """Put the overrides that a run was started with before those of the command that resumes it.
 
     ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; the run's last checkpoint does.
-    An override that is given now wins over the one that was given then. A run that was killed
-    before its first checkpoint starts anew.
+    Overrides given now take precedence. A run that was killed before its first checkpoint starts
+    from scratch.
 
     Args:
         arguments: Arguments of the command line.
@@ -37,17 +37,17 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
 
 
 def _key(override: str) -> str:
-    """Name of the setting that an override is of, whether it changes, adds or removes it."""
+    """Name of the setting that an override changes, adds or removes."""
     return override.partition("=")[0].lstrip("+~")
 
 
 def _recorded(run: Path) -> list[str]:
-    """Read the overrides of a run: from its last checkpoint, else from what Hydra wrote.
+    """Read the overrides of a run from its last checkpoint, or else from Hydra's record.
 
-    Hydra also writes down the overrides of a command that is refused after that; a checkpoint holds
-    those of the run itself. The command reports a checkpoint that cannot be read.
+    Hydra's record may hold those of a later command that was refused; a checkpoint holds those of
+    the run itself. A checkpoint that cannot be read is reported later.
     """
-    import torch  # only a run that is resumed waits for it here
+    import torch  # slow, and only a resumed run needs it
 
     try:
         checkpoint = torch.load(run / LAST, map_location="meta", weights_only=True)

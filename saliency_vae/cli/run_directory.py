@@ -1,4 +1,4 @@
-"""A directory of its own for each run, also for two that start in the same second."""
+"""A separate directory for each run, even if two start in the same second."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 
 
 class OwnDirectory(Callback):
-    """Names a training after its data, unless it has a name, and takes a directory of its own.
+    """Names a run after its data, unless it has a name, and takes a directory for it.
 
-    That is the directory that the configuration names, or if that is taken the next free one. A
-    directory given on the command line is used as it is. If ``torchrun`` or ``srun`` start several
-    processes of one run, the first process takes the directory.
+    This is the configured directory or, if that is taken, the next free one. A directory given on
+    the command line is used as it is. If ``torchrun`` or ``srun`` start several processes of one
+    run, only the first process takes the directory.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -56,17 +56,17 @@ def take(directory: Path) -> Path:
 
 
 def _name(config: DictConfig) -> None:
-    """Name a run after the group of its data where neither its experiment nor its user names it."""
+    """Name a run after its data option, if neither its experiment nor its user names it."""
     if "name" in config and config.name is None:
         config.name = config.hydra.runtime.choices.data
 
 
 def is_given(key: str, config: DictConfig | None = None) -> bool:
-    """Whether the command line names a setting of Hydra's own.
+    """Whether the command line sets one of Hydra's own settings.
 
     Args:
         key: Name of the setting.
-        config: Configuration with that of Hydra; None once the command runs.
+        config: Configuration that includes Hydra's; None once the command runs.
     """
     given = (HydraConfig.get() if config is None else config.hydra).overrides.hydra
     return any(str(o).startswith(f"{key}=") for o in given)

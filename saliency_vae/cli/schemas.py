@@ -1,7 +1,7 @@
-"""Schemas of the commands: the only place of a default and of a bound of their own settings.
+"""Schemas of the commands: the only place that defines defaults and bounds of their settings.
 
-Hydra refuses what is not in a schema, in an experiment file too. What a node such as ``encoder``
-holds is described by the groups of ``conf/``. Bounds are annotations, which
+Hydra refuses settings that are not in a schema, also in an experiment file. The groups of ``conf/``
+define what a node such as ``encoder`` contains. Bounds are annotations, which
 :func:`saliency_vae.cli.validation.check_bounds` reads.
 """
 
@@ -53,7 +53,7 @@ class TrainConfig:
 
 
 class TrainerBounds(TypedDict, total=False):
-    """Bounds of Lightning's Trainer: outside them a run would end late, or without an explainer."""
+    """Bounds of Trainer settings; outside them a run would fail late or yield no explainer."""
 
     num_nodes: Annotated[int, _AT_LEAST_1]
     accumulate_grad_batches: Annotated[int, _AT_LEAST_1]

@@ -32,8 +32,8 @@ _COMPARED = {
 def run_job(module: str) -> float:
     """Run the current job of a sweep as a single run, and return its validation loss.
 
-    In one process Lightning would start the whole sweep again on each device. As single runs the
-    jobs can use any number of devices, and cannot disturb each other.
+    In one process, Lightning would start the whole sweep again on each device. As single runs, the
+    jobs can use any number of devices and cannot disturb each other.
 
     Args:
         module: Module to run with ``python -m``.
@@ -105,7 +105,7 @@ class SweepTable(Callback):
 
 
 def _table(rows: list[dict[str, Any]], columns: list[str], title: str) -> Table:
-    """Lay out the jobs, nothing cut off; settings that all of them share are in the file alone."""
+    """Lay out the jobs without truncation; settings that all share are only in the CSV file."""
     own = ("job", "status", *_COMPARED)
     shown = [c for c in columns if c in own or len({_text(row.get(c, "")) for row in rows}) > 1]
     table = Table(title=escape(title), box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)

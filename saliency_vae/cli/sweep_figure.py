@@ -1,4 +1,4 @@
-"""A sweep in one picture: parallel coordinates of its settings and what came of them."""
+"""A sweep in one picture: parallel coordinates of its settings and metrics."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ Row = Mapping[str, Any]
 
 
 def draw_sweep(rows: Sequence[Row], metrics: Mapping[str, str], path: Path) -> None:
-    """Draw a line for each job over one axis for each setting that differs and each metric.
+    """Draw each job as a line over parallel axes, one for each differing setting and each metric.
 
     Lines are coloured by the first metric, the lowest dark. Nothing is drawn for fewer than two
     finished jobs.
@@ -19,7 +19,7 @@ def draw_sweep(rows: Sequence[Row], metrics: Mapping[str, str], path: Path) -> N
         metrics: Names of the metrics, with their headings.
         path: PNG to write.
     """
-    from matplotlib import colormaps  # slow, and --help does without
+    from matplotlib import colormaps  # slow, and not needed for --help
     from matplotlib.figure import Figure
 
     rows = [row for row in rows if all(math.isfinite(row[metric]) for metric in metrics)]
@@ -57,8 +57,8 @@ class _Axis:
         values: Value of each job: numbers, text that reads as numbers, or text.
 
     Attributes:
-        places: Place of each job on the axis, from 0 to 1.
-        labels: What is written beside the axis, and where.
+        places: Position of each job on the axis, from 0 to 1.
+        labels: Tick labels, with their positions on the axis.
     """
 
     def __init__(self, values: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
-"""What the configuration names with ``_target_``, held against the signature of the target.
+"""Checking the configuration's nodes with a ``_target_`` against the target's signature.
 
-So a mistyped key or a value of the wrong type is one clear error, wherever it was written.
+A mistyped key or a value of the wrong type thus gives one clear error, wherever it was written.
 """
 
 import inspect
@@ -24,7 +24,7 @@ _HYDRA_KEYS: dict[str, type] = {
 
 
 def check_targets(node: Any, path: str = "") -> None:
-    """Hold every node that has a ``_target_`` against the signature of its target.
+    """Check every node that has a ``_target_`` against the signature of its target.
 
     Args:
         node: Plain configuration.
@@ -69,12 +69,12 @@ def _check_node(node: dict[str, Any], path: str) -> None:
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
-    """Parameters of a target, their annotations as types where that can be."""
+    """Parameters of a target, with annotations resolved to types if possible."""
     if not callable(target):
         raise ValueError(f"Expected a _target_ that can be called. Found {target}.")
     try:
         return inspect.signature(target, eval_str=True).parameters
-    except NameError:  # an annotation is imported for type checkers alone
+    except NameError:  # an annotation is imported only for type checkers
         return inspect.signature(target).parameters
     except ValueError:  # some builtin types have no signature
         return {}
@@ -96,7 +96,7 @@ def _check_value(value: Any, annotation: Any, path: str) -> None:
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
-    """Validator of a type; None for a type that no plain value has, which the target checks."""
+    """Validator of a type; None if pydantic has none, so that only the target checks values."""
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticUserError, SchemaError):  # some types bring their own configuration, or none

@@ -1,7 +1,7 @@
-"""The composed configuration: where it lies, and what is checked of it before anything starts.
+"""The configuration: its directory, and the checks of the composed values before a run starts.
 
-Hydra composes ``conf/``. The top level is held against the schema of the command, each node that
-names what is built from it against the signature of that target.
+Hydra composes ``conf/``. The top level is checked against the schema of the command, and each node
+with a ``_target_`` against the signature of that target.
 """
 
 import math
@@ -56,7 +56,7 @@ def resolve(config: DictConfig) -> Node:
 
 
 def _check_keys(config: Node, known: Iterable[str]) -> None:
-    """Refuse other keys at the top level than the schema has, as +KEY and ~KEY make them."""
+    """Refuse top-level keys that the schema lacks (+KEY), and keys that were removed (~KEY)."""
     for key in config:
         if key not in known:
             raise ValueError(
@@ -69,7 +69,7 @@ def _check_keys(config: Node, known: Iterable[str]) -> None:
 
 
 def _check_numbers(value: Any, path: str = "") -> None:
-    """Refuse infinity and NaN, which no setting may be, and seeds that NumPy does not take.
+    """Refuse infinity and NaN in all settings, and seeds that NumPy does not accept.
 
     The ``arguments`` of a user's own classifier may be any numbers.
     """
@@ -88,7 +88,7 @@ def _check_numbers(value: Any, path: str = "") -> None:
 
 
 def check_bounds(node: Node, schema: type, path: str = "") -> None:
-    """Hold the numbers of a node against the bounds that the annotations of a schema state.
+    """Check the numbers of a node against the bounds in the annotations of a schema.
 
     Args:
         node: Plain values, of the right types.

@@ -15,14 +15,14 @@ from saliency_vae.data.preprocessing import Preprocessing
 
 
 class AnnotatedImages(Dataset[Batch]):
-    """Image files with true masks, which are the union of the annotated boxes.
+    """Image files whose true mask is the union of the annotated bounding boxes.
 
-    An image without a box inside the crop is left out, since nothing could be scored. So is an
-    image whose size differs from the annotated one, such as a photograph that its EXIF data turn:
-    it is not known where in it the boxes lie.
+    An image with no box inside the crop is left out, since there is nothing to score. So is an
+    image whose size differs from the annotated size, for example after EXIF rotation, since its
+    boxes cannot be placed.
 
     Args:
-        images: Image files, or the first of them.
+        images: An :class:`ImageFiles`, or a ``Subset`` of its first images.
         annotations: Directory that holds ``<name of the image>.xml`` at any depth.
         preprocessing: Preprocessing of the images.
 
@@ -31,7 +31,7 @@ class AnnotatedImages(Dataset[Batch]):
         misfits: Names of the images left out because of their size.
 
     Raises:
-        ValueError: If the images are not files, have equal names, lack an annotation, or if none
+        ValueError: If the images are not files, two share a name, one has no annotation, or none
             is left.
     """
 
@@ -87,5 +87,5 @@ class AnnotatedImages(Dataset[Batch]):
 
 
 def _fits(boxes: Boxes, image: Path) -> bool:
-    """Whether boxes were annotated on the image in the size in which it is read, upright."""
+    """Whether the annotated size is the size of the upright image."""
     return boxes.size == upright_size(image)

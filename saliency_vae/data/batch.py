@@ -1,4 +1,4 @@
-"""A batch of images, how single images are stacked to one, and how some are taken from it."""
+"""Batches of images: their type, stacking single images, and slicing."""
 
 from typing import NotRequired, TypedDict, cast
 
@@ -7,22 +7,21 @@ from torch.utils.data import default_collate
 
 
 class Batch(TypedDict):
-    """One image of a data set, or a batch of them, whose tensors have a leading dimension (B,).
+    """One image of a data set, or a batch, whose tensors have a leading batch dimension (B,).
 
     Attributes:
         image: Image, (3, H, W): uint8 in a data set, float in [0, 1] in the model.
         index: Index of the image in its data set.
-        skipped: Number of broken files before it that this image replaces.
-        mask: True mask, (H, W) bool: the pixels that decide the class, where they are known.
-        object_masks: Masks of several objects, (n, H, W) bool; an empty one stands for no object.
-        object_classes: Class of each object by the classifier, (n,) int64; -1 where there is none.
-        object_groups: Number of the group of each object, (n,) int64, see group; -1 where there is
-            none.
-        group: Number of the group that the image belongs to, such as photographs of one thing.
+        skipped: Number of broken files just before this image that it replaces.
+        mask: True mask, (H, W) bool: the pixels that determine the class, if known.
+        object_masks: Mask of each object, (n, H, W) bool; all False where there is no object.
+        object_classes: Class that the classifier gives each object, (n,) int64; -1 for none.
+        object_groups: Group number of each object, (n,) int64, see ``group``; -1 for none.
+        group: Number of the group that the image belongs to, such as photographs of one object.
         label: Class of the image.
-        task: Number of the task that the whole batch belongs to, where there are several.
-        decision: The classifier's decision, where it is at hand: weights of the logits, (classes,).
-        target: What is asked about instead of the decision: weights of the logits, (classes,).
+        task: Number of the task of the whole batch, if there are several tasks.
+        decision: The classifier's decision, if already known: weights of the logits, (classes,).
+        target: Target to explain instead of the decision: weights of the logits, (classes,).
     """
 
     image: Tensor
@@ -40,7 +39,7 @@ class Batch(TypedDict):
 
 
 def collate(images: list[Batch]) -> Batch:
-    """Stack images to a batch.
+    """Stack images into a batch.
 
     Args:
         images: Images of a data set, all of one size and with the same keys.
@@ -55,17 +54,17 @@ def collate(images: list[Batch]) -> Batch:
             f"classifier.crop_size. Found {sorted(sizes)}."
         )
     batch: Batch = default_collate(images)
-    if "task" in batch:  # a number, which no device has to be asked for
+    if "task" in batch:  # a plain int, so that reading it does not wait for the device
         batch["task"] = images[0]["task"]
     return batch
 
 
 def rows(batch: Batch, part: slice) -> Batch:
-    """Take some images of a batch, with all that is known of them.
+    """Slice a batch: some of its images, with all their values.
 
     Args:
         batch: Batch of images.
-        part: Which of its images.
+        part: Slice of the batch dimension.
 
     Example:
         >>> import torch

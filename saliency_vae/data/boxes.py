@@ -1,4 +1,4 @@
-"""Bounding boxes of objects: read from ILSVRC's annotations, and as masks of the image."""
+"""Bounding boxes of objects: reading ILSVRC annotations, and converting boxes to masks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ class Boxes(NamedTuple):
 
     Attributes:
         size: Height and width of the image in pixels.
-        corners: First column, first row, last column and last row, from 0, of each of n boxes,
+        corners: First column, first row, last column and last row of each box, counted from 0,
             (n, 4) int64.
     """
 
@@ -27,10 +27,10 @@ class Boxes(NamedTuple):
 
 
 def read_boxes(path: Path) -> Boxes:
-    """Read the boxes of all objects from an annotation of ILSVRC (PASCAL VOC's XML).
+    """Read the boxes of all objects from an ILSVRC annotation (PASCAL VOC XML).
 
     Raises:
-        ValueError: If the file is not such an annotation, or declares entities.
+        ValueError: If the file is not such an annotation, or declares XML entities.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def read_boxes(path: Path) -> Boxes:
 
 
 def boxes_mask(boxes: Boxes, preprocessing: Preprocessing) -> Tensor:
-    """Mark the boxes in the preprocessed image.
+    """Convert boxes to a mask of the preprocessed image.
 
     Args:
         boxes: Boxes in the original image.

@@ -1,4 +1,4 @@
-"""The built-in data set, cluttered digits, drawn into memory, and its data module."""
+"""Cluttered digits, the built-in data set, drawn and held in memory, and its data module."""
 
 import torch
 from torch.utils.data import Dataset
@@ -12,14 +12,14 @@ NUM_CLASSES = 10
 
 
 class ClutteredDigits(Dataset[Batch]):
-    """A split of the data set, drawn at once and held in memory.
+    """A split of the data set, drawn on construction and held in memory.
 
     Args:
         split: ``train``, ``val`` or ``test``, which share no writers.
         size: Number of images.
         seed: Seed of the data set.
         image_size: Height and width in pixels, at least 32.
-        progress: Show a progress bar while drawing, where there is a terminal.
+        progress: Show a progress bar while drawing, if there is a terminal.
 
     Attributes:
         images: Images, (size, 3, H, W) uint8.
@@ -41,7 +41,7 @@ class ClutteredDigits(Dataset[Batch]):
         self.masks = torch.empty(size, image_size, image_size, dtype=torch.bool)
         self.labels = torch.empty(size, dtype=torch.int64)
         painter = DigitPainter(split, seed=seed, image_size=image_size)
-        hidden = None if progress else True  # None: shown where there is a terminal
+        hidden = None if progress else True  # None: shown if there is a terminal
         for i in trange(size, desc=f"Drawing {split} digits", disable=hidden, leave=False):
             image, mask, label = painter.draw(i)
             self.images[i] = torch.from_numpy(image).permute(2, 0, 1)

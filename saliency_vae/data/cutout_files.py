@@ -1,4 +1,4 @@
-"""Image files of cut-outs and photographs: their groups, their splits, and how they are read."""
+"""Image files of cut-outs and photographs: groups, splits and reading."""
 
 import os
 from collections import defaultdict
@@ -16,16 +16,17 @@ from saliency_vae.data.image_reader import opened
 from saliency_vae.data.scenes import OPAQUE
 
 Split = Literal["train", "val", "test"]
-PORTIONS = 3  # of the test objects and photographs, each looked at once
-LEAST_OPAQUE = 0.15  # share of a cut-out's box
+PORTIONS = 3  # of the test objects and photographs, each to be evaluated on only once
+LEAST_OPAQUE = 0.15  # least opaque share of a cut-out's bounding box
 GROUPS = "groups.txt"  # lines "path group", paths relative to the file
-_SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest is for the test
+_SHARES = {"train": 0.55, "val": 0.15}  # of the groups; the rest are test groups
 
 
 def groups_of(directory: Path, files: Sequence[Path]) -> dict[Path, str]:
-    """Name the group of each file: variants of one thing, which belong into one split.
+    """Name the group of each file; a group holds variants of one object, and stays in one split.
 
-    ``groups.txt`` in the directory, or beside it, names them; each other file is by itself.
+    ``groups.txt`` in the directory or its parent lists the groups. Any other file is a group of
+    its own, together with files that differ from it only in the extension.
     """
     whole = Path(os.path.abspath(directory))  # noqa: PTH100 (resolve would follow a link)
     named: dict[Path, str] = {}
@@ -43,7 +44,7 @@ def groups_of(directory: Path, files: Sequence[Path]) -> dict[Path, str]:
 
 
 def _names(files: Sequence[Path]) -> dict[Path, str]:
-    """Names of files: the last part of the path, or all of it where folders share that part."""
+    """Name files by their stem, or by their path if several folders contain that stem."""
     parents: dict[str, set[Path]] = defaultdict(set)
     for file in files:
         parents[file.stem].add(file.parent)
@@ -54,9 +55,9 @@ def _names(files: Sequence[Path]) -> dict[Path, str]:
 
 
 def files_of(split: Split, directory: Path, *, portion: int = 1) -> list[Path]:
-    """Files of a directory that belong to a split, whole groups together.
+    """List the files of a directory that belong to a split; groups stay together.
 
-    The groups are dealt to the splits in the order of a hash of their names.
+    The groups are assigned to the splits in the order of a hash of their names.
 
     Args:
         split: ``train``, ``val`` or ``test``.
@@ -80,7 +81,7 @@ def files_of(split: Split, directory: Path, *, portion: int = 1) -> list[Path]:
 
 
 def _dealt(groups: Sequence[str], split: Split, portion: int) -> Sequence[str]:
-    """Groups of a split; those of the test are dealt in turn to its portions."""
+    """Select the groups of a split; the test groups are dealt to the portions in turn."""
     train, val = (round(share * len(groups)) for share in accumulate(_SHARES.values()))
     if split == "test":
         return groups[val:][portion - 1 :: PORTIONS]
@@ -88,10 +89,10 @@ def _dealt(groups: Sequence[str], split: Split, portion: int) -> Sequence[str]:
 
 
 def load_rgba(file: Path) -> Image.Image:
-    """Read an image file with its transparency, upright, cropped to what is visible.
+    """Read an image file as RGBA, upright and cropped to its visible part.
 
     Raises:
-        ValueError: If it has no transparency, nothing visible, or cannot be read.
+        ValueError: If it has no transparency, nothing in it is visible, or it cannot be read.
     """
     try:
         with opened(file) as image:
@@ -109,6 +110,6 @@ def load_rgba(file: Path) -> Image.Image:
 
 
 def is_solid(cutout: Image.Image) -> bool:
-    """Whether enough of a cut-out is opaque to be seen in a scene: a fishing rod is not."""
+    """Whether enough of a cut-out is opaque to be seen in a scene; a fishing rod is too thin."""
     opaque = np.asarray(cutout.getchannel("A")) >= OPAQUE
     return float(opaque.mean()) >= LEAST_OPAQUE

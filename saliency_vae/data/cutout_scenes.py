@@ -1,4 +1,4 @@
-"""Cut-outs of objects on photographs: real images whose objects, and their masks, are known.
+"""Scenes of cut-out objects pasted on photographs, with a known mask for each object.
 
 Every image is a function of (seed, split, index) alone, and the splits share neither objects nor
 photographs.
@@ -20,21 +20,21 @@ _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 
 
 class Cutouts(Dataset[Batch]):
-    """Scenes of one split, composed when asked for.
+    """Scenes of one split, composed on access.
 
     Args:
         split: ``train``, ``val`` or ``test``.
         objects: Cut-outs, RGBA.
         photographs: Backgrounds, RGB.
-        indices: Places of the scenes in the endless sequence of the split.
+        indices: Indices of the scenes in the endless sequence of the split.
         seed: Seed of the scenes.
         image_size: Height and width of a scene in pixels.
         number: Fewest and most objects in a scene.
 
     Attributes:
-        groups: Number of each cut-out's group, which its variants share; None where not known.
-        classes: Class of each object of the scenes by a classifier, -1 where there is none,
-            (scenes, most objects) int64; None where no classifier was asked.
+        groups: Group number of each cut-out, shared by its variants; None if not known.
+        classes: Class that a classifier gives each object of the scenes, -1 for none,
+            (scenes, most objects) int64; None if no classifier was used.
     """
 
     groups: Sequence[int] | None = None
@@ -63,14 +63,14 @@ class Cutouts(Dataset[Batch]):
         return len(self.indices)
 
     def scene(self, index: int) -> Scene:
-        """Compose the scene at a place in the endless sequence of the split."""
+        """Compose the scene at an index of the endless sequence of the split."""
         rng, which = self._draw(index)
         photograph = self.photographs[int(rng.integers(len(self.photographs)))]
         objects = [self.objects[place] for place in which]
         return compose(objects, photograph, image_size=self.image_size, rng=rng)
 
     def _draw(self, index: int) -> tuple[np.random.Generator, list[int]]:
-        """Random numbers of a scene, and the places of its cut-outs."""
+        """Random generator of a scene, and the indices of its cut-outs."""
         rng = np.random.default_rng((self.seed, _SPLIT_KEY[self.split], index))
         low, high = self.number
         number = int(rng.integers(low, high + 1))
@@ -97,5 +97,5 @@ class Cutouts(Dataset[Batch]):
         return item
 
     def name(self, index: int) -> str:
-        """Name a scene by its place in the split."""
+        """Name a scene by its index in the split."""
         return f"{self.split} scene {self.indices[index]}"

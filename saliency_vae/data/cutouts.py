@@ -24,7 +24,7 @@ _SIZES: dict[Split, int] = {"train": 3600, "val": 300, "test": 200}  # images by
 
 
 def _checked_sizes(sizes: Mapping[str, int]) -> dict[Split, int]:
-    """Number of images of each split, those that are given and the usual ones of the others."""
+    """Check the number of images given for each split, and fill in the defaults."""
     unknown = sorted(sizes.keys() - _SIZES.keys())
     if unknown:
         raise ValueError(f"Expected data.sizes of {', '.join(_SIZES)}. Found {unknown[0]}.")
@@ -46,10 +46,10 @@ class CutoutsData(SaliencyDataModule):
         image_size: Height and width of an image in pixels.
         objects: Fewest and most objects in an image.
         sizes: Number of training, validation and test images.
-        test_portion: Portion of the test files, from 1 to 3, each to be looked at once; None to
-            leave them unseen and to evaluate on the validation images.
-        batch_size: Images a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
+        test_portion: Portion of the test files, from 1 to 3, each to be evaluated on only once;
+            None to leave them untouched and evaluate on the validation images.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
         seed: Seed of the scenes and their order.
 
     Raises:
@@ -101,7 +101,7 @@ class CutoutsData(SaliencyDataModule):
             self.test_set = self.scenes("test")
 
     def choose_images(self, predict: Predict, number: int | None) -> str:
-        """Keep the images whose decision rests on their objects, see :func:`select`."""
+        """Keep the images in which the decision depends on the objects, see :func:`select`."""
         scenes = self.test_set if self.has_test_set else self.val_set
         most = self.sizes[scenes.split]
         selection = select(scenes, predict, most if number is None else min(number, most))
@@ -109,11 +109,11 @@ class CutoutsData(SaliencyDataModule):
         return str(selection)
 
     def two_object_scenes(self, predict: Predict, number: int) -> tuple[Cutouts, str]:
-        """Scenes of two objects, each of a class of its own, of the split to evaluate on.
+        """Find scenes of two objects of different classes, in the split to evaluate on.
 
         Args:
-            predict: Class probabilities of the classifier.
-            number: Number of scenes that are wanted.
+            predict: Function that returns the classifier's class probabilities.
+            number: Number of scenes wanted.
 
         Returns:
             The scenes, fewer than wanted if too few are found, and how they were chosen.
@@ -125,7 +125,7 @@ class CutoutsData(SaliencyDataModule):
         return scenes, str(selection)
 
     def scenes(self, split: Split) -> Cutouts:
-        """Scenes of a split; its files are read once and kept in memory."""
+        """Make the scenes of a split; its files are read once and kept in memory."""
         cutouts, backgrounds = self.directories
         portion = self.test_portion or 1
         files = files_of(split, cutouts, portion=portion)

@@ -1,4 +1,4 @@
-"""Base of all data modules: batches of uint8 images that become float on the device."""
+"""Base class of the data modules: batches of uint8 images, converted to float on the device."""
 
 from collections.abc import Callable, Sized
 from typing import Any
@@ -23,10 +23,10 @@ Predict = Callable[[Tensor], Tensor]
 
 
 class SaliencyDataModule(LightningDataModule):
-    """Base of the data modules.
+    """Base class of the data modules.
 
-    Subclasses set ``train_set`` and ``val_set`` in ``setup``; those with test images and their true
-    masks set ``has_test_set`` and ``test_set`` too.
+    Subclasses set ``train_set`` and ``val_set`` in ``setup``. Those that have test images with true
+    masks also set ``has_test_set`` and ``test_set``.
 
     Args:
         batch_size: Images of a step, over all devices and accumulated batches.
@@ -52,10 +52,10 @@ class SaliencyDataModule(LightningDataModule):
         self.preprocessing = Preprocessing()
 
     def per_device_batch_size(self, trainer: Trainer) -> int:
-        """Number of images that each device loads at once: of a step's, its part of each batch.
+        """Number of images in each batch of one device.
 
         Args:
-            trainer: Trainer with its number of devices, and of batches accumulated to a step.
+            trainer: Trainer, which sets the number of devices and of accumulated batches per step.
 
         Raises:
             ValueError: If the images of a step cannot be divided evenly.
@@ -70,29 +70,29 @@ class SaliencyDataModule(LightningDataModule):
         return self.batch_size // (devices * accumulate)
 
     def recorded(self) -> dict[str, Any]:
-        """What the order of the training images follows from, by name, as plain values."""
+        """Settings that determine the order of the training images, plain values by name."""
         recorded: dict[str, Any] = {"data.batch_size": self.batch_size, "data.seed": self.seed}
         if isinstance(self.train_set, Sized):
             recorded["training images"] = len(self.train_set)
         return recorded
 
     def choose_images(self, predict: Predict, number: int | None) -> str:
-        """Keep, of the images to evaluate on, those that a classifier can be judged by.
+        """Of the images to evaluate on, keep those that suit a classifier; by default, all.
 
-        These are the test images, or the validation images if there are no test images. By default
-        all of them are kept.
+        The images to evaluate on are the test images, or the validation images if there are no
+        test images.
 
         Args:
-            predict: Class probabilities of the classifier.
-            number: Number of images that are wanted; None for as many as there are.
+            predict: Function that returns the classifier's class probabilities.
+            number: Number of images wanted; None for all.
 
         Returns:
-            Which images were kept, for the report; empty if no choice was made.
+            Description of the images kept, for the report; empty if no choice was made.
         """
         return ""
 
     def train_dataloader(self) -> TRAIN_DATALOADERS:
-        """Training images, shuffled by (seed, epoch) alone; the incomplete step is dropped."""
+        """Training images, shuffled by (seed, epoch) alone; an incomplete last step is dropped."""
         return self._loader(self.train_set, shuffle=True)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
@@ -126,7 +126,7 @@ class SaliencyDataModule(LightningDataModule):
             seed=self.seed,
             drop_last=False,
         )
-        if shuffle:  # whole steps: as many, of the same images, in batches of any size
+        if shuffle:  # whole steps, the same ones however each is divided into batches
             order.step_size = step_size
         return ResumableLoader(
             dataset,
@@ -144,7 +144,7 @@ class SaliencyDataModule(LightningDataModule):
     def _order(
         self, dataset: Dataset[Batch], batch_size: int, step_size: int, **settings: Any
     ) -> EpochOrder:
-        """Order of the images of a data set, given the arguments of a DistributedSampler.
+        """Make the sampler of a data set from the arguments of a DistributedSampler.
 
         Args:
             dataset: Data set to order.
@@ -159,6 +159,6 @@ class SaliencyDataModule(LightningDataModule):
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
-        """Turn uint8 images to float in [0, 1]: on the device, as uint8 is faster to transfer."""
+        """Convert uint8 images to float in [0, 1], on the device: uint8 is faster to transfer."""
         result: Batch = batch | {"image": batch["image"].float().div_(255)}
         return result

@@ -1,4 +1,4 @@
-"""Cluttered digits (after Mnih et al. 2014), drawn: it is known where the classifier must look.
+"""Drawing cluttered digits (after Mnih et al. 2014), whose true mask is known.
 
 A real handwritten digit is pasted at a random place on coloured noise, among fragments of other
 digits. Every image is a function of (seed, split, index) alone.
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 Split = Literal["train", "val", "test"]
 Ink = NDArray[np.float32]
 
-# load_digits holds its 13 writers one after the other: whole blocks keep the splits' writers apart.
+# load_digits holds its 13 writers one after the other; whole blocks keep a writer in one split.
 _WRITERS = np.array_split(np.arange(1797), 13)
 _SPLIT_WRITERS: dict[Split, tuple[int, ...]] = {
     "train": (0, 1, 2, 4, 5, 7, 8, 10, 11),
@@ -23,7 +23,7 @@ _SPLIT_WRITERS: dict[Split, tuple[int, ...]] = {
 }
 _SPLIT_KEY: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
 _STROKE = 0.5  # ink above this belongs to the digit's true mask
-_SIDES = (20, 28)  # least and most pixels of a digit's side, in an image of 48x48
+_SIDES = (20, 28)  # smallest and largest side of a digit in pixels, in an image of 48x48
 _FRAGMENTS = 8  # fragments of other digits in an image
 _FRAGMENT_SIDE = 9  # pixels, in an image of 48x48
 
@@ -32,7 +32,7 @@ class DigitPainter:
     """Draws the images of one split of the data set.
 
     Args:
-        split: ``train``, ``val`` or ``test``; each has digits of its own writers.
+        split: ``train``, ``val`` or ``test``, which share no writers.
         seed: Seed of the data set.
         image_size: Height and width of the images in pixels.
 
@@ -63,7 +63,7 @@ class DigitPainter:
         rng = np.random.default_rng((self.seed, _SPLIT_KEY[self.split], index))
         size, scale = self.image_size, self.image_size / 48
         smallest, largest = (round(scale * side) for side in _SIDES)
-        uniform = rng.random((_FRAGMENTS + 1, 7))  # one row for each fragment, the last the digit's
+        uniform = rng.random((_FRAGMENTS + 1, 7))  # one row per fragment, then one for the digit
         which = (uniform[:, 0] * len(self.labels)).astype(int).tolist()
         sides = (smallest + uniform[:, 1] * (largest + 1 - smallest)).astype(int).tolist()
         places = uniform[:, 2:4].tolist()
@@ -95,7 +95,7 @@ class DigitPainter:
 
 
 def _paste(canvas: Ink, ink: Ink, place: list[float], colour: Ink) -> tuple[slice, slice]:
-    """Paste ink of a colour on a canvas (H, W, 3), at a place in [0, 1)^2; return where it is."""
+    """Paste coloured ink on a canvas (H, W, 3), at a position in [0, 1)^2; return its slices."""
     height, width = ink.shape
     top = int(place[0] * (canvas.shape[0] - height + 1))
     left = int(place[1] * (canvas.shape[1] - width + 1))

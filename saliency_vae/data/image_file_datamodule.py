@@ -1,4 +1,4 @@
-"""Base of the data modules of image files, which skips broken files, logs and counts them."""
+"""Base class of data modules of image files; it skips, logs and counts broken files."""
 
 import logging
 from pathlib import Path
@@ -11,17 +11,16 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFileData(SaliencyDataModule):
-    """Base of the data modules whose images are files.
+    """Base class of data modules whose images are files.
 
-    The skipped files are counted from the batches, so in the same order for any number of loader
+    Skipped files are counted batch by batch, so in the same order for any number of loader
     processes.
 
     Args:
         batch_size: Images of a step, over all devices and accumulated batches.
         num_workers: Number of loader processes for each device.
         seed: Seed of the shuffling.
-        max_broken_files: Number of files that may be broken, on each device; one more stops the
-            run.
+        max_broken_files: Number of broken files allowed on each device; one more stops the run.
 
     Raises:
         ValueError: If a number is out of range.

@@ -15,15 +15,15 @@ from saliency_vae.data.path_list import PathList
 from saliency_vae.data.preprocessing import TooLargeError
 from saliency_vae.runtime.text import one_line
 
-_NAMED = 10  # broken files that a message names
+_NAMED = 10  # most broken files named in a message
 
 
 class ImageFiles(Dataset[Batch]):
     """Image files that are read on access; the next readable file replaces a broken one.
 
     The replacement depends on the files alone, not on the process or the order of reading. In an
-    item ``index`` is that of the file which was read, and ``skipped`` the number of broken files
-    before it.
+    item, ``index`` is the index of the file that was read, and ``skipped`` the number of broken
+    files that were skipped before it.
 
     Args:
         paths: Paths of the files.
@@ -76,7 +76,7 @@ def too_many_broken(broken: Collection[str], limit: int) -> ValueError:
     """Make the error for more broken files than are allowed.
 
     Args:
-        broken: Descriptions of the broken files, of which the first are named.
+        broken: Descriptions of the broken files; the message names the first ones.
         limit: Number of broken files that are allowed.
     """
     named = "; ".join(islice(broken, _NAMED))

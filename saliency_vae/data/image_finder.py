@@ -26,7 +26,7 @@ def check_images(directory: Path, *, least: int = 1) -> None:
 
     Args:
         directory: Directory to look in.
-        least: Number of image files that there must be.
+        least: Least number of image files.
 
     Raises:
         ValueError: If there are fewer.
@@ -46,12 +46,12 @@ def find_images(pattern: str | os.PathLike[str]) -> tuple[Path, list[Path]]:
     """Find the image files that a file name, a directory or a glob pattern stands for.
 
     Args:
-        pattern: File name, directory or glob pattern. Files that it names itself may have any
-            extension; below a directory the extension must be that of an image.
+        pattern: File name, directory or glob pattern. A file name or pattern may match any
+            extension; below a directory, only files with an image extension are found.
 
     Returns:
-        Directory that all files lie in, which for a pattern is the part before its first wildcard;
-        and the files, sorted.
+        Directory that contains all files (for a pattern, the part before its first wildcard), and
+        the sorted files.
 
     Raises:
         ValueError: If there is no file.
@@ -75,7 +75,7 @@ def _walk(directory: str | os.PathLike[str]) -> Iterator[str]:
     """Yield the image files below a directory, visiting each directory once despite links to it.
 
     Raises:
-        OSError: If a directory cannot be read, since its images would be missing silently.
+        OSError: If a directory cannot be read; otherwise its images would be missing silently.
     """
     known, seen = extensions(), set[str]()
     for folder, below, names in os.walk(directory, followlinks=True, onerror=_raise):

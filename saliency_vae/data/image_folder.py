@@ -12,8 +12,8 @@ from saliency_vae.data.image_finder import check_images, list_images
 class ImageFolderData(ImageFileData):
     """A directory tree of images, split at random into training and validation images.
 
-    The split follows from the seed and each path below the directory: where files are added, nearly
-    all others stay training or validation images as they were.
+    The split depends on the seed and the paths below the directory alone. When files are added,
+    nearly all others stay in their split.
 
     Args:
         root: Directory; all images below it, at any depth, are used.
@@ -21,11 +21,11 @@ class ImageFolderData(ImageFileData):
         batch_size: Images of a step, over all devices and accumulated batches.
         num_workers: Number of loader processes for each device.
         seed: Seed of the split and the shuffling.
-        max_broken_files: Number of files that may be broken, on each device; one more stops the
-            run.
+        max_broken_files: Number of broken files allowed on each device; one more stops the run.
 
     Raises:
-        ValueError: If root is not a directory with two images, or a number is out of range.
+        ValueError: If root is not a directory with at least two images, or a number is out of
+            range.
     """
 
     def __init__(
@@ -66,5 +66,5 @@ class ImageFolderData(ImageFileData):
         )
 
     def _place(self, path: Path) -> bytes:
-        """Place of a file in a random order, in which further files leave others as they are."""
+        """Sort key of a file in a random order that does not change when files are added."""
         return sha256(os.fsencode(f"{self.seed} {path.relative_to(self.root)}")).digest()

@@ -1,4 +1,4 @@
-"""The name of an image of a data set, such as its file, for people."""
+"""Readable names of the images of a data set, such as file names."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ class Named(Protocol):
 
 
 def image_name(dataset: Any, index: int) -> str:
-    """Name an image; where the data set does not name its images, by its number.
+    """Name an image as its data set does, or by its number if the data set has no names.
 
     Example:
         >>> image_name([0.5, 0.25], 1)

@@ -1,4 +1,4 @@
-"""Reading an image file of any kind as the RGB pixels that a viewer shows."""
+"""Reading image files of many formats as the RGB pixels that an image viewer shows."""
 
 import os
 import stat
@@ -11,28 +11,28 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# Recognised by content, whatever the extension; without formats, such as EPS, that Pillow passes to
-# another program.
+# Recognised by content, whatever the extension. Formats that Pillow passes to another program, such
+# as EPS, are excluded.
 _FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "AVIF", "JPEG2000"),
     *("BMP", "DIB", "TIFF", "GIF", "PPM", "ICO", "TGA"),
 )
-_MOST_PIXELS = 2 * 89_478_485  # above this Pillow, too, suspects a decompression bomb
-_LYING = (5, 6, 7, 8)  # orientations, in EXIF, of which width and height are exchanged
+_MOST_PIXELS = 2 * 89_478_485  # above this, Pillow too suspects a decompression bomb
+_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @cache
 def extensions() -> frozenset[str]:
-    """Extensions, in lower case, of the formats that are read, by Pillow's table."""
+    """Lower-case file extensions of the supported formats, from Pillow's registry."""
     known = Image.registered_extensions()
     return frozenset(extension for extension, name in known.items() if name in _FORMATS)
 
 
 def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
-    """Read an image file, or its bytes, as 8-bit RGB, upright.
+    """Read an image file, or its bytes, as upright 8-bit RGB.
 
     Greyscale, palette, CMYK, 16-bit, floating-point and EXIF-rotated files become what a viewer
-    shows; transparent images are laid over white; of an animation the first image is read.
+    shows. Transparent images are laid over white; of an animation, only the first frame is read.
 
     Args:
         file: File name, or the bytes of a file.
@@ -46,26 +46,26 @@ def load_rgb(file: str | os.PathLike[str] | BytesIO) -> Image.Image:
 
 
 def upright_size(file: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of an image file as it is read, upright; of a JPEG without decoding it.
+    """Height and width of the upright image in a file; a JPEG is not decoded for this.
 
     Raises:
         OSError: If the file is missing, broken, too large or not an image.
     """
     with opened(file) as image:
-        if image.format not in ("JPEG", "MPO"):  # where the orientation may lie behind the pixels
+        if image.format not in ("JPEG", "MPO"):  # may store the orientation after the pixels
             image = upright_rgb(image)
             return image.height, image.width
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+        turned = image.getexif().get(ExifTags.Base.Orientation) in _SWAPPED
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @contextmanager
 def opened(file: str | os.PathLike[str] | BytesIO) -> Iterator[Image.Image]:
-    """Open an image file, or its bytes, of one of the formats that are read.
+    """Open an image file, or its bytes, in one of the supported formats.
 
     Raises:
-        OSError: If the file is missing, broken, too large or not an image. A decoder may raise any
-            error on damaged bytes; in the ``with`` block, too, it becomes an OSError.
+        OSError: If the file is missing, broken, too large or not an image. Any error in the
+            ``with`` block becomes an OSError too, since a decoder may raise any on damaged bytes.
     """
     try:
         if not isinstance(file, BytesIO) and not stat.S_ISREG(Path(file).stat().st_mode):
@@ -80,7 +80,7 @@ def opened(file: str | os.PathLike[str] | BytesIO) -> Iterator[Image.Image]:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn an image of any mode into the 8-bit RGB, upright, that a viewer shows.
+    """Convert an image of any mode to the upright 8-bit RGB that a viewer shows.
 
     Raises:
         OSError: If floating-point values are neither in [0, 1] nor in [0, 255].
@@ -99,7 +99,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _float_grey(values: np.ndarray) -> Image.Image:
-    """Grey image of floating-point values; white is 1 if all are in [0, 1], and 255 otherwise."""
+    """Convert floats to a grey image; white is 1 if all are in [0, 1], and 255 otherwise."""
     low, high = float(values.min()), float(values.max())
     if not 0 <= low <= high <= 255:
         raise OSError(f"float values in [0, 1] or [0, 255] expected, found {low:.3g} to {high:.3g}")

@@ -1,4 +1,4 @@
-"""Data module of ImageNet, or any tree of its form: ``train/<class>/*`` and ``val/<class>/*``."""
+"""Data module of ImageNet, or any tree of its layout: ``train/<class>/*``, ``val/<class>/*``."""
 
 from pathlib import Path
 
@@ -15,8 +15,7 @@ class ImageNetData(ImageFileData):
         batch_size: Images of a step, over all devices and accumulated batches.
         num_workers: Number of loader processes for each device.
         seed: Seed of the shuffling.
-        max_broken_files: Number of files that may be broken, on each device; one more stops the
-            run.
+        max_broken_files: Number of broken files allowed on each device; one more stops the run.
 
     Raises:
         ValueError: If root is not given, lacks ``train`` or ``val``, or one of them has no image.

@@ -1,4 +1,4 @@
-"""Data module of ImageNet, or any tree of its form, in shards on a disk or an object store."""
+"""Data module of ImageNet, or any tree of its layout, in shards on a disk or an object store."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ class ImageNetStreamingData(SaliencyDataModule):
 
     Args:
         root: Directory or URL that holds ``train`` and ``val``.
-        cache_dir: Directory for shards from a URL; None for litdata's own.
+        cache_dir: Directory for shards downloaded from a URL; None for litdata's default.
         batch_size: Images of a step, over all devices and accumulated batches.
         num_workers: Number of loader processes for each device.
         seed: Seed of the shuffling.
@@ -49,9 +49,9 @@ class ImageNetStreamingData(SaliencyDataModule):
         self.cache_dir = cache_dir
 
     def recorded(self) -> dict[str, Any]:
-        """What the order of the training images follows from, without their number.
+        """Settings that determine the order of the training images, without their number.
 
-        litdata counts them only once there is a loader.
+        litdata knows the number only once there is a loader.
         """
         return {"data.batch_size": self.batch_size, "data.seed": self.seed}
 
@@ -75,10 +75,10 @@ class ImageNetStreamingData(SaliencyDataModule):
         return self._stream("train", self.train_set)
 
     def val_dataloader(self) -> EVAL_DATALOADERS:
-        """Validation images, each once; on several devices the same number of batches on each.
+        """Validation images, each once; every device gets the same number of batches.
 
-        The devices synchronise in each batch, and would wait forever for one more batch on one of
-        them. So the remaining images, fewer than a step takes, are dropped.
+        Devices synchronise at each batch, so an extra batch on one of them would block forever.
+        On several devices, the images of an incomplete last step are therefore dropped.
         """
         return self._stream("val", self.val_set)
 
@@ -96,7 +96,7 @@ class ImageNetStreamingData(SaliencyDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=trainer.strategy.root_device.type == "cuda",
-            drop_last=shuffle or trainer.world_size > 1,  # as many batches on each device
+            drop_last=shuffle or trainer.world_size > 1,  # equally many batches on each device
             worker_init_fn=leave_ctrl_c,
         )
         if not len(loader):
@@ -109,13 +109,13 @@ class ImageNetStreamingData(SaliencyDataModule):
 
 
 def _epoch_loader(dataset: Any, epoch: Callable[[], int], accumulate: int, **arguments: Any) -> Any:
-    """Make litdata's loader, with an order that follows the trainer's epoch, not its own count.
+    """Make litdata's loader with an order that follows the trainer's epoch, not its own count.
 
     Lightning saves the loader's state in checkpoints, so that a run stopped within an epoch resumes
-    there. A state belongs to one pass, but litdata discards it only when a pass reaches its end,
-    and Lightning, which counts the batches, does not read that far. The next epoch would start
-    behind all of its images, so this loader uses a state for one pass only. Its length, with which
-    Lightning ends the epoch, is of whole steps of ``accumulate`` batches.
+    there. litdata discards a loaded state only when a pass reaches its end. Lightning counts the
+    batches and stops before that, so the next epoch would start after its last image. This loader
+    therefore uses a loaded state for one pass only. Its length, at which Lightning ends the epoch,
+    is in whole steps of ``accumulate`` batches.
     """
     from litdata import StreamingDataLoader
 

@@ -1,4 +1,4 @@
-"""Several data modules as one: each batch is of one of them, for the classifier beside it."""
+"""Several tasks (data modules) as one data module; each batch has images of a single task."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, zip_longest
@@ -16,12 +16,12 @@ _KEPT = ("image", "mask", "index", "skipped")
 
 
 class Task(NamedTuple):
-    """A classifier's part of a training over several ones.
+    """A task of a training run over several classifiers: the images of one classifier.
 
     Attributes:
         name: Name of the task.
         data: Its images, which no other task shares.
-        weight: Share of the batches that are from it, up to a common scale, > 0.
+        weight: Relative share of the batches that are from it, > 0.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Task(NamedTuple):
 
 
 class TaskImages(Dataset[Batch]):
-    """Images of a task, each with the number of the task.
+    """Images of a task; each item also holds the number of the task.
 
     Args:
         images: Images.
@@ -51,18 +51,18 @@ class TaskImages(Dataset[Batch]):
         return cast(Batch, kept | {"task": self.task})
 
     def name(self, index: int) -> str:
-        """Name an image as the data of the task do."""
+        """Name an image as the data set of the task does."""
         return image_name(self.images, index)
 
 
 class TaskOrder(EpochOrder):
-    """Order of the images of several tasks in which each step holds images of one task alone.
+    """Sampler over several tasks in which each step holds images of a single task.
 
-    The task of each step, the same on all devices, is drawn by the weights of the tasks; a task
-    whose images are used up starts anew, in another order.
+    The task of each step is drawn in proportion to the weights, and is the same on all devices. A
+    task whose images are used up starts again in a new order.
 
     Args:
-        dataset: The images of all tasks, one after the other.
+        dataset: Concatenated images of all tasks.
         batch_size: Images of a batch on one device.
         step_size: Images of a step on one device, a multiple of ``batch_size``.
         weights: Weight of each task.
@@ -115,9 +115,10 @@ class TaskOrder(EpochOrder):
 
 
 class FixedTaskOrder(TaskOrder, SequentialSampler):
-    """The same images in each epoch: as many whole steps of each task as it has, dealt in turn.
+    """Sampler with the same order in each epoch: the whole steps of each task, in turn.
 
-    The first batches, to which ``trainer.limit_val_batches`` may limit, so are of all tasks.
+    Batches of the tasks alternate, so that the first ones (``trainer.limit_val_batches``) are of
+    all tasks.
     """
 
     def __len__(self) -> int:
@@ -145,9 +146,9 @@ class MixedData(SaliencyDataModule):
     """Images of several tasks; each batch is of one task.
 
     Args:
-        tasks: Tasks, in the order of the numbers that their batches hold.
-        batch_size: Images of a step over all devices and accumulated batches.
-        num_workers: Loader processes of each device.
+        tasks: Tasks; a batch holds the index of its task.
+        batch_size: Images of a step, over all devices and accumulated batches.
+        num_workers: Number of loader processes for each device.
         seed: Seed of the order.
 
     Raises:
@@ -187,13 +188,13 @@ class MixedData(SaliencyDataModule):
                 setattr(self, split, ConcatDataset(numbered))
 
     def recorded(self) -> dict[str, Any]:
-        """What the order of the training images follows from: images and weight of each task."""
+        """Settings that determine the order of the training images, with each task's weight."""
         weights = [float(task.weight) for task in self.tasks]
         images = _sizes(self.train_set)
         return super().recorded() | {"training images": images, "weights of tasks": weights}
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Let the data of the batch's task log the files that were skipped for it."""
+        """Let the data module of the batch's task log the files skipped for this batch."""
         data = self.tasks[batch["task"]].data
         data.trainer = self.trainer
         return data.on_before_batch_transfer(batch, dataloader_idx)

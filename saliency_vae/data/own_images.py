@@ -1,4 +1,4 @@
-"""Images that a person has in Python, of any form, as training data."""
+"""A user's own images in Python, in any form, as training data."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -23,8 +23,8 @@ class OwnImages(Dataset[Batch]):
     """Photographs as the classifier sees them.
 
     Args:
-        photographs: Photographs; of a tuple or list, such as (image, label), the first part is
-            taken, and of a dictionary its ``image``.
+        photographs: Photographs. An item may also be a tuple or list whose first element is the
+            photograph, such as (image, label), or a dictionary with the key ``image``.
         preprocessing: Preprocessing of the classifier.
     """
 
@@ -44,11 +44,11 @@ class OwnImages(Dataset[Batch]):
         return {"image": self.preprocessing(picture), "index": torch.tensor(index)}
 
     def name(self, index: int) -> str:
-        """Name a photograph by its number among those that were given."""
+        """Name a photograph by its number in the whole data set."""
         return f"image {self._number(index)} of the data set"
 
     def _number(self, index: int) -> int:
-        """Number of a photograph in the whole data set, of which these may be a part."""
+        """Number of a photograph in the whole data set, of which these may be a ``Subset``."""
         photographs: Any = self.photographs
         while isinstance(photographs, Subset):
             index, photographs = photographs.indices[index], photographs.dataset
@@ -56,7 +56,7 @@ class OwnImages(Dataset[Batch]):
 
 
 class OwnData(SaliencyDataModule):
-    """Photographs to train on, and others to validate on.
+    """Data module of photographs to train on and photographs to validate on.
 
     Args:
         train: Photographs to train on, see :class:`OwnImages`.
@@ -87,6 +87,6 @@ class OwnData(SaliencyDataModule):
         self.train, self.val = train, val
 
     def setup(self, stage: str) -> None:
-        """Take the preprocessing of the classifier."""
+        """Make the data sets with the classifier's preprocessing."""
         self.train_set = OwnImages(self.train, self.preprocessing)
         self.val_set = OwnImages(self.val, self.preprocessing)

@@ -9,10 +9,10 @@ import numpy as np
 
 
 class PathList(Sequence[Path]):
-    """Paths in one array of bytes, of which each is made anew when it is asked for.
+    """Sequence of paths stored in one array of bytes; each ``Path`` is built on access.
 
-    Of a list of a million paths each loader process would copy all: Python counts the references to
-    an object beside the object itself, so that even to read it changes the memory it lies in.
+    Each loader process would end up copying a plain list of a million paths: reading a Python
+    object changes its reference count, and so the memory that it lies in.
 
     Args:
         paths: Paths.
@@ -35,7 +35,7 @@ class PathList(Sequence[Path]):
     @overload
     def __getitem__(self, index: slice) -> list[Path]: ...
     def __getitem__(self, index: int | slice) -> Path | list[Path]:
-        """Path at an index, or a list of those of a slice."""
+        """Path at an index, or list of the paths in a slice."""
         places = range(len(self))[index]
         if isinstance(places, range):
             return [self[place] for place in places]

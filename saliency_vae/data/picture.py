@@ -1,4 +1,4 @@
-"""A photograph in any form that a person has of it: file, PIL image, array or tensor."""
+"""Converting a photograph in any form (file, PIL image, array or tensor) to a PIL image."""
 
 import os
 from typing import Any
@@ -10,19 +10,19 @@ from torch import Tensor
 
 from saliency_vae.data.image_reader import load_rgb, upright_rgb
 
-_MARGIN = 1e-3  # by which rounding errors may leave [0, 1]
+_MARGIN = 1e-3  # most that rounding errors may exceed [0, 1] by
 
 
 def as_picture(photograph: object, name: str = "image") -> Image.Image:
-    """Bring what a person has of a photograph into the form of a file's: 8-bit RGB, upright.
+    """Convert a photograph in any form to an upright 8-bit RGB image.
 
     Args:
-        photograph: File, PIL image, array (H, W, 3) or (3, H, W) or tensor (3, H, W), of bytes or
-            in [0, 1].
-        name: What errors call it.
+        photograph: File, PIL image, array (H, W, 3) or (3, H, W) or tensor (3, H, W), uint8 or
+            float in [0, 1].
+        name: Name of the photograph in error messages.
 
     Raises:
-        ValueError: If it is nothing of these.
+        ValueError: If it is none of these.
         OSError: If it is a file that cannot be read.
 
     Example:
@@ -66,7 +66,7 @@ def _pixels(photograph: Tensor | NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _array(tensor: Tensor, name: str) -> NDArray[Any]:
-    """Array of a tensor of any device and precision."""
+    """Convert a tensor of any device and precision to an array."""
     if tensor.is_meta:
         raise ValueError(f"Expected {name} to hold values. Found a tensor on meta.")
     tensor = tensor.detach()

@@ -11,12 +11,12 @@ from torchvision.transforms.v2 import functional as F
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
-MINIMUM_SIZE = 16  # least pixels of an image's shorter side that every encoder supports
+MINIMUM_SIZE = 16  # smallest side of an image, in pixels, that every encoder supports
 _MOST_PIXELS = 2**28  # most pixels of a resized image: a gigabyte in Pillow
 
 
 class TooLargeError(ValueError):
-    """An image that would be too large once resized, because it is so long and narrow."""
+    """An image so long and narrow that it would be too large once resized."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Preprocessing:
     """Resize the shorter side, then crop the centre, as the classifier's weights expect.
 
     Attributes:
-        resize_size: Shorter side in pixels after resizing, or height and width whatever the shape;
-            None keeps the size.
+        resize_size: Shorter side in pixels after resizing, or height and width regardless of the
+            aspect ratio; None keeps the size.
         crop_size: Height and width of the centre crop, or the side of a square one; None crops
             nothing.
         interpolation: Interpolation of the resizing, which is antialiased.
@@ -94,7 +94,7 @@ class Preprocessing:
     def restore(
         self, maps: Tensor, size: tuple[int, int], at: tuple[int, int] | None = None
     ) -> Tensor:
-        """Bring maps of a preprocessed image back to the size of the original, bilinearly.
+        """Resample maps of a preprocessed image onto the original image, bilinearly.
 
         Args:
             maps: Maps of the preprocessed image, (..., h, w).
@@ -122,7 +122,7 @@ class Preprocessing:
             seen: Height and width of the preprocessed image.
 
         Returns:
-            Left, top, width and height as shares of the original image.
+            Left, top, width and height as fractions of the original image.
 
         Example:
             >>> Preprocessing(crop_size=(50, 100)).view((100, 200), (50, 100))
@@ -142,13 +142,13 @@ def _start(resized: int, cropped: int) -> int:
 
 
 def _positions(length: int, resized: int, cropped: int) -> Tensor:
-    """Positions of the pixel centres of a side after resizing and crop: 0.5 for the first."""
+    """Positions of a side's pixel centres in the crop, whose first pixel has its centre at 0.5."""
     places = (torch.arange(length, dtype=torch.float64) + 0.5) * (resized / length)
     return places - _start(resized, cropped)
 
 
 def _interpolate(maps: Tensor, positions: Tensor, axis: int) -> Tensor:
-    """Values of maps at positions (m,) along an axis, -1 or -2, which becomes m; NaN outside."""
+    """Interpolate maps at m positions along axis -1 or -2, which gets length m; NaN outside."""
     n = maps.shape[axis]
     positions = positions if axis == -1 else positions[:, None]
     outside = (positions < 0) | (positions > n)

@@ -1,4 +1,4 @@
-"""A loader that starts where the training loop is: in a resumed run, within an epoch."""
+"""A data loader that starts at the training loop's batch, so that runs resume within an epoch."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 
 
 class EpochOrder(DistributedSampler[Any]):
-    """Order of the images in an epoch, a function of (seed, epoch, rank).
+    """Sampler whose order is a function of (seed, epoch, rank).
 
     Attributes:
         start: Number of images to skip at the beginning.
-        step_size: Images of a step on this device; those that do not fill one are left out.
+        step_size: Images of a step on this device; an incomplete last step is left out.
     """
 
     start = 0
@@ -28,20 +28,20 @@ class EpochOrder(DistributedSampler[Any]):
 
 
 class FixedOrder(EpochOrder, SequentialSampler):
-    """Order that is the same in each epoch, which Lightning asks for by its class."""
+    """Sampler with the same order in each epoch, which Lightning recognises by its base class."""
 
 
 def leave_ctrl_c(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the one that trains and saves."""
+    """Ignore Ctrl-C in a loader process: the terminal sends it to all, the trainer handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A DataLoader whose pass starts after the batches of the epoch that are done already.
+    """A DataLoader that skips the batches of the current epoch that are already done.
 
-    Their number is read when the first batch of a pass is requested, not earlier: in a resumed run
-    Lightning makes the iterator before it restores epoch and batch, and the loader processes would
-    start with images of another epoch.
+    Their number is read only when the first batch of a pass is requested. In a resumed run,
+    Lightning makes the iterator before it restores epoch and batch; reading the number then would
+    start the loader processes with images of the wrong epoch.
 
     Args:
         dataset: Data set to load from.
@@ -70,7 +70,7 @@ class ResumableLoader(DataLoader[Any]):
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty state: it lets Lightning, which saves the batch index, resume within an epoch."""
+        """Empty state, which lets Lightning resume within an epoch from its own batch index."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Scenes that a classifier can be judged by: those whose decision rests on their objects."""
+"""Selecting the scenes in which the classifier's decision depends on the objects."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from saliency_vae.data.datamodule import Predict
 from saliency_vae.data.scenes import Scene
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
-_CONFIDENT = 0.5  # probability of a class with its object, at least
-_UNAWARE = 0.1  # probability of the same class without it, at most
-_TRIED = 20  # scenes for each that is wanted, at most
-_AT_ONCE = 32  # scenes that are looked at together
+_CONFIDENT = 0.5  # least probability of a class with its object
+_UNAWARE = 0.1  # highest probability of the same class without it
+_TRIED = 20  # most scenes tried for each scene wanted
+_AT_ONCE = 32  # scenes tried in one batch
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Scenes that a classifier can be judged by.
+    """Selected scenes, in which the decision depends on the objects.
 
     Attributes:
-        indices: Places of the scenes in the sequence of their split.
+        indices: Indices of the scenes in the sequence of their split.
         classes: Class of each object of these scenes, see :func:`own_classes`.
-        tried: Number of scenes that were looked at.
+        tried: Number of scenes tried.
         kind: What these scenes have in common.
     """
 
@@ -40,15 +40,15 @@ class Selection:
 
 
 def select(scenes: Cutouts, predict: Predict, number: int) -> Selection:
-    """Find the first scenes of a split whose decision rests on their objects.
+    """Find the first scenes of a split in which the decision depends on the objects.
 
     Args:
-        scenes: Scenes to look at, in the order of their sequence.
-        predict: Class probabilities of a classifier.
-        number: Number of scenes that are wanted.
+        scenes: Scenes to try, in the order of their sequence.
+        predict: Function that returns a classifier's class probabilities.
+        number: Number of scenes wanted.
 
     Raises:
-        ValueError: If too few are found among twenty times as many.
+        ValueError: If fewer are found among twenty times that number.
     """
 
     def accept(composed: Sequence[Scene]) -> Tensor:
@@ -69,13 +69,13 @@ def select(scenes: Cutouts, predict: Predict, number: int) -> Selection:
 
 
 def select_pairs(scenes: Cutouts, predict: Predict, number: int) -> Selection:
-    """Find the first scenes of two objects that each have a class of their own, not the same one.
+    """Find the first scenes of two visible objects with two different classes.
 
     Args:
-        scenes: Scenes of two objects each, looked at in the order of their sequence.
-        predict: Class probabilities of a classifier.
-        number: Number of scenes that are wanted. Fewer are returned if twenty times as many do
-            not hold them.
+        scenes: Scenes of two objects each, tried in the order of their sequence.
+        predict: Function that returns a classifier's class probabilities.
+        number: Number of scenes wanted. Fewer are returned if twenty times that number do not
+            contain enough.
     """
 
     def accept(composed: Sequence[Scene]) -> Tensor:
@@ -97,15 +97,15 @@ def select_pairs(scenes: Cutouts, predict: Predict, number: int) -> Selection:
 def own_classes(scenes: Cutouts, indices: Sequence[int], predict: Predict) -> Tensor:
     """Class of each object: the classifier's decision for the scene with that object alone.
 
-    An object has none if the decision is not confident, or does not rest on the object.
+    An object has no class if the decision is not confident, or does not depend on the object.
 
     Args:
         scenes: Scenes of a split.
-        indices: Places of n scenes in the sequence of the split.
-        predict: Class probabilities of the classifier.
+        indices: Indices of n scenes in the sequence of the split.
+        predict: Function that returns the classifier's class probabilities.
 
     Returns:
-        Classes, (n, most objects) int64; -1 where there is none.
+        Classes, (n, most objects) int64; -1 for no class.
     """
     classes = torch.full((len(indices), scenes.number[1]), -1)
     for row, index in zip(classes, indices, strict=True):
@@ -118,7 +118,7 @@ def own_classes(scenes: Cutouts, indices: Sequence[int], predict: Predict) -> Te
 def _search(
     scenes: Cutouts, accept: Callable[[Sequence[Scene]], Tensor], number: int
 ) -> tuple[list[int], int]:
-    """Find the first scenes that are accepted, and count those that were looked at."""
+    """Find the first scenes that are accepted, and count the scenes tried."""
     found: list[int] = []
     tried = 0
     while len(found) < number and tried < _TRIED * number:
@@ -134,9 +134,9 @@ def _search(
 
 
 def _resting(seen: Sequence[Pixels], empty: Sequence[Pixels], predict: Predict) -> Tensor:
-    """Decision for each image seen, (n,) int64; -1 where it does not rest on the objects.
+    """Decision for each image seen, (n,) int64; -1 where it does not depend on the objects.
 
-    It does if it is confident with the objects and improbable in the empty image without them.
+    It depends on them if it is confident with them, and improbable in the empty image.
     """
     probability, decision = predict(_as_batch(seen)).max(1)
     confident = (probability >= _CONFIDENT).nonzero().flatten()
@@ -148,5 +148,5 @@ def _resting(seen: Sequence[Pixels], empty: Sequence[Pixels], predict: Predict) 
 
 
 def _as_batch(images: Sequence[Pixels]) -> Tensor:
-    """Images (n, 3, H, W) in [0, 1] of pixels (H, W, 3)."""
+    """Stack pixels (H, W, 3) as images (n, 3, H, W) in [0, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255

@@ -1,4 +1,4 @@
-"""Objects with transparency pasted on a photograph: scenes whose object masks are known."""
+"""Scenes with known object masks: transparent cut-outs pasted on a photograph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _CROPS = (0.5, 1.0)  # side of the photograph's crop, as a share of its shorter 
 _FEATHER = 0.6  # pixels; a photograph has no edge sharper than this
 OPAQUE = 128  # alpha from which a pixel belongs to the object
 _MOST_OVERLAP = 0.2  # share of an object's box that another object's box may cover
-_TRIES = 30  # at placing an object
+_TRIES = 30  # most attempts to place an object
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -22,9 +22,9 @@ class Layer:
     """An object at its place in a scene.
 
     Attributes:
-        picture: The object in its size there, RGB.
+        picture: The object at its size in the scene, RGB.
         alpha: Its opacity, with blended edges.
-        box: Its place.
+        box: Its bounding box in the scene.
     """
 
     picture: Image.Image
@@ -32,7 +32,7 @@ class Layer:
     box: Box
 
     def paste_on(self, canvas: Image.Image) -> None:
-        """Paste the object, in place."""
+        """Paste the object on a canvas, which is changed in place."""
         canvas.paste(self.picture, self.box[:2], self.alpha)
 
     def mask(self, image_size: int) -> NDArray[np.bool_]:
@@ -60,7 +60,7 @@ class Scene:
     layers: tuple[Layer, ...]
 
     def alone(self, index: int) -> NDArray[np.uint8]:
-        """Photograph with one of the objects alone, where it is in the scene, (H, W, 3)."""
+        """Photograph with only one of the objects, at its place in the scene, (H, W, 3)."""
         canvas = Image.fromarray(self.empty)
         self.layers[index].paste_on(canvas)
         return np.asarray(canvas)
@@ -76,13 +76,13 @@ def compose(
     """Paste objects on a random crop of a photograph, at random places, in random sizes.
 
     Crop and objects may be mirrored. The more objects, the smaller they are. Edges are blended over
-    about a pixel, as a camera blends them.
+    about a pixel, as in a camera image.
 
     Args:
         objects: RGBA images, the farthest first.
         photograph: RGB image.
         image_size: Height and width of the scene in pixels.
-        rng: Random numbers.
+        rng: Random number generator.
     """
     canvas = _crop(photograph, image_size, rng)
     empty = np.asarray(canvas)
@@ -124,7 +124,7 @@ def _resize(original: Image.Image, unit: float, rng: np.random.Generator) -> Ima
 def _place(
     size: tuple[int, int], image_size: int, taken: Sequence[Box], rng: np.random.Generator
 ) -> Box:
-    """Box of a size at a random place, of those tried the one that overlaps the others least."""
+    """Choose a box among random places of a given size: the one that overlaps others least."""
     width, height = size
     best, least = (0, 0, width, height), float("inf")
     for _ in range(_TRIES):

@@ -1,7 +1,7 @@
-"""Shards: image files packed in files of many megabytes, which stream fast from any store.
+"""Shards: image files packed into large files, which stream fast from any storage.
 
-A shard holds the bytes of the image files in litdata's format. Nothing in it can be executed when
-it is read: litdata's other formats, pickle among them, are refused.
+A shard holds the bytes of the image files in litdata's format. Reading it cannot execute code:
+litdata's other formats, such as pickle, are refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -65,7 +65,7 @@ def open_split(
         shuffle: Shuffle shards and images anew in each epoch, and drop images so that all loader
             processes have the same number of batches.
         seed: Seed of the shuffling.
-        cache_dir: Directory for shards from a URL; None for litdata's own.
+        cache_dir: Directory for shards downloaded from a URL; None for litdata's default.
 
     Raises:
         ValueError: If there are no complete shards of images, or litdata is not installed.
@@ -96,7 +96,7 @@ def open_split(
 
 
 def _only_bytes() -> dict[str, Any]:
-    """Replace every serializer of litdata but that of bytes by one that refuses."""
+    """Replace every litdata serializer except the one for bytes by one that refuses."""
     from litdata.streaming.serializers import _SERIALIZERS, Serializer
 
     class Refuse(Serializer):  # type: ignore[misc, unused-ignore]  # litdata may be missing
@@ -140,7 +140,7 @@ def write_split(
     seed: int,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> list[Path]:
-    """Write image files to shards in random order, as images of a shard are used close together.
+    """Write image files to shards in random order, since images of a shard are used together.
 
     Args:
         paths: Paths of the files; each is decoded once, to check it.
@@ -148,7 +148,7 @@ def write_split(
         shard_bytes: Size of a shard in bytes.
         num_workers: Number of processes that read the files; 0 reads them in this one.
         seed: Seed of the order.
-        progress: Wrapper of the iteration over the files.
+        progress: Wrapper of the iteration over the files, such as a progress bar.
 
     Returns:
         Files that are not readable images and were left out.

@@ -1,6 +1,6 @@
-"""Explainers as one graph that runs without this package: ONNX and torch.export.
+"""Exporting explainers as one graph that runs without this package: ONNX and torch.export.
 
-What is written is compared with PyTorch before it takes its place.
+The graph is compared with PyTorch before its file is put in place.
 """
 
 from saliency_vae.exporting.loaded import LoadedExport, load_export

@@ -1,4 +1,4 @@
-"""Writing an exported graph: it takes its place once it has been compared with PyTorch."""
+"""Writing an exported graph, which is put in place only once it agrees with PyTorch."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ from saliency_vae.metrics import spearman
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.text import one_line
 
-_BATCH_SIZES = (1, 2, 5)  # at which the graph is compared
+_BATCH_SIZES = (1, 2, 5)  # at which the graph is compared with PyTorch
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Agreement:
     """How well an exported graph agrees with PyTorch.
 
     Attributes:
-        difference: Largest difference of mean and stddev.
-        rank_correlation: Lowest rank correlation of the means of an image.
+        difference: Largest absolute difference in mean or stddev.
+        rank_correlation: Lowest rank correlation between the two means of an image.
     """
 
     difference: float
@@ -60,15 +60,15 @@ def write_export(
         form: Format of the file.
         height: Height of the images, >= 16.
         width: Width of the images, >= 16.
-        target: What a universal explainer is asked about; None for the decision.
+        target: Target for a universal explainer; None for the decision.
         metadata: Plain values to keep in the file.
 
     Returns:
         How well the exported graph agrees with PyTorch.
 
     Raises:
-        ValueError: If an output differs by more than :data:`TOLERANCES` allows and the maps are
-            ordered otherwise too, the explainer has neither a classifier nor a confidence network,
+        ValueError: If an output differs by more than :data:`TOLERANCES` allows and the maps are not
+            ordered alike either, the explainer has neither a classifier nor a confidence network,
             or a network does not take images of this size.
     """
     network = ExplainerGraph(in_contiguous_memory(explainer), target).eval()
@@ -76,7 +76,7 @@ def write_export(
     batches = [torch.rand(size, 3, height, width, generator=generator) for size in _BATCH_SIZES]
     with naming_size(height, width):
         expected = [_answers(network, images) for images in batches]
-    example = batches[1]  # an exporter may take a batch of 1 for a constant
+    example = batches[1]  # an exporter may treat a batch size of 1 as a constant
     traced = TracedGraph(network, example).eval() if explainer.is_conditional else network
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent, prefix=".export_") as scratch:
@@ -91,7 +91,7 @@ def write_export(
 
 @contextmanager
 def naming_size(height: int, width: int) -> Iterator[None]:
-    """Say of an error of a network that it does not take images of this size."""
+    """Report a network's error as an image size that the network does not take."""
     try:
         yield
     except RuntimeError as error:
@@ -104,8 +104,8 @@ def naming_size(height: int, width: int) -> Iterator[None]:
 def in_contiguous_memory(explainer: Explainer) -> Explainer:
     """Copy an explainer, and the classifier that it is conditioned on, with contiguous weights.
 
-    torch.export's archive does not keep channels-last weights as they are, and ONNX has no
-    gradients of them.
+    torch.export's archive does not preserve channels-last weights, and ONNX has no gradients of
+    them.
     """
     copy = deepcopy(explainer).to(memory_format=torch.contiguous_format)
     if copy.is_conditional:
@@ -116,12 +116,12 @@ def in_contiguous_memory(explainer: Explainer) -> Explainer:
 def compare(expected: list[list[Tensor]], found: list[list[Tensor]], *, by_rank: bool) -> Agreement:
     """Find the largest difference of the outputs over batches, and the lowest rank correlation.
 
-    A gradient jumps where a ReLU's input passes 0, so that rounding alone moves single pixels of
-    the maps of a classifier-conditioned encoder. These are compared by rank where they differ.
+    A gradient jumps where a ReLU's input passes 0, so rounding alone can change single pixels of
+    the maps of a classifier-conditioned encoder. If such maps differ, they are compared by rank.
 
     Raises:
-        ValueError: If an output is above its tolerance, or is not a number, and the maps are not
-            ordered alike either.
+        ValueError: If a difference is above its tolerance or NaN, and the maps are not ordered
+            alike either.
     """
     pairs = list(zip(expected, found, strict=True))
     differences = {
@@ -144,7 +144,7 @@ def compare(expected: list[list[Tensor]], found: list[list[Tensor]], *, by_rank:
 
 
 def _rank_correlation(expected: Tensor, found: Tensor) -> float:
-    """Lowest rank correlation of two batches of maps; NaN, which fails, if they are no numbers."""
+    """Lowest rank correlation of two batches of maps; NaN if shapes differ or one is not finite."""
     if found.shape != expected.shape or not found.isfinite().all():
         return float("nan")
     return float(spearman(expected, found).min())

@@ -13,12 +13,12 @@ from saliency_vae.runtime.extras import require
 
 INPUT = "images"
 METADATA = "saliency_vae"  # key of the metadata, JSON, in either format
-# Largest difference allowed between the exported graph and PyTorch. That of the confidence is
-# larger because where two pixels are all but equal another one may be among the top 5 %.
+# Largest difference allowed between the exported graph and PyTorch. It is larger for the
+# confidence, since rounding may swap two almost equal pixels at the threshold of the top 5 %.
 TOLERANCES = {"mean": 1e-4, "stddev": 1e-4, "confidence": 1e-2, "out_of_depth": 0.0}
 OUTPUTS = tuple(TOLERANCES)  # in the order of a graph, which may lack the last one
-# Where gradients jump, at a ReLU's kink, maps are accepted that are ordered alike: with at least
-# this rank correlation of the means in each image, and no difference above these.
+# Gradients jump at a ReLU's kink. Maps are then accepted if they are ordered alike: the rank
+# correlation of each image's means is at least this, and no difference is above LOOSE.
 LEAST_CORRELATION = 0.99
 LOOSE = {"mean": 0.5, "stddev": 0.5, "confidence": 0.1, "out_of_depth": 0.0}
 
@@ -31,7 +31,7 @@ class Format:
 
     Attributes:
         suffix: Suffix of its files.
-        requires: Optional packages that it needs, all in the extra ``onnx``.
+        requires: Optional packages that it needs, all installed by the extra ``onnx``.
         write: Exports a network, with an example of its input and metadata, to a file.
         load: Loads the file as a function of a batch of images.
         metadata: Reads the metadata of a file.
@@ -66,7 +66,7 @@ def _write_onnx(network: nn.Module, example: Tensor, metadata: str, path: Path) 
             f"Found an operation that it lacks ({why}). Use format=torch_export, which has all."
         ) from error
     assert program is not None
-    for node in program.model.graph:  # one may have an output's name: a pooling's result is mean
+    for node in program.model.graph:  # one may have an output's name, as a pooling's "mean"
         for value in node.outputs:
             value.name = f"{value.name}_"
     for name, value in zip(OUTPUTS, program.model.graph.outputs, strict=False):

@@ -1,4 +1,4 @@
-"""The graph that is exported of an explainer: images in; maps and confidence out."""
+"""The graph that is exported from an explainer: images in, maps and confidence out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,14 +20,14 @@ aten = torch.ops.aten
 class ExplainerGraph(nn.Module):
     """Maps images (B, 3, H, W) in [0, 1] to mean, stddev, confidence and out_of_depth.
 
-    The last is left out where the confidence is measured, or nothing tells it. Sampling is left out
-    because a graph has no random numbers of its own. The classifier is part of the graph where the
-    encoder is conditioned on it. A graph raises no errors: all that it says of an image that is not
-    in [0, 1] is NaN, and that it is out of its depth.
+    The last is left out if the confidence is measured, or if the explainer cannot tell its depth.
+    Sampling is left out because a graph has no random numbers of its own. The classifier is part of
+    the graph if the encoder is conditioned on it. A graph raises no errors: for an image that is
+    not in [0, 1], out_of_depth is True and all other outputs are NaN.
 
     Args:
         explainer: Explainer with its classifier, or with a confidence network.
-        target: What is asked about; None for the decision.
+        target: Target to explain; None for the decision.
     """
 
     def __init__(self, explainer: Explainer, target: Target | None = None) -> None:
@@ -40,7 +40,7 @@ class ExplainerGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Explain images: mean and stddev, (B, H, W) each, and confidence, (B,); float32.
 
-        Then, where the explainer tells it, whether each is out of its depth, (B,) bool.
+        If the explainer can tell, also whether each image is out of its depth, (B,) bool.
 
         Raises:
             ValueError: If the explainer has neither a classifier nor a confidence network.
@@ -48,7 +48,7 @@ class ExplainerGraph(nn.Module):
         explainer = self.explainer
         signals = explainer.signals(images, self.target)
         encoded = explainer.mean_and_log_variance(images, signals)
-        posterior = DiagonalNormal(*encoded)  # mean and stddev are those of any family
+        posterior = DiagonalNormal(*encoded)  # mean and stddev are the same in any family
         posterior.estimate_confidence = explainer.confidence_of(images, signals)
         confidence = posterior.confidence
         flat = images.flatten(1)
@@ -63,11 +63,10 @@ class ExplainerGraph(nn.Module):
 
 
 class TracedGraph(nn.Module):
-    """A network's operations at one image size and any batch, with those of its gradients.
+    """A network traced at one image size and any batch size, including its backward passes.
 
-    An exporter follows the operations of a network, but not those of the gradients that it
-    computes. Here both are plain operators, and operators of gradients that ONNX lacks are
-    composed of other ones.
+    An exporter follows the forward pass of a network, but not the backward passes inside it. Here
+    both become plain operators, and gradient operators that ONNX lacks are composed of others.
 
     Args:
         network: Network from images (B, 3, H, W) to tensors.
@@ -78,8 +77,8 @@ class TracedGraph(nn.Module):
         super().__init__()
         size = example.shape[1:]
 
-        # Every dimension of an input becomes a symbol, and only the batch may stay one: so the
-        # images are flat here.
+        # Every dimension of an input becomes symbolic, but only the batch may stay so: hence the
+        # flat images.
         def answer(flat: Tensor) -> Any:
             return network(flat.view(flat.shape[0], *size))
 
@@ -116,14 +115,14 @@ def _convolution_gradient(
 
 
 def _max_pooling_gradient(gradient: Tensor, inputs: Tensor, *settings: Any) -> Tensor:
-    """Gradient of a max pooling, which goes to where each maximum was."""
+    """Gradient of max pooling, which is passed to the position of each maximum."""
     where: Tensor = settings[-1]
     zeros = torch.zeros_like(inputs).flatten(-2)
     return zeros.scatter_add(-1, where.flatten(-2), gradient.flatten(-2)).view_as(inputs)
 
 
 def _adaptive_pooling_gradient(gradient: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient of an adaptive average pooling, which is a product with constant matrices."""
+    """Gradient of adaptive average pooling, as a product with constant matrices."""
     rows, columns = (
         _averages(size, pooled).to(gradient)
         for size, pooled in zip(inputs.shape[-2:], gradient.shape[-2:], strict=True)

@@ -1,4 +1,4 @@
-"""An exported graph as a function that refuses what the graph cannot answer."""
+"""An exported graph as a function that refuses images which the graph cannot explain."""
 
 import json
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ class LoadedExport:
             images: Images in [0, 1], float32 (B, 3, H, W), of the size in the metadata.
 
         Returns:
-            ``mean`` and ``stddev``, (B, H, W) each, and ``confidence``, (B,); where the confidence
-            is estimated, also ``out_of_depth``, (B,) bool.
+            ``mean`` and ``stddev``, (B, H, W) each, and ``confidence``, (B,); if the graph has it,
+            also ``out_of_depth``, (B,) bool.
 
         Raises:
             ValueError: If the images are of another shape or type, or not in [0, 1]; or if the
-                answers are not numbers for another reason.
+                outputs are NaN for another reason.
         """
         height, width = self.metadata["image_size"]
         if images.shape[1:] != (3, height, width) or images.dtype != torch.float32:
@@ -67,7 +67,7 @@ def load_export(path: str | Path) -> LoadedExport:
     the key ``saliency_vae``, in ``metadata_props`` or in ``extra_files``.
 
     Raises:
-        ValueError: If it is no such file.
+        ValueError: If it is not such a file.
     """
     path = Path(path)
     name = next((name for name, form in FORMATS.items() if form.suffix == path.suffix), path.suffix)

@@ -20,15 +20,15 @@ from saliency_vae.models.serialization import find_directory
 
 @dataclass(frozen=True)
 class Summary:
-    """What was exported.
+    """Summary of an export.
 
     Attributes:
         path: File of the exported graph.
         height: Height of the images that it takes.
         width: Width of the images that it takes.
         agreement: How well it agrees with PyTorch.
-        target: What it is asked about; None for the decision.
-        tells_depth: Whether it tells which images are unlike those of the training.
+        target: Target that it explains; None for the decision.
+        tells_depth: Whether it tells which images are unlike the training images.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Summary:
         )
 
     def _ordered_alike(self) -> str:
-        """Say how the maps were compared where rounding moves single pixels."""
+        """Report the rank correlation if the maps differ by more than the tolerance."""
         if self.agreement.difference <= max(TOLERANCES["mean"], TOLERANCES["stddev"]):
             return ""
         return (
@@ -94,16 +94,16 @@ def export_explainer(config: ExportConfig) -> Summary:
 
 
 def class_weights(explainer: Explainer, asked: str | None, image: Tensor) -> Target | None:
-    """Weights of the logits that ask about one class of any image, as constants of a graph.
+    """Make a target of one class, with weights of the logits that are constants in a graph.
 
     Args:
         explainer: Explainer with its classifier.
-        asked: Name or number of the class; None for the decision.
+        asked: Name or index of the class; None for the decision.
         image: Any image, (1, 3, H, W).
 
     Raises:
-        ValueError: If the explainer cannot be asked, there is no such class, or the classifier does
-            not take images of this size.
+        ValueError: If the explainer takes no targets, there is no such class, or the classifier
+            does not take images of this size.
     """
     target = explainer.target(asked)
     if not callable(target):
@@ -119,7 +119,7 @@ def describe(explainer: Explainer, size: tuple[int, int], target: str | None) ->
     Args:
         explainer: Exported explainer.
         size: Height and width of the images.
-        target: What is asked about, as the user wrote it; None for the decision.
+        target: Target as the user wrote it; None for the decision.
     """
     classifier = explainer.classifier if explainer.is_conditional else None
     recorded = explainer.config.classifier

@@ -1,4 +1,4 @@
-"""Explaining images: files in batches, writing what was found, or photographs in Python.
+"""Explaining image files in batches with results on disk, or photographs in Python.
 
 A broken file never stops the others; in Python it is an error.
 """

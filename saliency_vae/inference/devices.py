@@ -1,4 +1,4 @@
-"""Several devices of one machine: a process for each."""
+"""Computing on several devices of one machine, with one process for each."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ def each_device(name: str, number: int, environment: Mapping[str, str] = os.envi
 
     Args:
         name: Setting of the device, as :func:`saliency_vae.runtime.device.pick_device` takes it.
-        number: Number of devices; of CPUs, each is a process on the same one.
-        environment: Environment variables; torchrun says there which device a process has.
+        number: Number of devices; for the CPU, number of processes.
+        environment: Environment variables, in which torchrun names the device of a process.
 
     Raises:
-        ValueError: If there are not as many.
+        ValueError: If there are fewer devices.
     """
     device = pick_device(name)
     if device.type == "cpu":
@@ -40,7 +40,7 @@ def each_device(name: str, number: int, environment: Mapping[str, str] = os.envi
 
 
 def in_processes(function: Callable[[T], None], arguments: Sequence[T]) -> None:
-    """Call a function once for each argument, each in a process of its own, and wait for all.
+    """Call a function on each argument in a separate process, and wait for all.
 
     Raises:
         BrokenProcessPool: If one of the processes was killed.
@@ -56,6 +56,6 @@ def in_processes(function: Callable[[T], None], arguments: Sequence[T]) -> None:
 
 
 def _start(method: str) -> None:
-    """Let a process start others as its parent does, and end with its parent."""
+    """Give a process its parent's start method, and end it when the parent ends."""
     set_start_method(method, force=True)
     end_with_parent()

@@ -29,19 +29,19 @@ class BrokenImage:
 
     @classmethod
     def because(cls, name: str, reason: object) -> "BrokenImage":
-        """Write a reason, such as an error, in one line."""
+        """Make a broken image; the reason, such as an error, is written in one line."""
         return cls(name, one_line(reason))
 
 
 class InputImages(Dataset[InputImage | BrokenImage]):
-    """Image files as the classifier sees them, read when they are accessed.
+    """Image files as the classifier sees them, read and preprocessed on access.
 
     Args:
         root: Directory that images are named relative to.
         files: Image files below the directory.
         preprocessing: Preprocessing of the classifier.
-        shown: Names of the images that are also read at the size of a panel; others are
-            ``shown`` as (3, 0, 0).
+        shown: Names of the images that are also read at the size of a panel; for others,
+            ``shown`` is an empty array (3, 0, 0).
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class InputImages(Dataset[InputImage | BrokenImage]):
 
 
 def checked(image: InputImage) -> InputImage | BrokenImage:
-    """Find an image broken that is too small for an encoder."""
+    """Return an image, or a broken one in its place if it is too small for an encoder."""
     height, width = image.pixels.shape[1:]
     if min(height, width) >= MINIMUM_SIZE:
         return image
@@ -90,7 +90,7 @@ def name_of(file: Path, root: Path) -> str:
 
 
 def same_size(images: Iterable[InputImage]) -> Iterator[list[InputImage]]:
-    """Group images whose pixels have one shape, so that each group is a batch."""
+    """Group images by the shape of their pixels, so that each group can be a batch."""
 
     def shape(image: InputImage) -> tuple[int, ...]:
         return image.pixels.shape

@@ -1,4 +1,4 @@
-"""What the settings of ``saliency_vae.explain`` stand for."""
+"""The images, models and outputs of a ``saliency_vae.explain`` command, from its settings."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ class Job:
 
     @property
     def batches(self) -> list[Sequence[Path]]:
-        """Files of each batch, which do not depend on who explains it, or on what is done."""
+        """Files of each batch, whatever the partitions and whatever has been explained already."""
         size = self.config.batch_size
         return [self.files[start : start + size] for start in range(0, len(self.files), size)]
 
@@ -112,9 +112,9 @@ class Job:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All that an explanation depends on, plain values; models by their SHA-256."""
+        """Everything an explanation depends on, as plain values; models by their SHA-256."""
         explained = asdict(self._explain_settings)
-        # A gallery says of explanations that were made without one that less was measured.
+        # The gallery itself says where an explanation was measured at fewer fractions.
         del explained["curve"]
         models = {
             "explainer": [self.explainer.config.to_plain(), parameter_hash(self.explainer.encoder)],
@@ -141,14 +141,14 @@ class Job:
 
 
 def _check_target(target: Target | None, classifier: FrozenClassifier) -> None:
-    """Refuse a class that there is not, where only a pass tells how many there are."""
+    """Refuse a class that does not exist, if only a forward pass tells the number of classes."""
     if not callable(target) or classifier.categories is not None:
         return
     height, width = classifier.preprocessing.crop_size or (224, 224)
     try:
         with torch.no_grad():
             logits = classifier(classifier.mean.new_zeros(1, 3, height, width))
-    except (RuntimeError, ValueError, AssertionError):  # it takes other sizes, as images will tell
+    except (RuntimeError, ValueError, AssertionError):  # another size is needed: an image will tell
         return
     target(logits)
 

@@ -1,4 +1,4 @@
-"""True classes of images, where a person has said them: by directories, or in a file."""
+"""True classes of images, from the names of their directories or from a labels file."""
 
 import csv
 from collections import Counter
@@ -16,11 +16,11 @@ class Labels:
     """Finds the true class of an image by its name.
 
     Attributes:
-        classes: Classes by their names in lower case, and by each one between commas; those that
-            two classes share are left out.
-        by_image: Classes that a file says, by the names of the images; "" for a class whose name
-            another class has, since the gallery tells classes apart by their names.
-        file: The file.
+        classes: Class by its name in lower case, and by each part of the name between commas;
+            names that two classes share are left out.
+        by_image: Class by image name, from the labels file; "" for a class whose name another
+            class has too, since the gallery distinguishes classes by name.
+        file: The labels file; None without one.
 
     Example:
         >>> label = Labels(named(["tabby, tabby cat", "tiger cat"]))
@@ -34,15 +34,15 @@ class Labels:
 
     @classmethod
     def of(cls, classifier: FrozenClassifier, file: str | None) -> Self:
-        """Find out what is known of the images of a classifier.
+        """Make the labels of a classifier's images.
 
         Args:
-            classifier: Classifier; of independent labels no single class is the true one.
-            file: CSV file in UTF-8 without a heading: the name of an image below the directory of
-                the images, and the name or number of its class. None for directories alone.
+            classifier: Classifier; with independent labels, images have no single true class.
+            file: CSV file in UTF-8 without a header: the path of an image below the directory of
+                the images, and the name or index of its class. None to use directories alone.
 
         Raises:
-            ValueError: If the file is not of this form, or names a class that there is not.
+            ValueError: If the file is not of this form, or names a class that does not exist.
             OSError: If it cannot be read.
         """
         if classifier.output != "softmax":
@@ -56,13 +56,13 @@ class Labels:
         return cls(named(classifier.categories or ()), by_image, file)
 
     def __call__(self, name: str) -> str:
-        """Name the true class: as the file says, else as the image's directory is called."""
+        """Name the true class, from the file or else from the image's directory; "" if unknown."""
         directory = PurePosixPath(name).parent.name.lower()
         of_directory = self.classes.get(directory, self.classes.get(directory.replace("_", " ")))
         return self.by_image.get(name, of_directory or "")
 
     def unmatched(self, names: Iterable[str]) -> str:
-        """Say how many images of the file are not among the names; "" if all are."""
+        """Say how many names in the labels file match none of these images; "" if all do."""
         others = sorted(self.by_image.keys() - set(names))
         if not others:
             return ""
@@ -73,7 +73,7 @@ class Labels:
 
 
 def named(categories: Sequence[str]) -> dict[str, str]:
-    """List classes by their names in lower case, and by each of their names between commas."""
+    """Map each class name in lower case, and each part of it between commas, to its class."""
     found: dict[str, list[str]] = {}
     for category in categories:
         for name in {category.lower(), *category.lower().split(", ")}:
@@ -82,9 +82,9 @@ def named(categories: Sequence[str]) -> dict[str, str]:
 
 
 def _read(file: Path, classifier: FrozenClassifier) -> dict[str, str]:
-    """Read the file of the labels: classes by the names of images."""
+    """Read the labels file: the class of each image, by image name."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:  # Excel writes a mark first
+        with file.open(newline="", encoding="utf-8-sig") as lines:  # Excel writes a BOM first
             rows = list(csv.reader(lines))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"Expected {file} to be a CSV file in UTF-8. Found {error}.") from None

@@ -1,4 +1,4 @@
-"""What maps are worth: the classifier on the views that keep, and that leave out, their pixels."""
+"""Measuring saliency maps by the classifier's predictions for their kept and left-out views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Views:
         classifier: Classifier of the views, on the images' device.
         images: Images in [0, 1], (B, 3, h, w).
         baseline: Baseline images, (B, 3, h, w).
-        masks: Pixels that are kept, or left out, (B, maps, h, w) bool.
+        masks: Top pixels of each map, which are kept or left out, (B, maps, h, w) bool.
     """
 
     classifier: FrozenClassifier
@@ -30,11 +30,11 @@ class Views:
     masks: Tensor
 
     def kept(self, index: int) -> Tensor:
-        """Kept views of the map of an index, (B, 3, h, w)."""
+        """Kept views of the map at an index, (B, 3, h, w)."""
         return perturb(self.images, self.masks[:, index], self.baseline)
 
     def left_out(self, index: int) -> Tensor:
-        """Left-out views of the map of an index, (B, 3, h, w)."""
+        """Left-out views of the map at an index, (B, 3, h, w)."""
         return perturb(self.images, ~self.masks[:, index], self.baseline)
 
     def classify(self) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a classifier about the images of a batch.
+    """The target to explain for a batch of images, with the classifier's logits.
 
     Attributes:
         classifier: The classifier.
@@ -64,14 +64,14 @@ class Question:
     target: Target | None
 
     def weights(self) -> Tensor | None:
-        """Weights of the logits that are asked about, (B, classes); None where it is a score."""
+        """Target as weights of the logits, (B, classes); None if it is a score."""
         if self.target is None:
             return self.classifier.decide(self.logits)
         weights = self.target(self.logits) if callable(self.target) else self.target
         return weights if weights.ndim == 2 else None
 
     def values(self, logits: Tensor) -> Tensor:
-        """Probability of the target, or its score, by logits (B, views, classes): (B, views)."""
+        """Probability or score of the target, (B, views), from logits (B, views, classes)."""
         weights = self.weights()
         if weights is not None:
             return self.classifier.probability(logits, weights[:, None].expand_as(logits))
@@ -79,13 +79,13 @@ class Question:
         return self.target(logits.flatten(0, 1)).reshape(logits.shape[:2])
 
     def keeps_decision(self, logits: Tensor) -> Tensor:
-        """Whether logits (B, views, classes) decide as those of the image: (B, views) bool."""
+        """Whether logits (B, views, classes) give the image's decision: (B, views) bool."""
         return self.classifier.keeps_decision(logits, self.classifier.decide(self.logits)[:, None])
 
     def measure(
         self, kept: Tensor, left_out: Tensor, fractions: Sequence[float]
     ) -> list[list[Measurement]]:
-        """Measure maps by the logits of their views.
+        """Measure maps from the logits of their views.
 
         Args:
             kept: Logits of the kept views, (B, maps, classes).
@@ -93,7 +93,7 @@ class Question:
             fractions: Share of the pixels that each map's views keep or leave out.
 
         Returns:
-            For each image a measurement of each map.
+            One list per image, with a measurement of each map.
         """
         of_probability = [self.weights() is not None] * len(fractions)
         columns = (
@@ -111,10 +111,10 @@ class Question:
 
 
 def target_name(asked: object, classifier: FrozenClassifier) -> str | None:
-    """Name what a person asks about; None for the decision.
+    """Name the target that a user gave; None for the decision.
 
     Args:
-        asked: Index or name of a class, or a function of the logits.
+        asked: Index or name of a class, or a function of the logits; None for the decision.
         classifier: Classifier that knows the names of its classes.
     """
     if asked is None:

@@ -40,7 +40,7 @@ class Outputs:
         directory: Directory that holds all of them.
         panels: Names of the images that get a panel.
         npz: Whether each image gets an .npz of its own.
-        gallery: Whether the images get an entry of the gallery.
+        gallery: Whether the images get an entry in the gallery.
     """
 
     directory: Path
@@ -50,7 +50,7 @@ class Outputs:
 
     @property
     def store(self) -> Store:
-        """All explanations, a file a batch; a batch is written last, so that it is finished."""
+        """All explanations, one file per batch, written last to mark the batch as finished."""
         return Store(self.directory / DIRECTORY)
 
     @property
@@ -67,11 +67,11 @@ class Outputs:
         return self.directory / f"{name}{_PANEL}"
 
     def done(self, name: str, index: Index) -> bool:
-        """Whether an image has all that is asked for."""
+        """Whether an image has all its outputs."""
         return self._explained(name, index) and not self._lacks_picture(name, index)
 
     def undrawn(self, name: str, index: Index) -> bool:
-        """Whether an image has all that is asked for but its panel or its entry of the gallery."""
+        """Whether an image lacks its panel or gallery entry, but has all other outputs."""
         return self._explained(name, index) and self._lacks_picture(name, index)
 
     def _explained(self, name: str, index: Index) -> bool:
@@ -81,7 +81,7 @@ class Outputs:
         return self.lacks_panel(name) or (self.gallery and index.places[name].entry is None)
 
     def lacks_panel(self, name: str) -> bool:
-        """Whether an image is to have a panel and has none."""
+        """Whether an image should have a panel but has none."""
         return name in self.panels and not self.panel_file(name).is_file()
 
     def locks(self) -> AbstractContextManager[Locks]:
@@ -97,25 +97,25 @@ class Outputs:
         *,
         overwrite: bool,
     ) -> Iterator[None]:
-        """Take partitions of the images, and record what the explanations depend on.
+        """Lock partitions of the images, and record the settings of the explanations.
 
         Args:
-            parts: Partitions that no other process works on meanwhile, one for each device.
-            settings: What the explanations depend on, plain values, so that different ones are
-                not mixed.
+            parts: Partitions to lock against other processes, one for each device.
+            settings: Settings that the explanations depend on, plain values. Explanations with
+                different settings are never mixed.
             names: Names of the partitions' images.
-            overwrite: Forget that these images have been explained, and all images that were
-                explained with different settings.
+            overwrite: Delete the explanations of these images, or all explanations if they were
+                made with different settings.
 
         Raises:
-            ValueError: If another process works on one of them, or if explanations with
-                different settings are not to be overwritten.
+            ValueError: If another process works on one of them, or if there are explanations with
+                different settings and overwrite is False.
         """
         path = self.store.directory / "settings.json"
         with self.locks() as locks:
             with locks.starting():
                 different = _different(path, settings)
-                # Where nothing was explained, a first command with a mistake has left its settings.
+                # Settings without explanations are left over from a first, mistaken command.
                 explained = self.store.index().places.keys() if different or overwrite else set()
                 if different and not overwrite and explained:
                     raise ValueError(
@@ -151,7 +151,7 @@ class Outputs:
             broken: Images of the batch that could not be explained.
 
         Returns:
-            All broken images, with those whose name cannot be that of a file here.
+            All broken images, including those whose name cannot be a file name here.
         """
         found, broken = [], list(broken)
         for explanation in explanations:
@@ -180,7 +180,7 @@ class Outputs:
             )
 
     def stored(self, explanation: Explanation) -> StoredExplanation:
-        """Make of an explanation what is written."""
+        """Convert an explanation to the form in which it is stored."""
         source = explanation.source
         return StoredExplanation(
             name=source.name,
@@ -193,7 +193,7 @@ class Outputs:
         )
 
     def entry(self, explanation: Explanation) -> str:
-        """Draw what the gallery shows of an image, as JSON."""
+        """Make the gallery entry of an image, as JSON."""
         original, file = explanation.source.original, ""
         if isinstance(original, Path):
             # The directory may be a link, through which a relative path would lead elsewhere.
@@ -205,7 +205,7 @@ class Outputs:
         return f"{name}{_PANEL}" if self.panel_file(name).is_file() else ""
 
     def list_broken(self, images: Iterable[BrokenImage]) -> None:
-        """Write the list of broken images, one a line; none is written where none is broken."""
+        """Write the list of broken images, one per line; remove it if none is broken."""
         lines = [f"{line_of(image)}\n" for image in images]
         if lines:
             write_whole(self.broken_list, "".join(lines))
@@ -219,7 +219,7 @@ def line_of(image: BrokenImage) -> str:
 
 
 def is_panel(file: Path) -> bool:
-    """Whether a file is a panel of an earlier explanation, and no image to explain."""
+    """Whether a file is a panel of an earlier explanation, not an image to explain."""
     if not file.name.endswith(_PANEL):
         return False
     try:
@@ -232,5 +232,5 @@ def is_panel(file: Path) -> bool:
 def _different(path: Path, settings: Mapping[str, Any]) -> list[str]:
     """Names of the settings that differ from those recorded in a file, if there is one."""
     earlier = json.loads(path.read_text()) if path.is_file() else settings
-    # An earlier version recorded fewer.
+    # An earlier version recorded fewer settings.
     return [key for key in settings if key in earlier and earlier[key] != settings[key]]

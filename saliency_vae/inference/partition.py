@@ -1,4 +1,4 @@
-"""The part of the work that a process does beside others, and the locks that keep them apart."""
+"""Partitions of the work among processes, and the locks that keep the processes apart."""
 
 import fcntl
 import os
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Partition:
-    """Every ``count``-th batch of the work, from the one with this number on.
+    """Every ``count``-th batch of the work, starting with batch ``number``.
 
-    Batches are cut before they are shared out, so that a batch is the same whatever the count.
+    The images are divided into batches first, so that a batch is the same whatever the count.
 
     Attributes:
         number: Number of the partition, from 0.
         count: Number of partitions.
-        origin: Environment variables that it follows from; "" if it was given.
+        origin: Environment variables it was derived from; "" if it was set explicitly.
 
     Example:
         >>> Partition(1, 3).of(range(10))
@@ -33,7 +33,7 @@ class Partition:
     origin: str = ""
 
     def __str__(self) -> str:
-        """Write it as in the setting, from 1."""
+        """Write it as in the setting, ``K/N`` with K from 1."""
         return f"{self.number + 1}/{self.count}"
 
     def of(self, batches: Sequence[T]) -> Sequence[T]:
@@ -41,7 +41,7 @@ class Partition:
         return batches[self.number :: self.count]
 
     def split(self, count: int, origin: str = "") -> list["Partition"]:
-        """Share this partition out among several processes.
+        """Divide this partition among several processes.
 
         Example:
             >>> [str(part) for part in Partition(1, 3).split(2)]
@@ -58,7 +58,7 @@ class Partition:
         """Find the partition of this process.
 
         Args:
-            setting: ``K/N``, the K-th of N; None for what SLURM's job arrays and torchrun say.
+            setting: ``K/N``, the K-th of N; None to derive it from SLURM job arrays and torchrun.
             environment: Environment variables.
 
         Raises:
@@ -91,11 +91,11 @@ class Partition:
 
 
 class Locks:
-    """Locks of the processes that work on one directory: bytes of one file.
+    """Locks of the processes that work on one directory, each on a byte of one file.
 
-    They are POSIX locks, which end with their process, however it ends, are not passed to the
-    processes that it starts, and hold across the machines of a shared file system. Byte 0 is for
-    starting, byte 1 for what one process does at a time; each partition has one of the others.
+    They are POSIX locks: they are released when their process ends in any way, are not inherited
+    by child processes, and work across machines on a shared file system. Byte 0 guards starting,
+    byte 1 guards work that one process does at a time, and every other byte guards a partition.
 
     Args:
         descriptor: Descriptor of the file.
@@ -108,21 +108,21 @@ class Locks:
     @classmethod
     @contextmanager
     def opened(cls, path: Path, directory: Path) -> Iterator[Self]:
-        """Open the file of the locks, which is made if needed, and release all at the end."""
+        """Open the lock file, which is made if needed, and release all locks at the end."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             yield cls(file.fileno(), directory)
 
     def take(self, *parts: Partition, alone: bool) -> None:
-        """Take partitions until the end.
+        """Lock partitions until the lock file is closed.
 
         Args:
-            parts: Partitions to take, one for each device, all of one count.
-            alone: Whether no process may work on another partition either.
+            parts: Partitions to lock, one for each device, all with the same count.
+            alone: Whether to refuse other processes on any other partition too.
 
         Raises:
-            ValueError: If another process works on one of these partitions, or on one of another
-                count.
+            ValueError: If another process works on one of these partitions, or on a partition
+                with another count.
         """
         count = parts[0].count
         first = 2 + count * (count - 1) // 2
@@ -138,13 +138,13 @@ class Locks:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Wait until no other process starts, and hold off those that want to."""
+        """Wait until no other process is starting, and let others wait during the block."""
         with self._held(0):
             yield
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
-        """Wait until no other process is in here."""
+        """Wait until no other process is in this block."""
         with self._held(1):
             yield
 
@@ -157,7 +157,7 @@ class Locks:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
 
     def _free(self, *ranges: tuple[int, int]) -> bool:
-        """Whether no other process holds a byte from a start to an end; an end of 0 is the last."""
+        """Whether no other process holds a byte in ranges (start, end); end 0 means no limit."""
         for start, end in ranges:
             if start == end:
                 continue
@@ -167,7 +167,7 @@ class Locks:
         return True
 
     def _lock(self, start: int, end: int, flags: int = 0) -> bool:
-        """Lock bytes; False if another process holds one of them and is not waited for."""
+        """Lock bytes; False if another process holds one and ``flags`` say not to wait."""
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | flags, max(0, end - start), start)
         except (BlockingIOError, PermissionError):

@@ -1,4 +1,4 @@
-"""Explaining photographs in Python: whatever a person has of them in, explanations out."""
+"""Explaining photographs in Python, given in any form."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from saliency_vae.visualization import Explanation, InputImage, displayed
 _Result = TypeVar("_Result", InputImage, Explanation)
 
 _BATCH = 8  # photographs of one size that are explained at once
-_LARGEST = 1024  # pixels a side of a photograph that is not resized
+_LARGEST = 1024  # largest side, in pixels, of a photograph that is not resized
 
 
 def explain_photographs(
@@ -55,14 +55,14 @@ def explain_photographs(
     with (
         evaluating(explainer),
         suggesting("fewer samples, or smaller photographs"),
-        seeded(settings.seed, explain.classifier.mean.device),  # of what a network draws
+        seeded(settings.seed, explain.classifier.mean.device),  # networks may be random
     ):
         found = _explain_all(inputs, explain)
     return found if several else found[0]
 
 
 def _checked_settings(settings: ExplainSettings) -> ExplainSettings:
-    """Refuse settings that make no sense, before a photograph is read; make numbers plain."""
+    """Check settings before any photograph is read, and convert numbers to plain Python ones."""
     fraction: object = settings.fraction
     is_number = isinstance(fraction, Real) and not isinstance(fraction, bool)
     if not (is_number and 0 < settings.fraction <= 1):
@@ -87,12 +87,12 @@ def _checked_settings(settings: ExplainSettings) -> ExplainSettings:
 
 
 def _is_whole(number: object) -> bool:
-    """Whether this is a whole number, of Python or NumPy, and no truth value."""
+    """Whether this is an integer, of Python or NumPy, and not a bool."""
     return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _check_target(target: object) -> None:
-    """Refuse what is no target for all photographs."""
+    """Refuse a target that cannot apply to all photographs."""
     if target is None or isinstance(target, str) or callable(target):
         return
     indices = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
@@ -106,7 +106,7 @@ def _check_target(target: object) -> None:
 def _batch_explainer(
     explainer: Explainer, settings: ExplainSettings, baseline: nn.Module | None
 ) -> BatchExplainer:
-    """Put together what explains batches, on the explainer's device."""
+    """Make the explainer of batches, on the explainer's device."""
     if baseline is not None and not callable(baseline):
         raise ValueError(
             "Expected baseline to make baseline images of images, such as "
@@ -140,7 +140,7 @@ def _explain_all(inputs: Sequence[InputImage], explain: BatchExplainer) -> list[
 
 
 def _whole(result: _Result | BrokenImage) -> _Result:
-    """Raise for what a batch of files would skip."""
+    """Return a result, or raise ValueError if it is a broken image."""
     if isinstance(result, BrokenImage):
         raise ValueError(f"{result.reason} ({result.name})")
     return result
@@ -162,7 +162,7 @@ def _input(name: str, photograph: object, preprocessing: Preprocessing) -> Input
 
 
 def _name(photograph: object, index: int | None) -> str:
-    """Name a photograph: its file, or its place among the others."""
+    """Name a photograph by its file, or by its index among several."""
     if isinstance(photograph, str | os.PathLike):
         return os.fspath(photograph)
     return "image" if index is None else f"image {index}"

@@ -55,7 +55,7 @@ def explain_images(config: ExplainConfig) -> Summary:
                 ],
             )
     index, left, gallery = _finish(job)
-    told = names if left else job.names  # the last process tells of all broken images
+    told = names if left else job.names  # the last process reports all broken images
     return Summary(
         partition=str(partition) if partition.count > 1 else "",
         origin=partition.origin,
@@ -75,7 +75,7 @@ def explain_images(config: ExplainConfig) -> Summary:
 
 
 def _explain_part(config: ExplainConfig) -> None:
-    """Explain one of the parts of a partition, in a process of its own."""
+    """Explain one part of a partition, in a separate process."""
     job, part = Job.of(config), Partition.chosen(config.partition)
     with job.outputs.taken([part], job.settings, [], overwrite=False):
         _explain(job, part, config.device, job.outputs.store.index())
@@ -105,12 +105,12 @@ def _explain(job: Job, partition: Partition, device: str, index: Index) -> None:
         saving(outputs, config.num_workers, bar.update) as save,
     ):
         for batch in loader:
-            torch.manual_seed(config.seed)  # of what a network draws: no batch depends on others
+            torch.manual_seed(config.seed)  # for random networks: batches are independent
             save(*_explain_batch(batch, explain))
 
 
 def _advice(config: ExplainConfig) -> tuple[str, str]:
-    """What needs less memory, and how to go on."""
+    """Advice for a full memory: which settings need less of it, and how to continue."""
     numbers = {"batch_size": config.batch_size, "num_workers": config.num_workers}
     smaller = [f"{name} < {number}" for name, number in numbers.items() if number > 1]
     again = same_command(overwrite=config.overwrite)
@@ -145,10 +145,11 @@ def _explain_batch(
 
 
 def _finish(job: Job) -> tuple[Index, int, Path | None]:
-    """Write gallery and list of broken images, unless other partitions are not finished.
+    """Write the gallery and the list of broken images, once all partitions are finished.
 
     Returns:
-        What there is, the number of images that are left, and the first page of the gallery.
+        Index of the store, number of images left to explain, and first page of the gallery; None
+        if no gallery was written.
     """
     outputs = job.outputs
     with outputs.locks() as locks, locks.one_at_a_time():
@@ -177,7 +178,7 @@ def _finish(job: Job) -> tuple[Index, int, Path | None]:
 
 
 def _objective(job: Job, index: Index, names: Iterable[str]) -> list[float] | None:
-    """Mean objective of refined explanations before and after, in nats; None if there are none."""
+    """Mean objective before and after refinement, in nats; None if nothing was refined."""
     if not job.config.refine_steps:
         return None
     store = job.outputs.store

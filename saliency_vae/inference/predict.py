@@ -26,7 +26,7 @@ from saliency_vae.visualization import (
     Sample,
 )
 
-# Pixels of the images that are explained at once on a CPU: the activations of more take memory.
+# Most pixels that are explained at once on a CPU: the activations of more would take memory.
 _PIXELS_ON_CPU = 4 * 224**2
 
 
@@ -36,12 +36,12 @@ class ExplainSettings:
 
     Attributes:
         fraction: Share of the pixels kept in the kept view, in (0, 1].
-        refine_steps: Gradient steps on each explanation by itself, >= 0.
+        refine_steps: Gradient steps that refine each explanation by itself, >= 0.
         samples: Number of maps drawn from each posterior, >= 0.
         seed: Seed of the samples, of the refinement's noise and of random baseline images.
-        target: Name or index of the class that is asked about, or a function of the logits; None
-            for the decision.
-        curve: Measure at all ``FRACTIONS``, which takes 14 passes of the classifier, not 2.
+        target: Name or index of the target class, or a function of the logits; None for the
+            decision.
+        curve: Measure at all ``FRACTIONS`` too: 14 or 16 views of an image to classify, not 2.
     """
 
     fraction: float
@@ -54,12 +54,12 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class BatchExplainer:
-    """Explains images of one size, whose classifier, explainer and baseline share a device.
+    """Explains images of one size; classifier, explainer and baseline are on one device.
 
     Attributes:
         explainer: Trained explainer.
         classifier: Classifier to explain.
-        perturbation: Makes the baseline images of the kept views.
+        perturbation: Makes the baseline images of the kept and left-out views.
         settings: Settings of all explanations.
     """
 
@@ -69,11 +69,11 @@ class BatchExplainer:
     settings: ExplainSettings
 
     def __call__(self, inputs: Sequence[InputImage]) -> list[Explanation | BrokenImage]:
-        """Explain images of one size, at least one; on a CPU a few of them at a time.
+        """Explain one or more images of one size; on a CPU, a few at a time.
 
         Returns:
-            Explanation of each image. An image is broken instead if the classifier does not take
-            its size, or if numbers of its explanation are not finite.
+            Explanation of each image, or a BrokenImage if the classifier does not take its size or
+            its explanation is not finite.
         """
         number = len(inputs)
         if self.classifier.mean.device.type == "cpu":
@@ -92,17 +92,17 @@ class BatchExplainer:
                 logits = as_logits(self.classifier(images), self.classifier.output)
         except WrongOutputError:
             raise
-        except (RuntimeError, ValueError, AssertionError) as error:  # of somebody's own network
+        except (RuntimeError, ValueError, AssertionError) as error:  # of a user's own network
             if is_out_of_memory(error):
                 raise
-            if "channels" in str(error):  # torch's words, the same for all images
+            if "channels" in str(error):  # torch's message, the same for all images
                 raise ValueError(
                     "Expected a classifier of RGB images: wrap a network of other channels in a "
                     f"module that converts them. Found {described(error)}."
                 ) from error
             height, width = images.shape[-2:]
             reason = f"Expected a size that the classifier takes. Found {height} x {width}: {error}"
-            if self.classifier.preprocessing.crop_size is not None:  # no image has another size
+            if self.classifier.preprocessing.crop_size is not None:  # all images have it
                 raise ValueError(reason) from error
             return [BrokenImage.because(source.name, reason) for source in inputs]
         return [
@@ -156,8 +156,8 @@ class BatchExplainer:
         """Classify and measure the views of the mean at each fraction, and of each drawn map.
 
         Returns:
-            Kept views of the mean and of each drawn map, and the left-out view of the mean, at the
-            fraction that is asked for, of each image; the measurements of each image.
+            Kept views of the mean and of each drawn map, for each image; left-out view of the mean
+            for each image, all at the configured fraction; measurements of each image.
         """
         kept_logits, left_out_logits = views.classify()
         question = Question(self.classifier, logits, self.explainer.target(self.settings.target))
@@ -170,9 +170,9 @@ class BatchExplainer:
         return kept, left_out, question.measure(kept_logits, left_out_logits, fractions)
 
     def _baseline(self, inputs: Sequence[InputImage], images: Tensor) -> Tensor:
-        """Make baseline images, (B, 3, h, w), that no other image of the batch changes.
+        """Make baseline images, (B, 3, h, w), each independent of the rest of its batch.
 
-        What may be random is drawn for each image by itself, from the seed and the image's pixels.
+        A random baseline is drawn for each image by itself, seeded by the seed and the pixels.
         """
         if is_fixed(self.perturbation):
             return _checked_baseline(self.perturbation(images), images)
@@ -185,7 +185,7 @@ class BatchExplainer:
 
     @property
     def _fractions(self) -> list[float]:
-        """Shares of the pixels at which the mean is measured, first the one that is asked for."""
+        """Fractions of the pixels at which the mean is measured, the configured one first."""
         fraction = self.settings.fraction
         others = FRACTIONS if self.settings.curve else ()
         return [fraction, *(other for other in others if other != fraction)]
@@ -206,7 +206,7 @@ class BatchExplainer:
     def _estimated(
         self, posterior: SaliencyPosterior
     ) -> tuple[Sequence[float | None], Sequence[bool | None]]:
-        """Confidence of a network that estimates it, and whether it is out of its depth."""
+        """Estimated confidence of each image, and whether it is out of depth; None if unknown."""
         network, unknown = self.explainer.confidence, [None] * len(posterior.mean)
         if network is None:
             return unknown, unknown
@@ -218,7 +218,7 @@ class BatchExplainer:
             )
 
     def _infer(self, images: Tensor) -> tuple[SaliencyPosterior, Tensor | None]:
-        """Infer the posterior and, if it is refined, the objective before and after, (B, 2)."""
+        """Infer the posterior and, if refined, the objective before and after that, (B, 2)."""
         steps = self.settings.refine_steps
         if not steps:
             with torch.no_grad():
@@ -240,9 +240,9 @@ class BatchExplainer:
 
 
 def _checked_baseline(baseline: object, images: Tensor) -> Tensor:
-    """Refuse what a person's function makes of images, if it is no baseline image of each.
+    """Check that a user's function has made a baseline image in [0, 1] of each image.
 
-    What leaves [0, 1] by a little, such as noise, is clipped.
+    Values slightly outside [0, 1], such as those of noise, are clipped.
     """
     if not isinstance(baseline, Tensor) or baseline.shape != images.shape:
         found = tuple(baseline.shape) if isinstance(baseline, Tensor) else type(baseline).__name__

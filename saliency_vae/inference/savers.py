@@ -25,14 +25,14 @@ Save = Callable[[Sequence[Explanation], Sequence[BrokenImage]], None]  # saves a
 
 @contextmanager
 def saving(outputs: Outputs, processes: int, saved: Callable[[int], object]) -> Iterator[Save]:
-    """Save batches in processes of their own, or with 0 in this one, as they are given.
+    """Yield a function that saves a batch in another process, or in this one if there is none.
 
-    No more batches than there are processes are waited for; at the end all are saved.
+    At most one batch per process is pending. All are saved when the block ends.
 
     Args:
         outputs: Files to write.
-        processes: Number of processes.
-        saved: Told how many images have been saved, batch by batch.
+        processes: Number of processes; 0 saves in this one.
+        saved: Called with the number of images of each saved batch.
 
     Raises:
         BrokenProcessPool: If one of the processes was killed.
@@ -47,7 +47,7 @@ def saving(outputs: Outputs, processes: int, saved: Callable[[int], object]) -> 
         return
     waiting: deque[Future[int]] = deque()
     with ProcessPoolExecutor(processes, initializer=_start) as pool:
-        pool.submit(os.getpid).result()  # so that all have started before the device is used
+        pool.submit(os.getpid).result()  # all processes start before the device is used
 
         def submit(explanations: Sequence[Explanation], broken: Sequence[BrokenImage]) -> None:
             waiting.append(pool.submit(_save, outputs, packed((explanations, broken))))
@@ -66,16 +66,16 @@ def _save(outputs: Outputs, batch: bytes) -> int:
 
 
 def _start() -> None:
-    """Prepare a process that saves: one thread, and Ctrl-C, which reaches all, is not for it."""
+    """Prepare a saving process: one thread, ignore Ctrl-C, and end with the parent."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
 
 
 def end_with_parent(_: int = 0) -> None:
-    """Let this process end when the one that started it ends, even if that was killed.
+    """End this process when its parent ends, even if the parent is killed.
 
-    Otherwise it would wait forever to pass on what it has read or to be given work.
+    Otherwise it would wait forever to hand over its results or to get work.
     """
 
     def watch() -> None:
@@ -88,7 +88,7 @@ def end_with_parent(_: int = 0) -> None:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles tensors as their values alone, not with all of the batch that they are a view of."""
+    """Pickles only a tensor's own values, not the whole batch that it is a view of."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, Tensor):

@@ -1,4 +1,4 @@
-"""Explanations on disk: one safetensors file a batch, and reading them back in one line."""
+"""Explanations on disk: one safetensors file per batch, and reading them back."""
 
 import hashlib
 import json
@@ -21,24 +21,24 @@ from saliency_vae.visualization import MAPS, restored
 
 DIRECTORY = "explanations"  # of the store, below the directory of the outputs
 _KEY = "explanations"  # of the records in the metadata of a file
-# Maps of smaller values or a smaller range are not stored as float16, whose steps are 6e-8 or more.
+# Maps of smaller values or a smaller range are not stored as float16, whose steps are >= 6e-8.
 _SMALL = 1e-3
-_LEVEL = 1e-2  # nor those whose range is a smaller share of their values: steps are 1e-3 of these
+_LEVEL = 1e-2  # the same for the range relative to the values, as steps are 1e-3 of the values
 
 
 @dataclass(frozen=True)
 class StoredExplanation:
-    """An explanation as it is written.
+    """An explanation in the form in which it is stored.
 
     Attributes:
         name: Name of the image.
         size: Height and width of the original image.
-        preprocessing: Preprocessing that made the image that the classifier saw.
-        values: Arrays and plain values of the explanation; maps as large as the classifier's image.
-        entry: Entry of the gallery as JSON; None without a gallery.
-        sufficiency: Sufficiency, by which the gallery is sorted; None where the target is a score.
-        checksum: Checksum of the image that the classifier saw, by which it is known again; None
-            in files of earlier versions.
+        preprocessing: Preprocessing of the original image for the classifier.
+        values: Arrays and plain values of the explanation; maps of the preprocessed image's size.
+        entry: Gallery entry as JSON; None without a gallery.
+        sufficiency: Sufficiency, by which the gallery is sorted; None if the target is a score.
+        checksum: Checksum of the preprocessed image, by which it is recognised; None in files of
+            earlier versions.
     """
 
     name: str
@@ -50,7 +50,7 @@ class StoredExplanation:
     checksum: int | None = None
 
     def restored(self) -> dict[str, Any]:
-        """Arrays and plain values, with the maps over the whole original image, float32."""
+        """Arrays and plain values, with float32 maps over the whole original image."""
 
         def restore(maps: Tensor) -> Tensor:
             return self.preprocessing.restore(maps.float(), self.size)
@@ -59,13 +59,13 @@ class StoredExplanation:
 
 
 class Place(NamedTuple):
-    """Where an explanation lies.
+    """Where an explanation is stored.
 
     Attributes:
         file: File of its batch.
         number: Its number in the file.
         sufficiency: Its sufficiency.
-        entry: First byte of its gallery entry in the file, and the number of bytes; None without.
+        entry: Offset and length of its gallery entry in the file, in bytes; None without one.
     """
 
     file: Path
@@ -76,10 +76,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Index:
-    """What a store holds.
+    """Contents of a store.
 
     Attributes:
-        places: Where each explanation lies, by the name of its image.
+        places: Where each explanation is stored, by the name of its image.
         broken: Images that could not be explained, by name.
     """
 
@@ -89,10 +89,10 @@ class Index:
 
 @dataclass(frozen=True)
 class Store:
-    """The files of explanations below a directory, each whole or not there.
+    """The files of explanations in a directory, each complete or absent.
 
-    What is written last of an image counts. Maps are float16, unless their values exceed it or
-    it would tell few of them apart.
+    The last result written for an image counts. Maps are stored as float16, unless their values
+    exceed its range or its resolution.
 
     Attributes:
         directory: Directory of the files.
@@ -112,10 +112,10 @@ class Store:
         Args:
             found: Explanations.
             broken: Images that could not be explained.
-            modified: Time at which they count as written, nanoseconds of the epoch; None for now.
+            modified: Modification time of the file, nanoseconds since the epoch; None for now.
 
         Returns:
-            The file, whose name is that of the images, so that one batch is one file.
+            The file, named by a hash of the images' names, so that a batch always has one file.
         """
         tensors: dict[str, NDArray[Any]] = {}
         records = []
@@ -147,7 +147,7 @@ class Store:
         return file
 
     def index(self) -> Index:
-        """Find what has been written; only the heads of the files are read."""
+        """Index all explanations; only the headers of the files are read."""
         index = Index()
         for file in self._files():
             start, header = _header(file)
@@ -188,12 +188,12 @@ class Store:
         )
 
     def forget(self, names: Iterable[str]) -> None:
-        """Remove the explanations of these images, and leave those of others.
+        """Remove the explanations of these images, and keep all others.
 
-        What is left of a file keeps its time, so that what was written last still counts.
+        The rest of a file keeps its modification time, so that the last result still counts.
         """
         forgotten = set(names)
-        # What other processes write from now on is not looked at.
+        # Files that other processes write from now on are left alone.
         contents = {file: _content(_header(file)[1], file) for file in self._files()}
         index = self.index()
         last = {name: file for file, content in contents.items() for name in _names(content)}
@@ -231,10 +231,10 @@ class Store:
 
 
 class Explanations(Mapping[str, dict[str, Any]]):
-    """Explanations of a directory by the name of their image, read when they are accessed.
+    """Explanations in a directory by the name of their image, read on access.
 
     An explanation is a dictionary: ``mean``, ``stddev`` and ``inclusion_probability`` over the
-    whole image, float32 (H, W), NaN where the classifier saw nothing of it; predictions and other
+    whole image, float32 (H, W), NaN outside the part that the classifier saw; predictions and other
     plain values; ``samples`` (n, H, W) and ``objective`` if there are any.
     """
 
@@ -256,7 +256,7 @@ def load_explanations(output_dir: str | os.PathLike[str]) -> Explanations:
     """Read the explanations that ``python -m saliency_vae.explain`` wrote.
 
     Args:
-        output_dir: Its setting of this name.
+        output_dir: The command's setting ``output_dir``.
 
     Returns:
         A mapping from the name of an image, its path below the directory of the images, to its
@@ -283,7 +283,7 @@ def entry_at(place: Place) -> str:
 
 
 def _small(maps: NDArray[Any]) -> NDArray[Any]:
-    """Store maps as float16, if that holds their values and tells them apart."""
+    """Convert maps to float16, if its range and resolution suffice for their values."""
     with np.errstate(over="ignore"):
         half = maps.astype(np.float16)
     if not (maps.size and np.isfinite(half).all()):
@@ -293,7 +293,7 @@ def _small(maps: NDArray[Any]) -> NDArray[Any]:
 
 
 def _header(file: Path) -> tuple[int, dict[str, Any]]:
-    """Read the head of a safetensors file: the place of its first value, and its tensors."""
+    """Read the header of a safetensors file: the offset of its first value, and its tensors."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         try:

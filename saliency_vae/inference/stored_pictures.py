@@ -1,4 +1,4 @@
-"""Panels and a gallery asked for after the images were explained, drawn of what is stored."""
+"""Drawing panels and gallery entries of images explained earlier, from what is stored."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,11 +20,10 @@ from saliency_vae.visualization import InputImage, read_back
 
 
 def draw_stored(job: Job, partition: Partition, index: Index) -> int:
-    """Draw the panels and the entries of the gallery that explained images of a partition lack.
+    """Draw the missing panels and gallery entries of explained images in a partition.
 
-    An image is left to be explained again if it is no longer the one that was explained, if its
-    baseline image is random, or if an earlier version stored it; also if no panel can have its
-    name, which is reported there.
+    An image is left to be explained again if it has changed, if its baseline image is random, if
+    an earlier version stored it, or if a panel cannot have its name, which is then reported.
 
     Returns:
         Number of images that now have all of them.
@@ -51,7 +50,7 @@ def draw_stored(job: Job, partition: Partition, index: Index) -> int:
 
 
 class _Batches(Dataset[int]):
-    """Draws and stores what a batch lacks when it is accessed: the number of images drawn."""
+    """Draws and stores, on access, what a batch lacks; an item is the number of images drawn."""
 
     def __init__(
         self, job: Job, batches: Sequence[Sequence[str]], index: Index, baseline: nn.Module
@@ -73,11 +72,11 @@ class _Batches(Dataset[int]):
         drawn = [stored for stored in found if stored is not None]
         if any(stored.entry and not index.places[stored.name].entry for stored in drawn):
             broken = [index.broken[name] for name in names if name in index.broken]
-            self._outputs.store.write(drawn, broken)  # where all are drawn, in place of their file
+            self._outputs.store.write(drawn, broken)  # replaces their file if all are drawn
         return len(drawn)
 
     def _draw(self, image: InputImage) -> StoredExplanation | None:
-        """Draw what an image lacks; None if that cannot be done of what is stored."""
+        """Draw what an image lacks; None if what is stored does not allow it."""
         outputs = self._outputs
         stored = outputs.store.read(self._index.places[image.name])
         if (stored.checksum, stored.size) != (image.checksum, image.size):

@@ -1,4 +1,4 @@
-"""What became of the images, as it is printed."""
+"""The printed summary of an explain command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ _NAMED = 20  # broken images in the summary; broken.txt names all
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What became of the images.
+    """Summary of an explain command: what happened to the images.
 
     Attributes:
-        partition: Partition of the images that is told of; "" for all of them.
-        origin: Environment variables that the partition follows from; "" without.
-        images: Number of its images.
-        explained: Number of its images that have been explained now.
-        earlier: Number of images that an earlier run had explained.
-        drawn: Number of images explained earlier whose panel or place in the gallery was drawn now.
-        broken: Images that could not be explained, with the reason, one a line.
+        partition: Partition that is reported; "" for all images.
+        origin: Environment variables that the partition was derived from; "" if there are none.
+        images: Number of images in the partition.
+        explained: Number of these images that this command explained.
+        earlier: Number of these images that an earlier command had explained.
+        drawn: Number of images explained earlier whose panel or gallery entry was drawn now.
+        broken: Images that could not be explained, with the reason, one per line.
         broken_list: File that lists the broken images; None until all partitions are finished.
-        left: Images of all partitions that none has finished yet.
-        overwrite: Whether the command forgets what has been explained.
+        left: Number of images of all partitions that are still to be explained.
+        overwrite: Whether the command discards earlier explanations.
         label_note: Names in the labels file that match no image, in a line; "" if there are none.
-        refine_steps: Gradient steps on each explanation by itself.
+        refine_steps: Gradient steps that refine each explanation by itself.
         objective: Mean objective before and after refinement, nats per image; None without it.
         found_at: First page of the gallery, or without one the directory of the explanations; None
             if nothing has been explained.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process is killed and however full the disk."""
+"""Atomic files: complete or absent, even if the process is killed or the disk is full."""
 
 import fcntl
 import os
@@ -11,10 +11,10 @@ from typing import IO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; at the end the new file takes the place of the old.
+    """Yield a temporary path to write to; at the end, the new file replaces ``path``.
 
-    If it cannot be written, an earlier file at ``path`` stays as it was. Each of several writers
-    has a path of its own, and the file of the last one stays.
+    If it cannot be written, an earlier file at ``path`` stays as it was. Concurrent writers get
+    separate temporary paths, and the file of the last one stays.
 
     Args:
         path: Path of the file; its directory is made if needed.
@@ -44,9 +44,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _lock(opened: IO[bytes], partial: Path) -> bool:
-    """Lock a file; False if another process writes to it, or has just put it in its place.
+    """Lock a partial file; False if another process writes to it, or has just moved it to its path.
 
-    The file of a killed writer is not locked, and is written over.
+    The file of a killed writer is not locked, and is overwritten.
     """
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,7 +56,7 @@ def _lock(opened: IO[bytes], partial: Path) -> bool:
 
 
 def write_whole(path: Path, content: bytes | bytearray | memoryview | str) -> None:
-    """Write a file that is whole or not there.
+    """Write a file atomically: it is complete or absent.
 
     Args:
         path: Path of the file; its directory is made if needed.

@@ -1,4 +1,4 @@
-"""Gradients, and inference, whatever mode the caller is in."""
+"""Recording gradients, and using eval mode, whatever mode the caller is in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def recording_gradients() -> Iterator[None]:
-    """Make tensors that may take part in a backward pass, now or later.
+    """Record gradients, and make tensors that can take part in a backward pass now or later.
 
     ``torch.enable_grad`` alone does not suffice: it does not leave ``torch.inference_mode``, and a
     tensor made in that mode can never be saved for a backward pass.
@@ -25,7 +25,7 @@ def recording_gradients() -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode, and leave the modes of all its parts as they were after that."""
+    """Put a module into eval mode, and restore the mode of each of its submodules afterwards."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -1,4 +1,4 @@
-"""The device that a command computes on, and the processes beside it."""
+"""The device that a command computes on, and the number of loader processes."""
 
 import os
 
@@ -29,12 +29,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def loader_processes(wanted: int) -> int:
-    """Number of processes that read images: as many as are wanted, at most one for each core.
+    """Number of processes that read images: the configured number, but at most one per core.
 
-    More are slower, and torch warns of them. What is read does not depend on their number.
+    More are slower, and torch warns about them. What is read does not depend on their number.
 
     Args:
-        wanted: Number of processes that a setting names, >= 0.
+        wanted: Configured number of processes, >= 0.
     """
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Optional packages: where one is missing, the error names it and the extra that installs it."""
+"""Optional packages: the error for a missing one names it and the extra that installs it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ class MissingExtraError(ValueError):
     """
 
     def __init__(self, message: str, extra: str = "") -> None:
-        super().__init__(message)  # alone: pickle calls the class with it
+        super().__init__(message)  # only this: pickle calls the class with it
         self.extra = extra
 
 
@@ -29,10 +29,10 @@ def pip_install(extra: str) -> str:
 
 
 def require(*packages: str, extra: str, wanted_by: str) -> None:
-    """Refuse to go on without optional packages; they are not imported yet.
+    """Check that optional packages are installed, without importing them.
 
     Args:
-        packages: Names that they are imported by.
+        packages: Import names of the packages.
         extra: Name of the extra of this package that installs them.
         wanted_by: What needs them.
 
@@ -46,10 +46,10 @@ def require(*packages: str, extra: str, wanted_by: str) -> None:
 
 @contextmanager
 def importing(package: str, *, extra: str, wanted_by: str) -> Iterator[None]:
-    """Import an optional package within the block.
+    """Name the extra to install if the import of an optional package in the block fails.
 
     Args:
-        package: Name that it is imported by.
+        package: Import name of the package.
         extra: Name of the extra of this package that installs it.
         wanted_by: What needs it.
 

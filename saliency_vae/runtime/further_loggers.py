@@ -1,4 +1,4 @@
-"""Loggers of packages that are optional: TensorBoard and MLflow, both of Lightning."""
+"""Lightning's loggers for optional packages: TensorBoard and MLflow."""
 
 import os
 from argparse import Namespace
@@ -13,7 +13,7 @@ from saliency_vae.runtime.extras import require
 
 
 class TensorBoardCurves(TensorBoardLogger):
-    """Lightning's logger of TensorBoard, whose curves a resumed run goes on with.
+    """Lightning's logger for TensorBoard; a resumed run continues its curves.
 
     Args:
         save_dir: Directory of the files.
@@ -28,16 +28,16 @@ class TensorBoardCurves(TensorBoardLogger):
         super().__init__(save_dir, name="", version="", default_hp_metric=False)
 
     def start(self, step: int) -> None:
-        """Tell where this part of the run starts: TensorBoard hides what was logged from there on.
+        """Set the first step of this part of the run; TensorBoard hides earlier logs from it on.
 
         Args:
-            step: Number of steps made before.
+            step: Number of steps done before.
         """
         self._kwargs["purge_step"] = step
 
 
 class _ResumedMLflow(MLFlowLogger):
-    """Lightning's logger of an MLflow run that has its parameters: MLflow refuses to change any."""
+    """Lightning's logger for a resumed MLflow run, whose parameters MLflow refuses to change."""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
         """Do nothing."""
@@ -49,27 +49,27 @@ def mlflow_logger(
     name: str | None = None,
     tracking_uri: str | None = None,
 ) -> MLFlowLogger:
-    """Make a logger for MLflow; a resumed run goes on as the same run of MLflow.
+    """Make a logger for MLflow; a resumed run continues the same MLflow run.
 
     Args:
-        save_dir: Directory of the run, which holds the id of the run at MLflow.
+        save_dir: Directory of the run, in which the id of its MLflow run is kept.
         experiment: Name of MLflow's experiment, which is made if needed.
-        name: Name of the run; that of the directory is added, as runs have one of their own.
+        name: Name of the run; the name of its own directory is appended.
         tracking_uri: Address of MLflow's server or database; by default that in the environment
-            variable MLFLOW_TRACKING_URI, and without it ``outputs/mlflow.db``, here.
+            variable MLFLOW_TRACKING_URI, or else ``outputs/mlflow.db`` in the current directory.
 
     Raises:
         ValueError: If MLflow is not installed.
     """
     require("mlflow", extra="mlflow", wanted_by="logger=mlflow, or logger=csv")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would call its makers
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report usage
     uri, artifacts = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"), None
     if not uri:
         place = Path("outputs").resolve()
         place.mkdir(exist_ok=True)
         uri, artifacts = f"sqlite:///{place}/mlflow.db", (place / "mlflow").as_uri()
     file = Path(save_dir) / "mlflow_run_id"
-    is_first = not getattr(rank_zero_only, "rank", 0)  # the process that alone logs
+    is_first = not getattr(rank_zero_only, "rank", 0)  # only this process logs
     kind = _ResumedMLflow if is_first and file.is_file() else MLFlowLogger
     logger = kind(
         experiment,

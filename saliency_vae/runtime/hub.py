@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, which keeps nobody waiting where there is no network."""
+"""Loading from the Hugging Face Hub, without a long wait if there is no network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ _MOST_CHARACTERS = 300  # of an error of another library, which may be a page
 
 @contextmanager
 def hub_or_cache() -> Iterator[bool]:
-    """Let libraries load from the hub; where it does not answer, from its cache alone.
+    """Let libraries load from the hub or, if it does not answer, only from its cache.
 
-    Without this they try again for most of a minute before they look at the cache. The value is
-    whether the hub answers.
+    Without this, they retry for most of a minute before they look at the cache. Yields whether the
+    hub answers.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not _answers()

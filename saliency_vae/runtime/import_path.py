@@ -1,4 +1,4 @@
-"""Importing what a setting names by its path."""
+"""Importing the object that a setting names by its import path."""
 
 import logging
 from typing import Any
@@ -9,7 +9,7 @@ from saliency_vae.runtime.text import one_line
 
 
 def import_object(path: str) -> Any:
-    """Import the object of a path as Hydra does, without Hydra's own lines on the console.
+    """Import an object by its path as Hydra does, without Hydra's log lines on the console.
 
     Args:
         path: Import path, such as ``torch.nn.Linear``.

@@ -1,4 +1,4 @@
-"""Loggers of the metrics: ``metrics.csv`` always, and W&B without ever asking for input."""
+"""Loggers of the metrics: ``metrics.csv``, and W&B, which never asks for input."""
 
 import csv
 import os
@@ -14,15 +14,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from saliency_vae.runtime.atomic_file import whole_file, write_whole
 
-_FLUSH = "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"  # seconds that a kill loses; W&B's own are 15
+_FLUSH = "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL"  # seconds of logs lost in a kill; default 15
 
 
 class MetricsCSV(Logger):
-    """Writes one row for each logged step; a resumed run goes on in the same file.
+    """Writes one row for each logged step; a resumed run continues the same file.
 
-    What is logged later of the same step, such as a validation after it, is added to its row, and
-    what is logged again replaces what was there: each step is in the file once. Lightning's own
-    CSVLogger deletes the earlier rows of a resumed run.
+    Metrics logged later for the same step, such as those of a validation, are added to its row, and
+    metrics logged again replace the earlier values, so each step is in the file once. Lightning's
+    own CSVLogger deletes the earlier rows of a resumed run.
 
     Args:
         path: Path of the file.
@@ -33,7 +33,7 @@ class MetricsCSV(Logger):
         self.path = Path(path)
         self._first_step: int | None = None
         self._columns: list[str] | None = None
-        self._last: dict[str, str] = {}  # row, as it is in the file
+        self._last: dict[str, str] = {}  # last row, as it is in the file
 
     @property
     def name(self) -> str:
@@ -49,13 +49,13 @@ class MetricsCSV(Logger):
         """Do nothing: ``.hydra/config.yaml`` holds the configuration."""
 
     def start(self, step: int) -> None:
-        """Tell where this part of the run starts: rows from there on are repeated, or of another.
+        """Set the first step of this part of the run; existing rows from it on are outdated.
 
-        They are left out when something is logged. Without this call, so are the rows from the
-        first step on that is logged.
+        They are removed when something is logged. Without this call, the rows from the first
+        logged step on are removed.
 
         Args:
-            step: Number of steps made before.
+            step: Number of steps done before.
         """
         self._first_step = step
 
@@ -110,13 +110,13 @@ def wandb_logger(
 ) -> WandbLogger:
     """Make a logger for W&B: online if a key is found, else offline; it never asks for input.
 
-    A resumed run goes on as the same run of W&B. Offline it has a directory for each part, which
-    ``wandb sync`` uploads as one run. Steps that are repeated after a kill are there twice.
+    A resumed run continues the same W&B run. Offline, each part has a directory, and ``wandb sync``
+    uploads them as one run. Steps that are repeated after a kill appear twice.
 
     Args:
-        save_dir: Directory of the files of W&B.
+        save_dir: Directory of W&B's files.
         project: Name of the W&B project.
-        name: Name of the experiment; that of the directory is added, as runs have one of their own.
+        name: Name of the experiment; the name of the run's own directory is appended.
         offline: Whether to stay offline; None searches for a key.
 
     Raises:
@@ -156,9 +156,9 @@ def wandb_logger(
 def _wandb() -> ModuleType:
     """Load W&B, which only a run that logs to it needs."""
     os.environ.setdefault(_FLUSH, "1")
-    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # it is advertised beside transformers
+    os.environ.setdefault("WANDB_DISABLE_WEAVE", "true")  # W&B advertises it beside transformers
     try:
-        import wandb  # slow, and not everywhere
+        import wandb  # slow, and not always installed
 
         return wandb
     except ModuleNotFoundError:
@@ -169,9 +169,9 @@ def _wandb() -> ModuleType:
 
 
 def _wandb_id(path: Path) -> str | None:
-    """Id of this run at W&B, in a file: a resumed run goes on under the same one.
+    """W&B id of this run, kept in a file so that a resumed run continues under the same one.
 
-    None in all processes of a run but the first, which alone logs.
+    None in all processes of a run except the first, the only one that logs.
     """
     if getattr(rank_zero_only, "rank", 0):
         return None

@@ -1,4 +1,4 @@
-"""Memory: kept by the process on a CPU; which errors mean that it is full, and what to change."""
+"""Memory: keeping it on a CPU, recognising that it is full, and saying what to change then."""
 
 import ctypes
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ LESS = {
 }
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's mallopt
 _CPU = ("can't allocate memory", "not enough memory")  # torch raises a plain RuntimeError
-# A process of a loader or of a pool was killed, which the system does where memory is full.
+# A process of a loader or a pool was killed, which the system does when memory is full.
 _KILLED = (
     "DataLoader worker (pid",
     "process in the process pool was terminated abruptly",
@@ -23,11 +23,11 @@ _KILLED = (
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that tensors on a CPU no longer need, instead of giving it back to the system.
+    """Keep the memory of freed CPU tensors, instead of returning it to the system.
 
-    Large tensors come and go thousands of times in an evaluation. The C library of Linux (glibc)
-    gives the memory of each back at once, so that the system clears it anew for the next one,
-    which takes up to half of the time. Elsewhere nothing changes.
+    An evaluation makes and frees large tensors thousands of times. The C library of Linux (glibc)
+    returns the memory of each at once, and the system clears it again for the next, which takes up
+    to half of the time. With another C library, nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -40,7 +40,7 @@ def keep_freed_memory() -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the memory of the accelerator, or of the machine, is full.
 
-    A process beside this one that was killed counts too: nearly always that is why.
+    A worker process that was killed counts too: full memory is nearly always the reason.
     """
     if isinstance(error, MemoryError):
         return True
@@ -54,11 +54,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def suggesting(change: str, then: str = "") -> Iterator[None]:
-    """Turn an error that means too little memory into one line that says what to change.
+    """Turn an out-of-memory error into one line that says what to change.
 
     Args:
         change: Setting that needs less memory, such as ``batch_size < 32``.
-        then: Sentence on what is kept, and how to go on.
+        then: Sentence on what is kept, and how to continue.
 
     Raises:
         ValueError: If the memory is full.

@@ -1,4 +1,4 @@
-"""Random numbers of torch's own generators, of one device, drawn from a seed for a while."""
+"""Seeding torch's own generators for one device, for good or within a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ import torch
 
 @contextmanager
 def seeded(number: int, device: torch.device) -> Iterator[None]:
-    """Draw from a seed, and leave the random numbers of the CPU and of CUDA as they were.
+    """Seed within the block, and restore the generators of the CPU and of CUDA afterwards.
 
-    Those of MPS go on from the seed; those of other devices, such as XPU, are not seeded.
+    The generator of MPS is not restored; those of other devices, such as XPU, are not seeded.
 
     Args:
         number: Seed.
-        device: Device that is drawn on, beside the CPU.
+        device: Device to seed besides the CPU.
 
     Example:
         >>> with seeded(0, torch.device("cpu")):
@@ -32,7 +32,7 @@ def seed(number: int, device: torch.device) -> None:
 
     Args:
         number: Seed.
-        device: Device to seed beside the CPU.
+        device: Device to seed besides the CPU.
     """
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":

@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def as_percent(share: float) -> str:
-    """Write a probability in per cent; one that would round to 0 or 1 is said to be near it.
+    """Write a probability in per cent, with < or > if it would round to 0 or 100 %.
 
     Args:
         share: Probability in [0, 1].
@@ -35,7 +35,7 @@ def as_percent(share: float) -> str:
 
 
 def same_command(*, overwrite: bool) -> str:
-    """Name the command that goes on where one stopped: not one that forgets what it has done."""
+    """Describe the command that continues an interrupted one, so without overwrite=true."""
     return "the same command without overwrite=true" if overwrite else "the same command"
 
 

@@ -1,6 +1,6 @@
 """Pictures of explanations: overlays, figures, panels and the gallery.
 
-They take plain values, such as an :class:`Explanation`, and know no network.
+They take plain values, such as an :class:`Explanation`, and need no network.
 """
 
 from saliency_vae.visualization.explanation import (

@@ -20,7 +20,7 @@ from saliency_vae.visualization.overlay import Pixels, encoded, is_finite
 Prediction = Sequence[tuple[str, float]]  # class names and probabilities, most probable first
 Map = NDArray[np.float32]
 
-UNLIKE = "unlike the training's images"  # said of what an explainer is out of its depth with
+UNLIKE = "unlike the training's images"  # label of images that the explainer is out of depth on
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,10 @@ class InputImage:
         return zlib.crc32(np.ascontiguousarray(self.pixels).data)
 
     def restore(self, maps: Tensor, at: tuple[int, int] | None = None) -> Tensor:
-        """Bring maps over ``pixels`` back to the original image.
+        """Resample maps of ``pixels`` onto the original image.
 
         Args:
-            maps: Maps of the size that the classifier sees, (..., h, w).
+            maps: Maps of the size of ``pixels``, (..., h, w).
             at: Height and width of the result; by default those of the original image.
 
         Returns:
@@ -86,7 +86,7 @@ class Sample:
     Attributes:
         scores: Saliency of each pixel, (h, w).
         kept: Kept view of this map.
-        measured: The target on this map's views.
+        measured: Measurement of the target on this map's views.
     """
 
     scores: Tensor
@@ -96,12 +96,12 @@ class Sample:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """An explained image: its maps, what they are worth to the classifier, and a picture of it.
+    """An explained image: its saliency maps, their sufficiency and necessity, and a picture.
 
-    Maps are at the image's own size, float32 (H, W); NaN marks what the classifier did not see
-    because its preprocessing crops it. A notebook shows the panel of :meth:`plot`.
+    The properties give maps at the image's own size, float32 (H, W), with NaN where the
+    preprocessing crops the image. A notebook shows the panel of :meth:`plot`.
 
-    The attributes below are of the size (h, w) that the classifier sees, on the CPU.
+    The attributes below have the size (h, w) that the classifier sees, and are on the CPU.
 
     Attributes:
         source: Image as it was read.
@@ -110,16 +110,16 @@ class Explanation:
         left_out: Left-out view: the image with these pixels replaced by the baseline image.
         baseline: Baseline image, without information, (3, h, w) in [0, 1].
         maps: Posterior mean, stddev, and inclusion probability at ``fraction``, (3, h, w).
-        measured: Sufficiency and necessity at the fraction that was asked for.
-        curve: The same at this and at all of ``FRACTIONS``, by rising fraction; at this alone where
-            no more was measured.
+        measured: Sufficiency and necessity at ``fraction``.
+        curve: The same at ``fraction`` and at all of ``FRACTIONS``, by rising fraction; at
+            ``fraction`` alone if no more was measured.
         estimated_confidence: Confidence network's estimate of the probability that the decision
             stays when 5 % of the pixels are kept over a blur; None without such a network.
-        out_of_depth: Whether the image is unlike those of the training, so that this estimate is a
-            guess; None where nothing tells.
+        out_of_depth: Whether the image is unlike the training images, so that this estimate is a
+            guess; None if unknown.
         drawn: Maps drawn from the posterior; empty by default.
         objective: Objective before and after refinement, (2,), nats; None without refinement.
-        target: What was asked about; None for the decision.
+        target: Name of the target; None for the decision.
     """
 
     source: InputImage
@@ -146,7 +146,7 @@ class Explanation:
         """The image itself, RGB, (H, W, 3) uint8.
 
         Raises:
-            OSError: If the command left it in its file, and that cannot be read any more.
+            OSError: If the image was left in its file, and the file can no longer be read.
         """
         original = self.source.original
         return np.array(load_rgb(original) if isinstance(original, Path) else original)
@@ -175,12 +175,12 @@ class Explanation:
 
     @property
     def prediction(self) -> Prediction:
-        """The classifier's most probable classes and their probabilities, first the decision."""
+        """The classifier's most probable classes and their probabilities, the decision first."""
         return self.original.prediction
 
     @property
     def asked(self) -> str:
-        """The target with its probability on the image, as it is shown; empty for the decision."""
+        """The target with its probability on the image, for display; empty for the decision."""
         if self.target is None or not self.measured.is_probability:
             return self.target or ""
         return f"{self.target} ({as_percent(self.measured.on_image)})"
@@ -192,17 +192,17 @@ class Explanation:
 
     @property
     def sufficiency(self) -> float | None:
-        """Probability of the target on the kept view, in [0, 1]; None of a score."""
+        """Probability of the target on the kept view, in [0, 1]; None if the target is a score."""
         return self.measured.sufficiency
 
     @property
     def necessity(self) -> float | None:
-        """Fall of the target's probability on the left-out view, in [-1, 1]; None of a score."""
+        """Drop in the target's probability on the left-out view, in [-1, 1]; None for a score."""
         return self.measured.necessity
 
     def plot(self) -> Image.Image:
         """Draw the panel: image, maps, kept and left-out view, and then the samples."""
-        from saliency_vae.visualization.panel import draw_panel  # it draws explanations itself
+        from saliency_vae.visualization.panel import draw_panel  # that module imports this one
 
         return draw_panel(self)
 
@@ -210,10 +210,10 @@ class Explanation:
         """Write the panel (``.png``), the maps and numbers (``.npz``) or the numbers (``.json``).
 
         Args:
-            path: File to write; its ending says what.
+            path: File to write; its extension selects the content.
 
         Raises:
-            ValueError: If it ends otherwise.
+            ValueError: If it has another extension.
             OSError: If it cannot be written; an earlier file stays as it was.
         """
         from saliency_vae.visualization.explanation_files import save_explanation  # likewise
@@ -221,7 +221,7 @@ class Explanation:
         save_explanation(self, Path(path))
 
     def __repr__(self) -> str:
-        """Say in one line what was explained, and what it is worth."""
+        """Describe the explanation in one line: image, decision, target and measurement."""
         label, probability = self.prediction[0]
         asked = f", target {self.asked}" if self.asked else ""
         unlike = f"; {UNLIKE}" if self.out_of_depth else ""
@@ -239,14 +239,14 @@ class Explanation:
         return restored
 
     def is_finite(self) -> bool:
-        """Whether none of its maps, probabilities and measured values is NaN or infinite."""
+        """Whether all maps, probabilities and measured values are finite."""
         views = self.original, self.kept, self.left_out, *(sample.kept for sample in self.drawn)
         values = (
             self.maps,
             *(sample.scores for sample in self.drawn),
             *(view.probabilities for view in views),
         )
-        measured = [*self.curve, *(sample.measured for sample in self.drawn)]
+        measured = [self.measured, *self.curve, *(sample.measured for sample in self.drawn)]
         numbers = [
             value
             for one in measured

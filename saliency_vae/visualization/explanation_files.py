@@ -18,7 +18,7 @@ _MEASURED = ("sufficiency", "necessity", "decision_stays", "decision_lost")
 
 
 def arrays(explanation: Explanation) -> dict[str, Any]:
-    """Arrays and plain values of an explanation; maps are of the size that the classifier sees.
+    """Arrays and plain values of an explanation; maps have the size that the classifier sees.
 
     ``docs/explain.md`` lists them.
     """
@@ -55,10 +55,10 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
 
 
 def restored(values: Mapping[str, Any], restore: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-    """Bring the maps among an explanation's values back to the whole original image.
+    """Resample the maps among an explanation's values onto the whole original image.
 
     Args:
-        values: What :func:`arrays` made.
+        values: Result of :func:`arrays`.
         restore: Function that restores maps, such as :meth:`InputImage.restore`.
 
     Returns:
@@ -69,13 +69,13 @@ def restored(values: Mapping[str, Any], restore: Callable[[Tensor], Tensor]) -> 
 
 
 def _measured(measured: Measurement) -> dict[str, Any]:
-    """Values of a measurement by name; a number that a score lacks is NaN."""
+    """Values of a measurement by name; NaN for those that a score does not have."""
     plain = measured.to_plain()
     return {name: np.nan if value is None else value for name, value in plain.items()}
 
 
 def _columns(of: str, measured: Sequence[Measurement], names: Sequence[str]) -> dict[str, Any]:
-    """The numbers of several measurements, an array for each."""
+    """Values of several measurements, as one array for each name."""
     rows = [_measured(one) for one in measured]
     return {f"{of}_{name}": np.array([row[name] for row in rows]) for name in names}
 
@@ -113,7 +113,7 @@ def _write_panel(explanation: Explanation, path: Path) -> None:
 
 
 def _write_arrays(explanation: Explanation, path: Path) -> None:
-    with path.open("wb") as file:  # numpy would add an ending to a name
+    with path.open("wb") as file:  # numpy would add an extension to a file name
         np.savez_compressed(file, **restored(arrays(explanation), explanation.source.restore))
 
 

@@ -46,12 +46,12 @@ def explanation_figure(
     fraction: float = 0.1,
     masks: Tensor | None = None,
 ) -> Figure:
-    """Draw images and their explanations, one row an image.
+    """Draw images and their explanations, one row per image.
 
     Columns: image, posterior mean, posterior stddev, inclusion probability, the kept view with the
-    top pixels over the baseline image, and the true mask if there is one. All rows share a
-    column's colour scale, which a bar below the column states. The stddev is drawn without its
-    outermost pixels, see :func:`saliency_vae.visualization.overlay.without_border`.
+    top pixels over the baseline image, and the true mask if there is one. The rows of a column
+    share a colour scale, with a colour bar below. The stddev is drawn without its outermost
+    pixels, see :func:`saliency_vae.visualization.overlay.without_border`.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
@@ -96,7 +96,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 def _scale(values: Tensor) -> tuple[float, float]:
     low, high = limits(values)
-    return low, high if high > low else low + 1  # a constant map has a scale too
+    return low, high if high > low else low + 1  # a constant map needs a scale too
 
 
 def _array(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

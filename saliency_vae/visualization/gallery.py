@@ -1,7 +1,7 @@
 """A gallery of explanations: pages that open from disk and load nothing from elsewhere.
 
-:func:`write_gallery` reads the entries when it writes them, so that the memory holds one page at
-most, however many images there are.
+:func:`write_gallery` reads the entries as it writes them, so that at most one page is in memory,
+however many images there are.
 """
 
 import json
@@ -15,8 +15,8 @@ from saliency_vae.runtime.atomic_file import whole_file
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.visualization.html_page import content_policy, load_template
 
-PAGE = 200  # images on a page, which is some megabytes then and opens at once
-_BROKEN = 200  # images named that could not be explained
+PAGE = 200  # images per page: a few megabytes, which open at once
+_BROKEN = 200  # most broken images listed
 _TEMPLATE = Path(__file__).parent / "templates/gallery.html"
 
 ReadEntry = Callable[[], str]  # returns what Entry.to_json wrote
@@ -37,9 +37,11 @@ def write_gallery(
         entries: Sufficiency of each image, and a function that reads its entry as JSON.
         directory: Directory of the pages, made if needed.
         title: Heading, plain text.
-        label: True class of the image of a name, as the classifier calls it; ``""`` if unknown.
-        panel: Path of an image's panel relative to the directory; ``""`` if there is none.
-        broken: Images that could not be explained and why, one a line, for the first page.
+        label: Function from an image's name to its true class, as the classifier names it;
+            ``""`` if unknown.
+        panel: Function from an image's name to the path of its panel, relative to the directory;
+            ``""`` if there is none.
+        broken: Images that could not be explained and why, one per line, for the first page.
 
     Returns:
         Path of the first page; further pages of an earlier gallery are removed.
@@ -52,9 +54,9 @@ def write_gallery(
         raise ValueError("Expected at least one explained image for a gallery. Found none.")
     pages = [ranked[start : start + PAGE] for start in range(0, len(ranked), PAGE)]
     template = load_template(_TEMPLATE)
-    # Beside what it holds, a page may load the images themselves.
+    # Besides what it contains, a page may load the images themselves.
     policy = content_policy(_TEMPLATE.read_text(encoding="utf-8"), images="'self' file:")
-    for number in range(len(pages), 0, -1):  # the first page last: its links then lead somewhere
+    for number in range(len(pages), 0, -1):  # the first page last, so that its links work
         text = template.generate(
             policy=policy,
             title=title,
@@ -79,7 +81,7 @@ def _write(path: Path, text: Iterable[str]) -> None:
 
 
 def remove_pages(directory: Path, after: int = 0) -> None:
-    """Remove the pages of an earlier gallery after so many."""
+    """Remove the pages of an earlier gallery from page ``after + 1`` on."""
     number = after + 1
     while (left := directory / page_name(number)).is_file():
         left.unlink()
@@ -87,7 +89,7 @@ def remove_pages(directory: Path, after: int = 0) -> None:
 
 
 def page_name(number: int) -> str:
-    """Name the file of a page, from 1."""
+    """Name the file of a page, counted from 1."""
     return "index.html" if number == 1 else f"index_{number}.html"
 
 
@@ -107,7 +109,7 @@ def _summary(number: int, images: int) -> str:
 def _shown(
     read: ReadEntry, label: Callable[[str], str], panel: Callable[[str], str]
 ) -> dict[str, Any]:
-    """Read an entry's fields as the page takes them: links, probabilities as text, the label."""
+    """Read an entry's fields, and add what the page shows: links, percentages and the label."""
     fields: dict[str, Any] = json.loads(read())
     name = fields["name"]
     links = {"panel": panel(name), "file": fields["file"]}

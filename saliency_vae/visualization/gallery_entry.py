@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
 from saliency_vae.visualization.overlay import encoded, is_finite, limits, rescaled, without_border
 
-LONGER_SIDE = 160  # most pixels of the classifier's view and of the maps in the gallery
+LONGER_SIDE = 160  # most pixels on the longer side of the image and maps in the gallery
 
 Scale = tuple[float, float]
 
@@ -26,23 +26,23 @@ class Entry:
     Attributes:
         name: Name of the image, as shown.
         file: Path of the image itself relative to the gallery, ``""`` if it has no file.
-        target: What was asked about and its probability, ``""`` for the decision.
-        unlike: That it is unlike the images of the training, ``""`` where it is not.
-        fraction: Share of the pixels that was asked for; the pages sort by sufficiency there.
+        target: Target and its probability, ``""`` for the decision.
+        unlike: Note that it is unlike the training images, ``""`` if it is not.
+        fraction: Share of the pixels kept; pages are sorted by the sufficiency at this fraction.
         sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
         predictions: Class names and probabilities of the image, most probable first.
         size: Width and height of the original image.
-        view: What the classifier saw of it: left, top, width and height as shares of the image.
-        whole: The whole image as a panel shows it, JPEG; empty where it was not read.
+        view: Part that the classifier saw: left, top, width and height as fractions of the image.
+        whole: The whole image as a panel shows it, JPEG; empty if it was not read.
         image: What the classifier saw as JPEG, at most 160 pixels on the longer side.
         baseline: Baseline image as JPEG of the same size.
-        maps: Maps by name as grey PNG of the same size, transparent where they are not shown.
-            ``rank`` is ``sqrt(rank)``, where rank is 0 at the most salient pixel and 1 past the
-            least, so that small fractions are resolved finely. ``mean``, ``stddev`` (without its
-            border), ``inclusion`` (probability, at ``fraction``), ``sample 1`` and so on run from
-            the lowest to the highest value of their scale.
-        scales: Lowest and highest value of each map but the ranks.
+        maps: Maps by name as grey PNG of the same size, transparent where they have no value.
+            ``rank`` is the square root of the rank, which is 0 at the most salient pixel and
+            reaches 1 past the least, so that small fractions are resolved finely. ``mean``,
+            ``stddev`` (without its border), ``inclusion`` (probability, at ``fraction``),
+            ``sample 1`` and so on span their scale from its lowest to its highest value.
+        scales: Lowest and highest value of the scale of each map except ``rank``.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Entry:
 
 
 def shrink(image: Tensor) -> Tensor:
-    """Average an image (C, H, W) over areas, so that its longer side is at most 160 pixels."""
+    """Shrink an image (C, H, W) by area averaging, to a longer side of at most 160 pixels."""
     height, width = image.shape[-2:]
     scale = min(1.0, LONGER_SIDE / max(height, width))
     size = max(1, round(scale * height)), max(1, round(scale * width))
@@ -117,7 +117,7 @@ def shrink(image: Tensor) -> Tensor:
 
 
 def rank(scores: Tensor) -> Tensor:
-    """Compute the share of the pixels that precede each pixel: 0 at the highest score, < 1."""
+    """Compute the rank of each pixel in [0, 1): the share of pixels that precede it in order."""
     order = scores.flatten().argsort(descending=True, stable=True)
     ranks = torch.empty(len(order))
     ranks[order] = torch.arange(len(order)) / len(order)
@@ -139,7 +139,7 @@ def _check(explanation: Explanation) -> None:
 
 
 def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]:
-    """Draw the maps of an explanation, and the scales that they are drawn on."""
+    """Encode the maps of an explanation; return them with their scales."""
     mean, stddev, inclusion = shrink(explanation.maps)
     shown = {"mean": mean, "stddev": without_border(stddev), "inclusion": inclusion}
     scales = {"mean": limits(mean), "stddev": (0.0, limits(shown["stddev"])[1])}
@@ -154,7 +154,7 @@ def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]
 
 
 def _whole(source: InputImage) -> bytes:
-    """Encode the image at the size that a panel shows, if it was read at that."""
+    """Encode the image at the size of a panel's tile; empty if it was not read at that size."""
     if not source.shown.size:
         return b""
     picture = Image.fromarray(np.ascontiguousarray(source.shown.transpose(1, 2, 0)))

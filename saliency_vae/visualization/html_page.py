@@ -1,4 +1,4 @@
-"""HTML pages on disk: their templates, and what a browser lets them do."""
+"""HTML pages on disk: their templates and their Content-Security-Policy."""
 
 import base64
 import hashlib
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 
 def load_template(path: Path) -> Template:
-    """Load a Jinja template that escapes all values and refuses those that are not given.
+    """Load a Jinja template that escapes all values and refuses missing ones.
 
     Its filter ``tojson`` keeps the order of fields and refuses NaN and infinity.
     """
@@ -27,11 +27,11 @@ def load_template(path: Path) -> Template:
 def content_policy(page: str, images: str = "") -> str:
     """Write the Content-Security-Policy of a page with one ``<style>`` and one ``<script>``.
 
-    The page may run these two, and load nothing but data within itself.
+    The page may use these two elements, and load nothing but data embedded in it.
 
     Args:
-        page: HTML, or its template; neither element may change afterwards.
-        images: Where else it may load images from, such as ``'self'``.
+        page: HTML, or its template; the two elements must not change afterwards.
+        images: Further sources of images, such as ``'self'``.
     """
     style, script = (_allowed(page, tag) for tag in ("style", "script"))
     return (
@@ -41,7 +41,7 @@ def content_policy(page: str, images: str = "") -> str:
 
 
 def data_url(kind: str, content: bytes) -> Markup:
-    """Write content into a data URL of a media type."""
+    """Encode content as a data URL of a media type."""
     return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
 
 

@@ -1,19 +1,19 @@
-"""What a classifier makes of the pixels that a saliency map marks, as it was measured.
+"""Measuring how a classifier responds to the pixels that a saliency map marks.
 
 The two numbers of an explanation are defined here, and mean the same wherever they are shown:
 
 - *Sufficiency* is the probability of the target on the kept view: the most salient pixels, a given
   fraction of all, over a baseline image.
-- *Necessity* is how far the probability of the target falls on the left-out view, the image with
+- *Necessity* is the drop in the probability of the target on the left-out view, the image with
   these pixels replaced by the baseline image: its probability on the image minus that on this view.
 
-The target is the class that was asked about, and otherwise the decision.
+The target is the class that the user chose, or else the classifier's decision.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-# Shares of the pixels at which every explanation is measured, beside the one asked for.
+# Shares of the pixels at which explanations are measured, besides the one that the user chose.
 FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
 
 
@@ -23,13 +23,13 @@ class Measurement:
 
     Attributes:
         fraction: Share of the pixels that are kept, or left out, in (0, 1].
-        on_image: Probability of the target on the image, in [0, 1]; its score where the target is
-            a function of the logits to a score.
+        on_image: Probability of the target on the image, in [0, 1]; its score if the target is a
+            function from logits to a score.
         on_kept_view: The same on the kept view.
         on_left_out_view: The same on the left-out view.
-        decision_stays: Whether the classifier decides on the kept view as on the image.
-        decision_lost: Whether it decides otherwise on the left-out view.
-        is_probability: False where the three values are scores.
+        decision_stays: Whether the decision on the kept view is that on the image.
+        decision_lost: Whether the decision on the left-out view is another one.
+        is_probability: False if the three values are scores.
 
     Example:
         >>> Measurement(0.1, 0.75, 0.5, 0.25, decision_stays=True, decision_lost=True).necessity
@@ -46,12 +46,12 @@ class Measurement:
 
     @property
     def sufficiency(self) -> float | None:
-        """Probability of the target on the kept view, in [0, 1]; None of a score."""
+        """Probability of the target on the kept view, in [0, 1]; None if the target is a score."""
         return self.on_kept_view if self.is_probability else None
 
     @property
     def necessity(self) -> float | None:
-        """Fall of the target's probability on the left-out view, in [-1, 1]; None of a score."""
+        """Drop in the target's probability on the left-out view, in [-1, 1]; None for a score."""
         return self.on_image - self.on_left_out_view if self.is_probability else None
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-_SHARE = 141  # of a map over an image, in 256ths: integers are several times as fast
+_SHARE = 141  # opacity of a map over an image, in 256ths: integers are several times as fast
 OPACITY = _SHARE / 256
 _BORDER = 3  # pixels at the border of a stddev map that are not drawn
 
@@ -42,7 +42,7 @@ def as_rgb(image: Tensor) -> Pixels:
 
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
-    """Write a picture as the bytes of a file, a kind that Pillow knows with its options."""
+    """Encode a picture as the bytes of a file, in a format of Pillow's and with its options."""
     buffer = BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -63,10 +63,10 @@ def limits(values: Tensor) -> tuple[float, float]:
 
 
 def without_border(stddev: Tensor) -> Tensor:
-    """Leave out the outermost 3 pixels of stddev maps, for display alone.
+    """Replace the outermost 3 pixels of stddev maps by NaN, for display only.
 
     Pixels at the border have fewer neighbours in the prior and in the encoder's convolutions, so
-    that their stddev is up to three times as high whatever the image: a frame that outshines it.
+    their stddev is up to three times as high for any image: a frame that would outshine the rest.
 
     Args:
         stddev: Maps, (..., h, w).
@@ -81,15 +81,15 @@ def without_border(stddev: Tensor) -> Tensor:
 
 
 def rescaled(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor:
-    """Scale values so that the ends of a scale become 0 and 1, in the values' own precision.
+    """Scale values linearly, in their own precision, so that the ends of a scale become 0 and 1.
 
     Args:
         values: Values of any shape, of floating point.
         scale: Values that become 0 and 1; by default the lowest and the highest finite value.
 
     Returns:
-        Scaled values of the same shape; where the ends are equal, only shifted, so that they are 0
-        for a constant map.
+        Scaled values of the same shape; if the ends are equal, values are only shifted, so that a
+        constant map becomes 0.
 
     Example:
         >>> rescaled(torch.tensor([2.0, 3.0, 6.0])).tolist()
@@ -102,17 +102,17 @@ def rescaled(values: Tensor, scale: tuple[float, float] | None = None) -> Tensor
 
 
 def colour(values: Tensor, colours: str, scale: tuple[float, float]) -> Pixels:
-    """Colour a map (H, W) by a named colour map of matplotlib over a scale (low, high).
+    """Colour a map (H, W) with a matplotlib colour map over a scale (low, high).
 
     Returns:
-        Pixels (H, W, 3); of the lowest colour where a value is NaN, and all over a constant map.
+        Pixels (H, W, 3); the lowest colour where a value is NaN, and everywhere for a constant map.
     """
     rgb: Pixels = _table(colours).take(_levels(values, scale), axis=0)
     return rgb
 
 
 def _levels(values: Tensor, scale: tuple[float, float]) -> Pixels:
-    """Number the colours of a map (H, W), from 0 on; that of NaN is 0."""
+    """Convert a map (H, W) to colour indices from 0 to 255; NaN becomes 0."""
     shares = rescaled(values.double(), scale)
     levels: Pixels = shares.mul_(256).nan_to_num_(0).clamp_(0, 255).byte().cpu().numpy()
     return levels
@@ -120,13 +120,13 @@ def _levels(values: Tensor, scale: tuple[float, float]) -> Pixels:
 
 @cache
 def _table(colours: str) -> Pixels:
-    """List the 256 colours of a colour map of matplotlib, which itself looks them up slowly."""
+    """List the 256 colours of a matplotlib colour map, whose own look-up is slow."""
     return np.asarray(colormaps[colours](np.arange(256), bytes=True)[:, :3])
 
 
 @cache
 def _weighted_table(colours: str) -> NDArray[np.uint16]:
-    """List the colours' part of an overlay in 256ths of a level, with the half that rounds it."""
+    """List the colours weighted by the opacity, in 256ths of a level, plus a half for rounding."""
     return _table(colours).astype(np.uint16) * _SHARE + 128
 
 

@@ -40,9 +40,9 @@ _BAR, _FILLED = (244, 244, 245), (191, 219, 254)
 def draw_panel(explanation: Explanation) -> Image.Image:
     """Draw six tiles: image, mean, stddev, inclusion probability, kept and left-out view.
 
-    Below them are the samples on one scale, each above its kept view. The scale of each other map
-    is that of its values; the stddev is drawn without its outermost pixels, see
-    :func:`without_border`.
+    Below them are the samples on one scale, each above its kept view. The mean is scaled to its
+    own values, the stddev from 0 to its highest value, the inclusion probability from 0 to 1. The
+    stddev is drawn without its outermost pixels, see :func:`without_border`.
     """
     source, share = explanation.source, f"{100 * explanation.fraction:.3g} %"
     shown = _by_pixel(source.shown)
@@ -90,7 +90,7 @@ def _draw_samples(sheet: "_Sheet", explanation: Explanation, shown: Tensor) -> N
 
 
 def _by_pixel(image: Pixels) -> Tensor:
-    """Lay out an image (3, H, W) pixel by pixel, as it is drawn."""
+    """Convert an image (3, H, W) to a tensor in channels-last memory, as it is drawn."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(1, 2, 0))).permute(2, 0, 1)
 
 
@@ -140,7 +140,7 @@ class _Sheet:
         *,
         right: bool = False,
     ) -> None:
-        """Write a text from a place on, or, if ``right``, up to it."""
+        """Write a text that starts at a position or, if ``right``, ends there."""
         mask, (x, y) = _drawn(text, size, "ra" if right else "la")
         self.picture.paste(colour, (place[0] + x, place[1] + y), mask)
 
@@ -194,9 +194,9 @@ class _Sheet:
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize to (width, height); pixels that are enlarged twice or more stay squares.
+    """Resize to (width, height); when enlarged twice or more, pixels stay squares.
 
-    Hamming's filter is as sharp as is visible here, in a third of the time of Lanczos'.
+    The Hamming filter looks as sharp as Lanczos here, and takes a third of the time.
     """
     if size == image.size:
         return image
@@ -206,7 +206,7 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @lru_cache(1024)
 def _fitting(text: str, size: int, room: float) -> str:
-    """Shorten a text to what fits into a number of pixels."""
+    """Shorten a text to fit a width in pixels."""
     text = printable(text)
     if _length(text, size) <= room:
         return text
@@ -217,13 +217,13 @@ def _fitting(text: str, size: int, room: float) -> str:
 
 @lru_cache(1024)
 def _length(text: str, size: int) -> float:
-    """Measure the pixels of a text."""
+    """Measure the width of a text in pixels."""
     return _font(size).getlength(text)
 
 
 @lru_cache(1024)
 def _drawn(text: str, size: int, anchor: str) -> tuple[Image.Image, tuple[int, int]]:
-    """Draw a text: its mask, and where that begins. Most texts are in many panels."""
+    """Draw a text as a mask with its offset; cached, as most texts are in many panels."""
     left, top, right, bottom = (round(side) for side in _font(size).getbbox(text, anchor=anchor))
     mask = Image.new("L", (max(1, right - left), max(1, bottom - top)))
     ImageDraw.Draw(mask).text((-left, -top), text, fill=255, font=_font(size), anchor=anchor)
@@ -232,7 +232,7 @@ def _drawn(text: str, size: int, anchor: str) -> tuple[Image.Image, tuple[int, i
 
 @cache
 def _ramp(colours: str, width: int) -> Image.Image:
-    """Draw the colours of a map from its lowest to its highest."""
+    """Draw a colour map from its lowest to its highest colour."""
     return Image.fromarray(colour(torch.linspace(0, 1, width).expand(10, -1), colours, (0.0, 1.0)))
 
 

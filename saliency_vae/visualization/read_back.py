@@ -1,4 +1,4 @@
-"""An explanation made again of the values that were stored of it."""
+"""Rebuilding an explanation from its stored values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,12 +20,14 @@ from saliency_vae.visualization.measurement import Measurement
 
 
 def read_back(values: Mapping[str, Any], source: InputImage, baseline: Tensor) -> Explanation:
-    """Make an explanation again of what ``arrays`` made of it; no network is asked.
+    """Rebuild an explanation from the result of ``arrays``, without any network.
+
+    Its objective is not rebuilt.
 
     Args:
-        values: Its arrays and plain values, of a class or the decision as target. Maps may have
-            been stored as float16: then some pixels at the border of the kept view may differ.
-        source: The same image, as it was explained.
+        values: Its arrays and plain values; the target must be a class or the decision. If maps
+            were stored as float16, some pixels near the threshold of the kept view may differ.
+        source: The same image that was explained.
         baseline: The same baseline image, (3, h, w) in [0, 1].
     """
     return _Stored(values, source, baseline).explanation()

@@ -1,5 +1,6 @@
 """What an image causes makes it broken; what the program does wrong is an error."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -114,6 +115,8 @@ def test_an_explanation_that_is_not_finite_breaks_its_own_image_only() -> None:
     whole, broken = explain(BreaksOnBlack())([image("a"), image("b", value=0)])
     assert isinstance(whole, Explanation)
     assert whole.is_finite()
+    measured = replace(whole.measured, on_kept_view=math.nan)
+    assert not replace(whole, measured=measured).is_finite()
     assert isinstance(broken, BrokenImage)
     assert broken.name == "b"
     assert "finite" in broken.reason
