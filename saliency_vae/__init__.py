@@ -1,6 +1,6 @@
-"""Variational saliency maps: where an image classifier looked, and how sure that is.
+"""Variational saliency maps: where an image classifier looked, and how certain that is.
 
-Public names are loaded when first used, so that ``import saliency_vae.topk`` loads torch alone.
+Public names are imported on first use, so that ``import saliency_vae.topk`` loads only torch.
 """
 
 from importlib import import_module

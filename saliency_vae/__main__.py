@@ -17,7 +17,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """List the commands, one a line."""
+    """List the commands, one per line."""
     lines = [f"  {name:10}{description}" for name, description in COMMANDS.items()]
     return "\n".join(
         [
@@ -33,10 +33,10 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Run the command that the first argument names with the other arguments.
+    """Run the command named by the first argument, with the remaining arguments.
 
     Raises:
-        SystemExit: With one line, if there is no such command.
+        SystemExit: With a one-line message, if there is no such command.
     """
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):

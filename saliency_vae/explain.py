@@ -19,15 +19,15 @@ from saliency_vae.runtime.text import same_command
 
 @command("explain", paths=("explainer", "images", "output_dir", "labels"))
 def explain(config: Node, run: Path) -> None:
-    """Explain images as configured, and print what became of them.
+    """Explain images as configured, and print a summary.
 
     Raises:
         ValueError: If a setting is wrong.
-        SystemExit: With status 1, if an image could not be explained and all images are finished;
+        SystemExit: With status 1, if all images are finished but some could not be explained;
             with 130 after Ctrl-C.
     """
     if config["num_workers"]:
-        # Before torch is loaded: its idle threads would spin on the cores that they need.
+        # Set before torch is loaded: its idle threads would busy-wait on the workers' cores.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from saliency_vae.inference import explain_images  # loads torch, which --help does not need
 

@@ -1,7 +1,7 @@
 """The objective: reconstruct the classifier's prediction, and stay close to the prior.
 
-The right half of Figure 1 of the paper, from a sampled map to the loss of equation 1, and three
-terms beyond it that are off by default. The left half, from the image to the sample, is
+This is the right half of Figure 1 of the paper, from a sampled map to the loss of equation 1, with
+three extensions that are off by default. The left half, from the image to the sample, is
 :meth:`saliency_vae.training.module.VariationalSaliency.step`.
 """
 
@@ -21,7 +21,7 @@ from saliency_vae.topk import SoftTopK
 
 @dataclass(frozen=True)
 class MaskedViews:
-    """Images seen through their masks, and what the classifier predicts for them.
+    """Masked images, and what the classifier predicts for them.
 
     Attributes:
         images: Images x in [0, 1], (B, 3, H, W).
@@ -30,12 +30,12 @@ class MaskedViews:
         perturbed: Perturbed images x' = m x + (1 - m) baseline, (B, 3, H, W).
         original: Logits of y = M(x), (B, classes).
         prediction: Logits of y' = M(x'), (B, classes).
-        target: What is asked about, weights of the logits (B, classes); None for the whole
-            prediction, as in the paper.
+        target: Target, as weights of the logits (B, classes); None for the whole prediction, as in
+            the paper.
         uninformed: Logits of the baseline images, (B, classes), if the loss needs them.
         left_out: Logits of the images without the kept pixels, (B, classes), if the loss needs
             them.
-        soft: The mask before it was hardened, (B, H, W), where the top-k hardens it; else the same.
+        soft: Mask before hardening, (B, H, W); the same where the top-k does not harden it.
     """
 
     images: Tensor
@@ -50,7 +50,7 @@ class MaskedViews:
     soft: Tensor | None = None
 
     def first(self, number: int) -> Self:
-        """Take the first views alone."""
+        """Keep only the first views."""
         return replace(
             self,
             **{name: each[:number] for name, each in self.__dict__.items() if each is not None},
@@ -65,9 +65,9 @@ class LossTerms:
         loss: Weighted sum of the terms below.
         reconstruction: KL(y || y'), or -log p'(target) where there is a target, nats per image.
         kl: KL(q || p), nats per pixel.
-        complement: KL divergence of the prediction for the left-out pixels from that for the
-            baseline image, nats per image; 0 where its weight is 0.
-        mean_penalty: Half the mean square of posterior mean minus prior mean; 0 where its weight
+        complement: KL(M(baseline) || M(image without the kept pixels)), nats per image; 0 if its
+            weight is 0.
+        mean_penalty: Half the mean squared difference of posterior and prior mean; 0 if its weight
             is 0.
     """
 
@@ -82,20 +82,20 @@ class LossTerms:
 class Objective:
     """``KL(y || y') + beta KL(q || p) / (h w)``, equation 1 of the paper for one sampled map.
 
-    Beyond the paper, each with a weight of its own: the pixels left out may tell the classifier no
-    more than the baseline image does (complement); the prediction to reconstruct is sharpened
-    towards the decision (sharpness); and where nothing is gained the posterior mean stays at the
-    prior mean (mean_penalty), where a prior of high correlation would allow plateaus.
+    Extensions beyond the paper, each with its own weight: the left-out pixels should tell the
+    classifier no more than the baseline image does (complement); the reconstructed prediction is
+    sharpened towards the decision (sharpness); and an L2 penalty keeps the posterior mean at the
+    prior mean where moving gains nothing and the prior alone allows plateaus (mean_penalty).
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
-        perturbation: Makes the baseline images.
+        perturbation: Module that makes the baseline images.
         beta: Weight of the KL divergence per pixel, >= 0.
         complement: Weight of KL(M(baseline) || M(image without the kept pixels)), >= 0.
         sharpness: Inverse temperature of the prediction to reconstruct, > 0; 1 in the paper.
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean, >= 0.
-        samples: Maps sampled for each image in a training step, >= 1, each masked by a fraction and
-            over a baseline image of its own; 1 in the paper.
+        samples: Maps sampled for each image in a training step, >= 1, each with its own kept
+            fraction and baseline image; 1 in the paper.
 
     Raises:
         ValueError: If a weight is negative, sharpness is not positive or samples is less than one.
@@ -128,8 +128,8 @@ class Objective:
         """Compute the loss of masked views.
 
         Args:
-            views: Images through masks of maps sampled from the posterior; with n samples of each
-                image, (n x B, ...): all images once, then all of them again.
+            views: Images masked by maps sampled from the posterior; with n samples of each image,
+                (n x B, ...): the whole batch n times over.
             posterior: q(s|x) of these images, batch shape (B,).
             prior: p(s).
             classifier: M, frozen; gradients flow through it into the mask.
@@ -159,20 +159,19 @@ class Objective:
         temperature: float | None = None,
         uniform: Tensor | None = None,
     ) -> MaskedViews:
-        """Show images to the classifier through the soft top-k of sampled maps.
+        """Mask images by the soft top-k of sampled maps, and classify them.
 
         Args:
             saliency: Sampled maps s, (B, H, W).
             images: Images x in [0, 1], (B, 3, H, W).
             original: Logits of y = M(x), (B, classes).
             classifier: M, frozen; it sees all views in one pass.
-            target: What is asked about, weights of the logits (B, classes); None for the whole
-                prediction.
-            uninformed: Logits of the baseline images, (B, classes), if they are known already.
+            target: Target, as weights of the logits (B, classes); None for the whole prediction.
+            uninformed: Logits of the baseline images, (B, classes), if already known.
             temperature: Temperature of the top-k; by default the final one.
             uniform: Random numbers in [0, 1) that choose the kept fractions, (1,) or (B,).
         """
-        with torch.autocast(images.device.type, enabled=False):  # the mathematics in float32
+        with torch.autocast(images.device.type, enabled=False):  # computed in float32
             soft = self.topk.soft(saliency, temperature=temperature, uniform=uniform)
             mask = self.topk.hardened(soft)  # sum(m) = k
             baseline = self.perturbation(images)
@@ -197,7 +196,7 @@ class Objective:
         )
 
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
-        """KL(sharpened y || y'), or -log p'(target), its limit for the decision of a softmax."""
+        """KL(sharpened y || y'), or -log p'(target), its limit for a softmax's decision."""
         if views.target is not None:
             return -classifier.log_probability(views.prediction, views.target)
         sharpened = self.sharpness * views.original  # logits
@@ -210,9 +209,9 @@ def _of_images(terms: Tensor, posterior: SaliencyPosterior) -> Tensor:
 
 
 def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
-    """KL(M(baseline) || M(left-out view)), (B,): what the pixels left out still tell.
+    """KL(M(baseline) || M(left-out view)), (B,): what the left-out pixels still tell.
 
-    Where there is a target, of the probabilities of the target alone.
+    With a target, only the probabilities of the target are compared.
     """
     uninformed, left_out = views.uninformed, views.left_out
     if uninformed is None or left_out is None:

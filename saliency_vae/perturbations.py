@@ -1,6 +1,6 @@
-"""Perturbation: remove information from the pixels that a mask does not keep.
+"""Perturbations: replace the pixels that a mask does not keep by those of a baseline image.
 
-A baseline is a module that maps images (B, 3, H, W) in [0, 1] to images without their information.
+A baseline is a module that maps images (B, 3, H, W) in [0, 1] to baseline images.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Blur(nn.Module):
         """Blur images (B, 3, H, W)."""
         height, width = images.shape[-2:]
         sigma = min(height, width) / 6 if self.sigma is None else self.sigma
-        with torch.autocast(images.device.type, enabled=False):  # the result in the images' type
+        with torch.autocast(images.device.type, enabled=False):  # the result keeps the dtype
             columns = _gaussian_weights(width, sigma, images.device).to(images.dtype)
             rows = columns
             if height != width:
@@ -62,16 +62,16 @@ class Blur(nn.Module):
 
 
 def _gaussian_weights(n: int, sigma: float, device: torch.device) -> Tensor:
-    """Weights of the n pixels (columns) in each of the n blurred pixels of a row, (n, n)."""
+    """Blur matrix (n, n): row i holds the weights of the n pixels in blurred pixel i."""
     pixel = torch.arange(n, dtype=torch.float32, device=device)
     weights = torch.exp(-0.5 * ((pixel[:, None] - pixel) / sigma).square())
     return weights / weights.sum(1, keepdim=True)
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Blur images (B, 3, H, W) by a sixth of their shorter side.
+    """Blur images (B, 3, H, W) with a sigma of a sixth of their shorter side.
 
-    Explanations are evaluated over these baseline images, whatever they were trained with.
+    Explanations are evaluated with these baseline images, whatever their training used.
 
     Example:
         >>> blurred(torch.full((1, 3, 6, 6), 0.5))[0, 0, 0]
@@ -82,7 +82,7 @@ def blurred(images: Tensor) -> Tensor:
 
 
 class Mean(nn.Module):
-    """Each image's own mean colour.
+    """Baseline of each image's mean colour.
 
     Example:
         >>> Mean()(torch.tensor([0.0, 0.5, 1.0]).expand(1, 3, 1, 3))[0, 0]
@@ -95,7 +95,7 @@ class Mean(nn.Module):
 
 
 class Noise(nn.Module):
-    """Gaussian colour noise around each image's mean colour, clipped to [0, 1].
+    """Baseline of Gaussian colour noise around each image's mean colour, clipped to [0, 1].
 
     Args:
         stddev: Standard deviation of the noise before clipping, >= 0.
@@ -121,7 +121,7 @@ class Noise(nn.Module):
 
 
 class Constant(nn.Module):
-    """One colour for all images.
+    """Baseline of one colour for all images.
 
     Args:
         colour: RGB values in [0, 1]; (0, 0, 0) is black.
@@ -150,9 +150,9 @@ class Constant(nn.Module):
 
 
 class Other(nn.Module):
-    """Another image of the same batch: what is kept must stand out from real distractors.
+    """Baseline of another image of the batch: kept pixels must stand out from real distractors.
 
-    The images are shifted by one place; a batch of one image stays as it is.
+    The batch is rolled by one place; a batch of one image stays as it is.
 
     Example:
         >>> Other()(torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))[:, 0, 0, 0]
@@ -165,7 +165,7 @@ class Other(nn.Module):
 
 
 def is_fixed(perturbation: nn.Module) -> bool:
-    """Whether each image has one baseline image; false of modules of other packages.
+    """Whether each image always has the same baseline image; False for custom modules.
 
     Example:
         >>> is_fixed(Mean()), is_fixed(Noise())
@@ -175,7 +175,7 @@ def is_fixed(perturbation: nn.Module) -> bool:
 
 
 def needs_batch(perturbation: nn.Module) -> bool:
-    """Whether the baseline image of an image depends on the others of its batch.
+    """Whether an image's baseline image depends on the other images of its batch.
 
     Example:
         >>> needs_batch(Mixture([Blur(), Other()])), needs_batch(Blur())
@@ -189,7 +189,7 @@ class Mixture(nn.Module):
 
     Args:
         baselines: Baselines to draw from.
-        weights: Probability of each baseline up to a common scale, > 0; equal by default.
+        weights: Relative probability of each baseline, > 0; equal by default.
 
     Raises:
         ValueError: If there is no baseline, or not one positive weight for each.
@@ -216,13 +216,13 @@ class Mixture(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Draw a baseline for each of the images (B, 3, H, W)."""
-        # Drawn on the CPU: nothing waits for a GPU to say which images it drew.
+        # Drawn on the CPU, so that nothing waits for a GPU.
         drawn = torch.multinomial(torch.tensor(self.weights), len(images), replacement=True)
         result = torch.empty_like(images)
         for index, baseline in enumerate(self.baselines):
             chosen = (drawn == index).nonzero()[:, 0].to(images.device, non_blocking=True)
             if len(chosen):
-                # Of one chosen image alone, another image would be itself.
+                # Another image of the batch can only be found in the whole batch.
                 whole = needs_batch(baseline)
                 result[chosen] = baseline(images)[chosen] if whole else baseline(images[chosen])
         return result

@@ -42,7 +42,7 @@ def shard(config: Node, run: Path) -> None:
             seed=config["seed"],
             progress=partial(tqdm, desc=split, total=total, unit="image"),
         )
-        shards = len(list((output / split).iterdir())) - 1  # and the index
+        shards = len(list((output / split).iterdir())) - 1  # minus the index
         print(f"{output / split}: {total - len(left_out)} images in {shards} shards and {INDEX}")
         broken += left_out
     for path in broken:
@@ -53,10 +53,10 @@ def shard(config: Node, run: Path) -> None:
 
 
 def check_on_this_machine(config: Node) -> None:
-    """Refuse URLs.
+    """Refuse URLs for root and output.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If one of them is a URL.
     """
     for name in ("root", "output"):
         if "://" in str(config[name]):
@@ -67,10 +67,10 @@ def check_on_this_machine(config: Node) -> None:
 
 
 def check_directories(root: Path, output: Path) -> None:
-    """Refuse a tree without both splits, and an output directory that has shards already.
+    """Refuse a tree that lacks a split, or an output directory that already has shards.
 
     Raises:
-        ValueError: If either is so.
+        ValueError: In either case.
     """
     for split in SPLITS:
         if not (root / split).is_dir():

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _MAX_ROUNDS = 60  # each at least halves the bracket, so this exceeds the resolution of float64
-# Rounds after which an accelerator is first asked whether to go on. Every question waits for it;
-# a batch of maps at the final temperature of training takes 5 or 6.
+# Rounds before an accelerator is first checked for convergence, as each check waits for it. A batch
+# of maps at the final temperature of training takes 5 or 6 rounds.
 _UNASKED_ROUNDS = 5
 
 
@@ -54,7 +54,7 @@ def threshold(
     n = location.shape[-1]
     k = torch.as_tensor(k, dtype=location.dtype, device=location.device).expand(location.shape[:-1])
     k = k.unsqueeze(-1)
-    z = torch.empty_like(location)  # one buffer: allocating anew would take half of the time
+    z = torch.empty_like(location)  # reused: allocating anew would take half of the time
 
     def excess(t: Tensor) -> Tensor:
         torch.sub(location, t, out=z).div_(scale)
@@ -72,7 +72,7 @@ def _decreasing_root(
 ) -> Tensor:
     """Root of a decreasing function between low and high in every row, by Ridders' method.
 
-    Each round at least halves the bracket, and mostly does far better, because the tails of a sum
+    Each round at least halves the bracket, and usually does far better, because the tails of a sum
     of distribution functions are exponential. The search ends when every row's value is within
     its tolerance of 0.
     """
@@ -91,14 +91,14 @@ def _decreasing_root(
             if found.all():
                 break
         for point, value in ((middle, at_middle), (t, at_t)):
-            raises, lowers = value > 0, value <= 0  # neither where it is not a number
+            raises, lowers = value > 0, value <= 0  # both False for NaN
             low, at_low = torch.where(raises, point, low), torch.where(raises, value, at_low)
             high, at_high = torch.where(lowers, point, high), torch.where(lowers, value, at_high)
     return t
 
 
 class _SoftTopK(torch.autograd.Function):
-    """Sigmoid of the scores above their threshold; keeps one tensor for the backward pass."""
+    """Sigmoid of scores minus threshold; saves one tensor for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, k: Tensor | float, temperature: float) -> Tensor:
@@ -122,13 +122,13 @@ class _SoftTopK(torch.autograd.Function):
 def soft_topk(scores: Tensor, k: Tensor | float, *, temperature: float) -> Tensor:
     """Relax the indicator of the k largest scores to a mask in [0, 1] that sums to k.
 
-    Time and memory are O(n); the backward pass keeps one tensor, the mask.
+    Time and memory are O(n); one tensor, the mask, is saved for the backward pass.
 
     Args:
         scores: Scores, (..., n), float32 or float64.
         k: Number of scores to select, in [0, n], not necessarily whole; broadcastable to (...).
-        temperature: Softness of the selection, > 0, in units of the scores; the hard top-k in the
-            limit 0.
+        temperature: Softness of the selection, > 0, in units of the scores; towards 0 it becomes
+            the hard top-k.
 
     Returns:
         Mask, (..., n), each row summing to k.
@@ -160,7 +160,7 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
         k: Number of scores to mark, in [0, n].
 
     Returns:
-        Boolean mask, (..., n), with exactly k true entries in each row, ties or not.
+        Boolean mask, (..., n), with exactly k true entries in each row, even with ties.
 
     Example:
         >>> hard_topk(torch.tensor([0.0, 1.0, 3.0, 2.0]), 2)
@@ -171,7 +171,7 @@ def hard_topk(scores: Tensor, k: int) -> Tensor:
 
 
 def num_kept(fraction: float, n: int) -> int:
-    """Whole number of pixels in a fraction of n pixels, at least one.
+    """Number of pixels in a fraction of n pixels, rounded, at least one.
 
     Args:
         fraction: Share of the pixels, in (0, 1].
@@ -190,7 +190,7 @@ def num_kept(fraction: float, n: int) -> int:
 
 
 def top_pixels(maps: Tensor, fraction: float) -> Tensor:
-    """Mark the most salient pixels of each map, a given fraction of all.
+    """Mark the given fraction of most salient pixels of each map.
 
     Args:
         maps: Maps, (..., H, W).
@@ -210,14 +210,14 @@ def top_pixels(maps: Tensor, fraction: float) -> Tensor:
 
 
 class SoftTopK:
-    """The paper's differentiable top-k operator over saliency maps, k drawn for each image.
+    """The paper's differentiable top-k operator over saliency maps, with k drawn for each image.
 
     Args:
         fraction: Range (low, high) of the kept fraction of pixels, 0 < low <= high <= 1; one is
             drawn log-uniformly for each image.
         temperature: Temperature of :func:`soft_topk` at the end of the annealing, > 0.
-        straight_through: Use a hard mask forward, of exactly k pixels, rounded, and the soft mask's
-            gradient backward.
+        straight_through: Use a hard mask of k pixels (rounded) in the forward pass, and the soft
+            mask's gradient in the backward pass.
         initial_temperature: Temperature at the start of the annealing; None for no annealing. A
             high one lets the gradient reach every pixel until the sign of the map is settled.
 
@@ -269,12 +269,12 @@ class SoftTopK:
         temperature: float | None = None,
         uniform: Tensor | None = None,
     ) -> Tensor:
-        """Mask saliency maps.
+        """Turn saliency maps into masks.
 
         Args:
             saliency: Maps, (B, H, W).
             temperature: Temperature of the soft top-k; by default the final one.
-            uniform: Numbers in [0, 1] that draw the fractions, (B,) or (1,); torch's by default.
+            uniform: Random numbers in [0, 1] for the fractions, (B,) or (1,); drawn by default.
 
         Returns:
             Mask in [0, 1], (B, H, W).
@@ -288,7 +288,7 @@ class SoftTopK:
         temperature: float | None = None,
         uniform: Tensor | None = None,
     ) -> Tensor:
-        """Mask saliency maps softly, also where the mask is to be hardened after it.
+        """Turn saliency maps into soft masks, whether or not they are hardened afterwards.
 
         Arguments and result are those of a call.
         """
@@ -305,8 +305,8 @@ class SoftTopK:
     def hardened(self, soft: Tensor) -> Tensor:
         """With ``straight_through``, mark the k largest entries of each mask, else change nothing.
 
-        Entries above 1/2 would be others than k of them, unless the temperature is far below the
-        spread of the scores: of a flat map, none.
+        A cut at 1/2 would not mark k entries unless the temperature is far below the spread of the
+        scores: in a flat map it would mark none.
 
         Args:
             soft: Soft masks (B, H, W), each of which sums to k.

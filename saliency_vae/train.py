@@ -17,7 +17,7 @@ from saliency_vae.cli.validation import Node
 
 @command("train")
 def train(config: Node, run: Path) -> float:
-    """Train an explainer and write everything that a run's directory holds.
+    """Train an explainer, and write all files of the run's directory.
 
     Args:
         config: Resolved configuration.

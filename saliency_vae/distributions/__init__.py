@@ -1,6 +1,6 @@
 """Gaussian distributions over saliency maps (h, w): the posteriors q(s|x) and the priors p(s).
 
-``torch.distributions.kl_divergence`` between the two is exact and closed (equation 1).
+``torch.distributions.kl_divergence`` between the two is exact, in closed form (equation 1).
 """
 
 from saliency_vae.distributions.kl import kl_floor

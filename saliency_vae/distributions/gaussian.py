@@ -1,4 +1,4 @@
-"""What priors and posteriors have in common: Gaussians over maps, sampled from white noise."""
+"""Base class of priors and posteriors: a Gaussian over maps, sampled from white noise."""
 
 from abc import abstractmethod
 
@@ -19,7 +19,7 @@ class MapGaussian(Distribution):
     """
 
     support = constraints.independent(constraints.real, 2)  # type: ignore[no-untyped-call]  # torch's
-    arg_constraints = {}  # noqa: RUF012 (the name and form that Distribution asks for)
+    arg_constraints = {}  # noqa: RUF012 (name and form required by Distribution)
     has_rsample = True
 
     def __init__(
@@ -40,11 +40,11 @@ class MapGaussian(Distribution):
     def rsample(
         self, sample_shape: _size = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw maps, sample_shape + (..., h, w), with gradients to the parameters.
+        """Draw maps, sample_shape + (..., h, w); gradients flow to the parameters.
 
         Args:
-            sample_shape: Number of samples.
-            generator: Generator of the noise, on the same device; torch's own by default.
+            sample_shape: Shape of the batch of samples.
+            generator: Random generator on the same device; torch's global one by default.
         """
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)

@@ -1,7 +1,7 @@
 """Correlation of the pixels along one axis: the factors kappa of the Kronecker prior.
 
-For every kernel ``correlation`` is that of two *adjacent* pixels, so that one sweep serves them
-all. K is the correlation matrix kappa, whose diagonal is 1, and L its Cholesky factor, K = L L'.
+For every kernel, ``correlation`` is that of two *adjacent* pixels, so one sweep covers all kernels.
+K is the correlation matrix kappa, whose diagonal is 1, and L its Cholesky factor, K = L L'.
 """
 
 import math
@@ -39,14 +39,14 @@ class Kernel(ABC):
 
     @abstractmethod
     def hadamard(self, x: Tensor) -> Tensor:
-        """Apply T = K^-1 o K, an entrywise product, along the last axis."""
+        """Apply T = K^-1 o K (o is the entrywise product) along the last axis."""
 
     @property
     @abstractmethod
     def cholesky(self) -> Tensor:
         """Cholesky factor L, (n, n).
 
-        It and the properties below are float64 unless the correlation was given as a tensor.
+        This and the properties below are float64 unless the correlation was given as a tensor.
         """
 
     @property
@@ -61,9 +61,9 @@ class Kernel(ABC):
 
 
 class ExponentialKernel(Kernel):
-    """``K_ij = rho^|i-j|``, a stationary AR(1) process: its inverse is tridiagonal.
+    """Exponential kernel ``K_ij = rho^|i-j|``, a stationary AR(1) process; K^-1 is tridiagonal.
 
-    So everything but the Cholesky factor is O(n), without K.
+    Everything but the Cholesky factor takes O(n) time, without forming K.
 
     Args:
         n: Number of pixels.
@@ -85,7 +85,7 @@ class ExponentialKernel(Kernel):
         return torch.cat((x[..., :1], innovations), dim=-1)
 
     def hadamard(self, x: Tensor) -> Tensor:
-        """Apply T, which is tridiagonal: the diagonal of K^-1, and -rho^2 / (1-rho^2) beside it."""
+        """Apply the tridiagonal T: the diagonal of K^-1, with -rho^2 / (1-rho^2) beside it."""
         diagonal = self.precision_diagonal.to(x, non_blocking=True)
         neighbours = torch.zeros_like(x)
         neighbours[..., 1:] += x[..., :-1]
@@ -94,7 +94,7 @@ class ExponentialKernel(Kernel):
 
     @cached_property
     def cholesky(self) -> Tensor:
-        """L, whose column j is the effect ``rho^(i-j)`` of innovation j, scaled by its stddev."""
+        """Cholesky factor L; column j is the effect ``rho^(i-j)`` of innovation j, times stddev."""
         pixel = torch.arange(self.n, device=self.rho.device)
         lag = pixel[:, None] - pixel
         factor = torch.tril(self.rho ** lag.clamp_min(0))
@@ -103,7 +103,7 @@ class ExponentialKernel(Kernel):
     @cached_property
     def precision_diagonal(self) -> Tensor:
         """Diagonal of K^-1: 1/(1-rho^2) at both ends, (1+rho^2)/(1-rho^2) between them."""
-        with recording_gradients():  # first computed for inference, it may be used in training
+        with recording_gradients():  # a value cached in inference may be used in training
             extra = num_neighbours(self.n).to(self.rho) - 1
             return (1 + extra * self.rho**2) / self.innovation
 
@@ -114,9 +114,9 @@ class ExponentialKernel(Kernel):
 
 
 class DenseKernel(Kernel):
-    """Any stationary correlation, its matrix factorised once in float64.
+    """Kernel of any stationary correlation; its matrix is factorised once in float64.
 
-    A matrix that is singular in float64 gets a larger diagonal, with a warning.
+    If the matrix is singular in float64, its diagonal is increased, with a warning.
 
     Args:
         correlation_at: Correlation at lag 0, 1, ..., n-1, (n,), float64.
@@ -175,13 +175,13 @@ class DenseKernel(Kernel):
 
 
 def rbf_kernel(n: int, correlation: float) -> DenseKernel:
-    """Squared exponential kernel, ``K_ij = rho^((i-j)^2)``: the smoothest samples."""
+    """Squared exponential (RBF) kernel ``K_ij = rho^((i-j)^2)``, with the smoothest samples."""
     lag = torch.arange(n, dtype=torch.float64)
     return DenseKernel(correlation ** lag.square())
 
 
 def matern32_kernel(n: int, correlation: float) -> DenseKernel:
-    """Matern 3/2 kernel, ``(1 + a lag) exp(-a lag)``; a is solved for the adjacent correlation."""
+    """Matern 3/2 kernel ``(1 + a lag) exp(-a lag)``; a is found from the adjacent correlation."""
     low, high = 0.0, 100.0
     for _ in range(100):
         a = (low + high) / 2

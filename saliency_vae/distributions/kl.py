@@ -1,7 +1,7 @@
-"""KL(q || p) of a posterior from a prior in closed form, nats per image, constants included.
+"""Closed-form KL(q || p) of posterior q and prior p, nats per image, constants included.
 
-``torch.distributions.kl_divergence`` finds these functions. The paper's equation 1 is computed
-exactly: its equation 5 leaves out the factor 1/2 and the constants.
+The functions are registered with ``torch.distributions.kl_divergence``. They compute the paper's
+equation 1 exactly; its equation 5 leaves out the factor 1/2 and the constants.
 """
 
 from torch import Tensor
@@ -43,12 +43,12 @@ def _kl_correlated(q: CorrelatedNormal, p: SaliencyPrior) -> Tensor:
 def kl_floor(q: SaliencyPosterior, p: SaliencyPrior) -> float:
     """Lowest KL(q || p), nats per image, that a posterior of q's family can reach.
 
-    A mean-field posterior cannot follow the prior's correlation. Its best variance is
+    A mean-field posterior cannot match the prior's correlation. Its best variance is
     ``1 / precision_diagonal``, which leaves about log(1 + rho^2) nats per pixel under the
     exponential prior. A correlated posterior can reach 0.
 
     Args:
-        q: Posterior, of which only the family matters.
+        q: Posterior; only its family matters.
         p: Prior over maps of the same size.
 
     Example:

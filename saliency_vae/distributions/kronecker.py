@@ -49,8 +49,8 @@ class KroneckerNormal(SaliencyPrior):
         kernel: Correlation along an axis: ``exponential``, ``rbf`` or ``matern32``.
         correlation: Correlation rho of two adjacent pixels: one number, or (vertical, horizontal);
             in (-1, 1) for the exponential kernel and in [0, 1) for the other two. 0 makes pixels
-            independent. A tensor of 1 or 2 elements, for the exponential kernel only, receives
-            gradients and is not checked; each backward pass then needs a prior of its own.
+            independent. A tensor of 1 or 2 elements (exponential kernel only) receives gradients
+            and is not range-checked; each backward pass then needs a new prior.
         device: Device of samples and parameters; the CPU by default.
         dtype: Type of samples and parameters.
 
@@ -78,22 +78,22 @@ class KroneckerNormal(SaliencyPrior):
         super().__init__(height, width, device, dtype)
         if isinstance(correlation, Tensor):
             vertical, horizontal = correlation.expand(2)
-        elif isinstance(correlation, int | float | Real):  # numpy's too
+        elif isinstance(correlation, int | float | Real):  # NumPy's too
             vertical = horizontal = float(correlation)
         else:
             vertical, horizontal = correlation
-        with recording_gradients():  # made for inference, the prior may be used in training later
+        with recording_gradients():  # a prior made for inference may be used in training later
             self.rows = _make_kernel(kernel, height, vertical)
             self.columns = _make_kernel(kernel, width, horizontal)
 
     @property
     def stddev(self) -> Tensor:
-        """One, (h, w)."""
+        """Marginal standard deviation of each pixel, which is 1, (h, w)."""
         return torch.ones(self.event_shape, device=self.device, dtype=self.dtype)
 
     @computed_once
     def precision_diagonal(self) -> Tensor:
-        """Diagonal of kappa_h^-1 (x) kappa_w^-1, (h, w), of the trace term (equation 2)."""
+        """Diagonal of kappa_h^-1 (x) kappa_w^-1, (h, w), for the trace term (equation 2)."""
         diagonal = torch.outer(self.rows.precision_diagonal, self.columns.precision_diagonal)
         return diagonal.to(self.device, self.dtype)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from saliency_vae.distributions.kronecker import KroneckerNormal
 
-_MOST = 1 - 1e-6  # in float32 tanh reaches 1 itself, where there is no density
+_MOST = 1 - 1e-6  # float32 tanh can reach exactly 1, where there is no density
 
 
 class ExponentialPrior(nn.Module):
@@ -16,7 +16,7 @@ class ExponentialPrior(nn.Module):
     Args:
         correlation: Correlation rho of adjacent pixels, in (-1, 1): one number, or (vertical,
             horizontal).
-        learn_correlation: Learn rho together with the encoder, by the same loss, starting here.
+        learn_correlation: Learn rho with the encoder, by the same loss, starting from this value.
 
     Raises:
         ValueError: If a correlation is out of range.

@@ -15,9 +15,9 @@ from saliency_vae.topk import num_kept, threshold, top_pixels
 
 Family = Literal["mean_field", "correlated"]
 
-INCLUSION_FRACTION = 0.1  # kept fraction of the pixels wherever a single one is reported
-_SPREAD_SAMPLES = 256  # a standard error of 4 % of the spread, and of .01 of a probability
-_SAMPLES_AT_ONCE = 16  # on an accelerator, to which 256 small ones are 256 times the work
+INCLUSION_FRACTION = 0.1  # kept fraction where results are reported for only one
+_SPREAD_SAMPLES = 256  # standard error: 4 % of the spread, .01 of a probability
+_SAMPLES_AT_ONCE = 16  # on an accelerator, where drawing one at a time is slow
 
 
 class SaliencyPosterior(MapGaussian):
@@ -28,16 +28,15 @@ class SaliencyPosterior(MapGaussian):
         log_variance: Log-variance eta = log nu of each pixel, (..., h, w).
 
     Attributes:
-        estimate_confidence: Function of the posterior behind :attr:`confidence`; the explainer
-            that makes the posterior sets it.
-        find_out_of_depth: Function behind :attr:`out_of_depth`, likewise.
-        signal_spread: Where the signals disagree: spread of the classifier's smoothed gradient over
-            noisy copies of the image, (..., h, w), >= 0. It does not say that the classifier would
-            not mind another map there, which :attr:`stddev` is about. None for explainers that see
-            no such signals; the explainer that makes the posterior sets it.
+        estimate_confidence: Function that computes :attr:`confidence`; set by the explainer.
+        find_out_of_depth: Function that computes :attr:`out_of_depth`; set by the explainer.
+        signal_spread: Standard deviation of the classifier's smoothed gradient over noisy copies of
+            the image, (..., h, w), >= 0: where the signals disagree. Unlike :attr:`stddev`, it does
+            not say how much the map could change there without changing the prediction. Set by the
+            explainer; None without such signals.
 
     Raises:
-        ValueError: If the two shapes differ or are not at least (h, w).
+        ValueError: If the two shapes differ or have fewer than two dimensions.
     """
 
     def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
@@ -54,7 +53,7 @@ class SaliencyPosterior(MapGaussian):
         super().__init__(mean.shape[:-2], mean.shape[-2:], mean.device, mean.dtype)
 
     def __repr__(self) -> str:
-        """Say what it holds: shapes, and the ranges of mean and standard deviation."""
+        """Show shapes, and the ranges of mean and standard deviation."""
         height, width = self.event_shape
         ranges = "".join(
             f", {name} {low:.3g} to {high:.3g}"
@@ -111,11 +110,11 @@ class SaliencyPosterior(MapGaussian):
     def confidence(self) -> Tensor:
         """Probability that the top 5 % of pixels keep the classifier's decision, (...), in [0, 1].
 
-        Of an explainer that asks the classifier it is measured: the probability of what is asked
-        about when these pixels are kept over a blur. Elsewhere a network estimates it.
+        The explainer's confidence network estimates it. Without one it is measured by a pass of the
+        classifier: the probability of the target when only these pixels are kept, over a blur.
 
         Raises:
-            ValueError: If the explainer that made this posterior has neither.
+            ValueError: If the explainer has neither a confidence network nor a classifier.
         """
         if self.estimate_confidence is None:
             raise ValueError(
@@ -126,13 +125,13 @@ class SaliencyPosterior(MapGaussian):
 
     @cached_property
     def out_of_depth(self) -> Tensor:
-        """Whether the images are unlike those of the training, (...) bool.
+        """Whether the images are unlike the training images (out of distribution), (...) bool.
 
-        Then the estimated :attr:`confidence` is a guess that nothing has been compared with. One in
-        twenty of the validation images was so declared.
+        If so, the estimated :attr:`confidence` is a guess. One in twenty of the validation images
+        counts as out of depth.
 
         Raises:
-            ValueError: If no explainer with a confidence network that tells made this posterior.
+            ValueError: If there is no confidence network, or its detector is not fitted.
         """
         if self.find_out_of_depth is None:
             raise ValueError(
@@ -141,13 +140,13 @@ class SaliencyPosterior(MapGaussian):
         return self.find_out_of_depth()
 
     def map_agreement(self, fraction: float) -> Tensor:
-        """How far sampled maps agree with the mean on the top ``fraction`` of pixels.
+        """How well sampled maps agree with the mean on the top ``fraction`` of pixels.
 
         Args:
             fraction: Share of the pixels, in (0, 1].
 
         Returns:
-            Share of the mean's top pixels that are expected among those of a sampled map, (...):
+            Expected share of the mean's top pixels that are top pixels of a sampled map too, (...):
             1 if every sample marks the same pixels, ``fraction`` if samples and mean are unrelated.
         """
         probability, mask = self.inclusion_probability(fraction), self.topk_mask(fraction)
@@ -167,8 +166,8 @@ class SaliencyPosterior(MapGaussian):
     def inclusion_probability(self, fraction: float) -> Tensor:
         """Probability that a pixel is among the top ``fraction`` of a sampled map.
 
-        ``Phi((mu - t) / tau)``, where tau is the standard deviation of a pixel's distance from the
-        threshold of its own map, and t is such that the probabilities sum to k.
+        Computed as ``Phi((mu - t) / tau)``. tau is the standard deviation, over samples, of a pixel
+        minus its map's top-k threshold; t makes the probabilities sum to k.
 
         Args:
             fraction: Share of the pixels, in (0, 1].
@@ -184,7 +183,7 @@ class SaliencyPosterior(MapGaussian):
 
     @abstractmethod
     def _spread(self, fraction: float) -> Tensor:
-        """Standard deviation of a pixel's distance from the threshold of its map, (..., h, w)."""
+        """Standard deviation, over samples, of a pixel minus its map's threshold, (..., h, w)."""
 
 
 class DiagonalNormal(SaliencyPosterior):
@@ -207,7 +206,7 @@ class DiagonalNormal(SaliencyPosterior):
     """
 
     def _spread(self, fraction: float) -> Tensor:
-        """Posterior standard deviation: the threshold of thousands of pixels hardly varies."""
+        """Posterior standard deviation, as the threshold over thousands of pixels hardly varies."""
         return self.stddev.clamp_min(torch.finfo(self.dtype).tiny ** 0.5)
 
     def correlate(self, noise: Tensor) -> Tensor:
@@ -259,15 +258,15 @@ class CorrelatedNormal(SaliencyPosterior):
         self.prior = prior
 
     def _spread(self, fraction: float) -> Tensor:
-        """Standard deviation, over samples, of a pixel's distance from the threshold of its map.
+        """Standard deviation, over samples, of a pixel minus its map's threshold, (..., h, w).
 
-        Noise that moves all pixels moves the threshold with them and leaves their order as it is.
-        The same noise is drawn at every call and for every image.
+        It is estimated from samples, because noise common to all pixels moves the threshold too and
+        keeps their order. Every call and every image uses the same noise.
         """
         device, dtype = self.mean.device, self.mean.dtype
         generator = torch.Generator(device).manual_seed(0)
         k = num_kept(fraction, self.event_shape.numel())
-        # From the mean's own threshold: of large distances the variance would cancel.
+        # Relative to the mean's own threshold, to avoid cancellation in the variance.
         centred = self.mean - _kth_largest(self.mean, k)
         total = squares = torch.zeros_like(self.mean)
         number = 1 if device.type == "cpu" else _SAMPLES_AT_ONCE
@@ -310,7 +309,7 @@ def _kth_largest(maps: Tensor, k: int) -> Tensor:
 def make_posterior(
     family: Family, mean: Tensor, log_variance: Tensor, prior: SaliencyPrior
 ) -> SaliencyPosterior:
-    """Make the posterior of a family.
+    """Make a posterior of the given family.
 
     Args:
         family: ``mean_field`` for :class:`DiagonalNormal`, the paper's, or ``correlated`` for

@@ -1,4 +1,4 @@
-"""The prior p(s): what the KL divergence and the correlated posterior need to know of it."""
+"""Base class of the prior p(s): what the KL divergence and the correlated posterior need."""
 
 import copy
 import math
@@ -14,9 +14,9 @@ from saliency_vae.runtime.autograd import recording_gradients
 
 
 class computed_once:  # noqa: N801 (a decorator, like property)
-    """Property of a prior that is computed once for it and all its copies about other means.
+    """Cached property of a prior, shared with its copies that have another mean.
 
-    A value that was first needed for inference may be used in training later.
+    A value cached in inference may be used in training later.
     """
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
@@ -35,7 +35,7 @@ class computed_once:  # noqa: N801 (a decorator, like property)
 
 
 class SaliencyPrior(MapGaussian):
-    """Gaussian prior N(m, Sigma) over maps (h, w) whose adjacent pixels correlate.
+    """Gaussian prior N(m, Sigma) over maps (h, w) with correlated adjacent pixels.
 
     The mean m is 0, as in the paper, unless the prior is made by :meth:`around`.
 
@@ -60,7 +60,7 @@ class SaliencyPrior(MapGaussian):
             raise ValueError(f"Expected a map of at least 1x1 pixels. Found {height}x{width}.")
         self.height = height
         self.width = width
-        self._computed: dict[str, Any] = {}  # shared with the copies about other means
+        self._computed: dict[str, Any] = {}  # shared with copies that have another mean
         self._mean: Tensor | None = None
         super().__init__(torch.Size(), torch.Size((height, width)), device, dtype)
 
@@ -99,13 +99,13 @@ class SaliencyPrior(MapGaussian):
         return self._mean
 
     def around(self, mean: Tensor) -> Self:
-        """Make the same prior about another mean.
+        """Copy this prior with another mean.
 
         Args:
             mean: Mean, (..., h, w); its leading dimensions are the batch shape.
 
         Raises:
-            ValueError: If the mean is not of maps (h, w).
+            ValueError: If the last two dimensions of the mean are not (h, w).
         """
         if mean.shape[-2:] != self.event_shape:
             raise ValueError(

@@ -26,8 +26,8 @@ def _difference_eigenvalues(n: int) -> Tensor:
 class SoftTVNormal(SaliencyPrior):
     """Zero-mean Gaussian whose precision is ``a I + t (D_h'D_h (x) I + I (x) D_w'D_w)``.
 
-    So ``-log p`` is ``a/2 ||s||^2 + t/2 (soft total variation)`` and a constant. A difference of
-    neighbours costs the same along both axes, while a Kronecker product hardly penalises streaks
+    So ``-log p`` is ``a/2 ||s||^2 + t/2 (soft total variation)`` plus a constant. Differences of
+    neighbours cost the same along both axes, whereas the Kronecker prior hardly penalises streaks
     along an axis. ``a`` and ``t`` are solved so that the mean marginal variance is 1 and the mean
     correlation of adjacent pixels is ``correlation``.
 
@@ -63,13 +63,13 @@ class SoftTVNormal(SaliencyPrior):
         self._rows, self._columns = _cosine_basis(height), _cosine_basis(width)
         self._roughness = _difference_eigenvalues(height)[:, None] + _difference_eigenvalues(width)
         ratio = self._solve_ratio(correlation)
-        # Scaling the precision scales the variance: one division makes its mean 1.
+        # The variance scales inversely with the precision; this a makes its mean 1.
         self.a = float((1 / (1 + ratio * self._roughness)).mean())
         self.t = self.a * ratio
         self._eigenvalues = self.a + self.t * self._roughness
 
     def _solve_ratio(self, correlation: float) -> float:
-        """Find the ratio t / a; the correlation rises with it from 0 to 1, so bisection does."""
+        """Find the ratio t / a by bisection; the correlation rises with it from 0 to 1."""
         if correlation == 0 or self.height * self.width == 1:
             return 0.0
         low, high = -20.0, 40.0
@@ -111,13 +111,13 @@ class SoftTVNormal(SaliencyPrior):
 
     @computed_once
     def stddev(self) -> Tensor:
-        """Marginal standard deviation, (h, w): about 1, and more at the borders."""
+        """Marginal standard deviation, (h, w): about 1, larger at the borders."""
         variance: Tensor = self._covariances[0]
         return variance.sqrt()
 
     @computed_once
     def precision_diagonal(self) -> Tensor:
-        """``a + t`` times the number of a pixel's neighbours, (h, w)."""
+        """Diagonal of the precision, (h, w): a plus t times a pixel's number of neighbours."""
         neighbours = num_neighbours(self.height)[:, None] + num_neighbours(self.width)
         return self._cast(self.a + self.t * neighbours)
 
@@ -133,7 +133,7 @@ class SoftTVNormal(SaliencyPrior):
         return self.a * saliency.square().sum((-2, -1)) + self.t * variation
 
     def scaled_trace(self, scale: Tensor) -> Tensor:
-        """tr(Sigma^-1 D Sigma D), in which only neighbours are coupled, (..., h, w) to (...)."""
+        """tr(Sigma^-1 D Sigma D), (..., h, w) to (...); Sigma^-1 couples only neighbours."""
         variance, down, right = self._covariances
         trace = (self.precision_diagonal * variance * scale.square()).sum((-2, -1))
         coupled = (down * scale[..., 1:, :] * scale[..., :-1, :]).sum((-2, -1))
@@ -142,7 +142,7 @@ class SoftTVNormal(SaliencyPrior):
         return scaled
 
     def colour(self, noise: Tensor) -> Tensor:
-        """Give white noise the prior's covariance in the cosine basis, (..., h, w)."""
+        """Give white noise (..., h, w) the prior's covariance, in the cosine basis."""
         rows, columns, amplitude = self._spectral_factors
         coloured: Tensor = rows @ (amplitude * noise) @ columns.mT
         return coloured

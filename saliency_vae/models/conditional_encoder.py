@@ -1,4 +1,4 @@
-"""Classifier-conditioned encoders: they see the image and the classifier's signals for it."""
+"""Classifier-conditioned encoders: they read the image and the classifier's signals for it."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,12 +16,12 @@ from saliency_vae.models.signals import ClassifierSignals, extract_signals
 
 
 class Signals(Protocol):
-    """What an encoder sees of a classifier.
+    """Classifier signals that an encoder reads.
 
     Attributes:
         logits: Logits of the whole image, (B, classes).
-        target: What is asked about, weights of the logits (B, classes); None for the decision, or
-            for another score.
+        target: Target class or labels, as weights of the logits (B, classes); None for the
+            decision or a custom score.
     """
 
     @property
@@ -29,14 +29,14 @@ class Signals(Protocol):
     @property
     def target(self) -> Tensor | None: ...  # noqa: D102
     def zeroed(self) -> Self:
-        """Signals of zeros, as a control."""
+        """Return a copy with gradients and maps set to zero, as a control."""
 
 
 class ConditionalEncoder(nn.Module, ABC):
-    """An encoder that sees the image and the signals of a classifier for it.
+    """Encoder that reads the image and the classifier's signals for it.
 
     Attributes:
-        answers_targets: Whether it can be asked about any class; otherwise about the decision only.
+        answers_targets: Whether it can explain any target class; otherwise only the decision.
     """
 
     answers_targets = False
@@ -48,26 +48,26 @@ class ConditionalEncoder(nn.Module, ABC):
         """Extract the :class:`Signals` of a classifier for images (B, 3, H, W) in [0, 1]."""
 
     def prior_mean(self, signals: Any) -> Tensor | None:
-        """Prior mean of the maps of images with these signals, (B, H, W); None for zero."""
+        """Prior mean of the maps given the signals, (B, H, W); None for zero."""
         return None
 
 
 class ConditionalUNet(ConditionalEncoder):
-    """U-Net that sees the image and the :class:`ClassifierSignals` for it.
+    """U-Net that reads the image and the :class:`ClassifierSignals` for it.
 
-    The gradients join the image; each feature map joins the scale of its own resolution. The prior
-    mean follows the gradients too. So where nothing is gained by moving the posterior mean away
-    from it, the pixels keep the order that the gradients give them.
+    The gradients are concatenated to the image, each feature map to the scale of its resolution.
+    The prior mean is proportional to the gradients. So where moving the posterior mean away from it
+    gains nothing, pixels keep the order that the gradients give them.
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
-        levels: Degrees to which the image is kept where gradients are taken, in (0, 1], rising
-            to 1.
-        features: Channels and stride of the classifier's feature maps, by module name; training
-            finds those of its classifier.
+        levels: Blending levels of image and blur at which gradients are taken, in (0, 1], rising to
+            1, the image itself.
+        features: Channels and stride of the classifier's feature maps, by module name; found when
+            training starts.
         prior_mean_scale: Scale of the prior mean, >= 0: the prior mean is this many times the mean
-            of the gradients, in standard deviations of the prior; 0 for the paper's prior mean of
-            zero.
+            gradient over the levels, in standard deviations of the prior; 0 for the paper's zero
+            prior mean.
 
     Raises:
         ValueError: If there is no scale, a channel count is not positive, the levels do not rise
@@ -106,18 +106,18 @@ class ConditionalUNet(ConditionalEncoder):
     def signals(
         self, images: Tensor, classifier: FrozenClassifier, target: Target | None = None
     ) -> ClassifierSignals:
-        """Extract gradients and feature maps, see :func:`extract_signals`; of the decision only."""
+        """Extract gradients and feature maps for the decision, see :func:`extract_signals`."""
         found: ClassifierSignals = extract_signals(images, classifier, self.levels, self.scales)
         return found
 
     def prior_mean(self, signals: ClassifierSignals) -> Tensor:
-        """Prior mean of the maps of images with these signals, (B, H, W)."""
+        """Prior mean of the maps given the signals, (B, H, W)."""
         return self.prior_mean_scale * signals.gradients.mean(1)
 
     def forward(self, images: Tensor, signals: ClassifierSignals) -> Tensor:
         """Encode images (B, 3, H, W) in [0, 1] to mean and log-variance (B, 2, H, W).
 
-        The network gives the difference of the posterior mean from the prior mean.
+        The network predicts the posterior mean as an offset from the prior mean.
         """
         joined: list[list[Tensor]] = [[] for _ in self.unet.down]
         joined[0].append(signals.gradients.to(images.dtype))

@@ -1,6 +1,6 @@
-"""The confidence in a posterior: what its kept view leaves of the classifier's decision.
+"""Confidence in an explanation: whether its kept view preserves the classifier's decision.
 
-Measured by a pass of the classifier, or estimated by a network without one.
+It is measured by a pass of the classifier, or estimated by a network without the classifier.
 """
 
 import torch
@@ -13,23 +13,23 @@ from saliency_vae.models.conditional_encoder import Signals
 from saliency_vae.models.depth import Depth
 from saliency_vae.perturbations import blurred, perturb
 
-CONFIDENCE_FRACTION = 0.05  # share of the pixels in the kept view that confidence is about
+CONFIDENCE_FRACTION = 0.05  # share of the pixels shown in the kept view
 
 
 def kept_view(images: Tensor, posterior: SaliencyPosterior) -> Tensor:
-    """Keep the most salient 5 % of images (B, 3, H, W) over a blur: what confidence is about."""
+    """Make kept views of images (B, 3, H, W): the most salient 5 % of the pixels over a blur."""
     return perturb(images, posterior.topk_mask(CONFIDENCE_FRACTION), blurred(images))
 
 
 def measured_confidence(
     classifier: FrozenClassifier, images: Tensor, signals: Signals, posterior: SaliencyPosterior
 ) -> Tensor:
-    """Measure the probability of what is asked about on the kept views.
+    """Measure the classifier's probability of the target on the kept views.
 
     Args:
-        classifier: Classifier that is explained, on the images' device.
+        classifier: Classifier to explain, on the images' device.
         images: Images in [0, 1], (B, 3, H, W).
-        signals: Its signals for these images, which hold its decision.
+        signals: Its signals for these images, with the target; without one, the decision.
         posterior: Posterior of these images.
 
     Returns:
@@ -41,13 +41,12 @@ def measured_confidence(
 
 
 class ConfidenceNetwork(nn.Module):
-    """Small student of the classifier, distilled, that gives the confidence (beyond the paper).
+    """Small distilled student of the classifier that estimates confidence (beyond the paper).
 
-    It learns the classifier's predictions for whole and for masked images. From its own predictions
-    for an image and its kept view follows the probability that the classifier decides alike on
-    both; ``scale`` and ``offset`` calibrate it. ``depth`` tells by early features which images are
-    unlike those that it was trained on; the late ones hold what tells the classes apart, by which
-    noise looks like a digit.
+    It learns the classifier's predictions for whole and masked images. Its own predictions for an
+    image and its kept view give the probability that the classifier's decision is the same on
+    both; ``scale`` and ``offset`` calibrate it. ``depth`` detects images unlike the training
+    images by early features; late ones only separate the classes, so noise can look like a digit.
 
     Args:
         classes: Number of classes, or labels, of the classifier.
@@ -55,7 +54,7 @@ class ConfidenceNetwork(nn.Module):
         width: Channels of the first block; the last block has four times as many.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If classes or width is not positive.
     """
 
     scale: Tensor
@@ -92,12 +91,12 @@ class ConfidenceNetwork(nn.Module):
             kept: Their kept views, (B, 3, H, W), see :func:`kept_view`.
 
         Returns:
-            Probability that the classifier decides alike on the kept view, (B,).
+            Probability that the classifier's decision is the same on the kept view, (B,).
         """
         return self.calibrated(self.score(images, kept))
 
     def features(self, images: Tensor) -> Tensor:
-        """Means, then deviations, over the pixels of what the first two blocks find.
+        """Means, then standard deviations, over the pixels, of the first two blocks' outputs.
 
         Returns:
             Features, (B, 2 x 3 width), float32.
@@ -109,7 +108,7 @@ class ConfidenceNetwork(nn.Module):
         return torch.cat([*means, *deviations], dim=1)
 
     def out_of_depth(self, images: Tensor) -> Tensor:
-        """Whether images (B, 3, H, W) are unlike those of the training, (B,) bool."""
+        """Whether images (B, 3, H, W) are unlike the training images, (B,) bool."""
         found: Tensor = self.depth(self.features(images))
         return found
 
@@ -118,7 +117,7 @@ class ConfidenceNetwork(nn.Module):
         return torch.sigmoid(self.scale * score + self.offset)
 
     def score(self, images: Tensor, kept: Tensor) -> Tensor:
-        """Log-odds, not calibrated, that the student decides alike on image and kept view, (B,).
+        """Uncalibrated log-odds that image and kept view get the same decision, (B,).
 
         The arguments are those of :meth:`forward`.
         """

@@ -1,4 +1,4 @@
-"""What an explainer is made of, what it was trained with, and which classifier it explains."""
+"""Configuration of an explainer: its parts, its training and the classifier it explains."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,7 +12,7 @@ from saliency_vae.distributions import Family
 from saliency_vae.models.part_names import Node, has_own_parts, to_named, to_node, upgrade
 
 FORMAT = 4
-BEFORE_NAMES = 3  # format of the files that hold import paths
+BEFORE_NAMES = 3  # older format, with import paths instead of names
 _PARTS = ("encoder", "prior", "topk", "perturbation", "confidence", "optimizer", "data")
 _OLD_SETTINGS = {"ridge": "mean_penalty"}
 
@@ -23,22 +23,22 @@ class ExplainerConfig:
 
     Attributes:
         encoder: Network from an image, and the classifier's signals for it, to the posterior.
-        prior: Distribution over maps before an image is seen.
+        prior: Prior distribution over saliency maps.
         posterior: Family of the approximate posterior.
         confidence: Network that estimates whether the kept view keeps the decision.
         topk: Differentiable top-k of the objective.
-        perturbation: Baseline image of the objective.
+        perturbation: Baseline images of the objective.
         beta: Weight of the KL divergence per pixel.
-        complement: Weight of what the pixels left out still say.
+        complement: Weight of the penalty on information in the left-out pixels.
         sharpness: Inverse temperature of the prediction to reconstruct.
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean.
         samples: Maps sampled for each image in a training step.
         optimizer: Optimizer of the training.
         data: Data module of the training.
-        classifier: Identity of the classifier that is explained.
-        classifiers: Identities of the classifiers of the training of a universal explainer.
-        preprocessing: Preprocessing of the images of the training.
-        image_size: Height and width of these images.
+        classifier: Identity of the explained classifier.
+        classifiers: Identities of the classifiers that a universal explainer was trained on.
+        preprocessing: Preprocessing of the training images.
+        image_size: Height and width of the training images.
         name: Name of the run.
         command: Command that trained the explainer.
         version: Version of this package that trained it.
@@ -70,7 +70,7 @@ class ExplainerConfig:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values with stable names for the parts, as ``config.json`` holds them."""
+        """Convert to plain values with stable part names, as in ``config.json``."""
         plain = {name: value for name, value in asdict(self).items() if value is not None}
         for part in _PARTS:
             if part in plain:
@@ -81,7 +81,7 @@ class ExplainerConfig:
         return {**plain, "format": FORMAT}
 
     def check_loadable(self) -> None:
-        """Raise ValueError, before a training, if its explainer could not be loaded."""
+        """Raise ValueError if an explainer trained with this configuration could not be loaded."""
         for part in ("encoder", "prior", "topk"):
             try:
                 to_node(part, to_named(part, getattr(self, part)), part)
@@ -93,14 +93,14 @@ class ExplainerConfig:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], where: str) -> Self:
-        """Read what :meth:`to_plain` gave, in this version or an earlier one.
+        """Build from the output of :meth:`to_plain`, of this version or an earlier one.
 
         Args:
             plain: Plain values.
-            where: The file that they are from, for messages.
+            where: Source file, for error messages.
 
         Raises:
-            ValueError: If they do not describe an explainer, or a part is not known by name.
+            ValueError: If they do not describe an explainer, or the name of a part is unknown.
         """
         values = dict(plain)
         found = values.pop("format", None)
@@ -126,13 +126,13 @@ class ExplainerConfig:
 
 
 def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """Plain values of a file that holds import paths, with the names of today."""
+    """Convert plain values of the older format, with import paths, to the current names."""
     renamed = {_OLD_SETTINGS.get(name, name): value for name, value in values.items()}
     parts = {name: upgrade(renamed[name]) for name in (*_PARTS, "classifier") if name in renamed}
     return renamed | parts
 
 
 def _first(error: ValidationError) -> str:
-    """Say in a few words the first thing that is wrong."""
+    """Describe the first validation error in a few words."""
     detail = error.errors()[0]
     return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"

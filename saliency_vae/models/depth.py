@@ -1,4 +1,4 @@
-"""Which images are so unlike those of the training that a network only guesses about them."""
+"""Detects images so unlike the training images that a network can only guess about them."""
 
 import math
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class Depth(nn.Module):
-    """Tells by their features which images a network is out of its depth with.
+    """Out-of-distribution detector on a network's features.
 
-    They are those whose squared Mahalanobis distance from the features of the training (Lee et al.
-    2018, here of all classes together) is above ``farthest``. At the end of each validation,
-    :func:`saliency_vae.training.depth.fit_depth` sets what is not known before.
+    An image is out of depth if the squared Mahalanobis distance of its features from those of the
+    validation images is above ``farthest`` (Lee et al. 2018, here for all classes together). At the
+    end of each validation, :func:`saliency_vae.training.depth.fit_depth` sets the buffers.
 
     Args:
-        features: Number of features; weights of earlier versions know only the first of them.
+        features: Number of features; weights of earlier versions may use only the first of them.
     """
 
     centre: Tensor
@@ -30,7 +30,7 @@ class Depth(nn.Module):
 
     @property
     def is_known(self) -> bool:
-        """Whether it can tell; weights of earlier versions cannot."""
+        """Whether the detector is fitted; in weights of earlier versions it may not be."""
         return math.isfinite(self.farthest)
 
     def distance(self, features: Tensor) -> Tensor:
@@ -39,11 +39,11 @@ class Depth(nn.Module):
         return (away @ self.precision.float() * away).sum(-1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Whether images of these features (B, F) are unlike those of the training, (B,) bool."""
+        """Whether images with these features (B, F) are out of depth, (B,) bool."""
         return self.distance(features) > self.farthest
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Load weights, also those of earlier versions, which tell less or could not tell."""
+        """Load weights; those of earlier versions may have fewer features or no detector."""
         for name, value in list(self.named_buffers()):
             found = state_dict.setdefault(f"{prefix}{name}", value)
             if found.shape != value.shape:

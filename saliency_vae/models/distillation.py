@@ -1,4 +1,4 @@
-"""How the confidence network learns the classifier's predictions, and how it is calibrated."""
+"""Distillation and calibration of the confidence network."""
 
 import torch
 from torch import Tensor
@@ -39,10 +39,10 @@ def agreement_score(
     views: MaskedViews,
     classifier: FrozenClassifier,
 ) -> tuple[Tensor, Tensor]:
-    """Hold the network's estimate against the classifier's own decision on the kept view.
+    """Compare the network's estimate with the classifier's decision on the kept view.
 
     Returns:
-        Score of the decision staying, (B,), and whether it does, (B,) bool.
+        Log-odds that the decision stays the same, (B,), and whether it does, (B,) bool.
     """
     kept = kept_view(views.images, posterior)
     agreed = classifier.agreement(views.original, classifier(kept))
@@ -50,14 +50,14 @@ def agreement_score(
 
 
 def calibrate(network: ConfidenceNetwork, scores: Tensor, agreed: Tensor) -> None:
-    """Calibrate the network's probability (Platt 1999, with his smoothed targets).
+    """Calibrate the network's probability (Platt scaling with smoothed targets, Platt 1999).
 
     Args:
         network: Network whose scale and offset are set.
         scores: Scores of validation images, (N,).
-        agreed: Whether the classifier decided alike on their kept views, (N,) bool.
+        agreed: Whether the classifier's decision was the same on their kept views, (N,) bool.
     """
-    with recording_gradients():  # a validation does not
+    with recording_gradients():  # validation runs without them
         uncalibrated, came_true = scores.cpu().double().clone(), agreed.cpu().clone()
         successes, failures = came_true.sum(), (~came_true).sum()
         likely, unlikely = (successes + 1) / (successes + 2), 1 / (failures + 2)

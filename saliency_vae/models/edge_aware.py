@@ -1,4 +1,4 @@
-"""Smoothing of maps within the image's regions, by the fast guided filter.
+"""Edge-aware smoothing of maps by the fast guided filter, guided by the image.
 
 He, Sun & Tang, "Guided Image Filtering" (2010); He & Sun, "Fast Guided Filter" (2015).
 """
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_STEP = 4  # pixels to one of the grid on which the map is regressed
-_WINDOW = 0.2  # half a window's side, of the image's side
-_RIDGE = 1e-3  # of colours in [0, 1]: a smaller variance counts as flat
+_STEP = 4  # stride in pixels of the coarse grid on which the map is regressed
+_WINDOW = 0.2  # window radius, as a share of the image's side
+_RIDGE = 1e-3  # for colours in [0, 1]: regions of smaller variance count as flat
 
 
 def edge_aware(maps: Tensor, images: Tensor) -> Tensor:
-    """Smooth maps so that their edges are those of the image.
+    """Smooth maps so that their edges follow those of the image.
 
-    In each window the map is regressed on the three colours; a pixel's value is that of the mean
-    of the regressions of all windows that hold it. This is linear in the map.
+    In each window the map is regressed linearly on the three colours. A pixel's value comes from
+    the average regression of all windows that contain it. The result is linear in the map.
 
     Args:
         maps: Maps, (B, H, W).
@@ -48,11 +48,11 @@ def edge_aware(maps: Tensor, images: Tensor) -> Tensor:
 
 
 def enlarged(coarse: Tensor, step: int, size: Sequence[int]) -> Tensor:
-    """Bring a grid of cells of step pixels a side to an image, whose last cells may be cut off.
+    """Upsample a grid of cells to the size of the image, whose last cells may be cut off.
 
     Args:
         coarse: Values of the cells, (B, C, h, w).
-        step: Pixels of the image to a cell, along each side.
+        step: Side of a cell in pixels of the image.
         size: Height and width of the image.
 
     Returns:
@@ -64,7 +64,7 @@ def enlarged(coarse: Tensor, step: int, size: Sequence[int]) -> Tensor:
 
 
 def _colour_covariance(colours: Tensor, mean: Tensor, radius: list[int]) -> list[Tensor]:
-    """Rows of the covariance of the colours in each window, with a ridge: three of (B, 3, h, w)."""
+    """Covariance of the colours in each window, plus a ridge: three rows of (B, 3, h, w)."""
     rows = []
     for index in range(3):
         one = slice(index, index + 1)
@@ -76,10 +76,10 @@ def _colour_covariance(colours: Tensor, mean: Tensor, radius: list[int]) -> list
 
 
 def _solved(rows: list[Tensor], right: Tensor) -> Tensor:
-    """Solve three equations at each pixel by Gauss-Jordan elimination, (B, 3, h, w).
+    """Solve a 3x3 linear system at each pixel by Gauss-Jordan elimination, (B, 3, h, w).
 
-    It needs no pivoting, as the matrices are positive definite, and unlike torch.linalg.solve is
-    exported to ONNX.
+    No pivoting is needed, as the matrices are positive definite. Unlike torch.linalg.solve, this
+    can be exported to ONNX.
     """
     rows = [torch.cat([row, right[:, i, None]], dim=1) for i, row in enumerate(rows)]
     for pivot in range(3):
@@ -90,7 +90,7 @@ def _solved(rows: list[Tensor], right: Tensor) -> Tensor:
 
 
 def _window_mean(maps: Tensor, radius: list[int]) -> Tensor:
-    """Mean over windows of 2 radius + 1 pixels a side, as far as they lie in the maps."""
+    """Mean over windows of 2 radius + 1 pixels per side, clipped at the borders."""
     up, left = radius
     columns = F.avg_pool2d(maps, (2 * up + 1, 1), 1, (up, 0), count_include_pad=False)
     return F.avg_pool2d(columns, (1, 2 * left + 1), 1, (0, left), count_include_pad=False)

@@ -21,7 +21,7 @@ _PAPER_CHANNELS = (64,) * 4 + (32,) * 5 + (16,) * 6 + (2,)
 
 
 def _head(inputs: int) -> nn.Conv2d:
-    """Plain 3x3 convolution to mean and log-variance, zero at first.
+    """Plain 3x3 convolution to mean and log-variance, initialised to zero.
 
     Every map then starts as pure noise, and the first gradients, not the initial weights, decide
     what is salient. A map that starts inverted would stay so, because at a low temperature the
@@ -36,10 +36,10 @@ def _head(inputs: int) -> nn.Conv2d:
 def fold_batch_norm(encoder: nn.Module) -> nn.Module:
     """Copy a network with each batch norm merged into the convolution before it.
 
-    The outputs are those of eval mode. The copy cannot be trained further as the original could.
+    The copy computes the outputs of eval mode, and cannot be trained like the original.
     """
     folded = copy.deepcopy(encoder)
-    folded.eval()  # which may return nothing: train() is often overridden
+    folded.eval()  # not chained: an overridden train() may return nothing
     for block in folded.modules():
         if isinstance(block, nn.Sequential):
             for index, (conv, norm) in enumerate(pairwise(list(block))):
@@ -66,8 +66,8 @@ def _check_images(images: Tensor) -> None:
 class PaperEncoder(nn.Module):
     """The paper's encoder: convolutions at full resolution, then a plain 2-channel layer.
 
-    Appendix C counts 17 layers, lists 16 and lets ReLU follow each, which would force mu >= 0. Here
-    the 16 listed blocks stand as listed and the 17th layer is plain.
+    Appendix C counts 17 layers but lists 16, each followed by ReLU, which would force mu >= 0. Here
+    the 16 listed blocks are followed by a 17th layer without activation.
 
     Args:
         hidden_channels: Output channels of each block.
@@ -97,7 +97,7 @@ class UNet(nn.Module):
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
-        joined: Channels of further maps that join the input of each scale; none by default.
+        joined: Channels of extra maps concatenated to the input of each scale; none by default.
 
     Raises:
         ValueError: If there is no scale or a channel count is not positive.
@@ -113,7 +113,7 @@ class UNet(nn.Module):
             nn.Sequential(Conv2dNormActivation(a + more, b), Conv2dNormActivation(b, b))
             for (a, b), more in zip(pairwise(widths), joined or [0] * len(channels), strict=True)
         )
-        # Fewer channels before the upsampling: the finest scale is where the time goes.
+        # Channels are reduced before upsampling, as the finest scale takes most of the time.
         self.reduce = nn.ModuleList(
             nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels)
         )
@@ -125,7 +125,7 @@ class UNet(nn.Module):
 
         Args:
             images: Images, (B, 3, H, W).
-            joined: Further maps that join the input of each scale, (B, C, any size).
+            joined: Extra maps concatenated to the input of each scale, (B, C, any size).
 
         Returns:
             Mean and log-variance, (B, 2, H, W).

@@ -1,4 +1,4 @@
-"""Several networks as one: their average mean, and how wide their mixture is."""
+"""Ensemble of encoder networks: the mean and total variance of their mixture."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ class Ensemble(nn.ModuleList):
     """Encoder networks over the same inputs, whose posteriors are averaged.
 
     The posterior has the mean and the total variance of their mixture, as in deep ensembles
-    (Lakshminarayanan et al. 2017). Over the pixels this variance is spread as the average of the
-    members' log-variances says: that the networks disagree about a pixel does not mean that the
-    classifier would not mind another map there (docs/uncertainty.md).
+    (Lakshminarayanan et al. 2017). This variance is distributed over the pixels as the members'
+    average log-variance says: disagreement of the networks about a pixel does not imply that the
+    map could change there without changing the prediction (docs/uncertainty.md).
 
     Args:
         members: Networks from images and joined maps to mean and log-variance, (B, 2, H, W).

@@ -40,7 +40,7 @@ from saliency_vae.objective import Objective
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.visualization import Explanation
 
-_MOST_PRIORS = 8  # that are kept, one for each size of image
+_MOST_PRIORS = 8  # most priors in the cache, one per image size and device
 
 
 class Explainer(RecordedExplainer, PyTorchModelHubMixin):
@@ -49,11 +49,11 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     Args:
         encoder: Network from images (B, 3, H, W), and for a classifier-conditioned encoder its
             :class:`Signals`, to mean and log-variance (B, 2, H, W).
-        prior: Makes the prior over maps, called with ``(height, width, device=...)``.
-        posterior: Family of the posterior: ``mean_field``, independent pixels (the paper), or
-            ``correlated`` as the prior.
-        confidence: Network that estimates ``posterior.confidence``; None to do without. An encoder
-            that is conditioned on the classifier needs none: then the confidence is measured.
+        prior: Function that makes the prior over maps from ``(height, width, device=...)``.
+        posterior: Family of the posterior: ``mean_field`` (independent pixels, as in the paper) or
+            ``correlated`` (with the prior's correlation).
+        confidence: Network that estimates ``posterior.confidence``; None for none. A
+            classifier-conditioned encoder needs none, as its confidence is then measured.
 
     Raises:
         ValueError: If posterior is unknown or the prior's parameters are out of range.
@@ -89,7 +89,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return explainer
 
     def add_confidence(self, node: dict[str, Any]) -> None:
-        """Build the confidence network of a Hydra node, and record the node."""
+        """Build the confidence network from a Hydra node, and record the node."""
         self.confidence = instantiate(node, _convert_="all")
         self.record(confidence=node)
 
@@ -104,15 +104,15 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            target: What is asked about; None for the decision.
+            target: Target to explain; None for the decision.
             classifier: Classifier on the images' device; by default :attr:`classifier`.
 
         Returns:
-            Signals; None if the encoder sees the image alone.
+            Signals; None if the encoder sees only the image.
 
         Raises:
-            ValueError: If there is no classifier to extract them from, see :attr:`classifier`, or a
-                target is given that this explainer cannot be asked about.
+            ValueError: If there is no classifier to extract them from, see :attr:`classifier`,
+                or this explainer cannot explain the given target.
         """
         if target is not None:
             self._refuse_target()
@@ -123,19 +123,19 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return signals
 
     def checked_signals(self, images: Tensor, asked: object) -> Signals | None:
-        """Extract the signals that a person asks for, and check what the classifier returns.
+        """Extract the signals for a user's target, and check the classifier's output.
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            asked: What is asked about, see :func:`as_target`; None for the decision.
+            asked: The user's target, see :func:`as_target`; None for the decision.
 
         Raises:
-            ValueError: If the classifier returns no logits or, for its first images, none that are
-                finite; if it has not as many names as classes; or as :meth:`signals` does.
+            ValueError: If the classifier does not return logits, or no finite ones for its
+                first images; if it does not have a name per class; or as :meth:`signals` does.
         """
         signals = self.signals(images, self.target(asked))
         if isinstance(signals, UniversalSignals) and not self._gives_logits:
-            # Until it is known: a GPU is waited for.
+            # Only until it is known, as the check waits for a GPU.
             self._gives_logits = check_logits(signals.logits, self.classifier)
         return signals
 
@@ -147,7 +147,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     def prior(self, images: Tensor, signals: Signals | None = None) -> SaliencyPrior:
         """Prior p(s) over the maps of images (B, 3, H, W), shared by all images of one size.
 
-        Where the encoder is conditional and signals are given, its mean is set for each image.
+        With a conditional encoder and signals, each image has a prior mean of its own.
         """
         prior = self._shared_prior(images)
         if signals is None or not isinstance(self.encoder, ConditionalEncoder):
@@ -156,7 +156,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return prior if mean is None else prior.around(mean)
 
     def _shared_prior(self, images: Tensor) -> SaliencyPrior:
-        """One object for each size and device; made anew while its correlation is learned."""
+        """Cached prior for each size and device; made anew while its correlation is learned."""
         height, width = images.shape[-2:]
         key = height, width, images.device
         prior = self._fixed_priors.get(key)
@@ -173,16 +173,16 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
 
         Args:
             images: Images in [0, 1], (B, 3, H, W), H, W >= 16, of any floating point type.
-            target: What a universal explainer is asked about, see :func:`as_target`: a class by its
-                index or name, one for each image (B,), or a function of the logits to a score; None
-                for the classifier's decision.
+            target: Target of a universal explainer, see :func:`as_target`: a class index or name,
+                one per image (B,), or a function from the logits to a score; None for the
+                classifier's decision.
 
         Returns:
             Posterior q(s|x), batch shape (B,), event shape (H, W), float32.
 
         Raises:
-            ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], or this
-                explainer cannot be asked about the target.
+            ValueError: If the images are not floating-point (B, 3, H, W) in [0, 1], or this
+                explainer cannot explain the target.
         """
         if torch.compiler.is_compiling():
             return self.encode(images, target=self.target(target))
@@ -190,7 +190,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return self.encode(images, signals=self.checked_signals(images, target))
 
     def _checked(self, images: Tensor) -> Tensor:
-        """Check the images that a person gives, and bring them into the encoder's precision."""
+        """Check images given by the user, and cast them to the encoder's precision."""
         check_images(images)
         like = next(self.encoder.parameters(), images)
         if like.device != images.device:
@@ -201,10 +201,10 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return images.to(like.dtype)
 
     def target(self, asked: object) -> Target | None:
-        """Bring what a person asks about into the form of a target, see :func:`as_target`.
+        """Convert the user's target with :func:`as_target`.
 
         Raises:
-            ValueError: If this explainer explains the decision of its classifier alone.
+            ValueError: If this explainer explains only the decision of its classifier.
         """
         if asked is None:
             return None
@@ -225,16 +225,16 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         signals: Signals | None = None,
         target: Target | None = None,
     ) -> SaliencyPosterior:
-        """Encode images to their posterior q(s|x), without the check of their range.
+        """Encode images to their posterior q(s|x), without checking their range.
 
-        The check waits for the device. Leave it out for images that are known to be in [0, 1], and
+        The check would wait for the device. Use this for images that are known to be in [0, 1], and
         for images with added noise.
 
         Args:
             images: Images, (B, 3, H, W), H, W >= 16.
-            prior: Prior of these images and signals, where it is at hand.
-            signals: Classifier signals of these images, where they are at hand.
-            target: What is asked about, where the signals are not at hand; None for the decision.
+            prior: Prior of these images and signals, if already made.
+            signals: Classifier signals of these images, if already extracted.
+            target: Target to explain, used if no signals are given; None for the decision.
         """
         signals = self.signals(images, target) if signals is None else signals
         prior = self.prior(images, signals) if prior is None else prior
@@ -250,20 +250,20 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     def confidence_of(
         self, images: Tensor, signals: Signals | None
     ) -> Callable[[SaliencyPosterior], Tensor] | None:
-        """Function of a posterior to its confidence: estimated by a network, or else measured.
+        """Make a function from a posterior to its confidence, estimated or measured.
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            signals: Classifier signals of these images, for an encoder that sees any.
+            signals: Classifier signals of these images, if the encoder uses any.
 
         Returns:
-            The function, to (B,); None with neither a network nor a classifier.
+            Function that returns (B,); None with neither a confidence network nor signals.
         """
         if self.confidence is not None:
             return partial(self.estimate_confidence, images)
         if signals is None:
             return None
-        # Another classifier may be attached before a posterior is asked for its confidence.
+        # Bound now, as another classifier may be attached before confidence is computed.
         return partial(self._measure_confidence, images, signals, self._attached)
 
     def _measure_confidence(
@@ -285,7 +285,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return mean, log_variance
 
     def estimate_confidence(self, images: Tensor, posterior: SaliencyPosterior) -> Tensor:
-        """Estimate the probability that the kept view leaves the classifier's decision as it is.
+        """Estimate the probability that the kept view preserves the classifier's decision.
 
         The kept view shows the most salient 5 % of the pixels over a blur.
 
@@ -305,16 +305,16 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         return confidence
 
     def out_of_depth(self, images: Tensor) -> Tensor:
-        """Tell which images are so unlike those of the training that their confidence is a guess.
+        """Detect images so unlike the training images that their confidence is a guess.
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
 
         Returns:
-            Whether each image is, (B,) bool: one in twenty of the validation images was.
+            Whether each image is out of depth, (B,) bool, as one in twenty validation images was.
 
         Raises:
-            ValueError: If no confidence network tells.
+            ValueError: If there is no confidence network, or its detector is not fitted.
         """
         if self.confidence is None or not self.confidence.depth.is_known:
             raise ValueError(
@@ -337,26 +337,26 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     def explain(
         self, photographs: object, target: object = None, **settings: Any
     ) -> Explanation | list[Explanation]:
-        """Explain photographs, and measure on the classifier what each explanation is worth.
+        """Explain photographs, and measure on the classifier how good each explanation is.
 
-        The classifier's preprocessing, its resizing and crop, is applied to every photograph,
-        tensors and arrays too; their values are rounded to those of a photograph, 0 to 255. It
-        runs on the explainer's device.
+        The classifier's preprocessing (resize and crop) is applied to every photograph, also to
+        tensors and arrays, whose values are rounded to 8 bits, 0 to 255. All computation is on the
+        explainer's device.
 
         Args:
             photographs: A file, a PIL image, an array (H, W, 3) or (3, H, W), uint8 or in [0, 1],
                 or such a tensor (3, H, W); a list of them for a list of explanations.
-            target: What a universal explainer is asked about: a class by its name or index, or a
-                function of the logits; None for the classifier's decision.
-            settings: ``fraction`` of the pixels that the kept view shows, .1 by default; number of
-                ``samples`` drawn from the posterior, 0; their ``seed``, 0; ``refine_steps``, by
-                which each explanation is optimised by itself, 0; ``baseline``, a module that makes
-                the baseline images of the views, such as ``saliency_vae.perturbations.Mean()``:
-                by default that of the training, for a universal explainer a blur.
+            target: Target of a universal explainer: a class name or index, or a function of the
+                logits; None for the classifier's decision.
+            settings: ``fraction`` of the pixels shown in the kept view, .1 by default; number of
+                ``samples`` drawn from the posterior, 0; their ``seed``, 0; ``refine_steps`` that
+                optimise each explanation separately, 0; ``baseline``, a module that makes the
+                baseline images, such as ``saliency_vae.perturbations.Mean()``: by default that of
+                the training, for a universal explainer a blur.
 
         Raises:
-            OSError: If a file is missing or no image.
-            ValueError: If an argument is none of these, such as a normalised tensor; if the
+            OSError: If a file is missing or not an image.
+            ValueError: If an argument is invalid, such as a normalised tensor; if the
                 photograph is too small; or if there is no classifier.
 
         Example:
@@ -368,7 +368,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
             >>> explanation.target, explanation.mean.shape, explanation.plot().height
             ('dog', (32, 32), 386)
         """
-        from saliency_vae import explain_photographs  # by its public name, from a floor above
+        from saliency_vae import explain_photographs  # a higher layer, so not imported at the top
 
         return explain_photographs(self, photographs, target, **settings)
 
@@ -381,16 +381,16 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         objective: Objective | None = None,
         **settings: Any,
     ) -> Refinement:
-        """Improve the posterior of each image by optimising it alone, from the encoder's on.
+        """Improve each image's posterior by optimising it separately, starting from the encoder's.
 
         Args:
             images: Images in [0, 1], (B, 3, H, W).
-            classifier: Classifier to explain, which is attached; it follows the images' device.
-            target: What a universal explainer is asked about, as in a call.
-            objective: Objective to lower; by default that of the training, for a universal
-                explainer over a blur alone.
-            settings: Fields of :class:`RefinementSettings`, such as ``steps``; by default a
-                universal explainer takes one sample a step, a learning rate of .005 and one
+            classifier: Classifier to explain; moved to the images' device, attached if needed.
+            target: Target of a universal explainer, as in a call.
+            objective: Objective to minimise; by default that of the training, over the baseline
+                images of :meth:`baseline` (for a universal explainer a blur).
+            settings: Fields of :class:`RefinementSettings`, such as ``steps``. A universal
+                explainer defaults to one sample per step, a learning rate of .005 and one
                 evaluation: n steps take 2n + 6 passes of the classifier, and its signals two.
         """
         images = self._checked(images)
@@ -427,14 +427,14 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     def attribute(
         self, inputs: Tensor | tuple[Tensor, ...], target: Any = None
     ) -> Tensor | tuple[Tensor, ...]:
-        """Attribute as Captum does: the posterior mean, the same in every channel.
+        """Attribution as in Captum: the posterior mean, repeated for every channel.
 
         Args:
-            inputs: Images in [0, 1], (B, 3, H, W); tensor in, tensor out, tuple in, tuple out.
-            target: What is asked about, as in a call; None for the decision.
+            inputs: Images in [0, 1], (B, 3, H, W), or a tuple of such; the result has that form.
+            target: Target to explain, as in a call; None for the decision.
 
         Raises:
-            ValueError: If a target is given that this explainer cannot be asked about.
+            ValueError: If this explainer cannot explain the given target.
         """
         if isinstance(inputs, tuple):
             return tuple(self._attribution(images, target) for images in inputs)
@@ -448,8 +448,8 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, **download: Any
     ) -> "Explainer":
-        """Load as :func:`load_explainer` does."""
-        from saliency_vae.models.serialization import load_explainer  # it builds explainers itself
+        """Load an explainer, see :func:`load_explainer`."""
+        from saliency_vae.models.serialization import load_explainer  # a circular import at the top
 
         return load_explainer(pretrained_model_name_or_path, **download)
 

@@ -10,20 +10,20 @@ from typing import Any
 from torch import Tensor, nn
 
 STRIDES = (2, 4, 8, 16, 32)
-_MOST_EXTRA_TOKENS = 16  # class, distillation and register tokens before those of a known grid
-_MOST_GUESSED = 5  # the same, where the grid follows from the number of tokens alone
+_MOST_EXTRA_TOKENS = 16  # most class, distillation and register tokens before a known grid
+_MOST_GUESSED = 5  # the same, where the grid is guessed from the number of tokens
 # Attention weights (B, heads, tokens, tokens) look like a map; a dropout passes them on.
 _OF_ATTENTION = (nn.Softmax, nn.Dropout)
 
 
 @dataclass(frozen=True)
 class Features:
-    """Output of a module of a classifier, and how it becomes maps (B, C, h, w).
+    """Output of a classifier's module, and how to read it as maps (B, C, h, w).
 
     Attributes:
-        output: Output of the module, part of the graph of the logits.
+        output: Output of the module, in the autograd graph of the logits.
         grid: Height and width of the maps.
-        extra_tokens: Number of tokens before those of the grid; None if it is a map already.
+        extra_tokens: Number of tokens before the patch tokens; None if the output is a map.
         channels_last: Whether the channels of a map come last.
     """
 
@@ -33,7 +33,7 @@ class Features:
     channels_last: bool = False
 
     def as_map(self, values: Tensor) -> Tensor:
-        """Bring the output, or its gradient, into the form (B, C, h, w)."""
+        """Reshape the output, or its gradient, to (B, C, h, w)."""
         if self.extra_tokens is not None:
             tokens = values[:, self.extra_tokens :].mT
             return tokens.reshape(*tokens.shape[:2], *self.grid)
@@ -42,15 +42,15 @@ class Features:
 
 @contextmanager
 def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, list[Features]]]:
-    """Collect the feature maps of each stride while a network runs, in the order of the calls.
+    """Collect the feature maps of each stride while a network runs, in call order.
 
-    Of maps the last one of each stride is kept; of tokens those after each normalisation, because
-    what follows the last attention depends on the class token alone. Not collected are calls in
-    other threads, and windows of a map, of which there are more than images.
+    The last map of each stride is kept. Tokens are kept after each normalisation layer, because
+    what follows the last attention may depend on the class token alone. Calls in other threads are
+    ignored, and so are windows of a map, whose batch is larger than that of the images.
 
     Args:
         network: Network of the classifier.
-        images: The images that it is going to classify, (B, 3, H, W).
+        images: The images that it will classify, (B, 3, H, W).
     """
     found: dict[int, list[Features]] = {}
     thread, number, size = get_ident(), images.shape[0], (images.shape[-2], images.shape[-1])
@@ -81,7 +81,7 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
 
 
 def _settle_order(found: dict[int, list[Features]], size: tuple[int, int]) -> None:
-    """Read maps that may be of either order as most others are."""
+    """Give maps of ambiguous channel order the order of most other maps."""
     maps = [f.output for of_stride in found.values() for f in of_stride if f.extra_tokens is None]
     if channels_come_last(maps, size):
         for of_stride in found.values():
@@ -92,12 +92,12 @@ def _settle_order(found: dict[int, list[Features]], size: tuple[int, int]) -> No
 
 
 def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool:
-    """Whether the channels come last in most maps that can be read in one order alone.
+    """Whether the channels come last in most maps whose channel order is unambiguous.
 
-    As many channels as a map is high leave the order open. The last map of each stride counts.
+    A map with as many channels as rows can be ambiguous. Only the last map of each stride counts.
 
     Args:
-        outputs: Outputs of modules, of four dimensions, in the order of the calls.
+        outputs: Four-dimensional outputs of modules, in call order.
         size: Height and width of the images.
     """
     last: dict[int, list[bool]] = {}
@@ -110,9 +110,9 @@ def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool
 
 
 def may_give_maps(module: nn.Module) -> bool:
-    """Whether the output of a module is a map of its own: not that of a padding, or of attention.
+    """Whether a module's output can be a feature map: not that of padding or attention.
 
-    The output of a padding is larger than the map that it pads.
+    A padded map is larger than the feature map itself.
     """
     padding = type(module).__module__ == "torch.nn.modules.padding"
     return not (padding or isinstance(module, _OF_ATTENTION))
@@ -121,12 +121,12 @@ def may_give_maps(module: nn.Module) -> bool:
 def as_features(
     output: Tensor, size: tuple[int, int], grids: Sequence[tuple[int, int]] = ()
 ) -> Features | None:
-    """Recognise a map of either order of its channels, or the tokens of a grid of patches.
+    """Recognise a feature map, channels first or last, or the tokens of a grid of patches.
 
     Args:
         output: Output of a module.
         size: Height and width of the images.
-        grids: Grids of earlier features: tokens are those of one of them, if that can be.
+        grids: Grids of earlier features, which are tried first for tokens.
 
     Returns:
         The features; None if the output is neither.
@@ -156,7 +156,7 @@ def _grid(output: Tensor, channels_last: bool) -> tuple[int, int]:
 
 
 def is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
-    """Whether a grid of more than one cell along each side divides an image into squares.
+    """Whether a grid, of at least 2x2 cells, divides an image into square cells.
 
     Cells at the border may lie partly outside the image, or pixels outside the grid.
     """
@@ -170,6 +170,6 @@ def is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
 
 
 def nearest_stride(grid: tuple[int, int], size: tuple[int, int]) -> int:
-    """Power of two nearest to the number of pixels of a cell's side."""
+    """Stride of a grid: the power of two nearest to the side of a cell in pixels."""
     sides = (n / cells for n, cells in zip(size, grid, strict=True))
     return int(2 ** round(sum(map(math.log2, sides)) / 2))

@@ -1,16 +1,16 @@
-"""What an image must be to be explained."""
+"""Checks of images before they are explained."""
 
 import torch
 from torch import Tensor
 
-RANGE_MARGIN = 0.25  # by which noise or a bicubic resizing may leave [0, 1]
+RANGE_MARGIN = 0.25  # noise or bicubic resizing may exceed [0, 1] by this
 
 
 def check_images(images: Tensor) -> None:
-    """Refuse images whose explanation would mean nothing, such as images already normalised.
+    """Refuse images whose explanation would be meaningless, such as images already normalised.
 
     Args:
-        images: Images, to be (B, 3, H, W) of floating point in [0, 1].
+        images: Images, which must be floating-point (B, 3, H, W) in [0, 1].
 
     Raises:
         ValueError: If they are not.

@@ -110,11 +110,11 @@ def model_card(
 ) -> str:
     """Describe an explainer: Markdown under a YAML header.
 
-    Text of the configuration is shown literally: no character of it acts as Markdown or HTML.
+    Text of the configuration is escaped, so that none of it acts as Markdown or HTML.
 
     Args:
-        config: Configuration of the explainer; what it does not hold is left out.
-        figure: Whether to show the file :data:`FIGURE`, which is beside the card.
+        config: Configuration of the explainer; missing values are left out.
+        figure: Whether to show the file :data:`FIGURE`, which lies beside the card.
         conditional: Whether its encoder is conditioned on the classifier.
         universal: Whether it explains any classifier.
     """
@@ -141,7 +141,7 @@ def model_card(
 
 
 def _facts_table(config: ExplainerConfig) -> str:
-    """One row for each fact that the configuration holds."""
+    """Table with one row for each fact in the configuration."""
     classifier = config.classifier
     facts = {
         "Classifier": classifier and classifier.name,
@@ -163,7 +163,7 @@ def _facts_table(config: ExplainerConfig) -> str:
 
 
 def _metrics_table(metrics: dict[str, float]) -> str:
-    """One row a metric, one column a split, of names such as ``val/loss``."""
+    """Table with one row per metric and one column per split, for names such as ``val/loss``."""
     if not metrics:
         return "None are recorded."
     splits = sorted({key.partition("/")[0] for key in metrics}, reverse=True)
@@ -181,7 +181,7 @@ def _number(value: float | None) -> str:
 
 
 def as_call(value: Any) -> str:
-    """Write a Hydra node as a call, without what is off: ``UNet(channels=[8, 24])``."""
+    """Write a Hydra node as a call, without None or False: ``UNet(channels=[8, 24])``."""
     if isinstance(value, Mapping):
         given = {k: v for k, v in value.items() if k[0] != "_" and v is not None and v is not False}
         if "_target_" not in value:

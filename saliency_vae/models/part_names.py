@@ -1,8 +1,8 @@
-"""Stable names of what a saved explainer holds, so that files do not depend on the code's layout.
+"""Stable names for the parts of a saved explainer, independent of the code's layout.
 
-In a file a part of an explainer is its name and its arguments, ``{"type": "unet", "channels": [8,
-24]}``; in memory it is a Hydra node, whose ``_target_`` is an import path. One table leads from
-names to import paths; another from the import paths in files written before version 0.1.0.
+In a file, a part of an explainer is its name and its arguments, ``{"type": "unet", "channels": [8,
+24]}``; in memory it is a Hydra node, whose ``_target_`` is an import path. One table maps names to
+import paths; another maps the import paths in files from before version 0.1.0 to names.
 """
 
 import re
@@ -17,7 +17,7 @@ Node = dict[str, Any]
 
 _PACKAGE = "saliency_vae"
 _HYDRA_KEYS = {"_target_", "_partial_", "_convert_"}
-# By the part of an explainer, the import path of each name.
+# For each part of an explainer: the names, with their import paths within this package.
 _PATHS: dict[str, dict[str, str]] = {
     "encoder": {
         "paper": "models.encoders.PaperEncoder",
@@ -83,10 +83,10 @@ _OLD_ARGUMENTS = {"conditional_unet": {"evidence": "prior_mean_scale"}}
 
 
 def to_named(part: str, value: Any) -> Any:
-    """Turn the Hydra nodes in a part of an explainer into names and arguments, as files hold them.
+    """Convert the Hydra nodes in a part of an explainer into names and arguments, as in files.
 
     Args:
-        part: Which part it is, such as ``encoder``.
+        part: Kind of part, such as ``encoder``.
         value: The part's node, or a value within it.
     """
     if isinstance(value, list | tuple):
@@ -102,7 +102,7 @@ def to_named(part: str, value: Any) -> Any:
 
 
 def _name_of(part: str, target: str) -> str:
-    """Stable name of an import path; of what is not in the table, the path itself."""
+    """Stable name of an import path; the path itself if it is not in the table."""
     paths = {f"{_PACKAGE}.{path}": name for name, path in _PATHS[part].items()}
     if target in paths:
         return paths[target]
@@ -114,16 +114,16 @@ def _name_of(part: str, target: str) -> str:
 
 
 def to_node(part: str, value: Any, where: str) -> Any:
-    """Turn names and arguments, read from a file, into Hydra nodes.
+    """Convert names and arguments, read from a file, into Hydra nodes.
 
     Args:
-        part: Which part it is, such as ``encoder``.
+        part: Kind of part, such as ``encoder``.
         value: The part as the file holds it, or a value within it.
-        where: File and key, for messages.
+        where: File and key, for error messages.
 
     Raises:
-        ValueError: If it names what is not in the table, so that a file cannot choose what code is
-            run; or holds a key or an interpolation that means something to Hydra.
+        ValueError: If a name is not in the table, as a file must not choose which code is run;
+            or if there is a key or interpolation that Hydra would interpret.
     """
     if part in _UNRESTRICTED:
         return _unrestricted_node(part, value)
@@ -133,7 +133,7 @@ def to_node(part: str, value: Any, where: str) -> Any:
         return [to_node(part, item, where) for item in value]
     if not isinstance(value, Mapping):
         return value
-    # A classifier's modules, which an encoder may name, may begin with an underscore too.
+    # Names of a classifier's modules, keys of an encoder's features, may begin with an underscore.
     reserved = [key for key in value if re.fullmatch(r"_[a-z]+_", key)]
     if reserved:
         raise ValueError(f"Expected {where} without a key of Hydra's. Found {reserved[0]}.")
@@ -148,7 +148,7 @@ def to_node(part: str, value: Any, where: str) -> Any:
 
 
 def has_own_parts(value: Any) -> bool:
-    """Whether a perturbation as a file holds it names one that does not come with the package."""
+    """Whether a stored perturbation contains one that does not come with the package."""
     if isinstance(value, list):
         return any(map(has_own_parts, value))
     if not isinstance(value, Mapping):
@@ -159,7 +159,7 @@ def has_own_parts(value: Any) -> bool:
 
 
 def _unrestricted_node(part: str, value: Any) -> Any:
-    """Hydra node of a part that may have any name; its arguments stay as they are."""
+    """Hydra node of a part with an unrestricted name; its arguments are unchanged."""
     if not isinstance(value, Mapping) or "type" not in value:
         return value
     name, paths = str(value["type"]), _PATHS[part]
@@ -168,9 +168,9 @@ def _unrestricted_node(part: str, value: Any) -> Any:
 
 
 def upgrade(value: Any) -> Any:
-    """Turn a part as files before version 0.1.0 hold it into names and arguments of today.
+    """Convert a part from a file before version 0.1.0 to current names and arguments.
 
-    An import path that no such file can hold is left as it is, for :func:`to_node` to refuse.
+    An unknown import path is left unchanged, for :func:`to_node` to refuse.
     """
     if isinstance(value, list):
         return [upgrade(item) for item in value]

@@ -1,4 +1,4 @@
-"""What an explainer knows of its training, and the classifier that it explains."""
+"""Base class of explainers: the record of the training, and the explained classifier."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -30,9 +30,9 @@ class RecordedExplainer(nn.Module):
         encoder: Network of the explainer.
 
     Attributes:
-        recorded: Its configuration; None for an explainer that was put together by hand.
-        figure: File of a picture of its explanations, if there is one.
-        kept_classifier: File of the built-in classifier's weights, which is saved with it.
+        recorded: Its configuration; None for an explainer that was assembled by hand.
+        figure: Picture file of its explanations, if there is one.
+        kept_classifier: File with the built-in classifier's weights, which is saved with it.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -41,9 +41,9 @@ class RecordedExplainer(nn.Module):
         self.recorded: ExplainerConfig | None = None
         self.figure: Path | None = None
         self.kept_classifier: Path | None = None
-        # In a tuple it is not a submodule: not trained, not saved, moved by its owner.
+        # In a tuple it is not a submodule: it is not trained, saved or moved with the explainer.
         self._attached: tuple[FrozenClassifier] | None = None
-        self._gives_logits = False  # the attached classifier, as far as its first images tell
+        self._gives_logits = False  # whether check_logits has confirmed the classifier
 
     def record(self, **settings: Any) -> None:
         """Replace settings of the configuration, if there is one.
@@ -59,7 +59,7 @@ class RecordedExplainer(nn.Module):
         """Configuration: its parts, its training, and the classifier that it explains.
 
         Raises:
-            ValueError: If this explainer was put together by hand.
+            ValueError: If this explainer was assembled by hand.
         """
         if self.recorded is None:
             raise ValueError(
@@ -70,23 +70,23 @@ class RecordedExplainer(nn.Module):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the encoder is conditioned on what the classifier makes of each image."""
+        """Whether the encoder is conditioned on the classifier's signals for each image."""
         return isinstance(self.encoder, ConditionalEncoder)
 
     @property
     def is_universal(self) -> bool:
-        """Whether it explains any class of any classifier; otherwise the decision of its own."""
+        """Whether it explains any class of any classifier; otherwise one classifier's decision."""
         return isinstance(self.encoder, ConditionalEncoder) and self.encoder.answers_targets
 
     def attach_classifier(self, classifier: FrozenClassifier, *, force: bool = False) -> Self:
-        """Give a classifier-conditioned encoder the classifier that it is conditioned on.
+        """Attach the classifier that a classifier-conditioned encoder is conditioned on.
 
-        Needed only for a classifier that cannot be built from the record, such as your own.
+        Needed only for a classifier that cannot be rebuilt from the record, such as your own.
 
         Args:
-            classifier: The classifier that this explainer was trained for; it follows the images'
-                device.
-            force: Take it even if the explainer was trained for another one.
+            classifier: The classifier that this explainer was trained for; it is moved to the
+                images' device.
+            force: Accept it even if the explainer was trained for another one.
 
         Raises:
             ValueError: If it differs from the recorded one, or is not a :class:`FrozenClassifier`.
@@ -100,7 +100,7 @@ class RecordedExplainer(nn.Module):
 
     @property
     def classifier(self) -> FrozenClassifier:
-        """Classifier that is explained: the attached one, else built as it was recorded.
+        """The explained classifier: the attached one, or else rebuilt from the record.
 
         Raises:
             ValueError: If the record does not say how to build it, or names code outside this
@@ -125,7 +125,7 @@ class RecordedExplainer(nn.Module):
         return self.recorded.classifier
 
     def was_trained_for(self, identity: ClassifierIdentity) -> bool:
-        """Whether a classifier, or the only one, of the training has an identity."""
+        """Whether a classifier with this identity was explained in training."""
         trained = [*(self.config.classifiers or ())]
         if self.config.classifier is not None or not trained:
             trained.append(self.classifier_identity)
@@ -134,14 +134,14 @@ class RecordedExplainer(nn.Module):
     def build_classifier(
         self, node: dict[str, Any] | None = None, *, force: bool = False
     ) -> FrozenClassifier:
-        """Build the classifier that is explained, see :func:`build_recorded`.
+        """Build the classifier to explain, see :func:`build_recorded`.
 
         Args:
-            node: Hydra node of the classifier; by default the one that was recorded.
-            force: Take it even if it is another one, or preprocesses images differently.
+            node: Hydra node of the classifier; by default the recorded one.
+            force: Accept a different classifier or preprocessing.
 
         Raises:
-            ValueError: If it is another one, or the record does not say how to build it.
+            ValueError: If it is a different one, or the record does not say how to build it.
         """
         if self.is_universal and (node is not None or self.config.classifier is None):
             if node is None:
@@ -158,10 +158,10 @@ class RecordedExplainer(nn.Module):
         return build_recorded(expected, self.config.preprocessing, node, force=force)
 
     def find_features(self, classifier: FrozenClassifier, images: Tensor) -> None:
-        """Build a conditional encoder anew for the feature maps of its classifier; once.
+        """Rebuild a :class:`ConditionalUNet` for its classifier's feature maps; only once.
 
         Args:
-            classifier: Classifier whose feature maps the encoder is to see.
+            classifier: Classifier whose feature maps the encoder will read.
             images: A few images in [0, 1], (B, 3, H, W).
         """
         node = None if self.recorded is None else self.recorded.encoder
@@ -176,7 +176,7 @@ class RecordedExplainer(nn.Module):
         """Objective that this explainer was trained with.
 
         Raises:
-            ValueError: If its configuration does not hold it.
+            ValueError: If its configuration does not contain it.
         """
         found = {
             field.name: getattr(self.recorded, field.name, None) for field in fields(Objective)
@@ -191,10 +191,10 @@ class RecordedExplainer(nn.Module):
         return Objective(**instantiate(given, _convert_="all"))
 
     def baseline(self) -> nn.Module:
-        """Make the baseline images of explanations, as in the training where that can be.
+        """Module that makes the baseline images of explanations: that of training, if possible.
 
-        A blur for a universal explainer, and for one that was trained with a perturbation of your
-        own or with other images of the batch, which no explanation may depend on.
+        It is a blur for a universal explainer, and for one trained with your own perturbation or
+        with other images of the batch, as an explanation must not depend on its batch.
         """
         own = self.recorded is not None and self.recorded.perturbation is None
         if own or self.is_universal:

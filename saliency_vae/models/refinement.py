@@ -1,6 +1,6 @@
-"""Semi-amortised variational inference: optimise the posterior of each image by itself.
+"""Semi-amortised variational inference: optimise each image's posterior separately.
 
-Starting from the encoder's posterior (Kim et al. 2018), or from the prior with no encoder at all.
+It starts from the encoder's posterior (Kim et al. 2018), or from the prior without any encoder.
 """
 
 import math
@@ -33,8 +33,8 @@ class Refinement:
     """A refined posterior.
 
     Attributes:
-        posterior: Posterior after the last step; that before the first of an image whose objective
-            the steps did not lower.
+        posterior: Posterior after the last step; for an image whose objective did not fall, the
+            initial posterior.
         before: Objective of each image before the first step, (B,), nats per image.
         after: Objective of ``posterior``, with the same noise, (B,).
     """
@@ -53,14 +53,14 @@ class RefinementSettings:
         lr: Learning rate of Adam, > 0, in standard deviations of the prior; for a universal
             explainer, in those of each image's own map.
         samples: Maps sampled for each image and step, >= 1.
-        anneal: Let the temperature of the top-k fall to its final value in the first half.
-        evaluations: Noise draws that the objective before and after is averaged over, >= 1.
-        seed: Seed of the noise, which is the same for every image; torch's own random numbers
-            stay as they were.
+        anneal: Anneal the top-k temperature to its final value in the first half of the steps.
+        evaluations: Noise samples over which the objective before and after is averaged, >= 1.
+        seed: Seed of the noise, which is the same for every image; torch's global random state
+            is unchanged.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If a number is out of its range, or no whole number but for lr.
+        ValueError: If a number is out of range, or one other than lr is not whole.
     """
 
     steps: int
@@ -78,14 +78,14 @@ class RefinementSettings:
             if not whole or (least is not None and number < least):
                 bound = "" if least is None else f" >= {least}"
                 raise ValueError(f"Expected {name}{bound}, a whole number. Found {number!r}.")
-            object.__setattr__(self, name, int(number))  # torch takes no seed of NumPy's types
+            object.__setattr__(self, name, int(number))  # torch takes no NumPy integer as seed
         if not isinstance(self.lr, Real) or isinstance(self.lr, bool) or not 0 < self.lr < math.inf:
             raise ValueError(f"Expected lr > 0, a finite number. Found {self.lr!r}.")
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """What stays the same while the posteriors of images are optimised."""
+    """Everything that stays fixed while posteriors are optimised."""
 
     images: Tensor
     original: Tensor
@@ -105,8 +105,8 @@ class _Problem:
     ) -> Tensor:
         """Mean loss of each image over sampled maps, (B,).
 
-        Each sample is a batch of its own, so that the memory stays that of one. Its noise is the
-        same for every image, so that an explanation does not depend on the rest of its batch.
+        Each sample is a separate batch. Its noise is the same for every image, so that an
+        explanation does not depend on the rest of its batch.
         """
         losses = [self._loss(posterior, generator, temperature) for _ in range(samples)]
         return torch.stack(losses).mean(0)
@@ -114,7 +114,7 @@ class _Problem:
     def _loss(
         self, posterior: SaliencyPosterior, generator: torch.Generator, temperature: float | None
     ) -> Tensor:
-        """Loss of each image for one sampled map, (B,): Figure 1 from the sample on."""
+        """Loss of each image for one sampled map, (B,): Figure 1 after the sampling."""
         device = self.images.device
         noise = torch.randn(posterior.event_shape, generator=generator, device=device)
         uniform = torch.rand(1, generator=generator, device=device)
@@ -144,22 +144,21 @@ def refine(
     target: Tensor | None = None,
     scale: Tensor | float = 1.0,
 ) -> Refinement:
-    """Lower the objective of each image by gradient steps on its own mean and log-variance.
+    """Minimise each image's objective by gradient steps on its own mean and log-variance.
 
-    The mean moves in the prior's coordinates, ``mu + L z`` with ``L L'`` the prior's covariance:
-    there the KL divergence is round, and smooth changes are cheap.
+    The mean is parametrised as ``mu + scale * L z``, with ``L L'`` the prior's covariance. In z the
+    KL divergence is isotropic, and smooth changes are cheap.
 
     Args:
         posterior: Posterior to start from, batch shape (B,).
         images: Images in [0, 1], (B, 3, H, W).
         classifier: Classifier whose prediction is reconstructed.
-        objective: Objective to lower.
-        prior: p(s), which the posterior was made with.
+        objective: Objective to minimise.
+        prior: p(s), with which the posterior was made.
         settings: Steps, learning rate, samples, noise.
-        target: What is asked about, weights of the logits (B, classes); None for the whole
-            prediction.
-        scale: How far a coordinate of 1 moves the mean, in standard deviations of the prior; a
-            number, or one for each image, (B, 1, 1), see :func:`spread`.
+        target: Target, as weights of the logits (B, classes); None for the whole prediction.
+        scale: Factor on ``L z``, in standard deviations of the prior; a number, or one for each
+            image, (B, 1, 1), see :func:`spread`.
 
     Raises:
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
@@ -178,7 +177,7 @@ def refine(
 
 
 def spread(posterior: SaliencyPosterior) -> Tensor:
-    """Standard deviation of a sampled map over its pixels, (B, 1, 1)."""
+    """Standard deviation over the pixels of a sampled map, (B, 1, 1)."""
     mean, stddev = posterior.mean, posterior.stddev
     of_mean = mean.var((-2, -1), correction=0, keepdim=True)
     return (of_mean + stddev.square().mean((-2, -1), keepdim=True)).sqrt()
@@ -190,7 +189,7 @@ def _optimise(
     settings: RefinementSettings,
     scale: Tensor | float,
 ) -> Refinement:
-    """Go down the gradient of the expected loss, measured before and after with the same noise."""
+    """Minimise the expected loss, which is measured before and after with the same noise."""
     generator = torch.Generator(problem.images.device)
     start = posterior.mean.detach().clone()
     start_log_variance = posterior.log_variance.detach().clone()
@@ -202,7 +201,7 @@ def _optimise(
 
     def start_noise(number: int) -> None:
         generator.manual_seed(number)
-        seed(number, generator.device)  # of a baseline image that is random
+        seed(number, generator.device)  # for random baseline images
 
     def measure() -> Tensor:
         start_noise(settings.seed)
@@ -242,7 +241,7 @@ def explain_without_training(
     target: Tensor | None = None,
     **settings: Any,
 ) -> Refinement:
-    """Explain images with no trained encoder: optimise from the prior.
+    """Explain images without a trained encoder: optimise, starting from the prior.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
@@ -251,14 +250,13 @@ def explain_without_training(
         family: Family of the posterior, ``mean_field`` or ``correlated``.
         objective: By default equation 1 of the paper with a blur of H / 6 pixels and a final
             temperature of 0.1.
-        target: What is asked about, weights of the logits (B, classes); None for the whole
-            prediction.
-        settings: Fields of :class:`RefinementSettings`; by default 200 steps of rate 0.05,
-            annealed.
+        target: Target, as weights of the logits (B, classes); None for the whole prediction.
+        settings: Fields of :class:`RefinementSettings`; by default 200 annealed steps with a
+            learning rate of 0.05.
 
     Raises:
-        ValueError: If the images are not (B, 3, H, W) of floating point in [0, 1], a setting is out
-            of its range, or the classifier is not a :class:`FrozenClassifier`.
+        ValueError: If the images are not floating-point (B, 3, H, W) in [0, 1], a setting is
+            out of its range, or the classifier is not a :class:`FrozenClassifier`.
     """
     check_images(images)
     height, width = images.shape[-2:]
@@ -267,7 +265,7 @@ def explain_without_training(
     if objective is None:
         topk = SoftTopK((0.05, 0.3), temperature=0.1, initial_temperature=0.3)
         objective = Objective(topk, Blur(height / 6), beta=0.1)
-    # The member of the family that is nearest to the prior.
+    # Start from the member of the family that is closest to the prior.
     variance = 1 / prior.precision_diagonal if family == "mean_field" else prior.variance
     mean = prior.mean.expand_as(images[:, 0])
     posterior = make_posterior(family, mean, variance.log().expand_as(mean), prior)

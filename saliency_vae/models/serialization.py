@@ -1,6 +1,6 @@
-"""An explainer on disk, ``model.safetensors`` and ``config.json``: saving and loading it.
+"""Saving and loading an explainer as ``model.safetensors`` and ``config.json``.
 
-Loading runs no code that a file chooses.
+Loading never runs code that a file chooses.
 """
 
 import hashlib
@@ -42,14 +42,14 @@ _SHIPPED = Path(__file__).parents[1] / "weights"
 
 
 def save_explainer(explainer: Explainer, directory: Path) -> None:
-    """Write an explainer so that :func:`load_explainer` reads it, its batch norms folded.
+    """Save an explainer, with batch norms folded, for :func:`load_explainer` to read.
 
     Args:
         explainer: Explainer to save, with its ``config`` and ``figure``.
         directory: Directory to write to; made if needed.
 
     Raises:
-        ValueError: If the explainer was put together by hand, without a configuration.
+        ValueError: If the explainer was assembled by hand, without a configuration.
         OSError: If it cannot be written; an earlier explainer there stays as it was.
     """
     config = explainer.config
@@ -68,20 +68,20 @@ def load_explainer(
     copies: int | None = None,
     **download: Any,
 ) -> Explainer:
-    """Load an explainer, ready for use: in eval mode, its batch norms folded.
+    """Load an explainer, ready for use: in eval mode, with batch norms folded.
 
-    It is on the device of the classifier that is given, otherwise on the CPU.
+    It is on the device of the given classifier, or on the CPU if none is given.
 
     Args:
-        path_or_hub_id: ``universal`` for the explainer of any classifier that comes with the
-            package; a directory that training wrote as ``explainer/``, or that of the whole run;
-            or ``owner/name`` on the Hugging Face Hub, looked up where there is no such directory.
-        classifier: Classifier to explain; needed by the universal explainer, and by one that
-            records a classifier of your own.
-        copies: Copies of an image that a universal explainer's signals are averaged over, all but
-            the first noisy; None for those that it was saved with.
-        download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``; only where
-            the explainer is on the Hub.
+        path_or_hub_id: ``universal`` for the universal explainer that comes with the package; an
+            ``explainer/`` directory written by training, or the directory of the whole run; or
+            ``owner/name`` on the Hugging Face Hub, used if there is no such directory.
+        classifier: Classifier to explain; needed by the universal explainer, and by one trained for
+            a classifier of your own.
+        copies: Number of copies of an image over which a universal explainer averages its signals,
+            all but the first noisy; None for the saved number.
+        download: Options of ``huggingface_hub.snapshot_download``, such as ``revision``; only for
+            an explainer on the Hub.
 
     Raises:
         ValueError: If there is no intact explainer, it explains another classifier, or an argument
@@ -110,12 +110,12 @@ def load_explainer(
 
 
 def _read(directory: Path) -> Explainer:
-    """Build an explainer of its configuration, with its weights."""
+    """Build an explainer from its configuration, and load its weights."""
     written, config = _written(directory), read_config(directory)
     try:
         explainer = Explainer.from_config(config)
         networks = _networks(explainer)
-    except Exception as error:  # whatever its parts make of wrong arguments
+    except Exception as error:  # its parts may raise anything for wrong arguments
         raise ValueError(
             f"Expected {directory / CONFIG} to describe an explainer. Found {described(error)}."
         ) from None
@@ -132,7 +132,7 @@ def _read(directory: Path) -> Explainer:
 
 
 def _set_copies(explainer: Explainer, copies: int) -> None:
-    """Set the copies of a universal explainer, in its configuration too."""
+    """Set the number of copies of a universal explainer, also in its configuration."""
     encoder = explainer.encoder
     if not isinstance(encoder, UniversalUNet) or not isinstance(copies, int) or copies < 1:
         raise ValueError(
@@ -144,10 +144,10 @@ def _set_copies(explainer: Explainer, copies: int) -> None:
 
 
 def _written(directory: Path) -> bytes:
-    """Bytes of an explainer's configuration, which each saving removes first and writes last."""
+    """Read the bytes of an explainer's ``config.json``, which is always written last."""
     try:
         return (directory / CONFIG).read_bytes()
-    except OSError:  # which reading the configuration reports
+    except OSError:  # read_config reports it
         return b""
 
 
@@ -156,14 +156,14 @@ def _file(path: Path) -> Path | None:
 
 
 def _read_weights(directory: Path, written: bytes) -> dict[str, Tensor]:
-    """Read the weights of an explainer, and compare them with the hash in its configuration.
+    """Read the weights of an explainer, and check them against the hash in its configuration.
 
     Args:
         directory: Directory of the explainer.
-        written: Bytes of the configuration that was read before.
+        written: Bytes of the configuration, read earlier.
 
     Raises:
-        ValueError: If they are not the bytes that were written; earlier versions kept no hash.
+        ValueError: If they do not match the hash (earlier versions saved none) or were replaced.
     """
     weights = (directory / WEIGHTS).read_bytes()
     if _written(directory) != written:
@@ -176,7 +176,7 @@ def _read_weights(directory: Path, written: bytes) -> dict[str, Tensor]:
 
 
 def _networks(explainer: Explainer) -> nn.ModuleDict:
-    """Networks of an explainer that are kept, their batch norms folded."""
+    """Networks of an explainer that are saved, with batch norms folded."""
     kept = {"encoder": explainer.encoder, "confidence": explainer.confidence}
     return nn.ModuleDict({k: fold_batch_norm(v) for k, v in kept.items() if v is not None})
 
@@ -189,14 +189,14 @@ def write_directory(
 ) -> None:
     """Write an explainer's files so that old and new ones are never mixed.
 
-    All files are written beside their places first. An earlier ``config.json``, without which
+    All files are first written beside their final places. An earlier ``config.json``, without which
     nothing can be loaded, is removed before they are moved, and the new one is moved last.
 
     Args:
         directory: Directory to write to; made if needed.
         config: Configuration of the explainer.
         state: Weights by name.
-        copied: Name to file to copy; None removes that of an earlier explainer.
+        copied: Files to copy, by their new names; None removes that of an earlier explainer.
 
     Raises:
         OSError: If it cannot be written; an earlier explainer there stays as it was.
@@ -212,7 +212,7 @@ def write_directory(
         for name, source in copied.items():
             place = directory / name
             if source is None:
-                files.callback(place.unlink, missing_ok=True)  # it would pass for this explainer's
+                files.callback(place.unlink, missing_ok=True)  # or it would pass for this one's
             elif source.resolve() != place.resolve():
                 shutil.copyfile(source, files.enter_context(whole_file(place)))
         files.callback(settings.unlink, missing_ok=True)
@@ -243,7 +243,7 @@ def read_config(directory: str | Path) -> ExplainerConfig:
 
 
 def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> Path:
-    """Find an explainer's directory, downloading ``owner/name`` where there is no such path.
+    """Find an explainer's directory, downloading ``owner/name`` if there is no such path.
 
     Args:
         path_or_hub_id: A directory of an explainer or of the run that trained it, or an id on the
@@ -251,7 +251,7 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
         download: Options of ``huggingface_hub.snapshot_download``.
 
     Raises:
-        ValueError: If it is neither, or there are options for what is not on the Hub.
+        ValueError: If it is neither, or options are given for an explainer that is not on the Hub.
     """
     path = Path(path_or_hub_id)
     if path.is_dir() or isinstance(path_or_hub_id, Path) or path_or_hub_id.count("/") != 1:
@@ -268,7 +268,7 @@ def find_directory(path_or_hub_id: str | Path, download: Mapping[str, Any]) -> P
     try:
         with hub_or_cache():
             return Path(snapshot_download(path_or_hub_id, allow_patterns=files, **download))
-    except Exception as error:  # the hub's own and its HTTP library's, with no common base
+    except Exception as error:  # errors of the Hub and of HTTP have no common base
         raise ValueError(
             f"Expected {path_or_hub_id} to be an explainer's directory or an id on the Hugging "
             f"Face Hub. Found neither ({described(error)})."

@@ -1,7 +1,7 @@
-"""What the decision of a classifier on an image rests on, for a classifier-conditioned encoder.
+"""Classifier signals of an image, which a classifier-conditioned encoder reads.
 
-Feature maps, as in a feature pyramid (Lin et al. 2017), and the gradient of the quantity that is to
-be explained, as in iterative amortised inference (Marino, Yue and Mandt 2018).
+They are feature maps, as in a feature pyramid (Lin et al. 2017), and the gradient of the explained
+score, as in iterative amortised inference (Marino, Yue and Mandt 2018).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -25,7 +25,7 @@ from saliency_vae.models.feature_taps import (
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
 
-_LARGEST = 10.0  # standard deviations; a few pixels must not drown the rest
+_LARGEST = 10.0  # in standard deviations; a few pixels must not drown the rest
 _SMALLEST = 0.01  # nats over all pixels; below it, as in flat images, gradients are rounding errors
 
 
@@ -43,10 +43,10 @@ class ClassifierSignals:
     logits: Tensor
     gradients: Tensor
     features: dict[str, Tensor]
-    target: Tensor | None = None  # the decision
+    target: Tensor | None = None  # None: the decision is explained
 
     def zeroed(self) -> Self:
-        """Signals of zeros, as a control."""
+        """Return a copy with gradients and features set to zero, as a control."""
         features = {key: torch.zeros_like(found) for key, found in self.features.items()}
         return replace(self, gradients=torch.zeros_like(self.gradients), features=features)
 
@@ -58,18 +58,18 @@ def extract_signals(
     levels: Sequence[float],
     names: Collection[str],
 ) -> ClassifierSignals:
-    """Extract a classifier's signals in one pass forward and back, all levels in one batch.
+    """Extract a classifier's signals in one forward and backward pass, all levels in one batch.
 
-    At each level the image is blended with its blur, as if every pixel were kept to that degree.
+    At each level the image is blended with its blur, as if that level were the mask's value.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
         classifier: Frozen classifier.
-        levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
+        levels: Mask values, in (0, 1]; the last is 1, the image itself.
         names: Names of the modules whose outputs are the feature maps.
     """
     number, _, height, width = images.shape
-    full_precision = torch.autocast(images.device.type, enabled=False)  # they move the prior
+    full_precision = torch.autocast(images.device.type, enabled=False)  # they set the prior mean
     with full_precision, recording_gradients():
         # Copied, because tensors made in inference mode have no gradient.
         images = images.detach().to(classifier.mean.dtype, copy=True)
@@ -93,9 +93,9 @@ def extract_signals(
 def scaled(gradients: Tensor) -> Tensor:
     """Smooth gradients, (..., H, W), and scale each to unit standard deviation.
 
-    Each pixel and its neighbours are weighed by 1, 2, 1 along both axes. This removes what changes
-    sign from pixel to pixel: the grid that a stride of 2 leaves in a gradient, and so in the maps
-    of an encoder that sees it.
+    The smoothing kernel is 1, 2, 1 along both axes. It removes what changes sign from pixel to
+    pixel: the grid that a stride of 2 leaves in a gradient, and so in the maps of an encoder that
+    reads it.
     """
     height, width = gradients.shape[-2:]
     gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
@@ -109,12 +109,12 @@ def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str,
     """Find the last feature map of each resolution coarser than the image's.
 
     Args:
-        classifier: Any classifier; in one without maps (B, C, h, w), such as a transformer, none
-            is found.
+        classifier: Any classifier. One without maps (B, C, h, w), such as a transformer, gives
+            none.
         images: A few images in [0, 1], (B, 3, H, W).
 
     Returns:
-        By module name, its ``channels`` and its ``stride`` in pixels of the image.
+        ``channels`` of each map and ``stride`` in pixels of the image, by module name.
     """
     names = [
         name
@@ -132,7 +132,7 @@ def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str,
             continue
         grid = output.shape[-2], output.shape[-1]
         down, across = (round(n / m) for n, m in zip(size, grid, strict=True))
-        if is_grid(grid, size):  # or the channels come last
+        if is_grid(grid, size):  # else the channels come last
             last[down if down == across else nearest_stride(grid, size)] = name, output.shape[1]
     return {
         name: {"channels": channels, "stride": stride} for stride, (name, channels) in last.items()
@@ -144,7 +144,7 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
     """Collect the outputs of modules, in the order in which the modules run.
 
     Raises:
-        ValueError: If the network has no such modules.
+        ValueError: If the network lacks one of the modules.
     """
     outputs: dict[str, Any] = {}
     thread = get_ident()
@@ -152,7 +152,7 @@ def _observed(network: nn.Module, names: Collection[str]) -> Iterator[dict[str, 
     def keep(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         if get_ident() != thread:  # another thread's images in the same network
             return
-        outputs.pop(name, None)  # a module that runs twice counts where it runs last
+        outputs.pop(name, None)  # a module that runs twice is placed by its last run
         outputs[name] = output
 
     try:

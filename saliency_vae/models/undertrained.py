@@ -1,23 +1,23 @@
-"""Whether an explainer has become better than the gradient that needs no training."""
+"""Whether a trained explainer is better than the classifier's plain gradient."""
 
 from collections.abc import Mapping
 
 GAIN, GAIN_LOW, GAIN_HIGH = (f"val/insertion_gain{end}" for end in ("", "_low", "_high"))
-FEWEST = 5  # images of which an interval says anything
-_ROUNDING = 1e-4  # of two maps that are as good
+FEWEST = 5  # images for which an interval is meaningful
+_ROUNDING = 1e-4  # tolerance for two maps that are equally good
 
 
 def undertrained(metrics: Mapping[str, float]) -> str | None:
-    """Warn, in one line, of an explainer that is not better than the gradient alone.
+    """Make a one-line warning if an explainer is not better than the gradient alone.
 
     Args:
         metrics: Metrics of its training. :data:`GAIN` is its mean insertion minus that of the
-            gradient, over the baseline image of the training; the others are the ends of the
-            interval (95 %), which a comparison on fewer than 5 images lacks.
+            gradient, over the training's baseline image. The others are the ends of the 95 %
+            interval, which is missing if fewer than 5 images were compared.
 
     Returns:
-        The warning, also if too few images were compared; None if it is better, or the two were not
-        compared.
+        The warning, also if too few images were compared; None if the explainer is better, or the
+        two were not compared.
 
     Example:
         >>> undertrained({GAIN: 0.1, GAIN_LOW: 0.05, GAIN_HIGH: 0.15})

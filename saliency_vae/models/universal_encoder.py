@@ -27,20 +27,20 @@ class UniversalUNet(ConditionalEncoder):
     """U-Net over the image and the :class:`UniversalSignals` for it.
 
     No layer depends on the classifier's channels or classes. Scale i of the U-Net, of stride 2^i,
-    sees the signals of that stride; zeros stand for a stride that the classifier lacks.
+    reads the signals of that stride, or zeros if the classifier lacks it.
 
     Args:
         channels: Channels at each scale, finest first; each scale halves the resolution.
-        levels: Degrees to which the image is kept where signals are taken, in (0, 1], rising to 1.
-        copies: Noisy copies that signals are averaged over. In training, every other step has one,
-            see ``one_copy``.
-        output_stride: Pixels of the image to one of the map's grid, along each side; the map is
-            enlarged to the image's size.
-        members: Networks that read the same signals, and whose posteriors are averaged.
-        edge_aware: Share of the mean that is smoothed within the image's regions, in [0, 1].
+        levels: Mask values at which signals are taken, in (0, 1], rising to 1, the image itself.
+        copies: Copies of the image that signals are averaged over, all but the first noisy. In
+            training, every other step uses one, see ``one_copy``.
+        output_stride: Stride in pixels of the grid on which maps are made; they are upsampled to
+            the image's size.
+        members: Number of networks that read the same signals; their posteriors are averaged.
+        edge_aware: Weight of the edge-aware smoothed mean in the mean, in [0, 1].
 
     Attributes:
-        one_copy: Whether the signals are those of one copy in training, as its step says.
+        one_copy: Whether training uses a single copy; set in each step.
 
     Raises:
         ValueError: If a channel count is not positive, copies, output_stride or members are less
@@ -72,9 +72,9 @@ class UniversalUNet(ConditionalEncoder):
         self.copies = copies
         self.one_copy = False
         self.output_stride = output_stride
-        self.of_stride = 2 * KINDS * len(levels)
+        self.signal_channels = 2 * KINDS * len(levels)
         self.strides = STRIDES[: len(channels) - 1]
-        joined = [2 * len(levels), *[self.of_stride] * (len(channels) - 1)]
+        joined = [2 * len(levels), *[self.signal_channels] * (len(channels) - 1)]
         networks = [UNet(channels, joined) for _ in range(members)]
         self.unet: UNet | Ensemble = networks[0] if members == 1 else Ensemble(networks)
 
@@ -88,7 +88,7 @@ class UniversalUNet(ConditionalEncoder):
         return found
 
     def _noise(self, images: Tensor) -> Tensor:
-        """Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+        """Noise of all copies but the first, (copies - 1, 1 or B, 3, H, W).
 
         Fresh for each image in training. Otherwise the same for every image, so that an explanation
         does not depend on its batch.
@@ -104,23 +104,23 @@ class UniversalUNet(ConditionalEncoder):
         return self._as_maps(encoded.float(), images)
 
     def of_members(self, images: Tensor, signals: UniversalSignals) -> Tensor:
-        """Encode images as each member does by itself, (members, B, 2, H, W)."""
+        """Encode images by each member separately, (members, B, 2, H, W)."""
         joined = self._joined(images, signals)
         networks = self.unet if isinstance(self.unet, Ensemble) else [self.unet]
         return torch.stack([self._as_maps(net(images, joined).float(), images) for net in networks])
 
     def _joined(self, images: Tensor, signals: UniversalSignals) -> list[list[Tensor]]:
-        """Signals that join each scale; zeros stand for a stride that the classifier lacks."""
+        """Signals to concatenate at each scale; zeros for a stride that the classifier lacks."""
         joined: list[list[Tensor]] = [[signals.gradients.to(images.dtype)]]
         for stride in self.strides:
             found = signals.maps.get(stride)
             if found is None:
-                found = images.new_zeros(images.shape[0], self.of_stride, 2, 2)
+                found = images.new_zeros(images.shape[0], self.signal_channels, 2, 2)
             joined.append([found.to(images.dtype)])
         return joined
 
     def _as_maps(self, encoded: Tensor, images: Tensor) -> Tensor:
-        """Bring (B, 2, H, W) to the grid of the maps and back, and smooth a share of the mean."""
+        """Apply the output stride and the edge-aware smoothing to an encoding (B, 2, H, W)."""
         if self.output_stride > 1:
             coarse = F.avg_pool2d(encoded, self.output_stride, ceil_mode=True)
             encoded = enlarged(coarse, self.output_stride, images.shape[-2:])
@@ -133,9 +133,9 @@ class UniversalUNet(ConditionalEncoder):
 
 @lru_cache(maxsize=8)  # a constant of an exported graph, which has no random numbers
 def _fixed_noise(device: torch.device, dtype: torch.dtype, *shape: int) -> Tensor:
-    """Noise that is a function of its shape alone, drawn on the CPU for every device.
+    """Noise that depends only on its shape, drawn on the CPU for every device.
 
-    It is a real tensor even where the first caller is being traced, or its tensors are fake.
+    It is a real tensor even if the first caller is being traced or uses fake tensors.
     """
     with _disable_current_modes(), recording_gradients():
         noise = NOISE * torch.randn(shape, generator=torch.Generator().manual_seed(0))

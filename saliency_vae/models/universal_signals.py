@@ -1,7 +1,7 @@
-"""What a prediction of any classifier rests on, in a form that is the same for every classifier.
+"""Classifier signals in a form that is the same for every classifier.
 
-Gradient times activation of the last feature maps of each stride, without channels of their own, so
-that an encoder which has learned to read them reads those of a classifier it has never seen.
+They are gradient times activation of the last feature maps of each stride, reduced over the
+channels, so that a trained encoder can read those of a classifier it has never seen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,26 +22,26 @@ from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.runtime.memory import is_out_of_memory
 from saliency_vae.runtime.text import described
 
-KINDS = 4  # of maps at a stride: positive part, negative part, Grad-CAM, strength
+KINDS = 4  # kinds of maps at a stride: positive part, negative part, Grad-CAM, strength
 NOISE = 0.1  # standard deviation of the noise of a copy; images are in [0, 1]
-# Most pixels of one image's copies in a pass: more need more memory, and save a CPU no time.
+# Most pixels per image in a pass: on a CPU, more would need more memory without saving time.
 _PIXELS_ON_CPU = 2 * 128 * 128
-# Place of the features that logits depend on last, among those of a stride, by network.
+# By network and stride: index of the last features that the logits depend on.
 _last_used: WeakKeyDictionary[nn.Module, dict[int, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class UniversalSignals:
-    """Signals of a classifier for images and targets, of the same form for every classifier.
+    """Signals of a classifier for images and targets, in the same form for every classifier.
 
     Attributes:
         logits: Logits of the whole image, (B, classes).
-        target: What is asked about, weights of the logits, (B, classes); None for another score.
-        gradients: Gradient of the target's log-odds with respect to the mask at each level, mean
-            over the copies of the image and their spread, (B, 2 x levels, H, W).
-        maps: Stride in pixels to the maps of gradient times activation at that stride: positive
-            part, negative part, Grad-CAM and strength at each level, mean over the copies and their
-            spread, (B, 8 x levels, h, w). A stride that the classifier lacks is missing.
+        target: Target, as weights of the logits, (B, classes); None for a custom score.
+        gradients: Gradient of the target's log-odds with respect to the mask at each level: mean
+            and standard deviation over the copies of the image, (B, 2 x levels, H, W).
+        maps: Maps of gradient times activation, by stride in pixels: positive part, negative part,
+            Grad-CAM and strength at each level, mean and standard deviation over the copies,
+            (B, 8 x levels, h, w). A stride that the classifier lacks is missing.
         copies: Number of copies of the image.
     """
 
@@ -53,9 +53,9 @@ class UniversalSignals:
 
     @property
     def spread(self) -> Tensor | None:
-        """Spread of the gradients over the noisy copies, mean over the levels, (B, H, W), >= 0.
+        """Standard deviation of the gradients over the copies, mean over levels, (B, H, W), >= 0.
 
-        None where there is one copy alone.
+        None if there is only one copy.
         """
         if self.copies == 1:
             return None
@@ -63,7 +63,7 @@ class UniversalSignals:
         return spread.mean(1)
 
     def zeroed(self) -> Self:
-        """Signals of zeros, as a control."""
+        """Return a copy with gradients and maps set to zero, as a control."""
         maps = {key: torch.zeros_like(found) for key, found in self.maps.items()}
         return replace(self, gradients=torch.zeros_like(self.gradients), maps=maps)
 
@@ -77,17 +77,17 @@ def extract_universal_signals(
     levels: Sequence[float] = (0.5, 1.0),
     noise: Tensor,
 ) -> UniversalSignals:
-    """Extract a classifier's signals by one pass forward and back of each copy at each level.
+    """Extract a classifier's signals by one forward and backward pass per copy and level.
 
-    At each level the image is blended with its blur, as if every pixel were kept to that degree.
+    At each level the image is blended with its blur, as if that level were the mask's value.
     The first copy is the image itself, the others have noise added.
 
     Args:
         images: Images in [0, 1], (B, 3, H, W).
         classifier: Any frozen classifier.
-        target: What is asked about; None for the decision.
-        levels: Degrees to which the image is kept, in (0, 1]; the last is 1, the whole image.
-        noise: Noise of the further copies, (copies - 1, 1 or B, 3, H, W).
+        target: Target to explain; None for the decision.
+        levels: Mask values, in (0, 1]; the last is 1, the image itself.
+        noise: Noise of all copies but the first, (copies - 1, 1 or B, 3, H, W).
 
     Raises:
         ValueError: If there is no image, or the score has no gradient.
@@ -115,7 +115,7 @@ def extract_universal_signals(
 
 
 def _copies_at_once(copies: Tensor, levels: int) -> int:
-    """Number of copies (n, B, 3, H, W) of one pass, the same for every batch; at least one."""
+    """Number of copies (n, B, 3, H, W) per pass, whatever the batch size; at least one."""
     if copies.device.type != "cpu":
         return len(copies)
     height, width = copies.shape[-2:]
@@ -137,7 +137,7 @@ def _signals_of_copies(
     target: Target | None,
     levels: Sequence[float],
 ) -> tuple[_CopySignals, Target]:
-    """Signals of copies of images (n, B, 3, H, W), and the target as it is for further copies."""
+    """Signals of copies of images (n, B, 3, H, W), and the target to use for further copies."""
     views, mask = _blended(copies, baseline, levels)
     with tapped_features(classifier.network, views) as found:
         logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
@@ -159,10 +159,10 @@ def _signals_of_copies(
 def _gradients(
     score: Tensor, mask: Tensor, features: Sequence[Tensor], classifier: FrozenClassifier
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """Gradients of scores (N,) to the mask and to features; None to those that they do not use.
+    """Gradients of scores (N,) with respect to mask and features; None for unused features.
 
     Raises:
-        ValueError: If they cannot be computed, or there is none to the mask.
+        ValueError: If they cannot be computed, or the scores do not depend on the mask.
     """
     expected = f"Expected classifier {classifier.name} to have a gradient. Found"
     of_mask: Tensor | None = None
@@ -172,7 +172,7 @@ def _gradients(
             of_mask, *of_features = torch.autograd.grad(
                 score.sum(), [mask, *features], allow_unused=True
             )
-        except RuntimeError as error:  # of somebody's own network
+        except RuntimeError as error:  # of a user's own network
             if is_out_of_memory(error):
                 raise
             raise ValueError(f"{expected} an error ({described(error)}).") from error
@@ -188,9 +188,9 @@ def _asked(
     classifier: FrozenClassifier,
     views: int,
 ) -> tuple[Target, Tensor]:
-    """Weights of the logits that are asked about, (B, classes), and the score of all views, (N,).
+    """Target as weights of the logits, (B, classes), and the score of all views, (N,).
 
-    There are no weights where the target gives the score itself: it stays as it is.
+    A target that computes the score itself has no weights, and is returned unchanged.
     """
     asked = classifier.decide(whole) if target is None else target
     if callable(asked):
@@ -208,7 +208,7 @@ def _asked(
 
 
 def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Copies (n, B, 3, H, W) at all levels, (n x levels x B, 3, H, W), and the mask of each."""
+    """Blend copies (n, B, 3, H, W) at all levels, (n x levels x B, 3, H, W); also their mask."""
     number, batch, _, height, width = copies.shape
     mask = copies.new_empty(number, len(levels), batch, height, width)
     for index, level in enumerate(levels):  # a tensor of the levels would wait for a GPU
@@ -221,17 +221,17 @@ def _blended(copies: Tensor, baseline: Tensor, levels: Sequence[float]) -> tuple
 def _place_of_last(
     candidates: Sequence[Features], gradients: Mapping[int, Tensor | None], known: int | None
 ) -> int | None:
-    """Place of the last features that the score depends on; None if it depends on none.
+    """Index of the last features that the score depends on; None if it depends on none.
 
-    The gradient of the patches is zero where the score depends on a class token alone.
+    The gradient of the patch tokens is zero if the score depends only on a class token.
 
     Args:
-        candidates: Features of a stride, in the order of the calls.
+        candidates: Features of a stride, in call order.
         gradients: Gradient of each, by its id; None where the score does not depend on it.
-        known: Their place in an earlier pass, for tensors without values, as in an export.
+        known: Index found in an earlier pass, for tensors without values, as in an export.
 
     Raises:
-        ValueError: If neither a value nor an earlier pass tells.
+        ValueError: If there are neither values nor an earlier pass.
     """
     for place in reversed(range(len(candidates))):
         gradient = gradients[id(candidates[place])]
@@ -252,10 +252,10 @@ def _place_of_last(
 
 
 def _contributions(features: Features, gradients: Mapping[int, Tensor | None]) -> Tensor:
-    """Gradient times activation without channels, (N, 4, h, w), each map over its own mean.
+    """Gradient times activation, reduced over channels, (N, 4, h, w), each map over its mean.
 
-    The positive and the negative part of their sum over the channels; Grad-CAM, in which the
-    gradient is averaged over space first (Selvaraju et al. 2017); and the norm of the activation.
+    The maps are the positive and the negative part of the sum over channels; Grad-CAM, with the
+    gradient averaged over space (Selvaraju et al. 2017); and the norm of the activation.
     """
     of_output = gradients[id(features)]
     assert of_output is not None  # the score depends on these features
@@ -270,7 +270,7 @@ def _contributions(features: Features, gradients: Mapping[int, Tensor | None]) -
 
 
 def _over_copies(maps: Tensor, *, copies: int, levels: int) -> Tensor:
-    """Mean over copies, and spread, of maps (copies x levels x B, C, h, w): (B, 2LC, h, w)."""
+    """Mean and std over copies of maps (copies x levels x B, C, h, w): (B, 2LC, h, w)."""
     by_copy = maps.view(copies, levels, -1, *maps.shape[1:])
     if copies == 1:
         mean = by_copy[0].transpose(0, 1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on as if nothing had stopped it."""
+"""Checkpoints from which a run resumes as if it had never stopped."""
 
 import io
 import logging
@@ -22,15 +22,15 @@ from saliency_vae.training.stop_signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-_RUN_ID = "run_id.txt"  # of the run that was last started in a directory of checkpoints
-_EXCHANGE_EVERY = 10  # steps, or batches of a validation, between two exchanges of processes
+_RUN_ID = "run_id.txt"  # id of the run last started in a checkpoint directory
+_EXCHANGE_EVERY = 10  # steps, or validation batches, between synchronisations of processes
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there.
+    """Writes a checkpoint beside its final place, and then moves it there.
 
-    Lightning's own writes to ``$TMPDIR`` first. From another file system such a move is a copy, and
-    a copy that is killed leaves half a checkpoint.
+    Lightning writes to ``$TMPDIR`` first. From another file system that move is a copy, which
+    leaves half a checkpoint if it is killed.
     """
 
     def save_checkpoint(
@@ -50,35 +50,35 @@ class RunCheckpoints(Checkpoint):
     """Keeps ``last.ckpt``, to resume from, and ``best.ckpt``, of the lowest validation loss.
 
     A killed run, resumed from ``last.ckpt``, repeats at most ``every_n_steps`` steps and ends with
-    the same weights, bit for bit on a CPU. At SIGTERM, or at the first Ctrl-C, a step is finished
-    and saved; a validation is broken off, to be repeated from the step before it. Several processes
-    stop together: they exchange whether one has received a signal every ten steps, or batches of a
-    validation.
+    the same weights, bit for bit on a CPU. At SIGTERM or the first Ctrl-C, the current step is
+    finished and saved. A validation is aborted; the resumed run repeats it and the step before it.
+    Several processes stop together: every ten steps or validation batches they check whether one of
+    them has received a signal.
 
-    However a training ends, its last step is validated, so that ``best.ckpt`` is the best of all
-    that was trained. A run that ended within an epoch (``max_steps``, ``max_time``) and is resumed
-    goes on within that epoch.
+    However a training ends, its last step is validated, so that ``best.ckpt`` is the best of the
+    whole training. A run that ended within an epoch (``max_steps``, ``max_time``) resumes within
+    that epoch.
 
-    ``last.ckpt`` is written after ``every_n_steps`` steps without one, one step before each
-    validation, at the end of each epoch, where the training ends, and at a signal. It is never
-    written between a step and the validation that follows it: Lightning, resumed there, would leave
-    that validation out. What is logged of a step is in ``metrics.csv`` before its checkpoint.
+    ``last.ckpt`` is written when ``every_n_steps`` steps have passed since the last time, one step
+    before each validation, at the end of each epoch, at the end of training, and at a signal. It is
+    never written between a step and its validation, which Lightning would skip when resumed. A
+    step's metrics are in ``metrics.csv`` before its checkpoint is written.
 
-    Each run has an id, which its checkpoints hold and a resumed run keeps. A run that is started in
-    the directory of another one takes nothing of that run for its own, and deletes nothing:
-    checkpoints of the same name are overwritten when it writes its own.
+    Each run has an id, which is stored in its checkpoints and kept when it resumes. A run started
+    in another run's directory does not use or delete that run's checkpoints; it only overwrites
+    those of the same name when it writes its own.
 
     Args:
         directory: Directory of the checkpoints.
-        every_n_steps: Optimizer steps between two writings of ``last.ckpt``.
-        overrides: Settings of the run's command line; kept in the checkpoints, for resuming.
+        every_n_steps: Optimizer steps between two writes of ``last.ckpt``.
+        overrides: Command-line settings of the run, stored in the checkpoints for resuming.
 
     Attributes:
         run_id: Id of the run; empty for a run of an earlier version.
         max_steps: Number of steps at which the training ends; -1 for no such limit.
         lowest_loss: Validation loss of ``best.ckpt``; infinite before the first validation.
-        saved_step: Number of steps made before ``last.ckpt`` was written.
-        validated_step: Number of steps made before the last validation.
+        saved_step: Number of steps made when ``last.ckpt`` was written.
+        validated_step: Number of steps made at the last validation.
 
     Raises:
         ValueError: If every_n_steps is not positive.
@@ -100,17 +100,17 @@ class RunCheckpoints(Checkpoint):
         self._stops = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember which step was validated."""
+        """Return the last validated step."""
         return {"validated_step": self.validated_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the last validation; checkpoints before version 0.2.0 do not tell it."""
+        """Restore the last validated step; checkpoints before version 0.2.0 do not record it."""
         self.validated_step = state_dict.get("validated_step", 0)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record which run it is, its accepted settings, and the batches of a step."""
+        """Record the run's id, its settings, the batches per step and the data."""
         checkpoint["run_id"] = self.run_id
         checkpoint["overrides"] = self.overrides
         checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
@@ -119,7 +119,7 @@ class RunCheckpoints(Checkpoint):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Compare with the run's best in this directory, which may be later than the checkpoint."""
+        """Check the data, restore the run, and take the lowest loss from ``best.ckpt``."""
         self.run_id = checkpoint.get("run_id", "")
         check_data(checkpoint, recorded_data(trainer))
         loop.count_batches_of(checkpoint, trainer.accumulate_grad_batches)
@@ -134,7 +134,7 @@ class RunCheckpoints(Checkpoint):
             )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have checkpoints written whole; plan the training for all epochs, if they are limited."""
+        """Write checkpoints whole; if epochs are limited, plan for all, not for ``max_steps``."""
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if stage != "fit":
             return
@@ -143,7 +143,7 @@ class RunCheckpoints(Checkpoint):
             self._take_max_steps(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the steps instead of Lightning, now that the training is planned."""
+        """Take over ``max_steps`` from Lightning, and write this run's id to the directory."""
         self._take_max_steps(trainer)
         if trainer.is_global_zero:
             self.last.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ class RunCheckpoints(Checkpoint):
                 logger.start(step)
 
     def _take_max_steps(self, trainer: Trainer) -> None:
-        """Keep ``max_steps`` from Lightning, which counts the epoch that ends there as whole."""
+        """Hide ``max_steps`` from Lightning, which would count the epoch it ends in as whole."""
         epoch_loop = trainer.fit_loop.epoch_loop
         if epoch_loop.max_steps != -1:
             self.max_steps, epoch_loop.max_steps = epoch_loop.max_steps, -1
@@ -175,17 +175,17 @@ class RunCheckpoints(Checkpoint):
         self._signals.listen()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals; log the test in a row below those of the steps."""
+        """Listen for signals; log the test in the row after those of the steps."""
         self._signals.listen()
         loop.number_logged_steps(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals, in a validation that no training surrounds."""
+        """Listen for signals, for a validation outside training."""
         self._signals.listen()
 
     @staticmethod
     def _exchanges(trainer: Trainer, count: int) -> bool:
-        """Whether it is time for an exchange, which waits for all processes and the device."""
+        """Whether to synchronise now, which waits for all processes and the device."""
         return trainer.world_size == 1 or count % _EXCHANGE_EVERY == 0
 
     def _is_stopped(self, trainer: Trainer) -> bool:
@@ -194,7 +194,7 @@ class RunCheckpoints(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the step that the run starts at; train no more if that is the last."""
+        """Count from the step at which the run starts; stop if that is the last one."""
         self._signals.listen()  # a resumed run has no sanity check
         self.saved_step = trainer.global_step
         self._stop_at_max_steps(trainer)
@@ -202,7 +202,7 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if a step was made and it is time to."""
+        """Save ``last.ckpt`` if a step was made and a save is due."""
         self._stop_at_max_steps(trainer)
         if trainer.should_stop:
             loop.leave_unlogged_step(trainer)
@@ -219,7 +219,7 @@ class RunCheckpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_train_batch_start(self, trainer: Trainer, *args: Any) -> None:
-        """Stop after a step that was saved at a signal: only now all loggers have it.
+        """Stop after a step that was saved at a signal; only now have all loggers received it.
 
         Raises:
             Stopped: If a signal was received.
@@ -236,7 +236,7 @@ class RunCheckpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Break off a validation at a signal: one cannot be resumed halfway.
+        """Abort a validation at a signal, as it cannot be resumed halfway.
 
         Raises:
             Stopped: If a signal was received.
@@ -252,7 +252,7 @@ class RunCheckpoints(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Break off a test at a signal.
+        """Abort a test at a signal.
 
         Raises:
             Stopped: If a signal was received.
@@ -272,20 +272,20 @@ class RunCheckpoints(Checkpoint):
             self._save(trainer, self.last)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the end of an epoch, after its validation.
+        """Save at the end of an epoch, after its validation.
 
         Raises:
             Stopped: If a signal was received.
         """
         if loop.is_stopping(trainer) or loop.was_last_epoch(trainer):
             self._validate_last_step(trainer)
-        if loop.is_epoch_over(trainer):  # else, resumed, the rest of the epoch would be left out
+        if loop.is_epoch_over(trainer):  # else a resumed run would skip the rest of the epoch
             self._save(trainer, self.last)
         if self._is_stopped(trainer):
             self._signals.stop()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate where nothing was left to train, as after a kill in the last validation."""
+        """Validate if nothing was left to train, as after a kill during the last validation."""
         self._validate_last_step(trainer)
 
     def _validate_last_step(self, trainer: Trainer) -> None:
@@ -293,7 +293,7 @@ class RunCheckpoints(Checkpoint):
             loop.validate(trainer)
 
     def _can_save(self, trainer: Trainer) -> bool:
-        """Whether there is a new step, and neither an epoch nor accumulated gradients are open."""
+        """Whether a new step can be saved: no gradients accumulating, not an epoch's last batch."""
         return not (
             trainer.global_step == self.saved_step
             or trainer.fit_loop._should_accumulate()
@@ -301,25 +301,25 @@ class RunCheckpoints(Checkpoint):
         )
 
     def _save(self, trainer: Trainer, path: Path) -> None:
-        trainer.save_checkpoint(path, weights_only=False)  # all of the state
+        trainer.save_checkpoint(path, weights_only=False)  # the whole state
         if path == self.last:
             self.saved_step = trainer.global_step
 
 
 def run_checkpoints(trainer: Trainer) -> RunCheckpoints | None:
-    """Callback that keeps the checkpoints of a run; None of a trainer that was put together."""
+    """Find the :class:`RunCheckpoints` callback of a trainer; None if it has none."""
     found = (one for one in trainer.checkpoint_callbacks if isinstance(one, RunCheckpoints))
     return next(found, None)
 
 
 def planned_steps(trainer: Trainer) -> int:
-    """Number of steps that a training is planned for: all epochs, or else ``max_steps``.
+    """Number of steps for which a training is planned: all epochs, or else ``max_steps``.
 
-    Where both are set, ``max_steps`` only says where to stop. Resumed, such a run ends as one that
-    was never stopped.
+    If both are set, ``max_steps`` only says where to stop. When resumed, such a run ends like one
+    that never stopped.
 
     Raises:
-        ValueError: If there is neither limit, by which the learning rate and the temperature fall.
+        ValueError: If there is no limit over which learning rate and temperature can fall.
     """
     steps = trainer.estimated_stepping_batches
     checkpoints = run_checkpoints(trainer)

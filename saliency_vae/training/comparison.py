@@ -1,4 +1,4 @@
-"""How a trained explainer compares with the gradient of its classifier alone."""
+"""Comparison of a trained explainer with the plain gradient of its classifier."""
 
 import torch
 from torch import Tensor
@@ -21,19 +21,19 @@ _IMAGES, _STEPS = 32, 8
 def compare_with_gradient(
     module: VariationalSaliency, validation: Dataset[Batch], batch_size: int
 ) -> dict[str, float]:
-    """Measure the insertion of a few validation images by the explainer and by the gradient.
+    """Measure the insertion score of explainer and gradient on a few validation images.
 
-    The gradient is that of the decision's log-odds with respect to the mask, smoothed: the least
-    that an explainer must surpass. Of several tasks, the last one is measured.
+    The gradient is the smoothed one of the decision's log-odds with respect to the mask, which an
+    explainer should at least surpass. With several tasks, only the last one is measured.
 
     Args:
         module: Module whose explainer is trained.
         validation: Validation images.
-        batch_size: Most images or views in memory at once, as many as a step of the training takes.
+        batch_size: Most images or views in memory at once: the batch size of training.
 
     Returns:
-        Mean insertion of each over the baseline image of the training, and the difference with the
-        ends of its interval (95 %), by the names of metrics; of fewer than 5 images no interval.
+        Metrics by name: mean insertion of each over the training's baseline image, and their
+        difference with its 95 % interval, which is missing for fewer than 5 images.
     """
     module.eval()
     classifier = module.classifiers[-1]
@@ -68,7 +68,7 @@ def compare_with_gradient(
 
 
 def as_line(metrics: dict[str, float]) -> str:
-    """Say what :func:`compare_with_gradient` found in one line."""
+    """Summarise the result of :func:`compare_with_gradient` in one line."""
     line = (
         "Insertion over the training's baseline image, on validation images: "
         f"{metrics['val/insertion']:.3f}; the classifier's gradient alone: "

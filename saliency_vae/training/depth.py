@@ -1,4 +1,4 @@
-"""How a network learns which images are out of its depth."""
+"""Fits the out-of-distribution detector :class:`Depth`."""
 
 import numpy as np
 import torch
@@ -11,21 +11,21 @@ from saliency_vae.models.depth import Depth
 
 Features = NDArray[np.float64]
 
-FALSE_ALARMS = 0.05  # share of images like those of the validation that are declared out of depth
+FALSE_ALARMS = 0.05  # share of validation-like images that are declared out of depth
 _FOLDS = 5
-_FEWEST = 20  # images, by which one in twenty can be told
+_FEWEST = 20  # images, so that one in twenty is at least one
 
 
 def fit_depth(depth: Depth, features: Tensor) -> None:
-    """Fit what the features of images like those of the validation are.
+    """Fit the detector to the features of validation images.
 
-    95 % of the validation images are not farther than ``farthest``, each measured from the mean and
-    the shrunk covariance (Ledoit and Wolf 2004) of the other folds. With fewer than 20 images
+    ``farthest`` is the 95 % quantile of the validation images' distances, each measured with the
+    mean and shrunk covariance (Ledoit and Wolf 2004) of the other folds. With fewer than 20 images
     nothing is set.
 
     Args:
-        depth: Where centre, precision and farthest distance are set.
-        features: Features of the validation images, (N, F), of which it knows the first.
+        depth: Detector whose centre, precision and farthest distance are set.
+        features: Features of the validation images, (N, F); it may use only the first of them.
     """
     if len(features) < _FEWEST:
         return

@@ -28,12 +28,12 @@ from saliency_vae.visualization import save_figure
 def finish(
     trainer: Trainer, module: VariationalSaliency, data: SaliencyDataModule, config: Node, run: Path
 ) -> dict[str, float]:
-    """Turn the checkpoint of lowest validation loss into an explainer, and show what it does.
+    """Turn the checkpoint of lowest validation loss into an explainer, and report its metrics.
 
     Args:
         trainer: Trainer whose run has ended.
-        module: Module of the run; takes the best weights.
-        data: Data of the run; its test images are measured if it has any.
+        module: Module of the run; the best weights are loaded into it.
+        data: Data of the run; the explainer is tested if there are test images.
         config: Resolved configuration of the run.
         run: Directory of the run.
 
@@ -44,7 +44,7 @@ def finish(
     best = trainer.strategy.broadcast(_read_best(run) if trainer.is_global_zero else {})
     module.load_state_dict(best["state_dict"])
     metrics: dict[str, float] = best["metrics"]
-    if trainer.is_global_zero:  # before all that may want more memory or time than there is
+    if trainer.is_global_zero:  # first, as the rest may run out of memory or time
         _record(module, config, data.val_set, {})
         save_explainer(module.explainer, run / "explainer")
     shown = data.val_set
@@ -108,7 +108,7 @@ def _show(metrics: dict[str, float], run: Path) -> None:
 
 
 def metrics_table(metrics: dict[str, float]) -> Table:
-    """Lay out the metrics of the best explainer: one row each, one column a split."""
+    """Make a table of the best explainer's metrics: one row each, one column per split."""
     splits = sorted({name.split("/")[0] for name in metrics}, reverse=True)
     table = Table("", *splits, title="Explainer of lowest validation loss")
     for name in dict.fromkeys(name.split("/")[1] for name in metrics):

@@ -18,10 +18,10 @@ _NAMED = 8  # images in the error message
 
 @dataclass(frozen=True, order=True)
 class _Broken:
-    """What was not finite in a process; the first of all processes is the cause."""
+    """Non-finite value found in a process; the first over all processes is the cause."""
 
     position: int  # among the batches that are checked together
-    is_gradient: bool  # which is the same in all processes: theirs were averaged
+    is_gradient: bool  # averaged, and so the same in all processes
     found: str
     place: str
     names: str
@@ -29,7 +29,7 @@ class _Broken:
 
 @dataclass
 class _Seen:
-    """Losses and gradient norm of a batch, not yet checked: they may still be computed."""
+    """Unchecked losses and gradient norm of a batch; the device may still be computing them."""
 
     place: str
     losses: Tensor
@@ -42,9 +42,8 @@ class StopAtNonFinite(Callback):
     """Ends the run at a loss or gradient that is not finite, naming the images it came from.
 
     Reading a number waits for the device. So numbers stay there and are checked every
-    ``every_n_steps`` batches, at the end of each validation, and before a checkpoint is written: no
-    checkpoint ever holds weights from after a broken step. Several processes check together, and
-    end together.
+    ``every_n_steps`` batches, at the end of each validation, and before a checkpoint is written. So
+    no checkpoint holds weights from after a broken step. Several processes check and end together.
 
     Args:
         every_n_steps: Batches between two checks.
@@ -71,7 +70,7 @@ class StopAtNonFinite(Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        """Keep the losses of the batch; check now and then."""
+        """Keep the losses of the batch; check every ``every_n_steps`` batches."""
         step = trainer.global_step + trainer.fit_loop._should_accumulate()
         place = f"step {step} (epoch {trainer.current_epoch}, batch {batch_idx})"
         index, task = batch.get("index"), batch.get("task")
@@ -94,7 +93,7 @@ class StopAtNonFinite(Callback):
         self._seen.append(_Seen(place, outputs, batch.get("index"), batch.get("task")))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check what is left."""
+        """Check the remaining batches."""
         self._check(trainer)
 
     def on_save_checkpoint(
@@ -135,7 +134,7 @@ def _is_finite(seen: _Seen) -> bool:
 
 
 def _report(trainer: Trainer, broken: list[_Broken]) -> FloatingPointError:
-    """Error that is the same in all processes; it names the images of those where it began."""
+    """Make the error, the same in all processes; it names the images that broke first."""
     first = min(broken)
     start = (first.position, first.is_gradient)
     began = [one for one in broken if (one.position, one.is_gradient) == start]
@@ -154,7 +153,7 @@ def _names(trainer: Trainer, seen: _Seen, index: Tensor | None) -> str:
     loader = trainer.val_dataloaders if "validation" in seen.place else trainer.train_dataloader
     dataset, task = getattr(loader, "dataset", None), ""
     if seen.task is not None and isinstance(dataset, ConcatDataset):
-        dataset = dataset.datasets[seen.task]  # the index is that within the task
+        dataset = dataset.datasets[seen.task]  # the index is within the task
         task = f" of task {seen.task + 1}"
     names = [image_name(dataset, i) for i in index[:_NAMED].tolist()]
     more = len(index) - len(names)

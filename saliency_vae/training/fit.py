@@ -1,4 +1,4 @@
-"""Training in Python: an explainer, a classifier and images of one's own."""
+"""Training from Python, with your own classifier and images."""
 
 import logging
 import os
@@ -33,30 +33,30 @@ def fit(
     trainer: Trainer | None = None,
     lr: float = 5e-4,
 ) -> Explainer:
-    """Train an explainer for a classifier on images of one's own.
+    """Train an explainer for a classifier on your own images.
 
-    The universal explainer is fine-tuned. The module that is trained is
-    :class:`VariationalSaliency`, an ordinary LightningModule: use it by itself for more.
+    The universal explainer is fine-tuned. For more control, train the LightningModule
+    :class:`VariationalSaliency` yourself.
 
     Args:
         explainer: Explainer to train, in place.
         classifier: Classifier to explain, which stays as it is.
         images: Files, PIL images, arrays or tensors, or a data set of these, see
-            :class:`saliency_vae.data.own_images.OwnImages`. For an explainer with a confidence
-            network, or beside ``trainer``, a tenth or one is to validate on; all others train on
-            all. Or an :class:`OwnData` of both kinds of images, with a batch size of its own.
-        steps: Number of steps, 300 by default; not beside ``trainer``, which has its own limit.
-        objective: Objective to lower; by default that of the explainer's configuration.
+            :class:`saliency_vae.data.own_images.OwnImages`. With a confidence network or
+            ``trainer``, a tenth (at least one) is held out for validation; otherwise all train. Or
+            an :class:`OwnData` with its own training and validation images and batch size.
+        steps: Number of steps, 300 by default; not with ``trainer``, which has its own limit.
+        objective: Objective to minimise; by default that of the explainer's configuration.
         trainer: Lightning's trainer, with ``max_epochs`` or ``max_steps``; the default one trains
             on one device, shows progress and keeps no files.
-        lr: Highest learning rate of Adam; it rises and falls in one cycle.
+        lr: Peak learning rate of Adam, on a one-cycle schedule.
 
     Returns:
         The explainer, ready for use, with the classifier attached.
 
     Raises:
-        ValueError: If an argument is none of these. If the training diverges, which leaves the
-            explainer as it was.
+        ValueError: If an argument is invalid, or if the training diverges, which leaves the
+            explainer unchanged.
     """
     _check(explainer, steps, objective, trainer)
     check_frozen(classifier)
@@ -92,12 +92,12 @@ def _check(
 
 @contextmanager
 def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> Iterator[None]:
-    """Put an explainer into training, and leave it ready for use, whatever happens.
+    """Put an explainer into training mode, and leave it ready for use, whatever happens.
 
-    Explainer and classifier are left where they were: Lightning moves both to the CPU at the end.
+    Explainer and classifier return to their devices, as Lightning moves both to the CPU.
     """
     before = {name: value.clone() for name, value in explainer.state_dict().items()}
-    encoder, recorded = explainer.encoder, explainer.recorded  # may be built anew for its features
+    encoder, recorded = explainer.encoder, explainer.recorded  # may be rebuilt for its features
     devices = next(explainer.parameters()).device, classifier.mean.device
     explainer.requires_grad_().train()
     every_gpu = range(torch.cuda.device_count())
@@ -118,7 +118,7 @@ def _training(explainer: Explainer, classifier: FrozenClassifier, lr: float) -> 
 
 
 def _split(images: Photographs, validates: bool) -> OwnData:
-    """Validate on a tenth of the images, drawn at random, or on none; steps of 16, or of all."""
+    """Hold out a random tenth of the images for validation, or none; batches of at most 16."""
     is_indexed = hasattr(images, "__getitem__") and hasattr(images, "__len__")
     if isinstance(images, str | os.PathLike | Mapping) or not is_indexed:
         raise ValueError(
@@ -129,7 +129,7 @@ def _split(images: Photographs, validates: bool) -> OwnData:
     if len(images) < 1 + validates:
         least = "two images, one to validate on" if validates else "one image"
         raise ValueError(f"Expected at least {least}. Found {len(images)}.")
-    if not validates:  # no image of the second kind is looked at
+    if not validates:  # the validation images are not used
         return OwnData(images, images, batch_size=min(16, len(images)))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).tolist()
     number = max(1, len(images) // 10)
@@ -148,7 +148,7 @@ def _optimization(lr: float) -> dict[str, Any]:
 def _trainer(steps: int | None, validates: bool) -> Trainer:
     return Trainer(
         limit_val_batches=1.0 if validates else 0,
-        devices=1,  # several would start the user's script anew on each
+        devices=1,  # each further one would rerun the user's script
         max_epochs=-1,
         max_steps=_STEPS if steps is None else steps,
         gradient_clip_val=1.0,
@@ -161,7 +161,7 @@ def _trainer(steps: int | None, validates: bool) -> Trainer:
 
 
 class _StepBar(Callback):
-    """One bar over all steps; Lightning's starts anew with every epoch, here often a few steps."""
+    """Progress bar over all steps; Lightning's restarts at every epoch, often a few steps here."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         silent = not trainer.is_global_zero
@@ -181,7 +181,7 @@ class _StepBar(Callback):
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says of devices, its services and loader processes."""
+    """Silence Lightning's messages about devices, its services and loader processes."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)

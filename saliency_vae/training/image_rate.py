@@ -1,4 +1,4 @@
-"""The rate of images in training and validation."""
+"""Logs the images per second of training and validation."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ class ImageRate(Callback):
     """Log images per second, over all devices, of training and of validation.
 
     Args:
-        every_n_batches: Training batches between two rates.
+        every_n_batches: Training batches between two logged rates.
 
     Raises:
         ValueError: If every_n_batches is not positive.
@@ -36,7 +36,7 @@ class ImageRate(Callback):
         module.log(name, rate, sync_dist=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock: a run that is resumed within an epoch does not start that epoch."""
+        """Start the clock, as a run that resumes within an epoch does not start that epoch."""
         self._start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,7 +44,7 @@ class ImageRate(Callback):
         self._start()
 
     def on_train_batch_start(self, *args: Any) -> None:
-        """Let the clock of the training run on after a validation."""
+        """Continue the training clock after a validation."""
         if self._paused is not None:
             seconds, images = self._paused
             self._start()
@@ -65,7 +65,7 @@ class ImageRate(Callback):
             self._start()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock of the training; start that of the validation."""
+        """Pause the training clock; start the validation clock."""
         training = time.perf_counter() - self._since, self._images
         self._start()
         self._paused = training

@@ -1,13 +1,13 @@
-"""Start a training from the encoder of an explainer that is trained already."""
+"""Start training from the encoder of an explainer that is already trained."""
 
 from saliency_vae.models import Explainer, load_explainer
 
-# Settings of an encoder that its weights do not depend on.
+# Encoder settings that do not affect its weights.
 _FREE = ("copies", "output_stride", "edge_aware")
 
 
 def start_from(explainer: Explainer, source: str) -> None:
-    """Give an explainer the trained encoder of another one, whose batch norms are folded.
+    """Give an explainer the trained encoder of another one, with batch norms folded.
 
     Args:
         explainer: Explainer to be trained.

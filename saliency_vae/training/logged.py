@@ -1,4 +1,4 @@
-"""What a run's loggers get beside its curves: pictures, and the metrics of the best explainer."""
+"""Logs pictures and the best explainer's metrics to a run's loggers."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,12 +12,12 @@ _KEY = "explanations"  # of the pictures
 
 
 def log_picture(loggers: Iterable[Logger], figure: Figure, file: Path, step: int) -> None:
-    """Log a picture of explanations with all loggers that hold pictures.
+    """Log a picture of explanations to all loggers that support pictures.
 
     Args:
         loggers: Loggers of the run.
         figure: The picture.
-        file: The picture as it was saved; its name is the caption.
+        file: Saved file of the picture; its name is the caption.
         step: Number of steps made.
     """
     for logger in loggers:
@@ -35,9 +35,9 @@ def log_picture(loggers: Iterable[Logger], figure: Figure, file: Path, step: int
 def log_best(
     loggers: Iterable[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """Log the validation metrics of the explainer that is saved, as ``best/...``, and end the run.
+    """Log the saved explainer's validation metrics, as ``best/...``, and end the run.
 
-    A sweep is compared by them: W&B, TensorBoard and MLflow know them beside the settings.
+    With them W&B, TensorBoard and MLflow compare the runs of a sweep by their settings.
 
     Args:
         loggers: Loggers of the run.

@@ -1,4 +1,4 @@
-"""What callbacks must know and change of Lightning's training loop, which keeps it private."""
+"""Access to private state of Lightning's training loop that callbacks must read or change."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def is_stopping(trainer: Trainer) -> bool:
 
 
 def was_last_epoch(trainer: Trainer) -> bool:
-    """Whether the epoch that ends is the last of ``max_epochs``."""
+    """Whether the ending epoch is the last of ``max_epochs``."""
     return trainer.fit_loop.epoch_progress.current.ready == trainer.max_epochs
 
 
@@ -24,7 +24,7 @@ def is_epoch_over(trainer: Trainer) -> bool:
 
 
 def validates_within(trainer: Trainer) -> bool:
-    """Whether a validation follows the batch for another reason than that the training ends."""
+    """Whether a validation follows the batch for a reason other than the end of training."""
     stops, trainer.should_stop = trainer.should_stop, False
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
@@ -34,7 +34,7 @@ def validates_within(trainer: Trainer) -> bool:
 
 
 def validate(trainer: Trainer) -> None:
-    """Validate as within an epoch, and log it under the number of the last step."""
+    """Run a validation as within an epoch, logged under the number of the last step."""
     epoch_loop = trainer.fit_loop.epoch_loop
     batches, stepped = epoch_loop.batch_progress, epoch_loop._batches_that_stepped
     if batches.total.completed < batches.total.ready:  # loaded from within the last batch
@@ -48,32 +48,32 @@ def validate(trainer: Trainer) -> None:
 
 
 def count_batches_of(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Count the batches of a checkpoint anew, for a run that goes on with other ones a step.
+    """Adapt a checkpoint's batch counts to a run that takes another number of batches per step.
 
-    The images of a step stay the same; where memory was too small for them, they come in more
-    batches. Lightning would go on after as many of these as there were of the earlier ones.
+    The images of a step stay the same, but with less memory they are split into more batches.
+    Otherwise Lightning would resume at the old number of batches, and so at other images.
 
     Args:
         checkpoint: Checkpoint that is being loaded, written at the end of a step.
-        accumulate: Batches of a step from now on.
+        accumulate: Batches per step from now on.
     """
     before = checkpoint.get("accumulate_grad_batches", accumulate)  # unknown before version 0.2.0
     counted = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     for counts in (counted["total"], counted["current"]):
         more = counts["ready"] * accumulate // before - counts["ready"]
-        # The batch after which it was written is ready but not completed; that must stay so.
+        # The batch after which it was written is ready but not completed, and must stay so.
         counts.update({name: number + more for name, number in counts.items()})
 
 
 def number_logged_steps(trainer: Trainer) -> None:
-    """Log the coming step under its number, wherever the run was resumed."""
+    """Log the next step under its own number, wherever the run was resumed."""
     trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 def log_step(trainer: Trainer) -> None:
-    """Write what is logged of a step to ``metrics.csv`` before its checkpoint is written.
+    """Write a step's metrics to ``metrics.csv`` before its checkpoint is written.
 
-    Lightning logs after it. A run that is killed in between, and resumed, would miss the row.
+    Lightning logs after the checkpoint, so a run killed in between and resumed would lack the row.
     """
     connector = trainer._logger_connector
     measured = connector.metrics["log"]
@@ -86,7 +86,7 @@ def log_step(trainer: Trainer) -> None:
 
 
 def leave_unlogged_step(trainer: Trainer) -> None:
-    """Keep Lightning from logging an earlier step's measurements under the one it stops at."""
+    """Keep Lightning from logging an earlier step's metrics under the step where it stops."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
     if trainer.global_step % every:
         results = trainer._results

@@ -1,4 +1,4 @@
-"""What is measured and logged of a training, validation or test step."""
+"""Metrics that are measured and logged in a training, validation or test step."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -24,7 +24,7 @@ AGREEMENT_FRACTIONS: dict[Stage, Sequence[float]] = {
 
 
 def measured_terms(objective: Objective, views: MaskedViews, terms: LossTerms) -> dict[str, Tensor]:
-    """Mean of the loss and of each term that has a weight, and of the top-k's active fraction."""
+    """Mean of the loss and of each weighted term, and the active fraction of the top-k."""
     measured = {
         "loss": terms.loss.mean(),
         "reconstruction": terms.reconstruction.mean(),
@@ -41,7 +41,7 @@ def measured_terms(objective: Objective, views: MaskedViews, terms: LossTerms) -
 def measured_posterior(
     explainer: Explainer, posterior: SaliencyPosterior, views: MaskedViews, terms: LossTerms
 ) -> dict[str, Tensor]:
-    """How far the posterior is from the prior beyond what its family allows, and its spread."""
+    """KL divergence above the family's floor, posterior stddev, and the learned correlation."""
     height, width = posterior.event_shape
     floor = kl_floor(posterior, explainer.prior(views.images)) / (height * width)
     measured = {"kl_above_floor": terms.kl.mean() - floor, "stddev": posterior.stddev.mean()}
@@ -59,7 +59,7 @@ def measured_agreement(
     views: MaskedViews,
     fractions: Sequence[float],
 ) -> dict[str, Tensor]:
-    """Share of the images whose decision stays when a fraction of the pixels is kept."""
+    """Share of images whose decision stays the same when a fraction of the pixels is kept."""
     measured: dict[str, Tensor] = {}
     for fraction in fractions:
         kept_view = perturb(views.images, posterior.topk_mask(fraction), views.baseline)

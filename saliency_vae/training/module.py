@@ -47,12 +47,11 @@ ANNEALED = 0.5  # share of the steps in which the temperature falls to its final
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of Figure 1 gives.
+    """Result of one step of Figure 1.
 
     Attributes:
         posterior: q(s|x) of the images, batch shape (B,).
-        views: The images through masks of sampled maps, one of each image, and the predictions for
-            them.
+        views: The images masked by sampled maps, one of each image, and the predictions for them.
         terms: The loss of each image, term by term.
     """
 
@@ -79,10 +78,10 @@ class VariationalSaliency(LightningModule):
 
     Args:
         explainer: Explainer whose encoder is trained.
-        classifier: Classifier to explain; never trained, never saved. Several ones, if the batches
-            say which of them they are for.
-        objective: Loss of a posterior.
-        optimizer: Makes the optimizer of the encoder's parameters.
+        classifier: Classifier to explain, never trained or saved; or several, if each batch
+            names its own.
+        objective: Objective of the training.
+        optimizer: Makes the optimizer from the explainer's parameter groups.
         scheduler: Makes its schedule, called with ``total_steps``; None for a constant rate.
         execution: Memory format and compilation of the networks.
         confidence_width: Channels of the first block of the confidence network; None for no such
@@ -104,8 +103,8 @@ class VariationalSaliency(LightningModule):
     ) -> None:
         super().__init__()
         self.explainer = explainer
-        # In a tuple it is not a submodule: not trained, not saved, not counted, and untouched by
-        # SyncBatchNorm conversion. _apply moves it along, and a perturbation of one's own.
+        # In a tuple it is not a submodule: not trained, saved, counted or converted to
+        # SyncBatchNorm. _apply moves it with this module, and the perturbation too.
         if isinstance(classifier, FrozenClassifier):
             classifier = [classifier]
         self._frozen = tuple(classifier)
@@ -117,28 +116,28 @@ class VariationalSaliency(LightningModule):
         self.scores, self.agreed, self.features = CatMetric(), CatMetric(), CatMetric()
         self.seed = seed
         self._annealed_steps: int | None = None  # planned when the run was first started
-        self._earlier_metrics: dict[str, float] = {}  # of the last validation before a resumption
+        self._earlier_metrics: dict[str, float] = {}  # of the validation before resuming
         explainer.attach_classifier(self.classifiers[0])
         objective.perturbation.requires_grad_(False).eval()
         for frozen in self._frozen:
             if self.execution.channels_last:
                 frozen.to(memory_format=torch.channels_last)
-            if self.execution.compile:  # in place: the names in the state dict stay
+            if self.execution.compile:  # in place, so names in the state dict stay
                 frozen.network.compile()
         self._prepare_explainer()
 
     def step(self, images: Tensor, temperature: float | None = None, task: int = 0) -> Step:
-        """Go through Figure 1 of the paper, from left to right.
+        """Compute Figure 1 of the paper, from left to right.
 
         Args:
             images: Images x in [0, 1], (B, 3, H, W).
             temperature: Temperature of the top-k; by default the final one.
-            task: Number of the classifier M, where there are several.
+            task: Index of the classifier M, if there are several.
         """
         explainer, classifier, objective = self.explainer, self.classifiers[task], self.objective
         if self.execution.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        # Beyond the paper: what the classifier makes of x; None for an encoder of x alone.
+        # Beyond the paper: the classifier's signals; None for an encoder that sees only x.
         draw = partial(draw_target, output=classifier.output)
         target = draw if self.training and explainer.is_universal else None
         signals = explainer.signals(images, target, classifier=classifier)
@@ -167,10 +166,10 @@ class VariationalSaliency(LightningModule):
         return Step(posterior, views.first(len(posterior.mean)), terms)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Make one step of training: the mean loss, and the loss of each image."""
+        """Make one training step; return the mean loss and the loss of each image."""
         self._seed("train", self.current_epoch, batch_idx)
         if isinstance(self.explainer.encoder, UniversalUNet):
-            self.explainer.encoder.one_copy = self.global_step % 2 == 1  # on all ranks
+            self.explainer.encoder.one_copy = self.global_step % 2 == 1  # the same on all ranks
         step = self.step(batch["image"], self._temperature(), batch.get("task", 0))
         loss = step.terms.loss.mean()
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning
@@ -178,13 +177,13 @@ class VariationalSaliency(LightningModule):
             self.log_dict(self.measure("train", batch, step))
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         network = self.explainer.confidence
-        if network is not None:  # its own parameters; trainer.gradient_clip_val clips both as one
+        if network is not None:  # own parameters, but trainer.gradient_clip_val clips all as one
             distillation = distillation_loss(network, step.posterior, step.views, self.classifier)
             loss = loss + distillation.mean()
         return {"loss": loss, "losses": step.terms.loss.detach()}
 
     def on_validation_start(self) -> None:
-        """Forget the confidence of an earlier validation."""
+        """Reset the confidence statistics of an earlier validation."""
         for gathered in (self.scores, self.agreed, self.features):
             gathered.reset()
 
@@ -203,7 +202,7 @@ class VariationalSaliency(LightningModule):
         return step.terms.loss
 
     def on_validation_epoch_end(self) -> None:
-        """Calibrate the confidence on the validation images, and fit what they are like."""
+        """Fit confidence calibration and out-of-depth detector to the validation images."""
         if self.explainer.confidence is None:
             return
         fit_depth(self.explainer.confidence.depth, self.features.compute())
@@ -212,7 +211,7 @@ class VariationalSaliency(LightningModule):
         calibrate(self.explainer.confidence, scores, agreed)
         confidence = self.explainer.confidence.calibrated(scores).mean()
         self.log("val/confidence", confidence, sync_dist=True)
-        auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # none failed, or all
+        auroc = failure_auroc(-scores, ~agreed).float().nan_to_num(0.5)  # NaN if none or all failed
         self.log("val/confidence_auroc", auroc, sync_dist=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -226,7 +225,7 @@ class VariationalSaliency(LightningModule):
 
     @torch.no_grad()
     def measure(self, stage: Stage, batch: Batch, step: Step) -> dict[str, Tensor]:
-        """Compute everything that is logged of a step, by its name in the logs."""
+        """Compute all logged metrics of a step, by their names in the logs."""
         measured = measured_terms(self.objective, step.views, step.terms)
         measured |= measured_posterior(self.explainer, step.posterior, step.views, step.terms)
         fractions = AGREEMENT_FRACTIONS[stage]
@@ -243,12 +242,12 @@ class VariationalSaliency(LightningModule):
 
     @property
     def classifier(self) -> FrozenClassifier:
-        """The frozen classifier M; of several ones the first."""
+        """The frozen classifier M; the first of several."""
         return self.classifiers[0]
 
     @cached_property
     def _identity(self) -> ClassifierIdentity:
-        """Identity of the classifier, whose parameters are hashed once: they never change."""
+        """Identity of the classifier; its parameters are hashed only once, as they never change."""
         return self.classifier.identity()
 
     @cached_property
@@ -263,20 +262,20 @@ class VariationalSaliency(LightningModule):
         return self
 
     def _prepare_explainer(self) -> None:
-        """Bring the explainer's networks, which may be new, into their memory format and form."""
+        """Apply memory format and compilation to the explainer's networks, which may be new."""
         if self.execution.channels_last:
             self.explainer.to(memory_format=torch.channels_last)
         if self.execution.compile:
             self.explainer.encoder.compile()
 
     def setup(self, stage: str) -> None:
-        """Check the classifier; fit the explainer to its feature maps and classes."""
+        """Check the classifiers; adapt the explainer to their feature maps and classes."""
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
         sets = [task.data.train_set for task in getattr(data, "tasks", ())]
         sets = sets or [getattr(data, "train_set", None)]
-        if any(each is None for each in sets):  # only the loaders of such a data module know
+        if any(each is None for each in sets):  # such a data module has only loaders
             return
         for classifier, train_set in zip(self._frozen, sets, strict=True):
             images = _first_images(train_set).to(classifier.mean.device)
@@ -294,7 +293,7 @@ class VariationalSaliency(LightningModule):
         self._prepare_explainer()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimize the explainer, never the classifier. A learned correlation does not decay."""
+        """Optimize the explainer, never the classifier. Learned correlations do not decay."""
         named = dict(self.explainer.named_parameters())
         of_prior = [named.pop(name) for name in list(named) if name.startswith("make_prior.")]
         groups: list[dict[str, Any]] = [{"params": list(named.values())}]
@@ -310,7 +309,7 @@ class VariationalSaliency(LightningModule):
         }
 
     def on_train_start(self) -> None:
-        """Plan the annealing; refuse to go on with a schedule that ends before the training.
+        """Plan the annealing; refuse a schedule whose length differs from the training's.
 
         Raises:
             ValueError: If a resumed run is longer or shorter than its schedule.
@@ -326,7 +325,7 @@ class VariationalSaliency(LightningModule):
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record what is trained, for which classifier, and the latest validation metrics."""
+        """Record the explainer's settings, the classifiers and the latest validation metrics."""
         checkpoint["classifier"] = asdict(self._identity)
         checkpoint["further_classifiers"] = self._further
         checkpoint["explainer"] = self._settings()
@@ -348,7 +347,7 @@ class VariationalSaliency(LightningModule):
         self._annealed_steps = checkpoint.get("annealed_steps")
 
     def _settings(self) -> dict[str, Any]:
-        """Settings of the explainer as plain values; none of one that was put together by hand."""
+        """Settings of the explainer as plain values; empty if it was assembled by hand."""
         recorded = self.explainer.recorded
         return {} if recorded is None else recorded.to_plain()
 
@@ -358,9 +357,9 @@ class VariationalSaliency(LightningModule):
         return self.objective.topk.annealed(self.global_step / (ANNEALED * self._annealed_steps))
 
     def _seed(self, *stream: str | int) -> None:
-        """Draw this step's noise from a stream of its own.
+        """Seed this step's noise by a stream of its own.
 
-        A resumed run so continues exactly, whatever else drew numbers, and ranks differ.
+        So a resumed run continues exactly, whatever else draws random numbers, and ranks differ.
         """
         key = repr((self.seed, self.global_rank, *stream)).encode()
         torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True))

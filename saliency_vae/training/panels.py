@@ -1,4 +1,4 @@
-"""Pictures of explanations during training: a PNG after each validation, and at the loggers."""
+"""Pictures of explanations after each validation, saved as PNG and sent to the loggers."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from saliency_vae.visualization import explanation_figure, save_figure
 
 
 class SaliencyPanels(Callback):
-    """Explains the same validation images after each validation: to a PNG and to the loggers.
+    """Draws explanations of the same validation images after each validation, and logs them.
 
     Args:
-        directory: Directory of the PNGs, ``epoch_000.png`` and on; with several validations in an
-            epoch ``epoch_000_step_000050.png`` and on.
+        directory: Directory of the PNGs, ``epoch_000.png`` and so on; with several validations per
+            epoch ``epoch_000_step_000050.png`` and so on.
         images: Number of images.
         fraction: Share of the pixels kept in the kept view, in (0, 1].
 
@@ -63,14 +63,14 @@ def draw_explanations(
     *,
     batch_size: int,
 ) -> Any:
-    """Explain images from all over a data set in one figure, with their true masks if known.
+    """Draw explanations of images from all over a data set, with their true masks if known.
 
     Args:
         module: Module of the training.
         dataset: Images.
         number: Number of images.
         fraction: Share of the pixels kept in the kept view, in (0, 1].
-        batch_size: Most images that are explained at once, as many as a step of the training takes.
+        batch_size: Most images explained at once: the batch size of training.
     """
     batch = images_from_all_over(dataset, number)
     images = batch["image"].to(module.device).float() / 255
@@ -92,10 +92,10 @@ def draw_explanations(
 
 
 def images_from_all_over(dataset: Dataset[Batch], number: int) -> Batch:
-    """Take images from all over a data set, at most a number of them, in one batch.
+    """Take at most ``number`` images, evenly spread over a data set, as one batch.
 
-    The first images would be of one class where each directory is a class. Of several tasks, whose
-    images differ in size, those are of the last one.
+    The first images would all be of one class if each directory is a class. With several tasks,
+    whose images differ in size, they are taken from the last one.
     """
     dataset = dataset.datasets[-1] if isinstance(dataset, ConcatDataset) else dataset
     size: int = len(dataset)  # type: ignore[arg-type]  # Dataset promises no length

@@ -1,7 +1,7 @@
-"""The processes of a run on several devices of one machine: when one fails, all end.
+"""Ends all processes of a run on several devices of one machine when one of them fails.
 
-A process that waits for one that is gone waits for as long as its communication allows, half an
-hour on GPUs. So the first process watches those that it has started, and they watch it.
+Otherwise a process would wait for a dead one until its communication times out, half an hour on
+GPUs. So the first process watches those that it has started, and they watch it.
 """
 
 import os
@@ -21,17 +21,17 @@ from lightning.pytorch import Trainer
 from saliency_vae.training.checkpoints import last_checkpoint
 from saliency_vae.training.resume import how_to_resume
 
-_EVERY = 1.0  # seconds between two looks
-_GRACE = 2.0  # seconds for a process that fails, too, to say why
+_EVERY = 1.0  # seconds between two checks
+_GRACE = 2.0  # seconds for another failing process to report why
 _STARTED_BY = "SALIENCY_VAE_STARTED_BY"
-_OBSERVER = "child-process-observer"  # Lightning's thread, which kills this process without a word
+_OBSERVER = "child-process-observer"  # Lightning's thread, which kills this process silently
 
 Processes = Sequence["Popen[Any]"]
 
 
 @contextmanager
 def ending_with_parent(run: Path) -> Iterator[None]:
-    """End a process that the first one of the run has started once the first one is gone.
+    """End this process when the first process of the run, which started it, is gone.
 
     Args:
         run: Directory of the run.
@@ -40,7 +40,7 @@ def ending_with_parent(run: Path) -> Iterator[None]:
     parent = os.environ.get(_STARTED_BY)
     if parent and _local_rank() > 0:
         threading.Thread(target=_watch_parent, args=(int(parent), run, over), daemon=True).start()
-    os.environ[_STARTED_BY] = str(os.getpid())  # for those that Lightning starts
+    os.environ[_STARTED_BY] = str(os.getpid())  # for the processes that Lightning starts
     try:
         yield
     finally:
@@ -50,7 +50,7 @@ def ending_with_parent(run: Path) -> Iterator[None]:
 
 @contextmanager
 def ending_with_children(trainer: Trainer, run: Path) -> Iterator[None]:
-    """End the first process of a run once one that it has started fails, and the other way round.
+    """End the first process of a run when one that it started fails, and the other way round.
 
     Args:
         trainer: Trainer of the run.
@@ -102,7 +102,7 @@ def _children(trainer: Trainer) -> Processes:
 
 
 def _failed(children: Processes) -> list[tuple[int, int]]:
-    """Devices whose processes failed, each with its status, first those that were killed."""
+    """Devices whose processes failed, with their statuses; those killed by a signal come first."""
     ended = [(device, child.poll()) for device, child in enumerate(children, start=1)]
     return sorted(((d, status) for d, status in ended if status), key=lambda pair: pair[1])
 
@@ -120,9 +120,9 @@ def _is_lost_connection(error: BaseException) -> bool:
 
 
 def _report_lost(trainer: Trainer, run: Path) -> NoReturn:
-    """Say which process is gone, or leave that to the process that knows it."""
+    """Report which process is gone, or leave that to the first process, which knows."""
     if not trainer.is_global_zero:
-        time.sleep(_GRACE)  # until the watch has seen whether it is the first process
+        time.sleep(_GRACE)  # until the watch has seen whether the first process is gone
         raise SystemExit(1) from None
     until = time.monotonic() + _GRACE
     while not _failed(_children(trainer)) and time.monotonic() < until:

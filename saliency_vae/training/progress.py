@@ -1,4 +1,4 @@
-"""Lines that tell how far a training is, where no terminal shows a progress bar."""
+"""Log lines on the progress of a training, for where no terminal shows a progress bar."""
 
 import logging
 import sys
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class ProgressLines(Callback):
-    """Logs a line every so often, and one after each validation, unless there is a terminal.
+    """Logs a line at intervals, and one after each validation, unless there is a terminal.
 
-    A line names the step, the epoch, the loss of the batch, the images a second since the line
-    before, over all devices, and the time that is left at the rate since the start.
+    A line gives the step, the epoch, the batch's loss, the images per second over all devices since
+    the previous line, and the remaining time at the average rate since the start.
 
     Args:
         every_n_seconds: Seconds between two lines.

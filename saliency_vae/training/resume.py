@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from: found, read, and compared with the run."""
+"""Finds and reads the checkpoint to resume from, and compares it with the run."""
 
 import logging
 import textwrap
@@ -41,7 +41,7 @@ def checkpoint_path(ckpt_path: str | None, run: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of a run, its tensors without their values; no code in it is run.
+    """Read a checkpoint of a run, without the values of its tensors; no code in it is run.
 
     Raises:
         ValueError: If the file is not a checkpoint of a run.
@@ -57,7 +57,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def how_to_resume(run: Path) -> str:
-    """Sentence with the command that resumes a run; its settings may hold relative paths."""
+    """Sentence with the command to resume a run; relative paths need the same directory."""
     return (
         "To go on, from the same directory: "
         f"python -m saliency_vae.train ckpt_path=last hydra.run.dir={run}"
@@ -102,7 +102,7 @@ def check_resumable(
 
 
 def recorded_data(trainer: Trainer) -> dict[str, Any]:
-    """What the order of a run's training images follows from; nothing of another data module."""
+    """Settings that determine the order of the training images; empty for other data modules."""
     data = getattr(trainer, "datamodule", None)
     if not isinstance(data, SaliencyDataModule) or not hasattr(data, "train_set"):
         return {}
@@ -110,17 +110,17 @@ def recorded_data(trainer: Trainer) -> dict[str, Any]:
 
 
 def check_data(checkpoint: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint from within an epoch of other images, or in another order.
+    """Refuse to resume within an epoch if the training images or their order have changed.
 
-    After an epoch the run may go on with others, which is logged. Checkpoints before version 0.2.0
-    do not tell.
+    After an epoch the run may go on with other data, which is logged. Checkpoints before version
+    0.2.0 do not record the data.
 
     Args:
         checkpoint: Checkpoint that is being loaded.
-        found: What the order of the run's images follows from, see :func:`recorded_data`.
+        found: Result of :func:`recorded_data` for this run.
 
     Raises:
-        ValueError: If images of the epoch would come twice, and others never; names what differs.
+        ValueError: If images of the epoch would be seen twice or never; names what differs.
     """
     recorded = checkpoint.get("data", {})
     known = [name for name in found if name in recorded]
@@ -137,7 +137,7 @@ def check_data(checkpoint: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def _then_and_now(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str]:
-    """Write what differs between recorded settings and those of a run, both empty if nothing."""
+    """Describe the settings that differ, as recorded and as in the run; both empty if none do."""
     changed = dict(_changes(then, now))
     before, after = (
         ", ".join(f"{name}={values[i]}" for name, values in changed.items()) for i in (0, 1)
@@ -153,18 +153,18 @@ def _identity_in(checkpoint: Mapping[str, Any]) -> ClassifierIdentity:
 
 
 def _settings_in(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the explainer in a checkpoint, as plain values; none if it recorded none."""
+    """Settings of the explainer in a checkpoint, as plain values; empty if it has none."""
     recorded = checkpoint["explainer"]
     if not recorded:
         return {}
-    plain = {"format": BEFORE_NAMES, **recorded}  # checkpoints held no format before names
+    plain = {"format": BEFORE_NAMES, **recorded}  # none in checkpoints with import paths
     settings = ExplainerConfig.from_plain(plain, "the checkpoint").to_plain()
-    perturbation = recorded.get("perturbation")  # which reading leaves out if it is the user's own
+    perturbation = recorded.get("perturbation")  # from_plain drops a user's own one
     return settings | ({"perturbation": perturbation} if has_own_parts(perturbation) else {})
 
 
 def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, tuple[str, str]]]:
-    """Settings that differ, each with what it was and what it is; a part by its name alone."""
+    """Yield settings that differ, with old and new value; for another part only its name."""
     if isinstance(then, Mapping) and isinstance(now, Mapping) and _short(then) == _short(now):
         for key in dict.fromkeys([*then, *now]):
             yield from _changes(then.get(key), now.get(key), f"{name}.{key}".lstrip("."))

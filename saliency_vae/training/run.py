@@ -30,18 +30,18 @@ from saliency_vae.training.module import Execution, VariationalSaliency
 from saliency_vae.training.processes import ending_with_children, ending_with_parent
 from saliency_vae.training.resume import checkpoint_path, how_to_resume, read_checkpoint
 
-# Settings that the configuration of an explainer takes over from that of its training.
+# Settings that an explainer's configuration takes over from that of its training.
 _RECIPE = (
     *("name", "encoder", "prior", "posterior", "optimizer"),
     *(field.name for field in fields(Objective)),
 )
 
-# Messages of Lightning about other hardware, about another product, and about what it does anyway.
+# Lightning's messages about other hardware, other products, and what it does anyway.
 _NOISE = ("TPU available", "\N{ELECTRIC LIGHT BULB} Tip", "Loading `train_dataloader` to estimate")
 
 
 def run_training(config: Node, run: Path) -> float:
-    """Train an explainer and write everything that a run's directory holds.
+    """Train an explainer, and write all files of the run's directory.
 
     Args:
         config: Resolved configuration.
@@ -89,9 +89,9 @@ def _lacks_validation(trainer: Trainer) -> bool:
 
 
 def with_randomised_classifier(config: Node) -> Node:
-    """Wrap the node of the classifier, where it is to be explained with shuffled weights.
+    """Wrap the classifier's node, if it is to be explained with shuffled weights.
 
-    That of each task, where there are tasks.
+    With tasks, the node of each task is wrapped.
     """
     if not config["randomise_classifier"]:
         return config
@@ -107,7 +107,7 @@ def with_randomised_classifier(config: Node) -> Node:
 
 
 def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataModule]:
-    """Build what a run consists of, what is downloaded or trained last.
+    """Build the parts of a run; those to be downloaded or trained come last.
 
     Raises:
         ValueError: If a setting is wrong.
@@ -126,7 +126,7 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
     optimizer = _build(config["optimizer"])
     scheduler = config["scheduler"] and _build(config["scheduler"])
     settings.try_out(config, optimizer, scheduler)
-    # Without a terminal a bar is one line after another; ProgressLines has what it would say.
+    # Without a terminal a bar would print line after line; ProgressLines replaces it.
     shown = {"enable_progress_bar": sys.stdout.isatty(), **config["trainer"]}
     trainer: Trainer = settings.build(
         {**config, "trainer": shown},
@@ -155,8 +155,8 @@ def prepare(config: Node) -> tuple[Trainer, VariationalSaliency, SaliencyDataMod
 def _log_once() -> None:
     """Leave Lightning's messages to Hydra, which prints them and keeps them in ``train.log``.
 
-    With handlers of its own besides, Lightning would print each message twice. What tells a user
-    nothing about the run is left out.
+    With its own handlers as well, Lightning would print each message twice. Messages that say
+    nothing about the run are left out.
     """
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
@@ -170,16 +170,16 @@ def _log_once() -> None:
 
 
 def _is_of_the_run(record: logging.LogRecord) -> bool:
-    """Whether a message tells something about the run, unlike those of :data:`_NOISE`."""
+    """Whether a message is about the run, unlike those of :data:`_NOISE`."""
     return not record.getMessage().startswith(_NOISE)
 
 
 @contextmanager
 def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
-    """Turn SIGTERM and Ctrl-C into one line on how to go on, and the usual exit status.
+    """Turn SIGTERM and Ctrl-C into one line on how to resume, and the usual exit status.
 
-    Too little memory, or a loader's process that was killed, is one line too, with what to change.
-    What all processes have found together, the first of them says.
+    Running out of memory, or a killed loader process, also becomes one line, with advice. An error
+    that all processes have found together is reported only by the first.
     """
     try:
         yield
@@ -187,7 +187,7 @@ def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
         number = getattr(stopped, "number", SIGTERM)
         _say_where_stopped(trainer, run, "Ctrl-C" if number == SIGINT else "SIGTERM")
         raise SystemExit(128 + number) from None
-    except (SystemExit, KeyboardInterrupt) as ended:  # Lightning raises the one from the other
+    except (SystemExit, KeyboardInterrupt) as ended:  # Lightning raises one from the other
         if not any(isinstance(e, KeyboardInterrupt) for e in (ended, ended.__context__)):
             raise
         _say_where_stopped(trainer, run, "Ctrl-C")
@@ -204,7 +204,7 @@ def _saying_how_to_resume(trainer: Trainer, run: Path) -> Iterator[None]:
 
 
 def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
-    """Print at which step a run was stopped, what is saved of it, and how to go on."""
+    """Print at which step a run was stopped, its last checkpoint, and how to resume."""
     if trainer.is_global_zero:
         print(
             f"Stopped by {by} at step {trainer.global_step}. {_kept(trainer)} {how_to_resume(run)}"
@@ -212,7 +212,7 @@ def _say_where_stopped(trainer: Trainer, run: Path, by: str) -> None:
 
 
 def _kept(trainer: Trainer) -> str:
-    """Sentence with what is saved of a run."""
+    """Sentence that names the last checkpoint of a run."""
     return f"Last checkpoint: {last_checkpoint(trainer)}."
 
 

@@ -1,23 +1,23 @@
-"""Several masks of one image in a step: its signals are taken once, for all of them."""
+"""Several masks per image in a step; the classifier's signals are extracted once for all."""
 
 import torch
 from torch import Tensor
 
 
 def repeated(values: Tensor, samples: int) -> Tensor:
-    """Repeat a batch (B, ...), all of it again and again: (samples x B, ...)."""
+    """Repeat a whole batch (B, ...) ``samples`` times: (samples x B, ...)."""
     if samples == 1:
         return values
     return values.repeat(samples, *[1] * (values.ndim - 1))
 
 
 def stratified(number: int, samples: int, device: torch.device) -> Tensor:
-    """Draw numbers of [0, 1) for ``samples`` rounds over a batch, spread evenly over each image's.
+    """Draw stratified uniform numbers in [0, 1), ``samples`` for each image of a batch.
 
     Args:
-        number: Images of the batch, B.
-        samples: Numbers of each image.
-        device: Where they are drawn.
+        number: Number of images in the batch, B.
+        samples: Numbers per image.
+        device: Device on which they are drawn.
 
     Returns:
         Uniform numbers, (samples x B,); those of one image are ``1 / samples`` apart.

@@ -1,4 +1,4 @@
-"""Settings of a training that none of its parts checks, checked before anything starts."""
+"""Checks of training settings that no single part makes, before anything starts."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,15 +24,15 @@ _PARTS = (
 _OF_TASK = ("classifier", "data", "weight")
 _ONE_CYCLE = "torch.optim.lr_scheduler.OneCycleLR"
 _FIRST_BETA = 0.9  # of conf/optimizer/adam.yaml
-_PROCESSES = 4  # most processes for each core, where there is no accelerator
+_PROCESSES = 4  # most processes per core, if there is no accelerator
 _TRIED_STEPS = 10
 
 
 def check(config: Node) -> None:
-    """Refuse a configuration with which a run would end late, or without an explainer.
+    """Refuse a configuration whose run would fail late, or end without an explainer.
 
     Raises:
-        ValueError: If a part is missing, the perturbation is kept for evaluation, or a setting of
+        ValueError: If a part is missing, the perturbation is an imputation, or a setting of
             the trainer or the data is out of range.
     """
     for part in _PARTS:
@@ -64,7 +64,7 @@ def check(config: Node) -> None:
 
 
 def _check_tasks(tasks: Node) -> None:
-    """Refuse a task that is not a classifier with its data."""
+    """Refuse tasks without classifier or data, or with other settings."""
     for name, task in tasks.items():
         for part in ("data", "classifier"):
             node = task.get(part) if isinstance(task, dict) else task
@@ -84,7 +84,7 @@ def _check_tasks(tasks: Node) -> None:
 
 
 def _check_beside_tasks(config: Node) -> None:
-    """Refuse what has no effect beside tasks, or makes an explainer that cannot be used."""
+    """Refuse settings that, with tasks, have no effect or make an unusable explainer."""
     encoder = config["encoder"]["_target_"]
     if not _answers_targets(config["encoder"]):
         raise ValueError(
@@ -105,12 +105,12 @@ def _check_beside_tasks(config: Node) -> None:
 
 
 def _answers_targets(encoder: Node) -> bool:
-    """Whether a node builds an encoder that can be asked about any class."""
+    """Whether a node builds an encoder that can explain any target class."""
     return bool(getattr(get_object(encoder["_target_"]), "answers_targets", False))
 
 
 def _check_momentum(optimizer: Node, scheduler: Node) -> None:
-    """Refuse a first beta of one's own where the scheduler replaces it."""
+    """Refuse a changed first beta if the scheduler would override it."""
     cycles = scheduler.get("_target_") == _ONE_CYCLE and scheduler.get("cycle_momentum", True)
     betas = optimizer.get("betas")
     if cycles and isinstance(betas, list) and betas[:1] != [_FIRST_BETA]:
@@ -133,7 +133,7 @@ def _check_perturbation(perturbation: Node) -> None:
 
 
 def _targets(node: Any) -> Iterator[str]:
-    """Import paths of all that a node and the nodes within it build."""
+    """Yield the import paths in a node and in the nodes within it."""
     if isinstance(node, list):
         for item in node:
             yield from _targets(item)
@@ -190,15 +190,15 @@ def _check_devices(trainer: Node) -> None:
 
 
 def build(config: Node, part: str, **further: Any) -> Any:
-    """Build a part by other code, such as Lightning, whose errors name no setting.
+    """Build a part from other code, such as Lightning, whose errors do not name the setting.
 
     Args:
         config: Resolved configuration.
         part: Key of the part in it.
-        further: Arguments that are built already.
+        further: Arguments that are already built.
 
     Raises:
-        ValueError: If the part does not take its settings.
+        ValueError: If the part does not accept its settings.
     """
     try:
         return instantiate(config[part], **further, _convert_="all")
@@ -211,15 +211,15 @@ def try_out(
     make_optimizer: Callable[..., Optimizer],
     make_scheduler: Callable[..., LRScheduler] | None,
 ) -> None:
-    """Make optimizer and scheduler of one parameter: a wrong setting shows before any download.
+    """Build optimizer and scheduler for a dummy parameter, so that wrong settings fail early.
 
     Args:
         config: Resolved configuration, for messages.
-        make_optimizer: Optimizer of a list of parameters.
-        make_scheduler: Scheduler of an optimizer; None for a constant learning rate.
+        make_optimizer: Function from a list of parameters to an optimizer.
+        make_scheduler: Function from an optimizer to a scheduler; None for a constant rate.
 
     Raises:
-        ValueError: If optimizer or scheduler do not take their settings, or a rate is not positive.
+        ValueError: If they do not accept their settings, or a learning rate is not positive.
     """
     parameter = nn.Parameter(torch.zeros(1))
     try:
@@ -241,7 +241,7 @@ def try_out(
 
 
 def _refused(config: Node, part: str, error: BaseException) -> ValueError:
-    """Error that names the settings of a part beside what its own code says of them."""
+    """Make an error that names a part's settings beside the message of its own code."""
     settings = ", ".join(
         f"{part}.{name}={value}" for name, value in config[part].items() if name[0] != "_"
     )

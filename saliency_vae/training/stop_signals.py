@@ -24,7 +24,7 @@ class Stopped(SIGTERMException):
 
 
 class StopSignals:
-    """Notes SIGTERM and the first Ctrl-C of a process; a second Ctrl-C ends the process.
+    """Records SIGTERM and the first Ctrl-C of a process; a second Ctrl-C ends the process.
 
     Attributes:
         received: Number of the signal that was received; None if there was none.
@@ -34,9 +34,9 @@ class StopSignals:
         self.received: int | None = None
 
     def listen(self) -> None:
-        """Take the place of Lightning's handlers; Lightning restores those from before its own.
+        """Replace Lightning's handlers; at the end Lightning restores the original ones.
 
-        Its handler of SIGTERM communicates, and hangs if another process does so too.
+        Its SIGTERM handler communicates, and hangs if another process does so too.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -47,7 +47,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         if number == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends even a process that waits in C
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # so the next ends even a wait in C
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 os.write(2, _SAID.encode())  # print may be what was interrupted
 
