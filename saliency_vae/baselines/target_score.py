@@ -71,7 +71,8 @@ class ScoreInParts(TargetScore):
     """The same score, computed with its gradient to the images for a few images at a time.
 
     Large batches take much memory and are slow on a CPU, because their feature maps exceed its
-    cache. Higher derivatives are not supported.
+    cache. Copies of one image with several targets share one forward pass. Higher derivatives are
+    not supported.
 
     Example:
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -102,9 +103,11 @@ class _InParts(torch.autograd.Function):
         gradients: list[Tensor] = []
         for some, of_some in _parts(images, target):
             with torch.enable_grad():
-                leaf = some.detach().requires_grad_()
+                one_image = len(some) > 1 and bool((some[1:] == some[:1]).all())
+                leaf = (some[:1] if one_image else some).detach().requires_grad_()
                 found = score(leaf, of_some)
-                gradients += torch.autograd.grad(found.sum(), leaf)
+                for each in found if one_image else [found.sum()]:
+                    gradients += torch.autograd.grad(each, leaf, retain_graph=one_image)
             scores.append(found.detach())
         ctx.save_for_backward(torch.cat(gradients))
         return torch.cat(scores)

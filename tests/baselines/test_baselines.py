@@ -210,6 +210,21 @@ def test_a_score_in_parts_is_the_score_of_all(recording: bool) -> None:
         torch.testing.assert_close(found, expected)
 
 
+def test_one_image_with_several_targets_goes_forward_once() -> None:
+    classifier = make_classifier()
+    image, target = make_images()[:1], torch.eye(classifier(make_images()).shape[1])
+    images = image.expand(len(target), -1, -1, -1)
+    gradients = []
+    for kind, expected in ((TargetScore, len(target)), (ScoreInParts, 1)):
+        leaf = images.clone().requires_grad_()
+        with counted_passes() as passes:
+            score = kind(classifier)(leaf, target)
+        assert score.shape == (len(target),)
+        assert passes.number == expected
+        gradients.append(torch.autograd.grad(score.sum(), leaf)[0])
+    close(gradients[1], gradients[0])
+
+
 class Shared(nn.Module):
     """A convolution called twice, one whose output is used twice, and two that can be merged."""
 

@@ -122,41 +122,48 @@ def _fewer(game: Game, limits: Mapping[str, int], number: int) -> list[str]:
     return [*lines, f"{game.title}: {none} take too many passes."] if none else lines
 
 
-def questions(batch: Batch, classifier: FrozenClassifier) -> list[Batch]:
-    """Repeat a batch for each object of its images, with the object's class as the target.
+def questions(batch: Batch, classifier: FrozenClassifier) -> Batch:
+    """Repeat each image for each of its objects, with the object's class as the target.
 
     Args:
         batch: Images with the masks and classes of n objects each.
         classifier: Classifier that the classes belong to.
 
     Returns:
-        n batches of the images, each with the target and the mask of one object.
+        The images, n times each in a row, with the target and the mask of one object each.
     """
     with torch.no_grad():
         logits = classifier(batch["image"][:1])
-    pairs = zip(batch["object_masks"].unbind(1), batch["object_classes"].unbind(1), strict=True)
-    return [
-        {"image": batch["image"], "mask": mask, "target": class_target(classes, logits)}
-        for mask, classes in pairs
-    ]
+    classes = batch["object_classes"]
+    return {
+        "image": batch["image"].repeat_interleave(classes.shape[1], 0),
+        "mask": batch["object_masks"].flatten(0, 1),
+        "target": class_target(classes.flatten(), logits),
+    }
 
 
 def _ask(
     score: Score, method: Method, batch: Batch, classifier: FrozenClassifier, *, keep: int
 ) -> Part:
-    """Explain and score each object of the images of a batch; all results are on the CPU."""
+    """Explain and score each object of the images of a batch; all results are on the CPU.
+
+    The questions about one image are asked together, because they share a forward pass.
+    """
+    number, objects = batch["object_classes"].shape
+    size = objects * max(1, number // objects)  # about as many questions at once as images
+    asked = questions(batch, classifier)
+    parts = (rows(asked, slice(n, n + size)) for n in range(0, number * objects, size))
+    maps = torch.cat([explain_batch(method, part, classifier) for part in parts])
+    maps = maps.view(number, objects, *maps.shape[1:])
     scores: list[dict[str, Tensor]] = []
-    maps: list[Tensor] = []
-    for place, question in enumerate(questions(batch, classifier)):
-        saliency = explain_batch(method, question, classifier)
+    for place, saliency in enumerate(maps.unbind(1)):
         attribution = attribution_of(method, saliency)
         scores.append(score(saliency, attribution, batch["object_masks"], place))
-        maps.append(saliency[:keep].cpu())
     values = {
         metric: torch.stack([of_place[metric].float() for of_place in scores], dim=1).cpu()
         for metric in scores[0]
     }
-    return {"values": values, "maps": torch.stack(maps, dim=1)}
+    return {"values": values, "maps": maps[:keep].cpu()}
 
 
 def _joined(parts: Mapping[str, list[Part]], groups: Tensor, left_out: tuple[str, ...]) -> Answers:

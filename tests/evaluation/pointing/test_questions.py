@@ -26,14 +26,14 @@ def grids() -> Images:
 def test_each_object_is_asked_about_once(grids: Images) -> None:
     batch = next(iter(grids))
     asked = questions(batch, colour_classifier())
-    assert len(asked) == 4
-    for place, question in enumerate(asked):
-        assert set(question) == {"image", "mask", "target"}  # no decision, which is another class
-        assert torch.equal(question["image"], batch["image"])
-        assert torch.equal(question["mask"], batch["object_masks"][:, place])
-        assert question["target"].shape == (2, 5)
-        assert torch.equal(question["target"].argmax(1), batch["object_classes"][:, place])
-        assert question["target"].sum() == 2
+    assert set(asked) == {"image", "mask", "target"}  # no decision, which is another class
+    assert asked["target"].shape == (8, 5)
+    for place in range(4):
+        assert torch.equal(asked["image"][place::4], batch["image"])
+        assert torch.equal(asked["mask"][place::4], batch["object_masks"][:, place])
+        target = asked["target"][place::4]
+        assert torch.equal(target.argmax(1), batch["object_classes"][:, place])
+        assert target.sum() == 2
 
 
 class Recorded:
@@ -69,7 +69,7 @@ def of_another_size(batch: Batch, classifier: FrozenClassifier) -> Tensor:
     [
         (refusing, "Expected no target: the decision alone. Found one."),
         (broken, "Expected finite maps. Found NaN or infinity."),
-        (of_another_size, "Expected maps (2, 16, 16). Found (2, 4, 4)."),
+        (of_another_size, "Expected maps (4, 16, 16). Found (4, 4, 4)."),
     ],
 )
 def test_a_method_that_cannot_answer_is_left_out(grids: Images, method: Method, line: str) -> None:
