@@ -53,6 +53,7 @@ BUILDERS = {
     "evaluation.methods",
     "evaluation.preparation",
     "models.explainer",
+    "models.recorded_explainer",
     "models.part_names",
     "training.run",
     "training.settings",
