@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from saliency_vae.baselines.copies import check_same
+from saliency_vae.baselines.merged import merge_batch_norms
 from saliency_vae.baselines.target_score import target_of
 from saliency_vae.baselines.traced import Sum, one_module_per_call
 from saliency_vae.classifiers import FrozenClassifier
@@ -80,35 +81,20 @@ class LRP:
 
 def _without_batch_norm(network: fx.GraphModule) -> fx.GraphModule:
     """Merge each batch norm into the layer before it, or replace it by a convolution."""
-    for node in list(network.graph.nodes):
-        norm = network.get_submodule(node.target) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            continue
-        if norm.weight is None or norm.bias is None:
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.weight is None:
             norm.weight = nn.Parameter(torch.ones_like(norm.running_var))
             norm.bias = nn.Parameter(torch.zeros_like(norm.running_var))
-        before = node.args[0]
-        layer = network.get_submodule(before.target) if before.op == "call_module" else None
-        fused = _fused(layer, norm) if len(before.users) == 1 else None
-        if fused is not None:
-            network.set_submodule(before.target, fused)
-            network.set_submodule(node.target, nn.Identity())
-        elif isinstance(norm, nn.BatchNorm2d):
-            network.set_submodule(node.target, _as_convolution(norm))
-        else:
+    merge_batch_norms(network)
+    for node in network.graph.nodes:
+        called = network.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(called, nn.BatchNorm2d):
+            network.set_submodule(node.target, _as_convolution(called))
+        elif isinstance(called, nn.BatchNorm1d):
             raise ValueError(
                 "Expected each nn.BatchNorm1d after an nn.Linear for LRP. Found one that is not."
             )
     return network
-
-
-def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module | None:
-    """Layer with the batch norm merged into it; None if they cannot be merged."""
-    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm)
-    if isinstance(layer, nn.Linear) and norm.num_features == layer.out_features:
-        return fuse_linear_bn_eval(layer, norm)
-    return None
 
 
 def _as_convolution(norm: nn.BatchNorm2d) -> nn.Conv2d:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from saliency_vae.baselines.copies import check_same, shared_copy
 from saliency_vae.classifiers import FrozenClassifier
@@ -60,22 +60,37 @@ def merged(classifier: FrozenClassifier, images: Tensor) -> FrozenClassifier:
 
 
 def merge_batch_norms(network: fx.GraphModule) -> None:
-    """Merge each batch norm into the convolution before it, if nothing else uses its output.
+    """Merge batch norms into the convolution or linear layer before them, where that is possible.
+
+    Neither may be called twice, nor the layer's output be used elsewhere.
 
     Args:
-        network: Network in eval mode, changed in place; the original weights are left unchanged.
+        network: Network in eval mode to modify; its weights are not modified.
     """
     calls = Counter(node.target for node in network.graph.nodes if node.op == "call_module")
     for node in network.graph.nodes:
         norm = _module(network, node)
-        if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None:
+        if not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) or norm.running_var is None:
             continue
         before = node.args[0]
         layer = _module(network, before)
         once = len(before.users) == calls[before.target] == calls[node.target] == 1
-        if isinstance(layer, nn.Conv2d) and once:
-            network.set_submodule(before.target, fuse_conv_bn_eval(layer, norm))
+        fused = _fused(layer, norm) if once else None
+        if fused is not None:
+            network.set_submodule(before.target, fused)
             network.set_submodule(node.target, nn.Identity())
+
+
+def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module | None:
+    """Layer with the batch norm merged into it; None if they cannot be merged."""
+    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        return fuse_conv_bn_eval(layer, norm)
+    has_weights = (
+        isinstance(norm, nn.BatchNorm1d) and norm.weight is not None
+    )  # torch asks for them
+    if isinstance(layer, nn.Linear) and has_weights and norm.num_features == layer.out_features:
+        return fuse_linear_bn_eval(layer, norm)
+    return None
 
 
 def _module(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
