@@ -85,10 +85,9 @@ def _fused(layer: nn.Module | None, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn
     """Layer with the batch norm merged into it; None if they cannot be merged."""
     if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
         return fuse_conv_bn_eval(layer, norm)
-    has_weights = (
-        isinstance(norm, nn.BatchNorm1d) and norm.weight is not None
-    )  # torch asks for them
-    if isinstance(layer, nn.Linear) and has_weights and norm.num_features == layer.out_features:
+    # fuse_linear_bn_eval, unlike that of convolutions, needs the weights of the norm.
+    fits = norm.weight is not None and isinstance(norm, nn.BatchNorm1d)
+    if isinstance(layer, nn.Linear) and fits and norm.num_features == layer.out_features:
         return fuse_linear_bn_eval(layer, norm)
     return None
 
