@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timing import Report, Target, arguments, interleaved, milliseconds, ratio
+from timing import Report, Target, arguments, has_bfloat16, interleaved, milliseconds, ratio
 from torch import Tensor, nn
 
 from saliency_vae.models import PaperEncoder
@@ -74,6 +74,8 @@ def main() -> None:
             Variant(channels_last=True, compiled=True),
             Variant(channels_last=True, bfloat16=True, compiled=True),
         ]
+    if not has_bfloat16(device):
+        variants = [variant for variant in variants if not variant.bfloat16]
     functions = {str(v): v.prepare(encoder, images, grad) for v in variants}
     results = {name: function() for name, function in functions.items()}
     times = interleaved(functions, device, rounds=rounds)

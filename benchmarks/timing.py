@@ -185,6 +185,11 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; a CPU that only emulates it takes minutes a step."""
+    return device.type == "cuda" or "bf16" in _cpu()
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -17,7 +17,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from timing import Report, Seconds, Target, arguments, milliseconds, ratio, seconds, stopwatch
+from timing import (
+    Report,
+    Seconds,
+    Target,
+    arguments,
+    has_bfloat16,
+    milliseconds,
+    ratio,
+    seconds,
+    stopwatch,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -262,7 +272,8 @@ def main() -> None:
         device,
         options.quick,
     )
-    for precision in ("32-true",) if options.quick else ("32-true", "bf16-mixed"):
+    bfloat16 = has_bfloat16(device) and not options.quick
+    for precision in ("32-true", "bf16-mixed") if bfloat16 else ("32-true",):
         for compiled in (False,) if options.quick else (False, True):
             times = step_times(
                 device,
