@@ -1,8 +1,8 @@
 """Throughput of each of two DDP processes against one process with the same threads.
 
-Three phases in turn, in the same two processes: one of them works alone, both work without
-communication, both train with DDP. What the second phase loses is due to the machine, whose memory
-and caches are shared, and not to DDP.
+Lightning trains the universal explainer in three phases in turn, in the same two processes: one of
+them works alone, both work without communication, both train with DDP. What the second phase loses
+is due to the machine, whose memory and caches are shared, and not to DDP.
 
 python benchmarks/ddp.py [--quick]
 """
@@ -10,6 +10,7 @@ python benchmarks/ddp.py [--quick]
 import os
 import socket
 import time
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,71 +18,92 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
 from timing import Report, Target, arguments, milliseconds, ratio
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+from training_step import Pictures, fit
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.distributions import KroneckerNormal
-from saliency_vae.models import ConditionalUNet, Explainer, find_feature_maps
+from saliency_vae.models import Explainer
+from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.objective import Objective
 from saliency_vae.perturbations import Blur
 from saliency_vae.topk import SoftTopK
 from saliency_vae.training.module import VariationalSaliency
 
-PHASES = ("alone", "both, without DDP", "both, DDP")
+ALONE, BOTH, DDP = "alone", "both, without DDP", "both, DDP"
+CPU = torch.device("cpu")
+THREADS = 1  # of each process
 
 
-class Loss(nn.Module):
-    """Mean loss of a batch of images."""
+@dataclass(frozen=True)
+class Size:
+    """Size of the measurement: images of a step, steps of a phase after its warm-up, rounds."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        classifier = FrozenClassifier(DigitNet(), name="digits")
-        maps = find_feature_maps(classifier, torch.rand(2, 3, size, size))
-        encoder = ConditionalUNet([8, 24, 48, 64], features=maps)
-        self.module = VariationalSaliency(
-            Explainer(encoder, prior=partial(KroneckerNormal)),
-            classifier,
-            Objective(SoftTopK(), Blur(size / 6), beta=0.1),
-            torch.optim.Adam,
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Evaluate the loss of images (B, 3, size, size)."""
-        return self.module.step(images).terms.loss.mean()
+    pixels: int = 48
+    batch: int = 32
+    warm_up: int = 3
+    steps: int = 20
+    rounds: int = 9
 
 
-def work(rank: int, rendezvous: str, threads: int, sizes: tuple[int, ...], output: str) -> None:
-    """Run the phases in turn in one of the two processes."""
-    size, batch, steps, rounds = sizes
-    torch.set_num_threads(threads)
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+@dataclass
+class Clock(Callback):
+    """Callback that measures the mean seconds of a step after the warm-up."""
+
+    warm_up: int
+    ends: list[float] = field(default_factory=list)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+    @property
+    def step(self) -> float:
+        """Mean seconds of a step after the warm-up."""
+        ends = self.ends[self.warm_up - 1 :]
+        return (ends[-1] - ends[0]) / (len(ends) - 1)
+
+
+def train(size: Size, **settings: Any) -> float:
+    """Train in this process by settings of Lightning's Trainer; return the seconds of a step."""
     torch.manual_seed(0)
-    loss = Loss(size)
-    optimizer = torch.optim.Adam(loss.parameters(), lr=1e-4)
-    parallel = DistributedDataParallel(loss)
-    images = torch.rand(batch, 3, size, size)
+    module = VariationalSaliency(
+        Explainer(UniversalUNet(copies=1), prior=partial(KroneckerNormal, correlation=0.95)),
+        FrozenClassifier(DigitNet(), name="digits"),
+        Objective(SoftTopK((0.1, 0.9)), Blur(size.pixels / 6), beta=0.05),
+        partial(torch.optim.Adam, lr=2e-3),
+    )
+    clock = Clock(size.warm_up)
+    pictures = Pictures((size.warm_up + size.steps) * size.batch, size.pixels)
+    # As many steps in each process, however many share the images.
+    pictures.number *= settings.get("devices", 1)
+    batches = DataLoader(pictures, batch_size=size.batch)
+    fit(module, batches, [clock], CPU, log_every_n_steps=1_000_000, **settings)
+    return clock.step
 
-    def step(model: nn.Module) -> None:
-        optimizer.zero_grad()
-        model(images).backward()
-        optimizer.step()
 
-    step(loss)
-    step(parallel)
-    times: dict[str, list[float]] = {phase: [] for phase in PHASES}
-    for _ in range(rounds):
-        for phase in PHASES:
+def work(rank: int, port: int, size: Size, output: str) -> None:
+    """Run the phases in turn in one of the two processes."""
+    torch.set_num_threads(THREADS)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback())
+    # Lightning starts no processes of its own where it finds these.
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
+    train(size, devices=2, strategy="ddp")  # connects the processes
+    times: dict[str, list[float]] = {ALONE: [], BOTH: [], DDP: []}
+    for _ in range(size.rounds):
+        for phase, found in times.items():
             dist.barrier()
-            if phase != "alone" or rank == 0:
-                start = time.perf_counter()
-                for _ in range(steps):
-                    step(parallel if phase == "both, DDP" else loss)
-                times[phase].append((time.perf_counter() - start) / steps)
-    dist.destroy_process_group()
+            if phase == DDP:
+                found.append(train(size, devices=2, strategy="ddp"))
+            elif phase == BOTH or rank == 0:
+                found.append(train(size))
+    dist.barrier()
     if rank == 0:
         torch.save(times, output)
 
@@ -92,37 +114,43 @@ def loopback() -> str:
     return next((name for name in names if name.startswith("lo")), names[0])
 
 
+def free_port() -> int:
+    """Port at which the processes can meet."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def main() -> None:
     """Measure, on the CPU."""
     options = arguments(__doc__)
-    sizes = (32, 2, 1, 1) if options.quick else (48, 32, 20, 9)
-    threads = 1
+    size = Size(pixels=32, batch=2, warm_up=1, steps=1, rounds=1) if options.quick else Size()
     with TemporaryDirectory() as directory:
         output = str(Path(directory) / "times.pt")
-        arguments_: tuple[Any, ...] = (f"file://{directory}/rendezvous", threads, sizes, output)
         torch.multiprocessing.start_processes(
-            work, arguments_, nprocs=2, start_method="fork" if options.quick else "spawn"
+            work,
+            (free_port(), size, output),
+            nprocs=2,
+            start_method="fork" if options.quick else "spawn",
         )
         times = torch.load(output, weights_only=True)
-    alone = times["alone"]
-    report = Report("ddp", "Two DDP processes", torch.device("cpu"), options.quick)
+    alone = times[ALONE]
+    report = Report("ddp", "Two DDP processes", CPU, options.quick)
     report.tables[
-        f"Step of the cluttered_digits experiment, {sizes[1]} images of {sizes[0]}x{sizes[0]} "
-        f"and {threads} thread each process"
+        f"Lightning's training step of the universal explainer, {size.batch} images of "
+        f"{size.pixels}x{size.pixels} and {THREADS} thread each process"
     ] = [
         {
             "": phase,
             "ms": milliseconds(times[phase]),
             "work of each process, % of one alone": 100 * ratio(alone, times[phase]),
         }
-        for phase in PHASES
+        for phase in (ALONE, BOTH, DDP)
     ]
     report.targets = [
-        Target("DDP, % of one process alone", 100 * ratio(alone, times["both, DDP"]), at_least=90),
+        Target("DDP, % of one process alone", 100 * ratio(alone, times[DDP]), at_least=90),
         Target(
-            "DDP, % of two processes without it",
-            100 * ratio(times["both, without DDP"], times["both, DDP"]),
-            at_least=90,
+            "DDP, % of two processes without it", 100 * ratio(times[BOTH], times[DDP]), at_least=90
         ),
     ]
     report.save(options.output)

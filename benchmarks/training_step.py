@@ -222,11 +222,12 @@ def fit(
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
     warnings.filterwarnings("ignore", ".*validation_step.*")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as directory:
+        settings.setdefault("devices", [device.index or 0] if device.type == "cuda" else 1)
         Trainer(
             accelerator=device.type,
-            devices=[device.index or 0] if device.type == "cuda" else 1,
             max_epochs=1,
             callbacks=callbacks,
             logger=False,
