@@ -6,7 +6,7 @@ three extensions that are off by default. The left half, from the image to the s
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from saliency_vae.classifiers.divergences import bernoulli_kl
 from saliency_vae.distributions import SaliencyPosterior, SaliencyPrior
 from saliency_vae.perturbations import perturb
 from saliency_vae.topk import SoftTopK
+
+Distance = Literal["kl", "total_variation"]  # of two predictions
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class LossTerms:
 
     Attributes:
         loss: Weighted sum of the terms below.
-        reconstruction: KL(y || y'), or -log p'(target) where there is a target, nats per image.
+        reconstruction: KL(y || y'), or -log p'(target) where there is a target, nats per image;
+            with ``distance="total_variation"`` TV(y, y') or 1 - p'(target), in [0, 1].
         kl: KL(q || p), nats per pixel.
         complement: KL(M(baseline) || M(image without the kept pixels)), nats per image; 0 if its
-            weight is 0.
+            weight is 0; with total variation likewise that distance.
         mean_penalty: Half the mean squared difference of posterior and prior mean; 0 if its weight
             is 0.
     """
@@ -84,8 +87,10 @@ class Objective:
 
     Extensions beyond the paper, each with its own weight: the left-out pixels should tell the
     classifier no more than the baseline image does (complement); the reconstructed prediction is
-    sharpened towards the decision (sharpness); and an L2 penalty keeps the posterior mean at the
-    prior mean where moving gains nothing and the prior alone allows plateaus (mean_penalty).
+    sharpened towards the decision (sharpness); an L2 penalty keeps the posterior mean at the
+    prior mean where moving gains nothing and the prior alone allows plateaus (mean_penalty); and
+    predictions can be compared by their total variation distance (distance). It is bounded: a view
+    whose prediction is hopeless cannot outweigh all others, as it does in a logarithm.
 
     Args:
         topk: Differentiable top-k with the range of kept fractions.
@@ -96,9 +101,11 @@ class Objective:
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean, >= 0.
         samples: Maps sampled for each image in a training step, >= 1, each with its own kept
             fraction and baseline image; 1 in the paper.
+        distance: Distance of two predictions: ``kl``, as in the paper, or ``total_variation``.
 
     Raises:
-        ValueError: If a weight is negative, sharpness is not positive or samples is less than one.
+        ValueError: If a weight is negative, sharpness is not positive, samples is less than one or
+            the distance is unknown.
     """
 
     topk: SoftTopK
@@ -108,6 +115,7 @@ class Objective:
     sharpness: float = 1.0
     mean_penalty: float = 0.0
     samples: int = 1
+    distance: Distance = "kl"
 
     def __post_init__(self) -> None:
         for name in ("beta", "complement", "mean_penalty"):
@@ -117,6 +125,10 @@ class Objective:
             raise ValueError(f"Expected sharpness > 0. Found {self.sharpness}.")
         if self.samples < 1:
             raise ValueError(f"Expected samples >= 1. Found {self.samples}.")
+        if self.distance not in get_args(Distance):
+            raise ValueError(
+                f"Expected distance {' or '.join(get_args(Distance))}. Found {self.distance}."
+            )
 
     def __call__(
         self,
@@ -140,7 +152,7 @@ class Objective:
         loss = reconstruction + self.beta * kl
         complement, mean_penalty = torch.zeros_like(loss), torch.zeros_like(loss)
         if self.complement:
-            complement = _of_images(_complement(views, classifier), posterior)
+            complement = _of_images(self._complement(views, classifier), posterior)
             loss = loss + self.complement * complement
         if self.mean_penalty:
             mean_penalty = (posterior.mean - prior.mean).square().mean((-2, -1)) / 2
@@ -196,30 +208,41 @@ class Objective:
         )
 
     def _reconstruction(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
-        """KL(sharpened y || y'), or -log p'(target), its limit for a softmax's decision."""
-        if views.target is not None:
+        """Distance of y' from the sharpened y, or from certainty of the target."""
+        bounded = self.distance == "total_variation"
+        if views.target is not None:  # the limit for a softmax's decision
+            if bounded:
+                return 1 - classifier.probability(views.prediction, views.target)
             return -classifier.log_probability(views.prediction, views.target)
         sharpened = self.sharpness * views.original  # logits
-        return classifier.divergence(sharpened, views.prediction)
+        return self._between(sharpened, views.prediction, classifier)
+
+    def _complement(self, views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
+        """Distance of M(left-out view) from M(baseline), (B,): what left-out pixels still tell.
+
+        With a target, only the probabilities of the target are compared.
+        """
+        uninformed, left_out = views.uninformed, views.left_out
+        if uninformed is None or left_out is None:
+            raise ValueError(
+                "Expected views with logits of the pixels left out and of the baseline images. "
+                "Found none: make them by the views() of this objective, whose complement is not 0."
+            )
+        if views.target is None:
+            return self._between(uninformed, left_out, classifier)
+        if self.distance == "total_variation":
+            told = [classifier.probability(y, views.target) for y in (uninformed, left_out)]
+            return (told[1] - told[0]).abs()
+        odds = [classifier.each_log_odds(y, views.target) for y in (uninformed, left_out)]
+        return bernoulli_kl(*odds)
+
+    def _between(self, y: Tensor, prediction: Tensor, classifier: FrozenClassifier) -> Tensor:
+        """Distance of two predictions, given as logits (B, classes): (B,)."""
+        if self.distance == "kl":
+            return classifier.divergence(y, prediction)
+        return classifier.total_variation(y, prediction)
 
 
 def _of_images(terms: Tensor, posterior: SaliencyPosterior) -> Tensor:
     """Mean over the samples of each image, (n x B,) to (B,)."""
     return terms.view(-1, *posterior.batch_shape).mean(0)
-
-
-def _complement(views: MaskedViews, classifier: FrozenClassifier) -> Tensor:
-    """KL(M(baseline) || M(left-out view)), (B,): what the left-out pixels still tell.
-
-    With a target, only the probabilities of the target are compared.
-    """
-    uninformed, left_out = views.uninformed, views.left_out
-    if uninformed is None or left_out is None:
-        raise ValueError(
-            "Expected views with logits of the pixels left out and of the baseline images. Found "
-            "none: make them by the views() of this objective, whose complement is not 0."
-        )
-    if views.target is None:
-        return classifier.divergence(uninformed, left_out)
-    odds = [classifier.each_log_odds(logits, views.target) for logits in (uninformed, left_out)]
-    return bernoulli_kl(*odds)

@@ -107,11 +107,31 @@ def test_the_mean_penalty_keeps_the_mean_at_the_priors() -> None:
         ({"mean_penalty": -1.0}, r"Expected mean_penalty >= 0\. Found -1\.0"),
         ({"sharpness": 0.0}, r"Expected sharpness > 0\. Found 0\.0"),
         ({"sharpness": float("nan")}, r"Expected sharpness > 0\. Found nan"),
+        ({"distance": "l2"}, r"Expected distance kl or total_variation\. Found l2"),
     ],
 )
-def test_wrong_settings(settings: dict[str, float], message: str) -> None:
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(**settings)
+
+
+def test_predictions_are_compared_by_their_total_variation() -> None:
+    views, found = evaluate(distance="total_variation", complement=0.7)
+    assert views.uninformed is not None
+    assert views.left_out is not None
+    pairs = [(views.original, views.prediction), (views.uninformed, views.left_out)]
+    for terms, (y, other) in zip((found.reconstruction, found.complement), pairs, strict=True):
+        gains = (y.softmax(-1) - other.softmax(-1)).clamp_min(0)
+        torch.testing.assert_close(terms, gains.sum(-1))  # over the best set of classes
+    expected = found.reconstruction + 0.2 * found.kl + 0.7 * found.complement
+    torch.testing.assert_close(found.loss, expected)
+
+
+def test_the_total_variation_of_labels_is_the_mean_of_theirs() -> None:
+    classifier, views = asked_views("sigmoid", [0.0] * 4)
+    found = terms_of(classifier, replace(views, target=None), distance="total_variation")
+    difference = views.original.sigmoid() - views.prediction.sigmoid()
+    torch.testing.assert_close(found.reconstruction, difference.abs().mean(-1))
 
 
 # ---- where there is a target
@@ -157,6 +177,21 @@ def test_a_label_that_is_asked_about_is_reconstructed_alone(label: int, weight: 
     present = views.prediction[:, label].double().sigmoid()
     expected = -(present if weight > 0 else 1 - present).log()
     torch.testing.assert_close(terms_of(classifier, views).reconstruction, expected.float())
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_the_total_variation_of_a_target_is_that_of_its_probability(output: Output) -> None:
+    classifier, views = asked_views(output, [0.0, 1.0, 0.0, 0.0], complement=1.0)
+    settings: dict[str, Any] = {"distance": "total_variation", "complement": 1.0}
+    found = terms_of(classifier, views, **settings)
+
+    def probability(logits: Tensor | None) -> Tensor:
+        assert logits is not None
+        return (logits.softmax(1) if output == "softmax" else logits.sigmoid())[:, 1]
+
+    torch.testing.assert_close(found.reconstruction, 1 - probability(views.prediction))
+    told = probability(views.left_out) - probability(views.uninformed)
+    torch.testing.assert_close(found.complement, told.abs())
 
 
 def test_a_sure_answer_costs_nothing_and_a_sure_denial_stays_finite() -> None:

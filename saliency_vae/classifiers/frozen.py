@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers.aliased import frozen_alias
-from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
+from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl, total_variation
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import count_passes
 from saliency_vae.classifiers.targets import Output, class_target
@@ -236,6 +236,20 @@ class FrozenClassifier(nn.Module):
         """
         kl = categorical_kl if self.output == "softmax" else bernoulli_kl
         return kl(target, prediction)
+
+    def total_variation(self, target: Tensor, prediction: Tensor) -> Tensor:
+        """Total variation distance of two predictions, a bounded alternative to the divergence.
+
+        Args:
+            target: Logits of y, (B, classes).
+            prediction: Logits of y', (B, classes).
+
+        Returns:
+            Distance, (B,), in [0, 1]; for independent labels the mean of theirs.
+        """
+        if self.output == "softmax":
+            return total_variation(target.softmax(-1), prediction.softmax(-1))
+        return (target.sigmoid() - prediction.sigmoid()).abs().mean(-1)
 
     def decide(self, logits: Tensor) -> Tensor:
         """Express the classifier's decision on logits (B, classes) as a target.

@@ -38,6 +38,7 @@ class TrainConfig:
     sharpness: float = 1.0
     mean_penalty: float = 0.0
     samples: int = 1
+    distance: str = "kl"
     confidence_width: int | None = 16
     randomise_classifier: bool = False
     optimizer: Node = field(default_factory=dict)

@@ -10,6 +10,7 @@ from saliency_vae.classifiers import ClassifierIdentity
 from saliency_vae.data import Preprocessing
 from saliency_vae.distributions import Family
 from saliency_vae.models.part_names import Node, has_own_parts, to_named, to_node, upgrade
+from saliency_vae.objective import Distance
 
 FORMAT = 4
 BEFORE_NAMES = 3  # older format, with import paths instead of names
@@ -33,6 +34,7 @@ class ExplainerConfig:
         sharpness: Inverse temperature of the prediction to reconstruct.
         mean_penalty: Weight of the L2 penalty on posterior mean minus prior mean.
         samples: Maps sampled for each image in a training step.
+        distance: Distance of two predictions in the objective.
         optimizer: Optimizer of the training.
         data: Data module of the training.
         classifier: Identity of the explained classifier.
@@ -58,6 +60,7 @@ class ExplainerConfig:
     sharpness: float = 1.0
     mean_penalty: float = 0.0
     samples: int = 1
+    distance: Distance = "kl"
     optimizer: Node | None = None
     data: Node | None = None
     classifier: ClassifierIdentity | None = None
