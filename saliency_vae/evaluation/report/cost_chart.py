@@ -54,10 +54,12 @@ def _draw_points(axes: Axes, scores: Scores, metric: str, costs: Mapping[str, fl
     styles = method_styles(scores)
     for method, interval in scores.intervals[metric].items():
         if method in costs:
+            mean, low, high = map(float, interval)
             axes.errorbar(
                 costs[method],
-                interval.mean,
-                yerr=[[interval.mean - interval.low], [interval.high - interval.mean]],
+                mean,
+                # Rounding may put the mean just outside, as where all images are one group.
+                yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]],
                 fmt="o",
                 color=styles[method]["color"],
                 markersize=9 if scores.roles[method] is Role.EXPLAINER else 5.5,

@@ -72,6 +72,22 @@ def test_names_of_25_near_points_do_not_overlap() -> None:
     assert names.texts[0].get_text() == "method 24"  # the best first
 
 
+def test_images_of_one_group_have_an_interval_of_no_width() -> None:
+    draws = [
+        torch.rand(5, generator=torch.Generator().manual_seed(seed)) ** 12 for seed in range(300)
+    ]
+    groups = torch.zeros(5, dtype=torch.long)
+    intervals = [mean_interval(values, groups=groups) for values in draws]
+    outside = [not i.low <= i.mean <= i.high for i in intervals].index(True)  # by rounding
+    scores = Scores(
+        values={"insertion": {"rise": draws[outside]}},
+        seconds={"rise": 0.1},
+        roles={"rise": Role.RIVAL},
+        groups=groups,
+    )
+    cost_figure(scores, "insertion")
+
+
 def test_costs_are_passes_and_milliseconds() -> None:
     scores = constructed(
         {"insertion": {"explainer": 0.5, "rise": 0.4, "random": 0.1}},
