@@ -7,9 +7,9 @@ from torch import Tensor
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
-from saliency_vae.evaluation.resampling import Resampling
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.scores import Scores
-from saliency_vae.evaluation.verdicts import Verdict
+from saliency_vae.evaluation.verdicts import Verdict, too_few
 from saliency_vae.metrics import (
     Imputation,
     descending_rank,
@@ -22,6 +22,7 @@ from saliency_vae.topk import num_kept
 
 FRACTION = 0.1  # share of the pixels that a mask keeps
 ALIKE = 0.5  # Spearman correlation from which maps count as similar
+_MAPS = "the maps of an explainer for a randomised classifier"
 
 
 def with_own_mask(
@@ -64,6 +65,9 @@ def compare_with_randomised(
         resampling: How images are resampled for intervals.
     """
     found = [similarity(explainer(b["image"]).mean, randomised(b["image"]).mean) for b in batches]
+    number = resampling.independent(sum(len(alike.ssim) for alike in found))
+    if number < LEAST_IMAGES:
+        return too_few(f"Sanity check: {_MAPS}", number)
     spearman = resampling.mean(torch.cat([alike.spearman.cpu() for alike in found]))
     ssim = float(torch.cat([alike.ssim.cpu() for alike in found]).mean())
     differs = bool(spearman.high < ALIKE)
@@ -74,7 +78,7 @@ def compare_with_randomised(
     )
     return Verdict(
         "better" if differs else "worse",
-        f"Sanity check: the maps of an explainer for a randomised classifier {how}: "
+        f"Sanity check: {_MAPS} {how}: "
         f"Spearman {spearman.mean:.3f} [{spearman.low:.3f}, {spearman.high:.3f}], "
         f"SSIM {ssim:.3f} (1 is alike, 0 unrelated).",
     )

@@ -52,9 +52,10 @@ class Fixed(Explainer):
         return DiagonalNormal(mean, torch.zeros_like(mean))
 
 
-def compared(randomised: Fixed) -> Verdict:
-    batches: list[Batch] = [{"image": blobs(8)}, {"image": blobs(3)}]
-    return compare_with_randomised(batches, Fixed("a", None), randomised, resampling=Resampling())
+def compared(randomised: Fixed, last: int = 3, groups: Tensor | None = None) -> Verdict:
+    batches: list[Batch] = [{"image": blobs(8)}, {"image": blobs(last)}]
+    resampling = Resampling(groups=groups)
+    return compare_with_randomised(batches, Fixed("a", None), randomised, resampling=resampling)
 
 
 def test_maps_that_differ_pass() -> None:
@@ -70,6 +71,15 @@ def test_maps_that_resemble_fail() -> None:
         "resemble this explainer's, as they must not: Spearman 1.000 [1.000, 1.000], SSIM 1.000"
         in found.text
     )
+
+
+@pytest.mark.parametrize(("last", "groups", "number"), [(1, None, 9), (3, torch.zeros(11), 1)])
+def test_few_independent_images_are_not_judged_by(
+    last: int, groups: Tensor | None, number: int
+) -> None:
+    found = compared(Fixed("b", seed=1), last, groups)
+    assert found.judgement == "note"
+    assert f"fewer than 10 independent images ({number})" in found.text
 
 
 def test_the_same_classifier_is_refused() -> None:
