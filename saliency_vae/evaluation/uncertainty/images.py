@@ -195,7 +195,9 @@ def _assess_failures(
     found = {name: resampling.statistic(auroc(name), number) for name in uncertainties}
     best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
     aurocs = f"AUROC {found[UNCONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
-    if min(failures, number - failures) < _LEAST:
+    if (apart := resampling.independent(number)) < LEAST_IMAGES:
+        compared = too_few("Confidence, at predicting failures per image", apart)
+    elif min(failures, number - failures) < _LEAST:
         compared = Verdict(
             "note",
             f"Per image, the decision changes in {failures} of {number} images {_KEPT}: one of the "

@@ -129,6 +129,15 @@ def test_few_failures_or_few_successes_are_not_judged_by(failures: int, judgemen
     assert found.intervals["auroc"][UNCONFIDENCE].mean == 1
 
 
+def test_failures_in_few_groups_are_not_judged_by() -> None:
+    uncertainties = {UNCONFIDENCE: FAILED.float(), ENTROPY: noise(30), AREA: noise(30, seed=9)}
+    three = Resampling(groups=torch.arange(30) % 3)
+    found = assess_images(uncertainties, FAILED, torch.ones(30), resampling=three)
+    assert found.verdicts[0].judgement == "note"
+    assert "fewer than 10 independent images (3)" in found.verdicts[0].text
+    assert found.intervals["auroc"][UNCONFIDENCE].mean == 1
+
+
 @pytest.mark.parametrize(("all_fail", "which"), [(True, "every image"), (False, "no image")])
 def test_where_nothing_can_be_predicted_it_is_said(all_fail: bool, which: str) -> None:
     insertion = torch.linspace(0.2, 0.9, 30)
