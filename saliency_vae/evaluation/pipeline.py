@@ -262,7 +262,9 @@ def assess_confidence(
     report = assess_estimate(uncertainties, setup, scores)
     corrupted = setup.images.first(config["corruption_images"])
     if len(corrupted):
-        report += assess_corruption(corrupted, explainer, classifier, seed=scores.seed)
+        report += assess_corruption(
+            corrupted, explainer, classifier, resampling=scores.resampling()
+        )
     return report
 
 

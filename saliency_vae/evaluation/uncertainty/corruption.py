@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.evaluation.images import Images
-from saliency_vae.evaluation.resampling import LEAST_IMAGES
+from saliency_vae.evaluation.resampling import LEAST_IMAGES, Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import entropy
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
@@ -66,7 +66,11 @@ CORRUPTIONS: dict[str, Callable[[Tensor, float, torch.Generator], Tensor]] = {
 
 @torch.no_grad()
 def assess_corruption(
-    images: Images, explainer: Explainer, classifier: FrozenClassifier, *, seed: int
+    images: Images,
+    explainer: Explainer,
+    classifier: FrozenClassifier,
+    *,
+    resampling: Resampling,
 ) -> UncertaintyReport:
     """Report mean confidence and agreement at 5 % kept, level by level, for each corruption.
 
@@ -76,20 +80,20 @@ def assess_corruption(
         images: A few images, corrupted in one batch.
         explainer: Explainer to evaluate, with a confidence network.
         classifier: Classifier to explain.
-        seed: Seed of the corruptions.
+        resampling: Seed of the corruptions, and groups of the images.
     """
     levels = [level / (LEVELS - 1) for level in range(LEVELS)]
     clean = images.as_batch()["image"]
     report = UncertaintyReport()
     with tqdm(total=len(CORRUPTIONS) * LEVELS, desc="Corrupted images", unit="level") as bar:
         for name, corrupt in CORRUPTIONS.items():
-            generator, scores = torch.Generator().manual_seed(seed), []
+            generator, scores = torch.Generator().manual_seed(resampling.seed), []
             for level in levels:
                 parts = torch.split(corrupt(clean, level, generator), images.batch_size)
                 found = [_scores(part, explainer, classifier) for part in parts]
                 scores.append(torch.cat(found, dim=-1))
                 bar.update()
-            report += _assess_levels(name, levels, torch.stack(scores))
+            report += _assess_levels(name, levels, torch.stack(scores), resampling)
     return report
 
 
@@ -109,13 +113,15 @@ def _scores(images: Tensor, explainer: Explainer, classifier: FrozenClassifier) 
     return torch.stack([posterior.confidence, agreed.float(), unsure, unlike]).cpu()
 
 
-def _assess_levels(name: str, levels: list[float], scores: Tensor) -> UncertaintyReport:
+def _assess_levels(
+    name: str, levels: list[float], scores: Tensor, resampling: Resampling
+) -> UncertaintyReport:
     """Report one corruption, from the scores (levels, 4, N) of all images."""
     sure, right, _, unlike = scores.mean(-1).unbind(1)
     curve = {"level": levels, CONFIDENCE: sure.tolist(), AGREEMENT: right.tolist()}
     if not unlike.isnan().any():
         curve[OUT_OF_DEPTH] = unlike.tolist()
-    images = scores.shape[-1]
+    images = resampling.independent(scores.shape[-1])
     verdict = (
         too_few(f"Confidence under {name}", images)
         if images < LEAST_IMAGES

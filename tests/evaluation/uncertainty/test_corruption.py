@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from saliency_vae.evaluation.images import Images
+from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.corruption import (
     CORRUPTIONS,
@@ -134,7 +135,9 @@ def test_what_is_declared_out_of_depth_does_not_count(
 @pytest.mark.parametrize(("number", "judged"), [(9, False), (10, True)])
 def test_every_corruption_is_measured(number: int, judged: bool) -> None:
     explainer = trained_explainer(encoder=UNET)
-    report = assess_corruption(images(number, 3), explainer, blob_classifier(), seed=0)
+    report = assess_corruption(
+        images(number, 3), explainer, blob_classifier(), resampling=Resampling()
+    )
     assert len(report.verdicts) == len(CORRUPTIONS)
     assert report.roles == {"confidence": Role.EXPLAINER}
     assert OUT_OF_DEPTH not in report.curves["corruption_noise"]
@@ -147,10 +150,19 @@ def test_every_corruption_is_measured(number: int, judged: bool) -> None:
         assert curve["confidence"][0] == pytest.approx(float(clean), abs=1e-4)
 
 
+def test_images_of_few_groups_are_not_judged_by() -> None:
+    explainer, three = trained_explainer(encoder=UNET), Resampling(groups=torch.arange(12) % 3)
+    report = assess_corruption(images(12, 12), explainer, blob_classifier(), resampling=three)
+    for found in report.verdicts:
+        assert "fewer than 10 independent images (3)" in found.text
+
+
 def test_the_batches_do_not_matter() -> None:
     explainer = trained_explainer(encoder=UNET)
     whole, parts = (
-        assess_corruption(images(12, size), explainer, blob_classifier(), seed=0).curves
+        assess_corruption(
+            images(12, size), explainer, blob_classifier(), resampling=Resampling()
+        ).curves
         for size in (12, 5)
     )
     for name in CORRUPTIONS:
@@ -162,7 +174,9 @@ def test_the_share_out_of_depth_is_measured() -> None:
     explainer = trained_explainer(encoder=UNET)
     assert explainer.confidence is not None
     fit_depth(explainer.confidence.depth, explainer.confidence.features(blobs(40)).detach())
-    report = assess_corruption(images(40, 40), explainer, blob_classifier(), seed=0)
+    report = assess_corruption(
+        images(40, 40), explainer, blob_classifier(), resampling=Resampling()
+    )
     shares = report.curves["corruption_noise"][OUT_OF_DEPTH]
     assert shares[0] == pytest.approx(float(explainer(blobs(40)).out_of_depth.float().mean()))
     assert shares[0] <= 0.1 < shares[-1]  # of a network that is not trained
