@@ -40,7 +40,7 @@ def describe_run(
         "data": images.name,
         "explainer": str(config["explainer"]),
         "configuration": recipe(explainer.config),
-        "protocol": protocol(config),
+        "protocol": protocol(config, len(images)),
         "seed": str(config["seed"]),
         "command": " ".join(["python -m saliency_vae.evaluate", *sys.argv[1:]]),
         "date": datetime.now().astimezone().isoformat(" ", "minutes"),
@@ -49,16 +49,25 @@ def describe_run(
     }
 
 
-def protocol(config: Mapping[str, Any]) -> str:
-    """Describe how an evaluation scores methods."""
+def protocol(config: Mapping[str, Any], number: int) -> str:
+    """Describe how an evaluation scores methods.
+
+    Args:
+        config: Settings of the evaluation.
+        number: Number of images, which a check of more images takes all of.
+    """
     runs = config["reference_runs"] + len(config["ensemble"])
+    checked = {
+        check: min(config[f"{check}_images"], number)
+        for check in ("own_mask", "robustness", "reference", "posterior")
+    }
     return (
         f"{config['steps']} steps of insertion and deletion; baseline images: "
         f"{', '.join(config['baseline_images'])}; pointing game within {config['tolerance']:g} "
-        f"pixels; own mask on {config['own_mask_images']} images; infidelity and max-sensitivity "
-        f"on {config['robustness_images']} images; uncertainty of pixels on "
-        f"{config['reference_images']} images with {runs} independent runs; posterior predictive "
-        f"checks and swap test on {config['posterior_images']} images; times in batches of at most "
+        f"pixels; own mask on {checked['own_mask']} images; infidelity and max-sensitivity "
+        f"on {checked['robustness']} images; uncertainty of pixels on "
+        f"{checked['reference']} images with {runs} independent runs; posterior predictive "
+        f"checks and swap test on {checked['posterior']} images; times in batches of at most "
         f"{config['batch_size']} images."
     )
 

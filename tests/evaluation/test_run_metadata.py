@@ -47,12 +47,20 @@ def test_recipe_of_nested_parts_leaves_out_what_is_off() -> None:
 
 
 def test_protocol() -> None:
-    text = protocol(CONFIG)
+    text = protocol(CONFIG, 100)
     assert "24 steps" in text
     assert "baseline images: blur, zero;" in text
     assert "within 2.5 pixels" in text
     assert "3 independent runs" in text
     assert "batches of at most 50" in text
+    assert "own mask on 32 images" in text
+
+
+def test_a_check_of_more_images_than_there_are_takes_all() -> None:
+    text = protocol(CONFIG, 10)
+    assert "own mask on 10 images; infidelity and max-sensitivity on 3 images" in text
+    assert "uncertainty of pixels on 10 images" in text
+    assert "swap test on 10 images" in text
 
 
 def test_metadata_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
