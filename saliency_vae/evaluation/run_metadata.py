@@ -1,6 +1,7 @@
 """Run metadata: what a reader needs to know to repeat an evaluation."""
 
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -42,7 +43,7 @@ def describe_run(
         "configuration": recipe(explainer.config),
         "protocol": protocol(config, len(images)),
         "seed": str(config["seed"]),
-        "command": " ".join(["python -m saliency_vae.evaluate", *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "saliency_vae.evaluate", *sys.argv[1:]]),
         "date": datetime.now().astimezone().isoformat(" ", "minutes"),
         "versions": versions(),
         "hardware": hardware(images.device),

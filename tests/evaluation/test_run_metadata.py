@@ -64,10 +64,13 @@ def test_a_check_of_more_images_than_there_are_takes_all() -> None:
 
 
 def test_metadata_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", "explainer=outputs/it", "limit=3"])
+    monkeypatch.setattr(
+        sys, "argv", ["evaluate.py", "explainer=outputs/it", "methods=[explainer,rise]"]
+    )
     images = Images(Blobs(2, seed=0), "test images of blobs", 1, 0, torch.device("cpu"))
     found = describe_run(CONFIG, trained_explainer(), blob_classifier(), images)
-    assert found["command"] == "python -m saliency_vae.evaluate explainer=outputs/it limit=3"
+    command = "python -m saliency_vae.evaluate explainer=outputs/it 'methods=[explainer,rise]'"
+    assert found["command"] == command
     assert found["data"] == "test images of blobs"
     assert found["seed"] == "7"
     assert found["weights"].startswith("blobs (None, SHA-256 ")
