@@ -231,8 +231,9 @@ def warm_up(
         classifier: Classifier to explain.
         strict: Whether a method that cannot explain this classifier or these data raises an error;
             otherwise it is left out. An explainer always raises.
-        slow: Whether slow methods finish their explanation. Otherwise they stop once they prove
-            slow, and their passes are some number above ``slow_passes``.
+        slow: Whether slow methods finish their explanation. Otherwise all but the evaluated
+            explainer, which is scored in any case, stop once they prove slow, and their passes are
+            some number above ``slow_passes``.
 
     Returns:
         The methods that can explain the image, with their peak memory and passes.
@@ -250,7 +251,7 @@ def warm_up(
         explain = partial(method, image, classifier)
         try:
             passes[name] = _passes_at_first(explain, methods.slow_passes)
-            if slow or passes[name] <= methods.slow_passes:
+            if slow or name == EXPLAINER or passes[name] <= methods.slow_passes:
                 with counted_passes() as counted:
                     memory[name] = peak_memory(explain)
                 passes[name] = counted.number

@@ -249,6 +249,13 @@ def test_a_slow_method_that_is_left_out_is_not_waited_for(slow: bool, answers: i
     assert ("asking" in found.memory) == slow
 
 
+def test_all_passes_of_a_slow_explainer_are_counted() -> None:
+    methods = Methods({"explainer": Asking()}, slow_passes=3)
+    found = warm_up(methods, {"image": blobs(1)}, blob_classifier(), strict=False, slow=False)
+    assert found.passes == {"explainer": 10}
+    assert "explainer" in found.memory
+
+
 class RefusingExplainer(ExplainerMethod):
     """An explainer that cannot explain this classifier."""
 
