@@ -59,7 +59,7 @@ def uncertainty_figures(report: UncertaintyReport) -> dict[str, Figure]:
                 x="level",
                 x_label=f"strength of the {name.removeprefix('corruption_')}",
                 y_label="mean confidence, share of the images",
-                heading="Corrupted images: both lines should fall together",
+                heading="Corrupted images: confidence should fall as agreement does",
                 roles=roles,
             )
     return drawn

@@ -14,8 +14,10 @@ from saliency_vae.evaluation.report.charts import curves_figure, figures
 from saliency_vae.evaluation.report.cost_chart import cost_figure
 from saliency_vae.evaluation.report.line_styles import method_styles
 from saliency_vae.evaluation.report.page import save_figures
+from saliency_vae.evaluation.report.uncertainty_charts import uncertainty_figures
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.scores import Scores
+from saliency_vae.evaluation.uncertainty import UncertaintyReport
 from saliency_vae.metrics import mean_interval
 from tests.helpers.constructed_results import (
     constructed,
@@ -70,6 +72,15 @@ def test_names_of_25_near_points_do_not_overlap() -> None:
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(figure.bbox.containsx(x) for box in boxes for x in (box.x0, box.x1))
     assert names.texts[0].get_text() == "method 24"  # the best first
+
+
+def test_the_figure_of_corrupted_images_says_which_lines_belong_together() -> None:
+    names = ("level", "confidence", "agreement at 5 % kept", "declared out of depth")
+    curves = {"corruption_noise": {name: [0.0, 1.0] for name in names}}
+    (figure,) = uncertainty_figures(UncertaintyReport(curves=curves)).values()
+    axes = figure.axes[0]
+    assert len(axes.lines) == 3  # the last should rise
+    assert axes.get_title() == "Corrupted images: confidence should fall as agreement does"
 
 
 def test_images_of_one_group_have_an_interval_of_no_width() -> None:
