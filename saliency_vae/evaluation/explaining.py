@@ -8,6 +8,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
 from saliency_vae.metrics import positive_attribution, views_at_once
+from saliency_vae.models import Explainer
 
 
 def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) -> Tensor:
@@ -34,6 +35,11 @@ def explain_batch(method: Method, batch: Batch, classifier: FrozenClassifier) ->
     if not maps.isfinite().all():
         raise ValueError("Expected finite maps. Found NaN or infinity.")
     return maps
+
+
+def target_for(explainer: Explainer, batch: Batch) -> Tensor | None:
+    """Target of a batch; else, for a universal explainer, the decision if it is known."""
+    return batch.get("target", batch.get("decision") if explainer.is_universal else None)
 
 
 def attribution_of(method: Method, maps: Tensor) -> Tensor:

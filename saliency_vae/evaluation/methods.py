@@ -21,6 +21,7 @@ from saliency_vae.baselines import (
 )
 from saliency_vae.classifiers import FrozenClassifier, TooManyPassesError, counted_passes
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.explaining import target_for
 from saliency_vae.evaluation.roles import EXPLAINER, Role
 from saliency_vae.evaluation.signal_controls import RandomisedSignals, ZeroedSignals
 from saliency_vae.evaluation.wording import title
@@ -57,12 +58,7 @@ class ExplainerMethod:
         images = batch["image"]
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
         # Images may lie outside [0, 1]: robustness is measured with added noise.
-        return explainer.encode(images, target=self._target(batch)).mean
-
-    def _target(self, batch: Batch) -> Tensor | None:
-        """The given target; else, for a universal explainer, the decision in the batch."""
-        decided = batch.get("decision") if self.explainer.is_universal else None
-        return batch.get("target", decided)
+        return explainer.encode(images, target=target_for(explainer, batch)).mean
 
 
 class RefinedExplainer(ExplainerMethod):
@@ -85,7 +81,7 @@ class RefinedExplainer(ExplainerMethod):
         """
         images = batch["image"].clamp(0, 1)  # robustness is measured with added noise
         explainer = self.explainer.to(images.device).attach_classifier(classifier, force=True)
-        target = self._target(batch)
+        target = target_for(explainer, batch)
         refined = explainer.refine(images, classifier, target=target, steps=self.steps)
         return refined.posterior.mean
 

@@ -13,6 +13,7 @@ from saliency_vae.baselines import Method
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.randomised import randomised_classifier
 from saliency_vae.data import Batch
+from saliency_vae.evaluation.explaining import target_for
 from saliency_vae.models import Explainer
 from saliency_vae.runtime.autograd import recording_gradients
 
@@ -60,7 +61,7 @@ class RandomisedSignals:
                 self._shuffled = classifier, randomised_classifier(classifier)
         images, shuffled = batch["image"], self._shuffled[1]
         explainer = self.explainer.to(images.device).attach_classifier(shuffled, force=True)
-        return explainer.encode(images, target=batch.get("target")).mean
+        return explainer.encode(images, target=target_for(explainer, batch)).mean
 
 
 def signal_controls(explainer: Explainer) -> dict[str, Method]:
