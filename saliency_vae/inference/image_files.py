@@ -12,6 +12,7 @@ from saliency_vae.data import MINIMUM_SIZE, Preprocessing, TooLargeError, load_r
 from saliency_vae.runtime.text import one_line
 from saliency_vae.visualization import InputImage, displayed
 
+_LARGEST = 1024  # largest side, in pixels, of an image that is neither resized nor cropped
 _NOT_SHOWN = np.empty((3, 0, 0), dtype=np.uint8)
 
 
@@ -73,15 +74,27 @@ class InputImages(Dataset[InputImage | BrokenImage]):
 
 
 def checked(image: InputImage) -> InputImage | BrokenImage:
-    """Return an image, or a broken one in its place if it is too small for an encoder."""
+    """Return an image, or a broken one in its place if it is too small or too large.
+
+    An encoder needs a minimum size. A photograph of several megapixels that is explained as it is
+    fills the memory, which would end the explanations of all other images, too.
+    """
     height, width = image.pixels.shape[1:]
-    if min(height, width) >= MINIMUM_SIZE:
-        return image
-    return BrokenImage(
-        image.name,
-        f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
-        f"preprocessing. Found {height} x {width}.",
-    )
+    if min(height, width) < MINIMUM_SIZE:
+        return BrokenImage(
+            image.name,
+            f"Expected an image of at least {MINIMUM_SIZE} x {MINIMUM_SIZE} pixels after "
+            f"preprocessing. Found {height} x {width}.",
+        )
+    if image.preprocessing == Preprocessing() and max(height, width) > _LARGEST:
+        return BrokenImage(
+            image.name,
+            f"Expected an image of at most {_LARGEST} pixels a side, as this classifier has no "
+            f"preprocessing. Found {height} x {width}: FrozenClassifier(..., preprocessing="
+            "Preprocessing(resize_size=256, crop_size=(224, 224))), or with classifier=custom "
+            "classifier.resize_size=256 classifier.crop_size=224, resizes photographs.",
+        )
+    return image
 
 
 def name_of(file: Path, root: Path) -> str:

@@ -22,7 +22,6 @@ from saliency_vae.visualization import Explanation, InputImage, displayed
 _Result = TypeVar("_Result", InputImage, Explanation)
 
 _BATCH = 8  # photographs of one size that are explained at once
-_LARGEST = 1024  # largest side, in pixels, of a photograph that is not resized
 
 
 def explain_photographs(
@@ -150,12 +149,6 @@ def _input(name: str, photograph: object, preprocessing: Preprocessing) -> Input
     """Preprocess a photograph for the classifier."""
     picture = as_picture(photograph, name)
     size = picture.height, picture.width
-    if preprocessing == Preprocessing() and max(size) > _LARGEST:
-        raise ValueError(
-            f"Expected {name} of at most {_LARGEST} pixels a side, as this classifier has no "
-            f"preprocessing. Found {size[0]} x {size[1]}: FrozenClassifier(..., preprocessing="
-            "Preprocessing(resize_size=256, crop_size=(224, 224))) resizes photographs."
-        )
     pixels = preprocessing(picture).numpy()
     found = InputImage(name, pixels, displayed(picture), size, preprocessing, picture)
     return _whole(checked(found))

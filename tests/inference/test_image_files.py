@@ -38,6 +38,17 @@ def test_an_image_that_is_too_small_for_any_encoder_is_broken(tmp_path: Path) ->
     assert isinstance(large, InputImage)
 
 
+def test_a_photograph_that_nothing_resizes_is_broken_before_it_fills_the_memory(
+    tmp_path: Path,
+) -> None:
+    photograph = Image.new("RGB", (1025, 20))
+    found = read(tmp_path, photograph, Preprocessing())
+    assert isinstance(found, BrokenImage)
+    assert "at most 1024 pixels a side" in found.reason
+    assert "classifier.resize_size=256" in found.reason
+    assert isinstance(read(tmp_path, photograph, Preprocessing(crop_size=(20, 20))), InputImage)
+
+
 @pytest.mark.parametrize("step", ["displayed", "Preprocessing.resized"])
 def test_an_error_of_the_program_is_not_a_broken_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
