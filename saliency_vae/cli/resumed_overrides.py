@@ -7,6 +7,9 @@ from omegaconf import OmegaConf
 from saliency_vae.cli.renamed import translated
 
 LAST = Path("checkpoints/last.ckpt")  # in the directory of a run
+_RESUMED = (
+    "ckpt_path=last"  # in a directory without a checkpoint only a refused command recorded it
+)
 _OVERRIDES = Path(".hydra/overrides.yaml")
 
 
@@ -15,7 +18,8 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
 
     ``ckpt_path=last hydra.run.dir=RUN`` alone names no experiment; the run's last checkpoint does.
     Overrides given now take precedence. A run that was killed before its first checkpoint starts
-    from scratch.
+    from scratch. A mistyped directory, in which only such a command was refused before, has no run
+    to start from scratch: the command is refused again.
 
     Args:
         arguments: Arguments of the command line.
@@ -29,10 +33,12 @@ def with_overrides_of_run(arguments: list[str]) -> list[str]:
         return arguments
     earlier = [translated(override) for override in _recorded(run)]
     if not (run / LAST).is_file():
+        if _RESUMED in earlier:
+            return arguments
         from lightning.pytorch.utilities import rank_zero_info
 
         rank_zero_info("No checkpoint yet: the run starts anew.")
-        arguments = [a for a in arguments if a != "ckpt_path=last"]
+        arguments = [a for a in arguments if a != _RESUMED]
     return [override for override in earlier if _key(override) not in given] + arguments
 
 

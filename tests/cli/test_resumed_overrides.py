@@ -62,6 +62,14 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(run: Path) -> None
     assert "ckpt_path=last" not in arguments
 
 
+def test_a_mistyped_directory_is_no_run_the_second_time_either(tmp_path: Path) -> None:
+    given = ["ckpt_path=last", f"hydra.run.dir={tmp_path}"]
+    assert with_overrides_of_run(given) == given  # refused, as there is no checkpoint
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/overrides.yaml").write_text("- ckpt_path=last\n")  # Hydra's record of it
+    assert with_overrides_of_run(given) == given
+
+
 @pytest.mark.parametrize("quote", ["'", '"'])
 def test_a_quoted_directory(run: Path, quote: str) -> None:
     given = ["ckpt_path=last", f"hydra.run.dir={quote}{run}{quote}"]
