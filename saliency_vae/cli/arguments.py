@@ -23,9 +23,12 @@ def quoted(argument: str, paths: Collection[str]) -> str:
         "images='my photo.jpg'"
         >>> print(quoted(r"images=a\b.jpg", ["images"]))
         images='a\b.jpg'
+        >>> print(quoted("images='tis.jpg", ["images"]))
+        images='\'tis.jpg'
     """
     key, equals, value = argument.partition("=")
-    if key not in paths or not equals or not value or value[0] in "'\"":
+    is_quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if key not in paths or not equals or not value or is_quoted:
         return argument
     # Hydra reads a backslash as itself, unless a quote comes after it.
     escaped = re.sub(
