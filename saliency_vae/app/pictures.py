@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.app.answers import OtherMap
+from saliency_vae.data import TooLargeError
 from saliency_vae.perturbations import perturb
 from saliency_vae.runtime.text import as_percent
 from saliency_vae.topk import top_pixels
@@ -42,12 +43,16 @@ def photograph(explanation: Explanation) -> Tensor:
     source = explanation.source
     times = _times(explanation)
     given = source.preprocessing
+    enlarged = _enlarged(torch.from_numpy(source.pixels), times)
     if given.resize_size is None or given.crop_size is None or times == 1:
-        return _enlarged(torch.from_numpy(source.pixels), times, "nearest")
+        return enlarged
     resize, (height, width) = given.resize_size, given.crop_size
     larger = resize * times if isinstance(resize, int) else (resize[0] * times, resize[1] * times)
     finer = replace(given, resize_size=larger, crop_size=(height * times, width * times))
-    return finer(Image.fromarray(explanation.image))
+    try:
+        return finer(Image.fromarray(explanation.image))
+    except TooLargeError:  # long and narrow
+        return enlarged
 
 
 def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:
@@ -158,9 +163,8 @@ def _times(explanation: Explanation) -> int:
     return min(max(1, math.ceil(_SIDE / longer)), _MOST_ENLARGED)
 
 
-def _enlarged(pixels: Tensor, times: int, mode: str) -> Tensor:
-    found = F.interpolate(pixels[None].float(), scale_factor=times, mode=mode)[0]
-    return found.to(torch.uint8)
+def _enlarged(pixels: Tensor, times: int) -> Tensor:
+    return pixels.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
 
 
 def _samples(explanation: Explanation, shown: Tensor) -> Pixels:

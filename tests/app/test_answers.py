@@ -94,6 +94,17 @@ def test_all_tiles_show_the_same_field_of_view(
     assert (left_out[~mask] == shown.permute(1, 2, 0).numpy()[~mask]).mean() > 0.95
 
 
+def test_a_photograph_too_long_for_a_finer_view_is_shown_as_the_classifier_sees_it(
+    monkeypatch: pytest.MonkeyPatch, photo: str
+) -> None:
+    page = answers()
+    monkeypatch.setattr("saliency_vae.data.preprocessing._MOST_PIXELS", 40 * 60)
+    explained = page.explain(photo, None, 0.2)
+    shown = photograph(explained)
+    np.testing.assert_array_equal(shown[:, ::8, ::8], explained.source.pixels)
+    assert shown.shape == (3, 256, 256)
+
+
 def test_bars_name_a_label_only_if_the_probability_is_its_own(photo: str) -> None:
     """A decision against a label has the probability that it is absent."""
     linear = nn.Linear(3 * 32 * 32, 1)
