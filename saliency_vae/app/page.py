@@ -14,10 +14,12 @@ from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, 
 from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.text import one_line, printable
 from saliency_vae.visualization import Explanation
+from saliency_vae.visualization.explanation_files import write_arrays
 
 DECISION = "the classifier's decision"
 _PERCENT_KEPT = 10  # initial share of the pixels
 _MOST_OFFERED = 100  # explanations whose files are kept for download
+_LONGEST = 1024  # most pixels on the longer side of the maps in them
 CSS = """
 .gradio-container {max-width: 1280px !important; margin: 0 auto !important}
 .measured {padding: 2px 4px 8px}
@@ -190,7 +192,11 @@ class Page:
         return html if about is explanation else ""
 
     def offer(self, explanation: Explanation | None) -> list[Any]:
-        """Write the files that are offered for download."""
+        """Write the files that are offered for download.
+
+        Maps of a large photograph are written smaller: at twelve megapixels they would take half a
+        minute and 160 MB for each question. They hold no more than the classifier's view does.
+        """
         if explanation is None:
             return [self.gradio.DownloadButton(interactive=False)] * 2
         earlier = sorted(self.files.iterdir(), key=lambda offered: offered.stat().st_mtime_ns)
@@ -198,8 +204,11 @@ class Page:
             shutil.rmtree(old, ignore_errors=True)
         directory = Path(tempfile.mkdtemp(dir=self.files))
         paths = [directory / name for name in ("explanation.png", "explanation.npz")]
-        for path in paths:
-            explanation.save(path)
+        explanation.save(paths[0])
+        height, width = explanation.source.size
+        scale = min(1.0, _LONGEST / max(height, width))
+        size = max(1, round(scale * height)), max(1, round(scale * width))
+        write_arrays(explanation, paths[1], size)
         return [self.gradio.DownloadButton(value=str(path), interactive=True) for path in paths]
 
     def _shown(self, explanation: Explanation, kind: str) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,17 @@ def _write_panel(explanation: Explanation, path: Path) -> None:
     explanation.plot().save(path, format="PNG", compress_level=1)
 
 
-def _write_arrays(explanation: Explanation, path: Path) -> None:
+def write_arrays(explanation: Explanation, path: Path, at: tuple[int, int] | None = None) -> None:
+    """Write maps and numbers as ``.npz``.
+
+    Args:
+        explanation: Explanation of an image.
+        path: File to write.
+        at: Height and width of the maps; by default those of the original image.
+    """
+    restore = partial(explanation.source.restore, at=at)
     with path.open("wb") as file:  # numpy would add an extension to a file name
-        np.savez_compressed(file, **restored(arrays(explanation), explanation.source.restore))
+        np.savez_compressed(file, **restored(arrays(explanation), restore))
 
 
 def _write_summary(explanation: Explanation, path: Path) -> None:
@@ -124,6 +133,6 @@ def _write_summary(explanation: Explanation, path: Path) -> None:
 
 _WRITERS: dict[str, Callable[[Explanation, Path], None]] = {
     ".png": _write_panel,
-    ".npz": _write_arrays,
+    ".npz": write_arrays,
     ".json": _write_summary,
 }

@@ -210,6 +210,19 @@ def test_old_files_for_download_are_removed(monkeypatch: pytest.MonkeyPatch) -> 
     page.close()
 
 
+def test_maps_of_a_large_photograph_are_offered_smaller(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 1500)).save(tmp_path / "large.png")
+    page = Page(answers())
+    explanation = page.answers.explain(str(tmp_path / "large.png"), None, 0.1)
+    page.offer(explanation)
+    (file,) = page.files.glob("*/explanation.npz")
+    with np.load(file) as maps:
+        assert maps["mean"].shape == (512, 1024)
+        assert maps["samples"].shape == (3, 512, 1024)
+        assert np.isfinite(maps["mean"]).mean() == pytest.approx(32 * 32 / (40 * 80), abs=0.01)
+    page.close()
+
+
 class Taken:
     """What Gradio does where the port is not free."""
 
