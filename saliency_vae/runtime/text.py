@@ -26,12 +26,12 @@ def as_percent(share: float) -> str:
         share: Probability in [0, 1].
 
     Example:
-        >>> as_percent(0.75), as_percent(0.0002), as_percent(0.99999)
+        >>> as_percent(0.75), as_percent(0.0002), as_percent(0.9995)
         ('75.0 %', '< 0.1 %', '> 99.9 %')
     """
     if share < 0.0005:
         return "< 0.1 %"
-    return "> 99.9 %" if share > 0.9995 else f"{100 * share:.1f} %"
+    return "> 99.9 %" if share >= 0.9995 else f"{100 * share:.1f} %"
 
 
 def same_command(*, overwrite: bool) -> str:
