@@ -42,13 +42,14 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
         def main() -> None:
             wanted = os.environ.get(_FULL_ERROR)
             one_line = functools.partial(one_line_errors, name, traceback=wanted == "1")
+            failed: list[int] = []  # jobs of a sweep
 
             @hydra.main(version_base="1.3", config_path=config_dir(), config_name=name)
             def compose_and_run(config: DictConfig) -> Any:
                 _set_full_error(wanted)  # for the processes that a run starts
                 with one_line():
                     if HydraConfig.get().mode == RunMode.MULTIRUN:
-                        return run_job(f"saliency_vae.{name}")
+                        return run_job(f"saliency_vae.{name}", failed)
                     resolved = resolve(config)
                     with _naming_paths(resolved, paths):
                         return function(resolved, Path(HydraConfig.get().runtime.output_dir))
@@ -59,6 +60,8 @@ def command(name: str, *, paths: Collection[str] = ()) -> Callable[[Function], C
                 with one_line():
                     check_arguments(sys.argv[1:])
                     compose_and_run()
+                if failed:
+                    raise SystemExit(f"error: jobs of the sweep failed: {failed}")
             finally:
                 _set_full_error(wanted)
 

@@ -7,9 +7,8 @@ from omegaconf import OmegaConf
 from saliency_vae.cli.renamed import translated
 
 LAST = Path("checkpoints/last.ckpt")  # in the directory of a run
-_RESUMED = (
-    "ckpt_path=last"  # in a directory without a checkpoint only a refused command recorded it
-)
+# In a directory without a checkpoint, only a command that was refused recorded it.
+_RESUMED = "ckpt_path=last"
 _OVERRIDES = Path(".hydra/overrides.yaml")
 
 

@@ -29,7 +29,7 @@ _COMPARED = {
 }
 
 
-def run_job(module: str) -> float:
+def run_job(module: str, failed: list[int]) -> float:
     """Run the current job of a sweep as a single run, and return its validation loss.
 
     In one process, Lightning would start the whole sweep again on each device. As single runs, the
@@ -37,6 +37,7 @@ def run_job(module: str) -> float:
 
     Args:
         module: Module to run with ``python -m``.
+        failed: Numbers of the jobs that failed, to which this one is added if it does.
 
     Returns:
         Lowest validation loss; NaN if the job failed.
@@ -50,6 +51,7 @@ def run_job(module: str) -> float:
         if source.provider == "command-line":
             command += ["--config-dir", source.path]
     if subprocess.run(command, check=False).returncode != 0:
+        failed.append(hydra.job.num)
         return math.nan
     return float(read_metrics(Path(directory)).get("val/loss", math.nan))
 

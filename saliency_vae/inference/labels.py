@@ -98,10 +98,12 @@ def _read(file: Path, classifier: FrozenClassifier) -> dict[str, str]:
             if len(row) != 2:
                 raise ValueError(f"{len(row)} between commas")
             name, index = str(PurePosixPath(row[0])), class_index(row[1], classifier.categories)
+            if classifier.categories and index >= len(classifier.categories):
+                raise ValueError(f"the classes are 0 to {len(classifier.categories) - 1}")
             label = classifier.category(index)
             if said.setdefault(name, index) != index:
                 raise ValueError("an earlier line says another class")
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             raise ValueError(
                 f"Expected {file} to hold an image and its class in each line. "
                 f"Found in line {number}: {','.join(row)} ({error})."

@@ -791,3 +791,19 @@ def test_samples_are_the_same_whatever_the_batch(own: list[str], run: Run, tmp_p
         assert with_samples == 3 * panel.height  # six samples: their maps, and their kept views
     maps = load_explanations(tmp_path / "none")["1.png"]
     assert "samples" not in maps
+
+
+def test_a_sweep_whose_jobs_fail_ends_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = iter((1, 0))
+
+    def run(command: list[str], check: bool) -> SimpleNamespace:
+        return SimpleNamespace(returncode=next(codes))
+
+    monkeypatch.setattr("saliency_vae.cli.sweep.subprocess.run", run)
+    monkeypatch.chdir(tmp_path)
+    given = ("-m", "images=.", "explainer=.", "fraction=0.1,0.2", "output_dir=out")
+    monkeypatch.setattr(sys, "argv", ["explain.py", *given])
+    with pytest.raises(SystemExit, match=r"error: jobs of the sweep failed: \[0\]"):
+        explain()

@@ -56,7 +56,7 @@ def test_a_file_names_classes(tmp_path: Path) -> None:
         ("./b.jpg,tiger cat", r"line 2: \./b\.jpg,tiger cat \(an earlier line says another class"),
         ("gr\udcfcn.jpg,tabby", r"labels\.csv to be a CSV file in UTF-8\. Found 'utf-8' codec"),
         ("a.jpg,dog", "no class called 'dog'"),
-        ("a.jpg,7", "line 2: a.jpg,7"),
+        ("a.jpg,7", r"line 2: a.jpg,7 \(the classes are 0 to 5\)"),
         ("a.jpg,crane bird,x", "line 2"),
     ],
 )
