@@ -158,15 +158,25 @@ def _grid(output: Tensor, channels_last: bool) -> tuple[int, int]:
 def is_grid(grid: tuple[int, int], size: tuple[int, int]) -> bool:
     """Whether a grid, of at least 2x2 cells, divides an image into square cells.
 
-    Cells at the border may lie partly outside the image, or pixels outside the grid.
+    Cells at the border may lie partly outside the image, or pixels outside the grid: where a
+    network does not pad its maps, as many along both axes, up to less than a cell.
     """
     if min(grid) < 2:
         return False
     down, across = size[0] / grid[0], size[1] / grid[1]
-    return (down > 1 and round(down) == round(across)) or any(
+    if (down > 1 and round(down) == round(across)) or _has_equal_borders(grid, size):
+        return True
+    return any(
         all(cells in (n // stride, -(-n // stride)) for cells, n in zip(grid, size, strict=True))
         for stride in STRIDES
     )
+
+
+def _has_equal_borders(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a grid leaves about as many pixels of an image along both axes."""
+    stride = nearest_stride(grid, size)
+    down, across = (n - stride * cells for n, cells in zip(size, grid, strict=True))
+    return stride in STRIDES and min(down, across) >= 0 and abs(down - across) < stride
 
 
 def nearest_stride(grid: tuple[int, int], size: tuple[int, int]) -> int:

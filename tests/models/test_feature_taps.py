@@ -296,6 +296,13 @@ def test_maps_of_each_stride_are_found_in_images_of_any_shape(size: Size, paddin
     assert found == [2, 4, 8, 16, 32] if min(size) // 32 > 1 or padding else [2, 4, 8, 16]
 
 
+@pytest.mark.parametrize("size", [(299, 400), (224, 320), (320, 224)])
+def test_maps_without_padding_are_found_in_images_that_are_not_square(size: Size) -> None:
+    layers = [nn.Conv2d(3, 3, 4, stride=2) for _ in range(5)]
+    found = shapes(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), size)
+    assert list(found) == [2, 4, 8, 16, 32]
+
+
 @pytest.mark.parametrize(
     "shape",
     [
