@@ -1,7 +1,6 @@
 """An explainer: images in, a distribution over their saliency maps out."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, get_args, overload
@@ -412,7 +411,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
             posterior,
             images,
             classifier,
-            objective=objective or replace(self.objective(), perturbation=self.baseline()),
+            objective=objective or self.objective(self.baseline()),
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,

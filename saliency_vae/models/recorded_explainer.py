@@ -172,8 +172,11 @@ class RecordedExplainer(nn.Module):
         self.encoder = instantiate(node, _convert_="all")
         self.record(encoder=node)
 
-    def objective(self) -> Objective:
+    def objective(self, perturbation: nn.Module | None = None) -> Objective:
         """Objective that this explainer was trained with.
+
+        Args:
+            perturbation: Module that makes its baseline images; by default that of the training.
 
         Raises:
             ValueError: If its configuration does not contain it.
@@ -181,14 +184,16 @@ class RecordedExplainer(nn.Module):
         found = {
             field.name: getattr(self.recorded, field.name, None) for field in fields(Objective)
         }
-        missing = [name for name in ("topk", "perturbation", "beta") if found[name] is None]
+        other = {} if perturbation is None else {"perturbation": perturbation}
+        needed = {"topk", "perturbation", "beta"} - other.keys()
+        missing = [name for name in needed if found[name] is None]
         if missing:
             raise ValueError(
                 "Expected an explainer whose config.json holds topk, perturbation and beta. "
                 f"Found none of {', '.join(sorted(missing))}."
             )
         given = {name: value for name, value in found.items() if value is not None}
-        return Objective(**instantiate(given, _convert_="all"))
+        return Objective(**instantiate(given, _convert_="all") | other)
 
     def baseline(self) -> nn.Module:
         """Module that makes the baseline images of explanations: that of training, if possible.

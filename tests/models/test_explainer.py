@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -360,6 +361,17 @@ def test_no_explanation_is_over_another_image_of_its_batch() -> None:
     assert isinstance(trained.baseline(), Blur)
     alone = trained_explainer(perturbation={"_target_": MIXTURE, "baselines": baselines[:1]})
     assert isinstance(alone.baseline(), Mixture)
+
+
+def test_without_a_record_of_its_baseline_images_it_is_refined_over_a_blur() -> None:
+    explainer = trained_explainer(perturbation=None)
+    images, classifier = blobs(2), blob_classifier()
+    refined = explainer.refine(images, classifier, steps=2).posterior.mean
+    over_a_blur = replace(trained_explainer().objective(), perturbation=Blur())
+    expected = explainer.refine(images, classifier, objective=over_a_blur, steps=2).posterior.mean
+    assert torch.equal(refined, expected)
+    with pytest.raises(ValueError, match="Found none of perturbation"):
+        explainer.objective()
 
 
 def written(directory: Path, config: Any) -> Path:

@@ -1,7 +1,6 @@
 """Independent runs: explanations by the same objective, but not by the evaluated encoder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -24,7 +23,7 @@ class FromPrior:
 
     def __init__(self, explainer: Explainer, *, steps: int, seed: int) -> None:
         self.explainer = explainer
-        self.objective = replace(explainer.objective(), perturbation=explainer.baseline())
+        self.objective = explainer.objective(explainer.baseline())
         self.steps = steps
         self.seed = seed
 
