@@ -123,8 +123,9 @@ def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str,
     ]
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier.forward_uncompiled(images)
-    size = images.shape[-2], images.shape[-1]
-    maps = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 4}
+    number, size = images.shape[0], (images.shape[-2], images.shape[-1])
+    tensors = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 4}
+    maps = {n: o for n, o in tensors.items() if o.shape[0] == number}  # windows of a map are more
     channels_last = channels_come_last(maps.values(), size)
     last: dict[int, tuple[str, int]] = {}
     for name, output in maps.items():

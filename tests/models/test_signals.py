@@ -179,6 +179,11 @@ def test_what_has_its_channels_last_is_no_feature_map() -> None:
     assert find_feature_maps(merging, torch.rand(1, 3, 48, 48)) == {}
 
 
+def test_windows_that_are_put_into_the_batch_are_no_feature_map() -> None:
+    windows = classifier_of(test_feature_taps.Windows())
+    assert list(find_feature_maps(windows, torch.rand(2, 3, 32, 32))) == ["patches"]
+
+
 def test_a_classifier_without_maps_has_none() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     assert find_feature_maps(classifier_of(flat), torch.rand(1, 3, 16, 16)) == {}
