@@ -46,7 +46,8 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
 
     The last map of each stride is kept. Tokens are kept after each normalisation layer, because
     what follows the last attention may depend on the class token alone. Calls in other threads are
-    ignored, and so are windows of a map, whose batch is larger than that of the images.
+    ignored, and so are windows of a map, whose batch is larger than that of the images, and tokens
+    that are split into the heads of an attention.
 
     Args:
         network: Network of the classifier.
@@ -54,9 +55,12 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
     """
     found: dict[int, list[Features]] = {}
     thread, number, size = get_ident(), images.shape[0], (images.shape[-2], images.shape[-1])
+    tokens: set[tuple[int, int]] = set()
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if get_ident() != thread or not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        if is_split(output, tokens):
             return
         grids = [features[-1].grid for features in found.values()]
         features = as_features(output, size, grids)
@@ -107,6 +111,19 @@ def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool
             last[nearest_stride(_grid(output, orders[0]), size)] = orders
     known = [orders[0] for orders in last.values() if len(orders) == 1]
     return 2 * sum(known) > len(known)
+
+
+def is_split(output: Tensor, tokens: set[tuple[int, int]]) -> bool:
+    """Whether an output (B, heads, tokens, width) holds the heads of an attention, and is no map.
+
+    Args:
+        output: Output of a module.
+        tokens: Number and width of the tokens in earlier outputs (B, tokens, width); those of this
+            output are added.
+    """
+    if output.ndim == 3:
+        tokens.add((output.shape[1], output.shape[2]))
+    return output.ndim == 4 and (output.shape[2], output.shape[1] * output.shape[3]) in tokens
 
 
 def may_give_maps(module: nn.Module) -> bool:

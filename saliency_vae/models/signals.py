@@ -19,6 +19,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.models.feature_taps import (
     channels_come_last,
     is_grid,
+    is_split,
     may_give_maps,
     nearest_stride,
 )
@@ -124,8 +125,15 @@ def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str,
     with torch.no_grad(), _observed(classifier.network, names) as outputs:
         classifier.forward_uncompiled(images)
     number, size = images.shape[0], (images.shape[-2], images.shape[-1])
-    tensors = {n: o for n, o in outputs.items() if isinstance(o, Tensor) and o.ndim == 4}
-    maps = {n: o for n, o in tensors.items() if o.shape[0] == number}  # windows of a map are more
+    tokens: set[tuple[int, int]] = set()
+    maps = {
+        name: output
+        for name, output in outputs.items()
+        if isinstance(output, Tensor)
+        and not is_split(output, tokens)
+        and output.ndim == 4
+        and output.shape[0] == number  # windows of a map are more
+    }
     channels_last = channels_come_last(maps.values(), size)
     last: dict[int, tuple[str, int]] = {}
     for name, output in maps.items():

@@ -14,7 +14,9 @@ from saliency_vae.classifiers.digit_networks import (
     ResidualDigitNet,
     digit_network,
 )
+from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.models.feature_taps import Features, as_features, tapped_features
+from saliency_vae.models.signals import find_feature_maps
 from tests.helpers.digit_transformer import DigitTransformer
 
 Size = tuple[int, int]
@@ -273,6 +275,23 @@ def test_attention_weights_are_no_map() -> None:
         num_heads=(1,) * 4,
     )
     assert shapes(network) == {4: (8, 16, 16), 8: (16, 8, 8), 16: (32, 4, 4), 32: (64, 2, 2)}
+
+
+def test_heads_of_an_attention_are_no_map() -> None:
+    """Each is as wide as there are tokens, so that its tokens look like the rows of a map."""
+    network: nn.Module = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=64,
+        embed_dim=32,
+        num_heads=2,
+        depth=1,
+        class_token=False,
+        global_pool="avg",
+        qk_norm=True,
+    )
+    assert shapes(network) == {16: (32, 4, 4)}
+    found = find_feature_maps(FrozenClassifier(network), torch.rand(1, 3, 64, 64))
+    assert list(found) == ["patch_embed.proj"]
 
 
 def test_a_network_without_maps_shows_none() -> None:
