@@ -291,7 +291,10 @@ class CorrelatedNormal(SaliencyPosterior):
         """Log density of maps, (..., h, w) to (...), in nats."""
         scale = self.stddev / self.prior.stddev
         standard = (value - self.mean) / scale
-        return self.prior.log_prob(self.prior.mean + standard) - scale.log().sum((-2, -1))
+        size = self.event_shape.numel()
+        constant = size * math.log(2 * math.pi) + self.prior.log_determinant
+        log_scale = scale.log().sum((-2, -1))
+        return -0.5 * (self.prior.mahalanobis(standard) + constant) - log_scale
 
     def entropy(self) -> Tensor:
         """Differential entropy, (...), in nats."""

@@ -419,9 +419,11 @@ def test_exponential_at_image_size(correlation: float, dtype: torch.dtype) -> No
     torch.testing.assert_close(divergence, expected, rtol=rtol, atol=0)
 
 
+@pytest.mark.parametrize("own_mean", [False, True])
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])
-def test_split_gives_each_image_its_own_posterior(family: Family) -> None:
+def test_split_gives_each_image_its_own_posterior(family: Family, own_mean: bool) -> None:
     prior = KroneckerNormal(5, 4, correlation=0.8)
+    prior = prior.around(torch.randn(3, 5, 4)) if own_mean else prior
     mean, log_variance = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
     whole = posterior_of(family, mean, log_variance, prior)
     assert all(part.signal_spread is None for part in whole.split())
