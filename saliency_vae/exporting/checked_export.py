@@ -94,7 +94,7 @@ def naming_size(height: int, width: int) -> Iterator[None]:
     """Report a network's error as an image size that the network does not take."""
     try:
         yield
-    except RuntimeError as error:
+    except (AssertionError, RuntimeError) as error:  # networks of timm assert their size
         raise ValueError(
             f"Expected image_size that the networks take. Found [{height},{width}] "
             f"({one_line(error)})."

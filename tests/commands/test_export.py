@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -331,6 +332,17 @@ def test_a_size_that_the_classifier_does_not_take_is_one_line(tmp_path: Path) ->
     universal = tiny_universal.build(FrozenClassifier(network, name="own", categories=[*"abc"]))
     with pytest.raises(ValueError, match=r"Expected image_size .* Found \[24,24\]"):
         class_weights(universal, "b", random_images(1, 3, 24, 24))
+
+
+def test_a_size_that_the_classifier_asserts_is_one_line(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, embed_dim=8, num_heads=2, depth=1, num_classes=3
+    )
+    explainer = tiny_universal.build(FrozenClassifier(network, name="own", categories=[*"abc"]))
+    with pytest.raises(ValueError, match=r"Expected image_size .* Found \[48,48\]"):
+        write_export(explainer, tmp_path / "a.pt2", FORMATS["torch_export"], height=48, width=48)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_gradient_that_onnx_lacks_is_named(tmp_path: Path) -> None:
