@@ -43,8 +43,9 @@ class UniversalUNet(ConditionalEncoder):
         one_copy: Whether training uses a single copy; set in each step.
 
     Raises:
-        ValueError: If a channel count is not positive, copies, output_stride or members are less
-            than one, the levels do not rise to 1 or edge_aware is not in [0, 1].
+        ValueError: If there are more than six scales, a channel count is not positive, copies,
+            output_stride or members are less than one, the levels do not rise to 1 or edge_aware is
+            not in [0, 1].
     """
 
     answers_targets = True
@@ -60,6 +61,11 @@ class UniversalUNet(ConditionalEncoder):
     ) -> None:
         super().__init__()
         check_channels(channels, "encoder.channels")
+        if len(channels) > 1 + len(STRIDES):
+            raise ValueError(
+                f"Expected encoder.channels of at most {1 + len(STRIDES)} scales, the finest and "
+                f"one for each stride of the signals. Found {list(channels)}."
+            )
         check_levels(levels)
         counts = {"copies": copies, "output_stride": output_stride, "members": members}
         for name, found in counts.items():

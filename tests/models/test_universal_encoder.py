@@ -49,6 +49,7 @@ def digits() -> FrozenClassifier:
     [
         ({"channels": (4, 0)}, r"encoder\.channels to be positive whole numbers\. Found \[4, 0\]"),
         ({"channels": ()}, r"encoder\.channels"),
+        ({"channels": (4,) * 7}, r"encoder\.channels of at most 6 scales.* Found \[4, 4, 4, 4,"),
         ({"levels": (0.5,)}, r"encoder\.levels in \(0, 1\], rising to 1\. Found \(0\.5,\)"),
         ({"levels": (0.0, 1.0)}, r"encoder\.levels"),
         ({"levels": ()}, r"encoder\.levels"),
