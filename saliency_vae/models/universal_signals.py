@@ -55,12 +55,12 @@ class UniversalSignals:
     def spread(self) -> Tensor | None:
         """Standard deviation of the gradients over the copies, mean over levels, (B, H, W), >= 0.
 
-        None if there is only one copy.
+        Float32, whatever the classifier's precision; None if there is only one copy.
         """
         if self.copies == 1:
             return None
         _, spread = self.gradients.chunk(2, dim=1)
-        return spread.mean(1)
+        return spread.mean(1).float()
 
     def zeroed(self) -> Self:
         """Return a copy with gradients and maps set to zero, as a control."""

@@ -259,6 +259,14 @@ def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier)
     assert one.attach_classifier(digits).eval()(images).signal_spread is None
 
 
+def test_the_disagreement_of_the_signals_of_a_double_classifier_is_float32() -> None:
+    double = classifier_of(digit_network("convolutional").double())
+    explainer = load_explainer("universal", double, copies=2)
+    spread = explainer(torch.rand(1, 3, 32, 32)).signal_spread
+    assert spread is not None
+    assert spread.dtype == torch.float32
+
+
 def test_refinement_keeps_what_it_cannot_improve(digits: FrozenClassifier) -> None:
     explainer = load_explainer("universal", digits)
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
