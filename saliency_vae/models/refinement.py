@@ -4,12 +4,12 @@ It starts from the encoder's posterior (Kim et al. 2018), or from the prior with
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import trange
 
 from saliency_vae.classifiers import FrozenClassifier, check_frozen
@@ -22,7 +22,7 @@ from saliency_vae.distributions import (
 )
 from saliency_vae.models.images import check_images
 from saliency_vae.objective import Objective
-from saliency_vae.perturbations import Blur, is_fixed
+from saliency_vae.perturbations import Blur, is_fixed, needs_batch
 from saliency_vae.runtime.autograd import recording_gradients
 from saliency_vae.runtime.random import seed, seeded
 from saliency_vae.topk import SoftTopK
@@ -55,8 +55,8 @@ class RefinementSettings:
         samples: Maps sampled for each image and step, >= 1.
         anneal: Anneal the top-k temperature to its final value in the first half of the steps.
         evaluations: Noise samples over which the objective before and after is averaged, >= 1.
-        seed: Seed of the noise, which is the same for every image; torch's global random state
-            is unchanged.
+        seed: Seed of the noise, that of random baseline images included, which is the same for
+            every image; torch's global random state is unchanged.
         progress: Show a progress bar.
 
     Raises:
@@ -81,6 +81,27 @@ class RefinementSettings:
             object.__setattr__(self, name, int(number))  # torch takes no NumPy integer as seed
         if not isinstance(self.lr, Real) or isinstance(self.lr, bool) or not 0 < self.lr < math.inf:
             raise ValueError(f"Expected lr > 0, a finite number. Found {self.lr!r}.")
+
+
+class _SameNoise(nn.Module):
+    """A random perturbation that draws the same noise for every image of a batch.
+
+    Args:
+        perturbation: Module that makes the baseline images.
+    """
+
+    def __init__(self, perturbation: nn.Module) -> None:
+        super().__init__()
+        self.perturbation = perturbation
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Make the baseline images of images (B, 3, H, W)."""
+        number = int(torch.randint(2**31, ()))  # on the CPU, so that nothing waits for a GPU
+        baselines = []
+        for image in torch.split(images, 1):
+            with seeded(number, images.device):
+                baselines.append(self.perturbation(image))
+        return torch.cat(baselines)
 
 
 @dataclass(frozen=True)
@@ -164,13 +185,16 @@ def refine(
         ValueError: If the classifier is not a :class:`FrozenClassifier`.
     """
     check_frozen(classifier)
+    random = not is_fixed(objective.perturbation)
+    if random and not needs_batch(objective.perturbation):
+        objective = replace(objective, perturbation=_SameNoise(objective.perturbation))
     with recording_gradients(), seeded(settings.seed, images.device):
         images = images.detach().clone()
         target = None if target is None else target.detach().clone()
         scale = scale.detach().clone() if isinstance(scale, Tensor) else scale
         with torch.no_grad():
             original, uninformed = classifier(images), None
-            if objective.complement and is_fixed(objective.perturbation):
+            if objective.complement and not random:
                 uninformed = classifier(objective.perturbation(images))
         problem = _Problem(images, original, classifier, objective, prior, target, uninformed)
         return _optimise(posterior, problem, settings, scale)

@@ -28,7 +28,7 @@ from saliency_vae.models.distillation import calibrate
 from saliency_vae.models.refinement import RefinementSettings, explain_without_training, refine
 from saliency_vae.models.serialization import read_config
 from saliency_vae.models.signals import ClassifierSignals
-from saliency_vae.perturbations import Blur, Mixture
+from saliency_vae.perturbations import Blur, Mean, Mixture, Noise
 from saliency_vae.training.depth import fit_depth
 from tests.conftest import SIZE, blob_classifier, blobs, objective
 from tests.helpers.masked_views import masked_views, sufficiency
@@ -664,14 +664,17 @@ def test_refinement_lowers_the_objective_of_each_image(family: Family) -> None:
         torch.testing.assert_close(measured, torch.stack(draws).mean(0))
 
 
+@pytest.mark.parametrize("perturbation", [Mean(), Noise(), Mixture([Blur(), Noise()])])
 @pytest.mark.parametrize("family", ["mean_field", "correlated"])
-def test_an_image_is_refined_alike_alone_and_among_others(family: Family) -> None:
+def test_an_image_is_refined_alike_alone_and_among_others(
+    family: Family, perturbation: nn.Module
+) -> None:
     images, classifier = blobs(3), blob_classifier()
     explain = partial(
         explain_without_training,
         classifier=classifier,
         family=family,
-        objective=objective(),
+        objective=objective(perturbation=perturbation),
         steps=15,
     )
     together, alone = explain(images), explain(images[1:2])
