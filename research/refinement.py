@@ -1,13 +1,13 @@
 """Study of refining the universal explainer's maps image by image, on validation images.
 
-python research/refinement.py blur_30 mixture_30 --photographs DIR
+python research/refinement.py tv_blur_30_0.005 kl_mixture_30_0.01 --photographs DIR
 
-Each variant is a baseline image, a number of steps and a learning rate. No test portion is seen.
+Each variant is a distance of two predictions (total variation or KL divergence), a baseline image,
+a number of steps and a learning rate. No test portion is seen.
 The table of all that was tried is in docs/experiments.md.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,10 +21,11 @@ from saliency_vae.perturbations import Blur, blurred
 
 BASELINES: dict[str, nn.Module | None] = {"mixture": None, "blur": Blur()}  # None: the training's
 VARIANTS = {
-    f"{baseline}_{steps}_{lr}": (baseline, steps, float(lr))
+    f"{distance}_{baseline}_{steps}_{lr}": (distance, baseline, steps, float(lr))
+    for distance in ("tv", "kl")
     for baseline in BASELINES
     for steps in (10, 20, 30, 40)
-    for lr in ("0.005", "0.01", "0.02")
+    for lr in ("0.003", "0.005", "0.01", "0.02")
 }
 
 
@@ -70,10 +71,10 @@ def main() -> None:
     start = explainer(images).mean.detach()
     print("as it is:", scored(classifier, images, masks, start), flush=True)
     for name in args.variants:
-        baseline, steps, lr = VARIANTS[name]
-        objective = explainer.objective()
-        if (fixed := BASELINES[baseline]) is not None:
-            objective = replace(objective, perturbation=fixed)
+        distance, baseline, steps, lr = VARIANTS[name]
+        objective = explainer.objective(BASELINES[baseline])
+        if distance == "tv":
+            objective = objective.bounded()
         refined = explainer.refine(
             images, classifier, objective=objective, steps=steps, lr=lr, evaluations=1
         )

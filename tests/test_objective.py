@@ -127,6 +127,14 @@ def test_predictions_are_compared_by_their_total_variation() -> None:
     torch.testing.assert_close(found.loss, expected)
 
 
+def test_a_bounded_objective_weighs_its_other_terms_a_quarter() -> None:
+    kl_based = replace(objective(), beta=0.2, mean_penalty=0.4, complement=0.7)
+    found = kl_based.bounded()
+    assert found.bounded() is found
+    assert (found.distance, found.complement) == ("total_variation", 0.7)
+    assert (found.beta, found.mean_penalty) == (0.05, 0.1)
+
+
 def test_the_total_variation_of_labels_is_the_mean_of_theirs() -> None:
     classifier, views = asked_views("sigmoid", [0.0] * 4)
     found = terms_of(classifier, replace(views, target=None), distance="total_variation")

@@ -387,7 +387,8 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
             classifier: Classifier to explain; moved to the images' device, attached if needed.
             target: Target of a universal explainer, as in a call.
             objective: Objective to minimise; by default that of the training, over the baseline
-                images of :meth:`baseline` (for a universal explainer a blur).
+                images of :meth:`baseline`. For a universal explainer these are a blur, and the
+                objective is :meth:`~saliency_vae.objective.Objective.bounded`.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``. A universal
                 explainer defaults to one sample per step, a learning rate of .005 and one
                 evaluation: n steps take 2n + 6 passes of the classifier, and its signals two.
@@ -407,11 +408,14 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
                 "Found a score."
             )
         defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if self.is_universal else {}
+        if objective is None:
+            objective = self.objective(self.baseline())
+            objective = objective.bounded() if self.is_universal else objective
         refinement = refine(
             posterior,
             images,
             classifier,
-            objective=objective or self.objective(self.baseline()),
+            objective=objective,
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
