@@ -17,6 +17,7 @@ from saliency_vae.models.encoders import UNet
 from saliency_vae.models.part_names import to_named, to_node
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.models.universal_signals import UniversalSignals
+from saliency_vae.perturbations import Blur
 from tests.conftest import blob_classifier, blobs
 from tests.helpers.digit_transformer import DigitTransformer
 from tests.helpers.tiny_classifier import build
@@ -239,6 +240,19 @@ def test_refinement_moves_maps_of_small_scale_by_small_steps(digits: FrozenClass
     scale = (start.mean.var((-2, -1)) + start.stddev.square().mean((-2, -1))).sqrt()
     assert (moved > 0).any()
     assert (moved <= 1.01 * 0.005 * farthest * scale).all()
+
+
+def test_refinement_is_by_the_bounded_objective_over_a_blur(digits: FrozenClassifier) -> None:
+    explainer = load_explainer("universal", digits)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    over_blur = explainer.objective(Blur())
+    found, bounded, unbounded = (
+        explainer.refine(images, digits, steps=2, objective=objective)
+        for objective in (None, over_blur.bounded(), over_blur)
+    )
+    assert torch.equal(found.posterior.mean, bounded.posterior.mean)
+    assert torch.equal(found.after, bounded.after)
+    assert not torch.equal(found.after, unbounded.after)
 
 
 def test_the_posterior_says_where_the_signals_disagree(digits: FrozenClassifier) -> None:
