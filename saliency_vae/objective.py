@@ -138,8 +138,12 @@ class Objective:
         """
         if self.distance == "total_variation":
             return self
-        weights = {"beta": self.beta / 4, "mean_penalty": self.mean_penalty / 4}
-        return replace(self, distance="total_variation", **weights)
+        return replace(
+            self,
+            distance="total_variation",
+            beta=self.beta / 4,
+            mean_penalty=self.mean_penalty / 4,
+        )
 
     def __call__(
         self,
