@@ -38,11 +38,12 @@ STARTING = 60.0  # seconds of a training before its first step and after its las
 # EfficientNet-Lite1 is held out, to be explained as a classifier that no training saw.
 RECIPE = ["samples=4", "data.batch_size=24", "data.num_workers=2"]
 RECIPE += ["~tasks.lite1", "~tasks.lite1_224"]
+BOUNDED = "distance=total_variation beta=0.0125 mean_penalty=0.025"
 NETWORKS = {
     "0.03": "seed=21 topk.temperature=0.03",
     "0.01": "seed=22 topk.temperature=0.01",
-    "0.03-smoothed": "seed=23 topk.temperature=0.03 +encoder.edge_aware=0.5",
-    "0.01-smoothed": "seed=24 topk.temperature=0.01 +encoder.edge_aware=0.5",
+    "0.03-bounded": f"seed=23 topk.temperature=0.03 {BOUNDED}",
+    "0.01-bounded": f"seed=24 topk.temperature=0.01 {BOUNDED}",
 }
 
 
