@@ -178,7 +178,7 @@ def _finish(job: Job) -> tuple[Index, int, Path | None]:
 
 
 def _objective(job: Job, index: Index, names: Iterable[str]) -> list[float] | None:
-    """Mean objective before and after refinement, in nats; None if nothing was refined."""
+    """Mean objective before and after refinement; None if nothing was refined."""
     if not job.config.refine_steps:
         return None
     store = job.outputs.store

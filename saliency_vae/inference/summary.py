@@ -26,7 +26,7 @@ class Summary:
         overwrite: Whether the command discards earlier explanations.
         label_note: Names in the labels file that match no image, in a line; "" if there are none.
         refine_steps: Gradient steps that refine each explanation by itself.
-        objective: Mean objective before and after refinement, nats per image; None without it.
+        objective: Mean objective of an image before and after refinement; None without it.
         found_at: First page of the gallery, or without one the directory of the explanations; None
             if nothing has been explained.
     """
@@ -57,7 +57,7 @@ class Summary:
             first, last = self.objective
             lines.append(
                 f"Refined in {self.refine_steps} steps: "
-                f"objective {first:.4f} -> {last:.4f} nats per image."
+                f"objective {first:.4f} -> {last:.4f} per image."
             )
         if self.broken:
             where = "" if self.broken_list is None else f" (all in {self.broken_list})"

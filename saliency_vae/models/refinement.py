@@ -35,7 +35,7 @@ class Refinement:
     Attributes:
         posterior: Posterior after the last step; for an image whose objective did not fall, the
             initial posterior.
-        before: Objective of each image before the first step, (B,), nats per image.
+        before: Objective of each image before the first step, (B,); in nats, or bounded.
         after: Objective of ``posterior``, with the same noise, (B,).
     """
 

@@ -118,7 +118,7 @@ class Explanation:
         out_of_depth: Whether the image is unlike the training images, so that this estimate is a
             guess; None if unknown.
         drawn: Maps drawn from the posterior; empty by default.
-        objective: Objective before and after refinement, (2,), nats; None without refinement.
+        objective: Objective before and after refinement, (2,); None without refinement.
         target: Name of the target; None for the decision.
     """
 

@@ -567,7 +567,7 @@ def test_refinement_lowers_the_objective(own: list[str], run: Run, tmp_path: Pat
     images = pictures(tmp_path / "images", 3)
     lines = run(*own, f"images={images}", "refine_steps=15")
     found = re.fullmatch(
-        r"Refined in 15 steps: objective ([\d.]+) -> ([\d.]+) nats per image\.", lines[1]
+        r"Refined in 15 steps: objective ([\d.]+) -> ([\d.]+) per image\.", lines[1]
     )
     assert found
     before, after = (float(number) for number in found.groups())
