@@ -408,14 +408,11 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
                 "Found a score."
             )
         defaults = {"lr": 0.005, "samples": 1, "evaluations": 1} if self.is_universal else {}
-        if objective is None:
-            objective = self.objective(self.baseline())
-            objective = objective.bounded() if self.is_universal else objective
         refinement = refine(
             posterior,
             images,
             classifier,
-            objective=objective,
+            objective=objective or self._objective_of_refinement(),
             prior=prior,
             settings=RefinementSettings(**defaults | settings),
             target=None if signals is None else signals.target,
@@ -425,6 +422,10 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
         refinement.posterior.find_out_of_depth = posterior.find_out_of_depth
         refinement.posterior.signal_spread = posterior.signal_spread
         return refinement
+
+    def _objective_of_refinement(self) -> Objective:
+        objective = self.objective(self.baseline())
+        return objective.bounded() if self.is_universal else objective
 
     @torch.no_grad()
     def attribute(
