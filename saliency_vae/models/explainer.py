@@ -386,9 +386,8 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
             images: Images in [0, 1], (B, 3, H, W).
             classifier: Classifier to explain; moved to the images' device, attached if needed.
             target: Target of a universal explainer, as in a call.
-            objective: Objective to minimise; by default that of the training, over the baseline
-                images of :meth:`baseline`. For a universal explainer these are a blur, and the
-                objective is :meth:`~saliency_vae.objective.Objective.bounded`.
+            objective: Objective to minimise; by default that of the training over :meth:`baseline`,
+                for a universal explainer :meth:`~saliency_vae.objective.Objective.bounded`.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``. A universal
                 explainer defaults to one sample per step, a learning rate of .005 and one
                 evaluation: n steps take 2n + 6 passes of the classifier, and its signals two.
