@@ -1,4 +1,4 @@
-"""The reconstruction term: how far two predictions of the classifier are apart."""
+"""The reconstruction term: KL divergence of the classifier's predictions, nats per image."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,23 +44,3 @@ def bernoulli_kl(target: Tensor, prediction: Tensor) -> Tensor:
     positive = y * (F.logsigmoid(target) - F.logsigmoid(prediction))
     negative = (1 - y) * (F.logsigmoid(-target) - F.logsigmoid(-prediction))
     return (positive + negative).sum(-1)
-
-
-def total_variation(y: Tensor, prediction: Tensor) -> Tensor:
-    """Total variation distance of distributions y and y', given as probabilities.
-
-    Args:
-        y: Probabilities of y, (B, classes).
-        prediction: Probabilities of y', (B, classes).
-
-    Returns:
-        Largest difference of the probabilities that they give to any set of classes, (B,), in
-        [0, 1].
-
-    Example:
-        >>> import torch
-        >>> certain, undecided = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])
-        >>> total_variation(certain, undecided)
-        tensor([0.5000])
-    """
-    return (y - prediction).abs().sum(-1) / 2

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_vae.classifiers.aliased import frozen_alias
-from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl, total_variation
+from saliency_vae.classifiers.divergences import bernoulli_kl, categorical_kl
 from saliency_vae.classifiers.identity import ClassifierIdentity, parameter_hash
 from saliency_vae.classifiers.passes import count_passes
 from saliency_vae.classifiers.targets import Output, class_target
@@ -248,7 +248,7 @@ class FrozenClassifier(nn.Module):
             Distance, (B,), in [0, 1]; for independent labels the mean of theirs.
         """
         if self.output == "softmax":
-            return total_variation(target.softmax(-1), prediction.softmax(-1))
+            return (target.softmax(-1) - prediction.softmax(-1)).abs().sum(-1) / 2
         return (target.sigmoid() - prediction.sigmoid()).abs().mean(-1)
 
     def decide(self, logits: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from saliency_vae.models import Explainer, ExplainerConfig, as_call
 
 _PACKAGES = ("torch", "torchvision", "captum")
 _RECIPE = ("encoder", "prior", "topk", "perturbation")
-_WEIGHTS = ("beta", "complement", "sharpness", "mean_penalty")
+_WEIGHTS = ("beta", "complement", "sharpness", "mean_penalty", "distance")
 
 
 def describe_run(

@@ -387,7 +387,7 @@ class Explainer(RecordedExplainer, PyTorchModelHubMixin):
             classifier: Classifier to explain; moved to the images' device, attached if needed.
             target: Target of a universal explainer, as in a call.
             objective: Objective to minimise; by default that of the training over :meth:`baseline`,
-                for a universal explainer :meth:`~saliency_vae.objective.Objective.bounded`.
+                for a universal explainer in its bounded form, see :meth:`Objective.bounded`.
             settings: Fields of :class:`RefinementSettings`, such as ``steps``. A universal
                 explainer defaults to one sample per step, a learning rate of .005 and one
                 evaluation: n steps take 2n + 6 passes of the classifier, and its signals two.

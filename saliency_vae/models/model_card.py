@@ -37,8 +37,9 @@ network gives a Gaussian distribution over the saliency map of an image (variati
 
 {metrics}
 {warning}
-Loss and reconstruction are in nats per image, KL divergences in nats per pixel. `agreement_10` is
-the share of images whose decision stays as it was when only the top 10 % of pixels are kept.
+Loss and reconstruction are in nats per image, with `distance=total_variation` reconstruction is
+from 0 to 1; KL divergences are in nats per pixel. `agreement_10` is the share of images whose
+decision stays as it was when only the top 10 % of pixels are kept.
 `insertion` is over the baseline image of the training, `insertion_gain` what it has beyond that of
 the classifier's gradient alone, with the ends of its interval (95 %).
 

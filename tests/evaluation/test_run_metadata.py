@@ -36,7 +36,7 @@ def test_recipe_names_every_part_with_its_settings() -> None:
     assert recipe(configuration(beta=0)) == (
         "test: UNet(channels=[4, 8]); KroneckerNormal(correlation=0.9); "
         "SoftTopK(fraction=[0.1, 0.3], temperature=0.1); Mean(); posterior mean_field; "
-        "beta 0; complement 0.0; sharpness 1.0; mean_penalty 0.0"
+        "beta 0; complement 0.0; sharpness 1.0; mean_penalty 0.0; distance kl"
     )
 
 
