@@ -221,6 +221,12 @@ _METRICS |= {
         "Calibration error of the probability that a pixel is among the 10 % most salient; 0 is "
         "perfect.",
     ),
+    "ece_undecided": MetricInfo(
+        "ECE, undecided pixels",
+        "",
+        False,
+        "The same among the pixels whose probability is between 0.05 and 0.95.",
+    ),
     "auroc": MetricInfo(
         "AUROC of failure",
         "",

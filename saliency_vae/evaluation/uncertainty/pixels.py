@@ -273,9 +273,17 @@ def _judge_error(
 
 
 def _assess_calibration(maps: PixelMaps, resampling: Resampling) -> UncertaintyReport:
-    """Report how often independent runs include a pixel, for each inclusion probability."""
-    table = reliability_table(maps.inclusion, included(maps.references))
-    error = resampling.statistic(lambda images: calibration_error(table[images].sum(0)), len(table))
+    """Report how often independent runs include a pixel, for each inclusion probability.
+
+    Most pixels are certainly not among the most salient, so that the error of all of them is small.
+    Those with a probability of .05 to .95 (18 of 20 bins) are judged by themselves as well.
+    """
+    outcome = included(maps.references)
+    table = reliability_table(maps.inclusion, outcome)
+    tables = {
+        "ece": table,
+        "ece_undecided": reliability_table(maps.inclusion, outcome, bins=20)[:, 1:-1],
+    }
     total = table.sum(0)
     number, predicted, observed = total[total[:, 0] > 0].unbind(1)
     curve = {
@@ -284,7 +292,18 @@ def _assess_calibration(maps: PixelMaps, resampling: Resampling) -> UncertaintyR
         "share": (number / number.sum()).tolist(),
     }
     return UncertaintyReport(
-        intervals={"ece": {INCLUSION: error}},
+        intervals={
+            metric: {INCLUSION: _calibration(of_images, resampling)}
+            for metric, of_images in tables.items()
+            if of_images[..., 0].sum() > 0
+        },
         curves={"reliability": curve},
         roles={INCLUSION: ROLES[INCLUSION]},
+    )
+
+
+def _calibration(tables: Tensor, resampling: Resampling) -> Interval:
+    """Calibration error of all images together, from a reliability table (bins, 3) of each."""
+    return resampling.statistic(
+        lambda images: calibration_error(tables[images].sum(0)), len(tables)
     )

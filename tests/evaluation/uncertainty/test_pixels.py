@@ -182,6 +182,7 @@ def test_both_uncertainties_are_judged_by_both_errors() -> None:
         "ause_rank",
         "aurc_rank",
         "ece",
+        "ece_undecided",
     }
     curves = report.curves
     assert set(curves) == {"sparsification_top", "sparsification_rank", "reliability"}
@@ -201,6 +202,8 @@ def test_calibration_of_a_calibrated_probability() -> None:
     calibrated = report.intervals["ece"][INCLUSION]
     assert 0 < calibrated.mean < 0.03
     assert calibrated.low <= calibrated.mean + 1e-3
+    undecided = report.intervals["ece_undecided"][INCLUSION]
+    assert calibrated.mean < undecided.mean < 0.05  # pixels that are certain are left out
     points = report.curves["reliability"]
     assert sum(points["share"]) == pytest.approx(1)
     report = judged(PixelMaps(uncertainties, mean, 1 - inclusion, references))
