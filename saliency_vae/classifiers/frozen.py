@@ -378,8 +378,8 @@ class WrongOutputError(ValueError):
     """The output of a network cannot be logits, whatever the image."""
 
 
-def as_logits(output: object, kind: Output) -> Tensor:
-    """Return a network's output if it can be logits (B, classes); refuse anything else.
+def as_logits(output: object, kind: Output, images: int) -> Tensor:
+    """Return a network's output for B ``images`` if it can be logits (B, classes).
 
     Raises:
         WrongOutputError: If it is not a tensor of this shape, or a softmax has a single class.
@@ -388,6 +388,8 @@ def as_logits(output: object, kind: Output) -> Tensor:
         raise _wrong_output(type(output).__name__, kind)
     if output.ndim != 2 or (kind == "softmax" and output.shape[1] < 2):
         raise _wrong_output(f"shape {tuple(output.shape)}", kind)
+    if output.shape[0] != images:
+        raise _wrong_output(f"shape {tuple(output.shape)} for {images} images", kind)
     return output
 
 

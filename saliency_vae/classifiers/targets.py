@@ -103,7 +103,12 @@ def _check_classes(indices: Sequence[int], number: int) -> None:
 
 
 def _check_weights(weights: Tensor, output: Output) -> None:
-    """Refuse weights of several softmax classes: only the largest weight would count."""
+    """Refuse weights that ask nothing, or several classes of a softmax: one alone would count."""
+    if not (weights.isfinite().all() and (weights != 0).any(-1).all()):
+        raise ValueError(
+            "Expected finite weights of the logits, at least one of them not 0 for each image. "
+            "Found others."
+        )
     one_class = ((weights != 0).sum(-1) == 1).all() and weights.amax(-1).gt(0).all()
     if output == "softmax" and not one_class:
         raise ValueError(

@@ -89,7 +89,7 @@ class BatchExplainer:
         self.classifier.prefer_channels_last(images)
         try:
             with torch.no_grad():
-                logits = as_logits(self.classifier(images), self.classifier.output)
+                logits = as_logits(self.classifier(images), self.classifier.output, len(images))
         except WrongOutputError:
             raise
         except (RuntimeError, ValueError, AssertionError) as error:  # of a user's own network

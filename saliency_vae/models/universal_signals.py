@@ -140,7 +140,9 @@ def _signals_of_copies(
     """Signals of copies of images (n, B, 3, H, W), and the target to use for further copies."""
     views, mask = _blended(copies, baseline, levels)
     with tapped_features(classifier.network, views) as found:
-        logits = as_logits(classifier.forward_uncompiled(views), classifier.output).float()
+        logits = as_logits(
+            classifier.forward_uncompiled(views), classifier.output, views.shape[0]
+        ).float()
     whole = logits.view(len(copies), len(levels), copies.shape[1], -1)[0, -1].detach()
     asked, score = _asked(target, whole, logits, classifier, len(copies) * len(levels))
     features = [candidate for candidates in found.values() for candidate in candidates]

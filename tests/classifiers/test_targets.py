@@ -103,6 +103,7 @@ def test_a_class_that_is_called_by_a_number_is_meant_before_that_number() -> Non
         ([0, -1], NAMES, "Found [0, -1]."),
         (torch.tensor([[1.0, -1.0, 0.0]]), NAMES, "asks about several classes."),
         (torch.tensor([[0.0, -1.0, 0.0]]), None, "asks about several classes."),
+        (torch.zeros(1, 3), NAMES, "at least one of them not 0 for each image. Found others."),
     ],
 )
 def test_what_is_no_target_is_refused_with_a_way_out(
@@ -130,6 +131,13 @@ def test_a_function_that_says_something_else_is_refused(
     assert callable(target)
     with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
         target(LOGITS[:2].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [torch.nan, 1.0], [-torch.inf, 0.0]])
+def test_weights_of_labels_that_ask_nothing_are_refused(weights: list[float]) -> None:
+    expected = "Expected finite weights of the logits, at least one of them not 0"
+    with pytest.raises(ValueError, match=expected):
+        as_target(torch.tensor([[1.0, 0.0], weights]), output="sigmoid")
 
 
 def test_weights_ask_about_several_labels_or_one_class() -> None:

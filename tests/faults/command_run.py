@@ -1,6 +1,7 @@
 """The training command, in a process of its own."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def run_train(directory: Path, *arguments: str) -> None:
 
 
 def run_train_on_terminal(directory: Path, *arguments: str) -> None:
-    """Run the command in a process group of its own, which a terminal sends Ctrl-C to."""
+    """Run the command in a process group of its own, which a terminal sends Ctrl-C to.
+
+    A process started in the background may ignore Ctrl-C, and its children with it.
+    """
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_train(directory, *arguments)

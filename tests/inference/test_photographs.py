@@ -338,11 +338,21 @@ class Returns(nn.Module):
         (lambda logits: (logits, logits), "Found tuple: wrap it"),
         (lambda logits: logits[:, :, None, None], r"Found shape \(\d+, 10, 1, 1\): wrap it"),
         (lambda logits: logits[:, :1], r"Found shape \(\d+, 1\): .* output='sigmoid'"),
+        (lambda logits: logits.mean(0, keepdim=True), r"Found shape \(1, 10\) for \d+ images: "),
         (torch.detach, "Returns to have a gradient. Found none"),
         (lambda logits: logits[:, :9], "Expected 9 categories, .* Found 10"),
         (lambda logits: logits * torch.inf, "finite logits. Found 10 of 10 not finite"),
     ],
-    ids=["probabilities", "tuple", "maps", "single", "detached", "a class less", "infinite"],
+    ids=[
+        "probabilities",
+        "tuple",
+        "maps",
+        "single",
+        "batch",
+        "detached",
+        "a class less",
+        "infinite",
+    ],
 )
 def test_a_network_that_returns_no_logits_is_refused(
     made: Callable[[Tensor], Any], message: str
