@@ -19,7 +19,11 @@ from tests.conftest import draw_plain_panels
 
 
 def run_train(directory: Path, *arguments: str) -> None:
-    """Run the command as it is typed, in a directory; it draws nothing."""
+    """Run the command as it is typed, in a directory; it draws nothing.
+
+    It heeds Ctrl-C, which it would ignore if the tests were started in the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     draw_plain_panels(pytest.MonkeyPatch())  # for the rest of this process
     os.chdir(directory)
     sys.argv = ["train.py", *with_overrides_of_run(list(arguments))]
@@ -27,10 +31,6 @@ def run_train(directory: Path, *arguments: str) -> None:
 
 
 def run_train_on_terminal(directory: Path, *arguments: str) -> None:
-    """Run the command in a process group of its own, which a terminal sends Ctrl-C to.
-
-    A process started in the background may ignore Ctrl-C, and its children with it.
-    """
+    """Run the command in a process group of its own, which a terminal sends Ctrl-C to."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_train(directory, *arguments)
