@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0, help="of the noise and the kept fractions")
     args = parser.parse_args()
     classifier = efficientnet_lite_classifier(name="lite0", image_size=args.size)
     with torch.no_grad():
@@ -76,7 +77,13 @@ def main() -> None:
         if distance == "tv":
             objective = objective.bounded()
         refined = explainer.refine(
-            images, classifier, objective=objective, steps=steps, lr=lr, evaluations=1
+            images,
+            classifier,
+            objective=objective,
+            steps=steps,
+            lr=lr,
+            seed=args.seed,
+            evaluations=1,
         )
         before, after = refined.before.mean(), refined.after.mean()
         line = scored(classifier, images, masks, refined.posterior.mean)
