@@ -208,6 +208,8 @@ def test_calibration_of_a_calibrated_probability() -> None:
     assert sum(points["share"]) == pytest.approx(1)
     report = judged(PixelMaps(uncertainties, mean, 1 - inclusion, references))
     assert report.intervals["ece"][INCLUSION].mean > 0.5
+    report = judged(PixelMaps(uncertainties, mean, inclusion.round(), references))
+    assert "ece_undecided" not in report.intervals  # no pixel is undecided
 
 
 def test_pixel_uncertainties() -> None:
