@@ -21,8 +21,8 @@ from torch import Tensor
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
 from saliency_vae.data.cutouts import CutoutsData
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.data.scene_selection import select
 from saliency_vae.evaluation.uncertainty import explain_batches
 from saliency_vae.evaluation.uncertainty.swaps import swap_patches

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saliency_vae import load_explainer
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from saliency_vae import load_explainer
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.evaluation.uncertainty.corruption import CORRUPTIONS
 from saliency_vae.models import Explainer, kept_view
 from saliency_vae.models.depth import Depth

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.distributions import SaliencyPrior
 from saliency_vae.evaluation.uncertainty import explain_batches
 from saliency_vae.evaluation.uncertainty.changed_pixels import (

@@ -19,7 +19,7 @@ from torch import Tensor
 from saliency_vae import FrozenClassifier, load_explainer
 from saliency_vae.classifiers import efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.evaluation.uncertainty.images import entropy
 from saliency_vae.inference.measure import Question, Views
 from saliency_vae.metrics import (

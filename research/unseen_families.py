@@ -21,7 +21,7 @@ from torchvision.models.convnext import CNBlock, LayerNorm2d
 from tqdm import tqdm
 
 from saliency_vae.classifiers.digits import accuracy
-from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
+from saliency_vae.data.digit_images import NUM_CLASSES, ClutteredDigits
 
 SIZE = 48
 _LEARNED = 0.8  # accuracy; a network that confuses digits has nothing to explain

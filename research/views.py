@@ -29,7 +29,7 @@ from saliency_vae import load_explainer
 from saliency_vae.baselines import GradCAM, SmoothGrad
 from saliency_vae.classifiers import FrozenClassifier, class_target, efficientnet_lite_classifier
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.metrics import has_most, region_shares
 from saliency_vae.models.edge_aware import edge_aware
 

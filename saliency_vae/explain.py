@@ -26,8 +26,8 @@ def explain(config: Node, run: Path) -> None:
         SystemExit: With status 1, if all images are finished but some could not be explained;
             with 130 after Ctrl-C.
     """
-    if config["num_workers"]:
-        # Set before torch is loaded: its idle threads would busy-wait on the workers' cores.
+    if config["num_workers"] or config["devices"] > 1:
+        # Set before torch is loaded: its idle threads would busy-wait on other processes' cores.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from saliency_vae.inference import explain_images  # loads torch, which --help does not need
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 
 STEPS = 200  # of the training; the experiment has 500
 IMAGES = 24  # test digits that are explained in the gallery

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from saliency_vae.data.cluttered_digits import NUM_CLASSES
+from saliency_vae.data.digit_images import NUM_CLASSES
 
 Architecture = Literal["convolutional", "residual"]
 

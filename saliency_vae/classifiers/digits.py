@@ -17,7 +17,7 @@ from tqdm import tqdm
 from saliency_vae.classifiers.digit_networks import Architecture, digit_network
 from saliency_vae.classifiers.frozen import FrozenClassifier
 from saliency_vae.data import Preprocessing
-from saliency_vae.data.cluttered_digits import NUM_CLASSES, ClutteredDigits
+from saliency_vae.data.digit_images import NUM_CLASSES, ClutteredDigits
 from saliency_vae.runtime.atomic_file import write_whole
 from saliency_vae.runtime.text import described
 

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 Split = Literal["train", "val", "test"]
 Ink = NDArray[np.float32]
@@ -42,6 +41,8 @@ class DigitPainter:
     """
 
     def __init__(self, split: Split, *, seed: int, image_size: int) -> None:
+        from sklearn.datasets import load_digits  # takes half a second
+
         digits = load_digits()
         part = np.concatenate([_WRITERS[writer] for writer in _SPLIT_WRITERS[split]])
         self.ink: Ink = (digits.images[part] / 16).astype(np.float32)

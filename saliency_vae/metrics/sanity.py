@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from saliency_vae.metrics.ranking import spearman
 from saliency_vae.metrics.scaling import min_max
@@ -40,6 +39,9 @@ def similarity(first: Tensor, second: Tensor) -> Similarity:
 
 
 def _ssim(first: Tensor, second: Tensor) -> Tensor:
+    # Imported here, because torchmetrics takes longer to import than torch.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     values = structural_similarity_index_measure(
         first[:, None], second[:, None], data_range=1.0, reduction="none"
     )

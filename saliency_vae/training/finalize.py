@@ -22,7 +22,7 @@ from saliency_vae.training.comparison import as_line, compare_with_gradient
 from saliency_vae.training.logged import log_best
 from saliency_vae.training.module import VariationalSaliency
 from saliency_vae.training.panels import draw_explanations
-from saliency_vae.visualization import save_figure
+from saliency_vae.visualization.figures import save_figure
 
 
 def finish(

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from saliency_vae.classifiers import FrozenClassifier, check_frozen
-from saliency_vae.data import OwnData, Photographs
+from saliency_vae.data.own_images import OwnData, Photographs
 from saliency_vae.models import Explainer
 from saliency_vae.objective import Objective
 from saliency_vae.training.module import VariationalSaliency

@@ -11,7 +11,7 @@ from saliency_vae.data import Batch
 from saliency_vae.runtime.autograd import evaluating
 from saliency_vae.training.logged import log_picture
 from saliency_vae.training.module import VariationalSaliency
-from saliency_vae.visualization import explanation_figure, save_figure
+from saliency_vae.visualization.figures import explanation_figure, save_figure
 
 
 class SaliencyPanels(Callback):

@@ -11,7 +11,6 @@ from saliency_vae.visualization.explanation import (
     Sample,
 )
 from saliency_vae.visualization.explanation_files import MAPS, arrays, restored
-from saliency_vae.visualization.figures import explanation_figure, save_figure
 from saliency_vae.visualization.gallery import remove_pages, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry, shrink
 from saliency_vae.visualization.html_page import content_policy, data_url, load_template
@@ -39,14 +38,12 @@ __all__ = [
     "displayed",
     "draw_panel",
     "encoded",
-    "explanation_figure",
     "limits",
     "load_template",
     "read_back",
     "remove_pages",
     "rescaled",
     "restored",
-    "save_figure",
     "shrink",
     "write_gallery",
 ]

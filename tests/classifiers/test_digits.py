@@ -13,7 +13,7 @@ from saliency_vae.classifiers import digits as digit_classifier
 from saliency_vae.classifiers.digit_networks import DigitNet
 from saliency_vae.classifiers.digits import accuracy, cluttered_digits_classifier
 from saliency_vae.classifiers.frozen import FrozenClassifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -710,9 +710,12 @@ def test_from_the_command_line(digits: list[str], tmp_path: Path) -> None:
     assert set(Path.cwd().iterdir()) == before  # nothing is left where one stands
 
 
-@pytest.mark.parametrize(("workers", "policy"), [(0, None), (2, "PASSIVE")])
+@pytest.mark.parametrize(
+    ("processes", "policy"),
+    [("devices=1", None), ("num_workers=2", "PASSIVE"), ("devices=2", "PASSIVE")],
+)
 def test_idle_threads_leave_the_cores_to_other_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, policy: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: str, policy: str | None
 ) -> None:
     found: list[str | None] = []
 
@@ -723,7 +726,7 @@ def test_idle_threads_leave_the_cores_to_other_processes(
     monkeypatch.setenv("OMP_WAIT_POLICY", "")  # so that it is restored
     monkeypatch.delenv("OMP_WAIT_POLICY")
     monkeypatch.setattr("saliency_vae.inference.explain_images", look)
-    settings = ["explainer=universal", "images=x", f"num_workers={workers}"]
+    settings = ["explainer=universal", "images=x", processes]
     monkeypatch.setattr(sys, "argv", ["explain.py", f"output_dir={tmp_path}", *settings])
     explain()
     assert found == [policy]

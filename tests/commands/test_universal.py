@@ -19,7 +19,7 @@ from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.classifiers.digit_networks import Architecture
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.randomised import randomised_classifier
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.distributions import SaliencyPosterior
 from saliency_vae.evaluate import evaluate
 from saliency_vae.evaluation.methods import ExplainerMethod

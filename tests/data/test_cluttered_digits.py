@@ -8,7 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from saliency_vae.data import digit_painter
-from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
+from saliency_vae.data.cluttered_digits import ClutteredDigitsData
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.data.digit_painter import DigitPainter, Split
 from tests.conftest import make_trainer
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_vae.data.cluttered_digits import ClutteredDigits, ClutteredDigitsData
+from saliency_vae.data.cluttered_digits import ClutteredDigitsData
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.data.image_file_dataset import ImageFiles
 from saliency_vae.data.image_folder import ImageFolderData
 from saliency_vae.data.imagenet import ImageNetData

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from saliency_vae.data.cluttered_digits import NUM_CLASSES
+from saliency_vae.data.digit_images import NUM_CLASSES
 
 
 class DigitTransformer(nn.Module):

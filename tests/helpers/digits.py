@@ -12,7 +12,7 @@ from torch import nn
 from saliency_vae.classifiers.digit_networks import Architecture, digit_network
 from saliency_vae.classifiers.digits import cluttered_digits_classifier
 from saliency_vae.classifiers.identity import ClassifierIdentity
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 
 
 def write_digits(

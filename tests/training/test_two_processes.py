@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from saliency_vae.data.cluttered_digits import ClutteredDigits
+from saliency_vae.data.digit_images import ClutteredDigits
 from saliency_vae.models import load_explainer
 from tests.commands.test_train import tiny
 from tests.faults.small_run import run_alone
