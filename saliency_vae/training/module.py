@@ -29,7 +29,6 @@ from saliency_vae.models import (
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.objective import LossTerms, MaskedViews, Objective
 from saliency_vae.training.checkpoints import planned_steps
-from saliency_vae.training.depth import fit_depth
 from saliency_vae.training.measuring import (
     AGREEMENT_FRACTIONS,
     Stage,
@@ -205,6 +204,8 @@ class VariationalSaliency(LightningModule):
         """Fit confidence calibration and out-of-depth detector to the validation images."""
         if self.explainer.confidence is None:
             return
+        from saliency_vae.training.depth import fit_depth  # loads scikit-learn
+
         fit_depth(self.explainer.confidence.depth, self.features.compute())
         scores = self.scores.compute().flatten()
         agreed = self.agreed.compute().flatten() > 0
