@@ -11,6 +11,7 @@ The table of all that was tried is in docs/uncertainty.md.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,20 +31,25 @@ from saliency_vae.evaluation.uncertainty.changed_pixels import (
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.explained_batch import BASELINES, ExplainedBatch
-from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
+from saliency_vae.evaluation.uncertainty.kept_fraction import TRIED_FRACTIONS, kept_fraction
 from saliency_vae.evaluation.uncertainty.predictive import SHARES
 from saliency_vae.evaluation.uncertainty.swaps import (
+    enlarged,
+    in_patches,
     matched_spearman,
+    patch_side,
     swap_patches,
 )
 from saliency_vae.metrics import difference_interval, mean_interval, spearman
 from saliency_vae.metrics.ranking import descending_rank
 from saliency_vae.models import Explainer
 from saliency_vae.models.universal_encoder import UniversalUNet
+from saliency_vae.perturbations import blurred
 from saliency_vae.topk import hard_topk, top_pixels
 
 BATCH, SAMPLES = 12, 4
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
+VIEWS = (0.05, 0.1, 0.2, 0.3, 0.5)  # kept fractions of the views whose gradient is taken
 CONTROLS = ("one, white", "one, smooth", "distance, smooth")
 
 
@@ -56,6 +62,7 @@ class Case:
         means: Mean of each member, (members, H, W).
         variances: Variance of each member, (members, H, W).
         gradient: Magnitude of the classifier's smoothed gradient, (H, W).
+        view_gradient: Gradient of kept views, see :func:`view_gradients`, (H, W).
         prior: Prior of the maps.
         kept: Kept set of the mean, (H, W) bool.
     """
@@ -64,6 +71,7 @@ class Case:
     means: Tensor
     variances: Tensor
     gradient: Tensor
+    view_gradient: Tensor
     prior: SaliencyPrior
     kept: Tensor
 
@@ -76,6 +84,8 @@ def scales(case: Case) -> dict[str, Tensor]:
     ranks = descending_rank(case.means).double().std(0) / rank.numel()
     mixture = (own + between).sqrt()
     calm = 1 / (1 + case.gradient / case.gradient.mean())
+    calm_view = 1 / (1 + case.view_gradient / case.view_gradient.mean())
+    in_logs = (case.variances.log().mean(0) / 2).exp()
     near = [((-(rank - number).abs() / (width * number)).exp()).float() for width in (0.3, 1.0)]
     border = case.mean[case.kept].min()
     return {
@@ -83,7 +93,7 @@ def scales(case: Case) -> dict[str, Tensor]:
         "distance": (case.mean - border).abs(),
         "mixture": mixture,
         "members' own": own.sqrt(),
-        "members' own, in logs": (case.variances.log().mean(0) / 2).exp(),
+        "members' own, in logs": in_logs,
         "disagreement": between.sqrt(),
         "disagreement in rank": ranks.float(),
         "near in rank .3": near[0],
@@ -93,6 +103,8 @@ def scales(case: Case) -> dict[str, Tensor]:
         "small gradient x mixture": calm * mixture,
         "small gradient x near in rank 1": calm * near[1],
         "small gradient x disagreement": calm * between.sqrt(),
+        "small gradient of kept views": calm_view,
+        "small gradient of kept views x members' own, in logs": calm_view * in_logs,
     }
 
 
@@ -121,6 +133,31 @@ def deviations(case: Case, noise: Tensor) -> dict[str, Tensor]:
     }
 
 
+@torch.enable_grad()
+def view_gradients(
+    batch: ExplainedBatch, classifier: FrozenClassifier, masks: list[Tensor]
+) -> Tensor:
+    """Gradient of the log-odds with respect to the mask of views over a blur, mean of 9x9 pixels.
+
+    Args:
+        batch: Images with their decisions.
+        classifier: Classifier of the views.
+        masks: Kept sets of each view, (B, H, W).
+
+    Returns:
+        Root mean square over the views, (B, H, W).
+    """
+    squares, baseline = [], blurred(batch.images)
+    for kept in masks:
+        mask = kept.float().requires_grad_()
+        view = torch.lerp(baseline, batch.images, mask[:, None])
+        odds = classifier.log_odds(classifier(view), batch.decision)
+        (gradient,) = torch.autograd.grad(odds.sum(), mask)
+        smooth = F.avg_pool2d(gradient[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
+        squares.append(smooth.square())
+    return torch.stack(squares).mean(0).sqrt()
+
+
 def cases(
     batch: ExplainedBatch, explainer: Explainer, classifier: FrozenClassifier, fraction: float
 ) -> list[Case]:
@@ -131,12 +168,14 @@ def cases(
     means, log_variances = encoder.of_members(batch.images, signals).unbind(2)
     gradient, _ = signals.gradients.chunk(2, dim=1)
     kept, mean = top_pixels(batch.posterior.mean, fraction), batch.posterior.mean
+    of_views = view_gradients(batch, classifier, [top_pixels(mean, share) for share in VIEWS])
     return [
         Case(
             mean[image],
             means[:, image],
             log_variances[:, image].exp(),
             gradient[image].abs().mean(0),
+            of_views[image],
             batch.prior,
             kept[image],
         )
@@ -198,6 +237,21 @@ def print_predictive(judged: Tensor, found: dict[str, dict[str, Tensor]]) -> Non
         print(f"  {name}: {' '.join(parts)}", flush=True)
 
 
+def swapped_gradients(
+    batches: list[ExplainedBatch], classifier: FrozenClassifier, baseline: str
+) -> list[Tensor]:
+    """Gradients of the very views whose patches the swap test swaps: the best a gradient can do."""
+    height, width = batches[0].images.shape[-2:]
+    enlarge = partial(enlarged, height=height, width=width)
+    patches = [in_patches(batch.posterior.mean, patch_side(height, width)) for batch in batches]
+    views = [batch.views(classifier, baseline) for batch in batches]
+    share = kept_fraction(views, patches, enlarge) or TRIED_FRACTIONS[-1]
+    return [
+        view_gradients(batch, classifier, [enlarge(top_pixels(scores, share))])
+        for batch, scores in zip(batches, patches, strict=True)
+    ]
+
+
 @torch.no_grad()
 def print_swaps(
     batches: list[ExplainedBatch],
@@ -206,10 +260,11 @@ def print_swaps(
     make: Callable[[ExplainedBatch, float], list[Case]],
 ) -> None:
     """Print how well each standard deviation predicts where swaps hardly affect the output."""
-    maps = [
-        [scales(case) for case in make(batch, 0.1)] for batch in batches
-    ]  # the kept set affects only the nearness scales; patches have their own nearness
+    # The kept set affects only the nearness scales; patches have their own nearness.
+    maps = [[scales(case) for case in make(batch, 0.1)] for batch in batches]
     further = [{f: torch.stack([of[f] for of in part]) for f in part[0]} for part in maps]
+    for part, own in zip(further, swapped_gradients(batches, classifier, baseline), strict=True):
+        part["small gradient of the view that is swapped"] = -own
     swaps = swap_patches(batches, classifier, baseline, further)
     if swaps is None:
         print("  no swaps: the kept views keep fewer than half of the decisions")

@@ -60,6 +60,7 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         if get_ident() != thread or not isinstance(output, Tensor) or not output.requires_grad:
             return
+        tokens.update(token_shapes(output))
         if is_split(output, tokens):
             return
         grids = [features[-1].grid for features in found.values()]
@@ -113,16 +114,18 @@ def channels_come_last(outputs: Iterable[Tensor], size: tuple[int, int]) -> bool
     return 2 * sum(known) > len(known)
 
 
+def token_shapes(output: Tensor) -> set[tuple[int, int]]:
+    """Number and width of the tokens in an output (B, tokens, width); empty for other outputs."""
+    return {(output.shape[1], output.shape[2])} if output.ndim == 3 else set()
+
+
 def is_split(output: Tensor, tokens: set[tuple[int, int]]) -> bool:
     """Whether an output (B, heads, tokens, width) holds the heads of an attention, and is no map.
 
     Args:
         output: Output of a module.
-        tokens: Number and width of the tokens in earlier outputs (B, tokens, width); those of this
-            output are added.
+        tokens: Number and width of the tokens in earlier outputs, see :func:`token_shapes`.
     """
-    if output.ndim == 3:
-        tokens.add((output.shape[1], output.shape[2]))
     return output.ndim == 4 and (output.shape[2], output.shape[1] * output.shape[3]) in tokens
 
 

@@ -22,6 +22,7 @@ from saliency_vae.models.feature_taps import (
     is_split,
     may_give_maps,
     nearest_stride,
+    token_shapes,
 )
 from saliency_vae.perturbations import blurred, perturb
 from saliency_vae.runtime.autograd import recording_gradients
@@ -126,14 +127,14 @@ def find_feature_maps(classifier: FrozenClassifier, images: Tensor) -> dict[str,
         classifier.forward_uncompiled(images)
     number, size = images.shape[0], (images.shape[-2], images.shape[-1])
     tokens: set[tuple[int, int]] = set()
-    maps = {
-        name: output
-        for name, output in outputs.items()
-        if isinstance(output, Tensor)
-        and not is_split(output, tokens)
-        and output.ndim == 4
-        and output.shape[0] == number  # windows of a map are more
-    }
+    maps: dict[str, Tensor] = {}
+    for name, output in outputs.items():
+        if not isinstance(output, Tensor):
+            continue
+        tokens |= token_shapes(output)
+        # Windows of a map are more than the images.
+        if output.ndim == 4 and output.shape[0] == number and not is_split(output, tokens):
+            maps[name] = output
     channels_last = channels_come_last(maps.values(), size)
     last: dict[int, tuple[str, int]] = {}
     for name, output in maps.items():
