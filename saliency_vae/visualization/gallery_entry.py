@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_vae.visualization.explanation import UNLIKE, Explanation, InputImage
+from saliency_vae.visualization.measurement import Measurement
 from saliency_vae.visualization.overlay import encoded, is_finite, limits, rescaled, without_border
 
 LONGER_SIDE = 160  # most pixels on the longer side of the image and maps in the gallery
@@ -31,6 +33,7 @@ class Entry:
         fraction: Share of the pixels kept; pages are sorted by the sufficiency at this fraction.
         sufficiency: Sufficiency at this fraction, see :class:`Measurement`.
         curve: Fraction, sufficiency and necessity of each measurement, by rising fraction.
+        samples: Sufficiency and necessity of each sampled map at ``fraction``.
         predictions: Class names and probabilities of the image, most probable first.
         size: Width and height of the original image.
         view: Part that the classifier saw: left, top, width and height as fractions of the image.
@@ -52,6 +55,7 @@ class Entry:
     fraction: float
     sufficiency: float
     curve: list[tuple[float, float, float]]
+    samples: list[tuple[float, float]]
     predictions: list[tuple[str, float]]
     size: tuple[int, int]
     view: tuple[float, float, float, float]
@@ -84,10 +88,9 @@ class Entry:
             unlike=UNLIKE if explanation.out_of_depth else "",
             fraction=explanation.fraction,
             sufficiency=explanation.sufficiency,
-            curve=[
-                (one.fraction, one.sufficiency, one.necessity)
-                for one in explanation.curve
-                if one.sufficiency is not None and one.necessity is not None
+            curve=_numbers(explanation.curve),
+            samples=[
+                of_sample[1:] for of_sample in _numbers(s.measured for s in explanation.drawn)
             ],
             predictions=[(label, float(share)) for label, share in explanation.original.prediction],
             size=(source.size[1], source.size[0]),
@@ -136,6 +139,15 @@ def _check(explanation: Explanation) -> None:
         raise ValueError(
             f"Expected a class as target, for a gallery. Found {explanation.target}, a score."
         )
+
+
+def _numbers(measured: Iterable[Measurement]) -> list[tuple[float, float, float]]:
+    """Fraction, sufficiency and necessity of each measurement of a class."""
+    return [
+        (one.fraction, one.sufficiency, one.necessity)
+        for one in measured
+        if one.sufficiency is not None and one.necessity is not None
+    ]
 
 
 def _maps(explanation: Explanation) -> tuple[dict[str, bytes], dict[str, Scale]]:

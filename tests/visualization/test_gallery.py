@@ -23,7 +23,7 @@ from saliency_vae.visualization.gallery import ReadEntry, write_gallery
 from saliency_vae.visualization.gallery_entry import Entry
 from tests.helpers.browser import Visit, chromium, visit
 from tests.helpers.explanations import explanation as explained
-from tests.helpers.explanations import source
+from tests.helpers.explanations import measured, source
 
 H, W = 40, 60
 HOSTILE = "<img src=x onerror=alert(1)>.png"
@@ -68,7 +68,10 @@ def make_explanation(
         made,
         target=target,
         out_of_depth=out_of_depth,
-        drawn=[Sample(scores, made.kept, made.measured) for scores in samples],
+        drawn=[
+            Sample(scores, made.kept, measured(sufficiency=0.9 / n))
+            for n, scores in enumerate(samples, start=1)
+        ],
         baseline=torch.zeros(3, H, W) if baseline is None else baseline,
     )
 
@@ -360,6 +363,24 @@ def test_samples_are_maps_too(opened: Visit) -> None:
     np.testing.assert_array_equal(one, other[::-1, ::-1])
     assert one[-1, -1, 2] < one[-1, -1, 0] - 100
     assert card(opened.page, "image 9.png").get_by_role("img", name="Sample 1").count() == 0
+
+
+def test_samples_say_what_was_measured_of_them(opened: Visit) -> None:
+    shown = card(opened.page, "image 10.png")
+    for number, sufficiency in ((1, "0.90"), (2, "0.45")):
+        text = f"Sample {number}, 10 % kept: sufficiency {sufficiency}, necessity 0.25"
+        assert shown.get_by_text(text, exact=True).count() == 1
+
+
+def test_an_entry_of_an_earlier_version_has_samples_without_numbers(
+    browser: Browser, tmp_path: Path
+) -> None:
+    fields = json.loads(make_entry(samples=[ramp()]).to_json())
+    del fields["samples"]
+    index = write_gallery([(0.5, lambda: json.dumps(fields))], tmp_path, title="earlier")
+    with visit(browser, index) as found:
+        found.page.get_by_role("img", name="Sample 1", exact=True).wait_for()
+        assert found.complaints == []
 
 
 def test_broken_images_are_named(opened: Visit) -> None:
