@@ -17,7 +17,7 @@ from pathlib import Path
 from saving import write_explainer, write_pictures
 from timing import Report, Target, arguments, interleaved, ratio, seconds
 
-COMMANDS = ("train", "explain", "evaluate", "export", "shard")
+COMMANDS = ("train", "explain", "evaluate", "export", "app", "shard")
 TORCH = "import torch"
 HELP_AT_MOST, WORK_AT_MOST = 2.0, 3.0  # times as long as importing torch
 # The command, in a process that ends after the first step.
