@@ -30,7 +30,7 @@ from saliency_vae.models.conditional_encoder import ConditionalUNet
 from saliency_vae.models.encoders import PaperEncoder
 from saliency_vae.models.refinement import explain_without_training
 from saliency_vae.models.universal_encoder import UniversalUNet
-from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise
+from saliency_vae.perturbations import Blur, Constant, Mean, Mixture, Noise, Other
 from saliency_vae.topk import soft_topk
 from saliency_vae.training.checkpoints import RunCheckpoints
 from saliency_vae.training.finite_check import StopAtNonFinite
@@ -52,7 +52,7 @@ from tests.evaluation.pointing.test_two_objects import PAIRS
 __all__ = ["make_module"]
 
 DEVICE = torch.device(NAME, 0)
-MIXTURE = Mixture([Blur(), Mean(), Noise(), Constant((0.5, 0.5, 0.5))])
+MIXTURE = Mixture([Blur(), Mean(), Noise(), Constant((0.5, 0.5, 0.5)), Other()])
 ENCODERS: dict[str, Callable[[], nn.Module]] = {
     "paper": lambda: PaperEncoder((8, 8)),
     "conditional": lambda: ConditionalUNet((4, 8)),
@@ -242,7 +242,9 @@ def test_explain_without_training(prior: SaliencyPrior | None) -> None:
     assert found.posterior.mean.device == images.device
 
 
-@pytest.mark.parametrize("perturbation", [Blur(), Blur(2.0), Mean(), Noise(), Constant(), MIXTURE])
+@pytest.mark.parametrize(
+    "perturbation", [Blur(), Blur(2.0), Mean(), Noise(), Constant(), Other(), MIXTURE]
+)
 def test_baseline_images_of_training(perturbation: nn.Module) -> None:
     made: Tensor = perturbation(blobs(4).to(DEVICE))  # itself still on the CPU
     assert made.device == DEVICE
