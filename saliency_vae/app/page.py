@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_vae.app.answers import PageAnswers
-from saliency_vae.app.pictures import MAPS, bars, beside, map_tile, photograph, view_tiles
+from saliency_vae.app.pictures import MAPS, bars, beside, legend, map_tile, photograph, view_tiles
 from saliency_vae.runtime.extras import importing
 from saliency_vae.runtime.text import one_line, printable
 from saliency_vae.visualization import Explanation
@@ -144,7 +144,7 @@ class Page:
         question = [asked[name] for name in ("photo", "target", "fraction", "kind")]
         explained = state["explanation"]
         answer = [*state.values(), *(shown[name] for name in ("tile", "kept", "left_out", "bars"))]
-        answer += [shown["prediction"], shown["others"]]
+        answer += [shown["prediction"], shown["others"], shown["legend"]]
         downloads = [shown["png"], shown["npz"]]
         # Another fraction needs a new explanation: samples and inclusion depend on it too.
         for event in (asked["photo"].change, asked["target"].change, asked["fraction"].release):
@@ -164,7 +164,7 @@ class Page:
     def explain(self, photo: str | None, target: int, percent: float, kind: str) -> list[Any]:
         """Explain a new photograph, or the same one with another target or fraction."""
         if photo is None:
-            return [None] * 8
+            return [*[None] * 8, MAPS[kind]]
         number = None if target < 0 else target
         with self.busy:
             explanation = self.answers.explain(photo, number, percent / 100)
@@ -174,7 +174,7 @@ class Page:
         """Show another map of the same explanation."""
         if explanation is None:
             return [None, MAPS[kind]]
-        return [map_tile(explanation, kind, photograph(explanation)), MAPS[kind]]
+        return [map_tile(explanation, kind, photograph(explanation)), legend(explanation, kind)]
 
     def compare(
         self, explanation: Explanation | None, target: int | None
@@ -219,6 +219,7 @@ class Page:
             bars(explanation),
             dict(explanation.prediction),
             None,  # no other method has been run
+            legend(explanation, kind),
         ]
 
     def _said(self, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -31,7 +31,7 @@ MAPS = {
     "mean": "Brighter is more salient: the mean of the distribution over saliency maps.",
     "inclusion probability": "Of being among the pixels that are kept: sure near 0 and 1.",
     "uncertainty": "Standard deviation of each pixel's saliency.",
-    "samples": "Maps drawn from the distribution, each an alternative explanation.",
+    "samples": "Alternatives drawn from the distribution, row by row.",
 }
 _SIDE = 480  # pixels of a tile's longer side, about
 _MOST_ENLARGED = 8
@@ -53,6 +53,20 @@ def photograph(explanation: Explanation) -> Tensor:
         return finer(Image.fromarray(explanation.image))
     except TooLargeError:  # long and narrow
         return enlarged
+
+
+def legend(explanation: Explanation | None, kind: str) -> str:
+    """Say what a map shows and, of samples, what was measured."""
+    if kind != "samples" or explanation is None or not explanation.drawn:
+        return MAPS[kind]
+    samples = zip(explanation.drawn, explanation.overlaps, strict=True)
+    rows = [
+        f"{number}. {sample.measured}, {100 * overlap:.0f} % of its kept pixels are the mean's"
+        for number, (sample, overlap) in enumerate(samples, start=1)
+    ]
+    stay = 100 * (explanation.samples_stay or 0.0)
+    said = f"{MAPS[kind]} Of all maps drawn, {stay:.0f} % keep the decision."
+    return "\n".join([said, "", *rows])
 
 
 def map_tile(explanation: Explanation, kind: str, shown: Tensor) -> Pixels:

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from saliency_vae.classifiers import FrozenClassifier, WrongOutputError, as_logits
 from saliency_vae.distributions import SaliencyPosterior
+from saliency_vae.inference.alternatives import DRAWS, choose_alternatives
 from saliency_vae.inference.image_files import BrokenImage
 from saliency_vae.inference.measure import Question, Views, target_name
+from saliency_vae.metrics import view_logits
 from saliency_vae.models import Explainer
 from saliency_vae.models.images import RANGE_MARGIN
 from saliency_vae.perturbations import is_fixed
@@ -37,7 +39,7 @@ class ExplainSettings:
     Attributes:
         fraction: Share of the pixels kept in the kept view, in (0, 1].
         refine_steps: Gradient steps that refine each explanation by itself, >= 0.
-        samples: Number of maps drawn from each posterior, >= 0.
+        samples: Number of alternative maps from each posterior, >= 0.
         seed: Seed of the samples, of the refinement's noise and of random baseline images.
         target: Name or index of the target class, or a function of the logits; None for the
             decision.
@@ -116,9 +118,10 @@ class BatchExplainer:
         self, inputs: Sequence[InputImage], images: Tensor, logits: Tensor
     ) -> list[Explanation]:
         posterior, objective = self._infer(images)
-        fraction, drawn = self.settings.fraction, self._draw(posterior)
+        fraction = self.settings.fraction
         with torch.no_grad():
             baseline = self._baseline(inputs, images)
+            drawn, stay = self._alternatives(posterior, images, baseline, logits)
             masks = self._masks(posterior, drawn)
             views = Views(self.classifier, images, baseline, masks)
             kept, left_out, measured = self._measured(views, logits)
@@ -144,6 +147,7 @@ class BatchExplainer:
                     Sample(scores[i, n], kept[1 + n][i], measured[i][of_mean + n])
                     for n in range(self.settings.samples)
                 ],
+                samples_stay=stay[i],
                 objective=None if objective is None else objective[i],
                 target=target_name(self.settings.target, self.classifier),
             )
@@ -190,12 +194,26 @@ class BatchExplainer:
         others = FRACTIONS if self.settings.curve else ()
         return [fraction, *(other for other in others if other != fraction)]
 
-    def _draw(self, posterior: SaliencyPosterior) -> Tensor:
-        """Draw maps for each image, (B, samples, h, w)."""
-        if not self.settings.samples:
-            return posterior.mean.new_empty(len(posterior.mean), 0, *posterior.event_shape)
-        with torch.no_grad():
-            return draw_maps(posterior, self.settings.samples, self.settings.seed)
+    def _alternatives(
+        self, posterior: SaliencyPosterior, images: Tensor, baseline: Tensor, logits: Tensor
+    ) -> tuple[Tensor, Sequence[float | None]]:
+        """Draw maps from the posterior, and choose alternatives to the mean among them.
+
+        Returns:
+            The alternatives, (B, samples, h, w); share of all maps drawn that keep the decision,
+            for each image, None if none is drawn.
+        """
+        number, fraction = self.settings.samples, self.settings.fraction
+        if not number:
+            none = posterior.mean.new_empty(len(images), 0, *posterior.event_shape)
+            return none, [None] * len(images)
+        drawn = draw_maps(posterior, DRAWS * number, self.settings.seed)
+        kept = top_pixels(drawn, fraction)
+        question = Question(self.classifier, logits, None)
+        stays = question.keeps_decision(view_logits(self.classifier, images, kept, baseline))
+        chosen = choose_alternatives(posterior.topk_mask(fraction), kept, stays, number)
+        rows = torch.arange(len(drawn), device=drawn.device)[:, None]
+        return drawn[rows, chosen], stays.float().mean(1).tolist()
 
     def _masks(self, posterior: SaliencyPosterior, drawn: Tensor) -> Tensor:
         """Top pixels of the mean at each fraction, then of each drawn map, (B, maps, h, w) bool."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saliency_vae.data import Preprocessing, load_rgb
 from saliency_vae.runtime.text import as_percent
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization.measurement import Measurement
 from saliency_vae.visualization.overlay import Pixels, encoded, is_finite
 
@@ -81,7 +82,7 @@ class ClassifiedView:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A saliency map drawn from the posterior: an alternative explanation.
+    """A saliency map drawn from the posterior, chosen as an alternative to the mean.
 
     Attributes:
         scores: Saliency of each pixel, (h, w).
@@ -117,7 +118,10 @@ class Explanation:
             stays when 5 % of the pixels are kept over a blur; None without such a network.
         out_of_depth: Whether the image is unlike the training images, so that this estimate is a
             guess; None if unknown.
-        drawn: Maps drawn from the posterior; empty by default.
+        drawn: Alternatives among maps drawn from the posterior: those that keep the decision come
+            first, and each overlaps little with the mean and with those before; empty by default.
+        samples_stay: Share of all maps drawn from the posterior whose kept view keeps the decision;
+            None if none was drawn.
         objective: Objective before and after refinement, (2,); None without refinement.
         target: Name of the target; None for the decision.
     """
@@ -133,6 +137,7 @@ class Explanation:
     estimated_confidence: float | None = None
     out_of_depth: bool | None = None
     drawn: Sequence[Sample] = ()
+    samples_stay: float | None = None
     objective: Tensor | None = None
     target: str | None = None
 
@@ -168,10 +173,17 @@ class Explanation:
 
     @property
     def samples(self) -> Map:
-        """Saliency maps drawn from the posterior, (samples, H, W)."""
+        """Alternative saliency maps, drawn from the posterior, (samples, H, W)."""
         if not self.drawn:
             return np.empty((0, *self.source.size), dtype=np.float32)
         return self._restored(torch.stack([sample.scores for sample in self.drawn]))
+
+    @property
+    def overlaps(self) -> list[float]:
+        """Share of the mean's kept set that each sample's kept set shares, in [0, 1]."""
+        scores = torch.stack([self.maps[0], *(sample.scores for sample in self.drawn)])
+        mean, *kept = top_pixels(scores, self.fraction)
+        return [float((mask & mean).sum() / mean.sum()) for mask in kept]
 
     @property
     def prediction(self) -> Prediction:

@@ -47,9 +47,12 @@ def arrays(explanation: Explanation) -> dict[str, Any]:
     if explanation.drawn:
         result["samples"] = np.stack([sample.scores.numpy() for sample in explanation.drawn])
         result |= _columns("samples", [one.measured for one in explanation.drawn], _MEASURED)
+        result["samples_overlap"] = np.array(explanation.overlaps)
         views = [sample.kept for sample in explanation.drawn]
         result["samples_kept_probabilities"] = np.stack([v.probabilities.numpy() for v in views])
         result["samples_kept_top_classes"] = [[label for label, _ in v.prediction] for v in views]
+    if explanation.samples_stay is not None:
+        result["samples_stay"] = explanation.samples_stay
     if explanation.objective is not None:
         result["objective"] = explanation.objective.numpy()
     return result
@@ -90,7 +93,11 @@ def summary(explanation: Explanation) -> dict[str, Any]:
         "target": explanation.target,
         **explanation.measured.to_plain(),
         "curve": [measured.to_plain() for measured in explanation.curve],
-        "samples": [sample.measured.to_plain() for sample in explanation.drawn],
+        "samples": [
+            {**sample.measured.to_plain(), "overlap": overlap}
+            for sample, overlap in zip(explanation.drawn, explanation.overlaps, strict=True)
+        ],
+        "samples_stay": explanation.samples_stay,
         "kept_prediction": [list(pair) for pair in explanation.kept.prediction],
         "left_out_prediction": [list(pair) for pair in explanation.left_out.prediction],
         "estimated_confidence": explanation.estimated_confidence,

@@ -81,10 +81,12 @@ def _draw_samples(sheet: "_Sheet", explanation: Explanation, shown: Tensor) -> N
     """Draw the samples from the second row on: a row of maps, and their kept views below it."""
     scores = torch.stack([sample.scores for sample in explanation.drawn])
     maps, scale = explanation.source.restore(scores, (sheet.height, sheet.width)), limits(scores)
-    for number, sample in enumerate(explanation.drawn):
+    samples = zip(explanation.drawn, explanation.overlaps, strict=True)
+    for number, (sample, overlap) in enumerate(samples):
         row, column = divmod(number, _COLUMNS)
         cell = (1 + 2 * row) * _COLUMNS + column
-        sheet.tile(cell, f"sample {number + 1}", overlay(shown, maps[number], scale=scale))
+        caption = f"sample {number + 1}, overlap with the mean {100 * overlap:.0f} %"
+        sheet.tile(cell, caption, overlay(shown, maps[number], scale=scale))
         sheet.colour_bar(cell, "viridis", scale)
         sheet.view(cell + _COLUMNS, f"{number + 1} kept: {sample.measured}", sample.kept)
 

@@ -55,6 +55,7 @@ class _Stored:
             estimated_confidence=self.values.get("estimated_confidence"),
             out_of_depth=self.values.get("out_of_depth"),
             drawn=self._samples(),
+            samples_stay=self.values.get("samples_stay"),
             target=self.values.get("target"),
         )
 

@@ -117,7 +117,7 @@ def test_a_visit(opened: tuple[BrowserPage, list[str]], tmp_path: Path) -> None:
     assert value(page, 0) == value(page, 1) == whole
     assert page.locator("#kept_view img").get_attribute("src") != before
     seen = {page.locator("#tile img").get_attribute("src")}
-    for kind, legend in (("uncertainty", "Standard deviation"), ("samples", "Maps drawn")):
+    for kind, legend in (("uncertainty", "Standard deviation"), ("samples", "of its kept pixels")):
         page.locator("#kind label", has_text=kind).last.click()
         expect(page.locator("#legend")).to_contain_text(legend)
         page.wait_for_function(

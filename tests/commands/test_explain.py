@@ -30,6 +30,7 @@ from saliency_vae.cli.schemas import ExplainConfig
 from saliency_vae.data.image_finder import find_images
 from saliency_vae.data.image_reader import load_rgb
 from saliency_vae.explain import explain
+from saliency_vae.inference.alternatives import DRAWS
 from saliency_vae.inference.image_files import BrokenImage, InputImages
 from saliency_vae.inference.outputs import Outputs
 from saliency_vae.inference.predict import BatchExplainer
@@ -474,7 +475,7 @@ def test_a_gallery_may_be_asked_for_later(
     classified.clear()
     lines = run(*arguments, status=1)
     assert lines[0] == "1 of 4 images explained, 2 had been explained before (2 of them drawn now)."
-    assert sum(classified) == 1 + VIEWS + 2
+    assert sum(classified) == 1 + VIEWS + DRAWS + 2
     drawn = entries_of(tmp_path / "out/index.html")
     expected = entries_of(tmp_path / "at once/index.html")
     shares = [fraction for fraction, *_ in expected["0.png"]["curve"]]
@@ -509,7 +510,7 @@ def test_panels_may_be_asked_for_later(
     lines = run(*arguments, status=1)
     assert lines[0] == "1 of 4 images explained, 2 had been explained before (2 of them drawn now)."
     assert "File name too long" in lines[2]
-    assert sum(classified) == 2 * (1 + 2 * (3 + (0 if extra else 7)))
+    assert sum(classified) == 2 * (1 + 2 * DRAWS + 2 * (3 + (0 if extra else 7)))
     out, at_once = tmp_path / "out", tmp_path / "at once"
     for name in ("0.png", "2.png"):
         drawn, expected = (

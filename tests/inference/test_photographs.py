@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saliency_vae import Explanation, FrozenClassifier, Preprocessing, load_explainer
+from saliency_vae.inference.alternatives import DRAWS
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import Blur, Mean, Mixture, Noise, Other, blurred, perturb
 from saliency_vae.runtime.text import as_percent
@@ -149,7 +150,8 @@ def test_the_views_are_classified_together(
 
     monkeypatch.setattr(FrozenClassifier, "forward", counted)
     explainer.explain(photograph, samples=3)
-    assert sizes == [1, 16, 2 * (len(FRACTIONS) + 3) - 16]  # 16 at once on a CPU
+    views = 2 * (len(FRACTIONS) + 3)  # kept and left out; 16 at once on a CPU
+    assert sizes == [1, 3 * DRAWS, 16, views - 16]
 
 
 def test_without_a_target_the_decision_is_measured(

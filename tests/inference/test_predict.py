@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from saliency_vae.classifiers import FrozenClassifier, counted_passes
 from saliency_vae.data import Preprocessing
 from saliency_vae.distributions import KroneckerNormal
+from saliency_vae.inference.alternatives import DRAWS
 from saliency_vae.inference.image_files import BrokenImage
-from saliency_vae.inference.predict import BatchExplainer, ExplainSettings
+from saliency_vae.inference.predict import BatchExplainer, ExplainSettings, draw_maps
 from saliency_vae.models import ConfidenceNetwork, Explainer, UNet
 from saliency_vae.perturbations import Mean, Noise
+from saliency_vae.topk import top_pixels
 from saliency_vae.training.depth import fit_depth
 from saliency_vae.visualization import Explanation, InputImage
 from saliency_vae.visualization.explanation_files import arrays, summary
@@ -89,6 +91,31 @@ def test_the_kept_views_show_the_top_pixels_over_the_baseline_image() -> None:
         assert kept.prediction[0] == pytest.approx(
             (f"class {probabilities.argmax()}", float(probabilities.max()))
         )
+
+
+def test_samples_are_alternatives_that_keep_the_decision() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    explaining = explain(network)
+    (found,) = explaining([image("a")])
+    assert isinstance(found, Explanation)
+    with torch.no_grad():
+        pixels = torch.from_numpy(found.source.pixels)[None] / 255
+        drawn = draw_maps(explaining.explainer(pixels), DRAWS * 2, seed=0)[0]
+        masks = top_pixels(drawn, 0.1)
+        views = torch.where(masks[:, None], pixels, pixels.mean((-2, -1), keepdim=True))
+        stays = network(views).argmax(1) == network(pixels).argmax(1)
+    assert found.samples_stay == pytest.approx(float(stays.float().mean()))
+    assert 0 < found.samples_stay < 1
+    places = [int((drawn == one.scores).all((-2, -1)).nonzero()) for one in found.drawn]
+    mean = top_pixels(found.maps[:1], 0.1)
+    shared = [float((masks[place] & mean).sum() / mean.sum()) for place in places]
+    assert found.overlaps == pytest.approx(shared)
+    wanted = [n for n in range(len(drawn)) if stays[n]]
+    assert places[0] == min(wanted, key=lambda n: int((masks[n] & mean).sum()))
+    assert stays[places].all() == (len(wanted) > 1)
+    assert [one["overlap"] for one in summary(found)["samples"]] == found.overlaps
+    again = read_back(arrays(found), found.source, found.baseline)
+    assert (again.overlaps, again.samples_stay) == (found.overlaps, found.samples_stay)
 
 
 def test_an_image_unlike_the_trainings_is_said_so_in_every_output() -> None:
