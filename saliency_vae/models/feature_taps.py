@@ -44,10 +44,10 @@ class Features:
 def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, list[Features]]]:
     """Collect the feature maps of each stride while a network runs, in call order.
 
-    The last map of each stride is kept. Tokens are kept after each normalisation layer, because
-    what follows the last attention may depend on the class token alone. Calls in other threads are
-    ignored, and so are windows of a map, whose batch is larger than that of the images, and tokens
-    that are split into the heads of an attention.
+    The last map of each stride is kept. Tokens are kept after each normalisation layer, also where
+    a map follows, because what follows the last attention may depend on the class token alone.
+    Calls in other threads are ignored, and so are windows of a map, whose batch is larger than that
+    of the images, and tokens that are split into the heads of an attention.
 
     Args:
         network: Network of the classifier.
@@ -71,7 +71,8 @@ def tapped_features(network: nn.Module, images: Tensor) -> Iterator[dict[int, li
         if stride not in STRIDES:
             return
         if features.extra_tokens is None:
-            found[stride] = [features]
+            earlier = found.get(stride, [])
+            found[stride] = [*(f for f in earlier if f.extra_tokens is not None), features]
         elif "norm" in type(module).__name__.lower():
             found.setdefault(stride, []).append(features)
 

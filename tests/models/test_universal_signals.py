@@ -1,7 +1,9 @@
 """Signals of any classifier for any class, against slow references."""
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -227,10 +229,26 @@ class TokenNet(nn.Module):
         return self.read(self.after(self.attend(tokens, self.before(tokens))))
 
 
-@pytest.mark.parametrize("class_token", [True, False])
-def test_of_tokens_those_count_that_the_logits_depend_on(class_token: bool) -> None:
+class PositionNet(TokenNet):
+    """A map of positions is added to the patches after the attention, as in CoaT."""
+
+    def __init__(self) -> None:
+        super().__init__(class_token=True)
+        self.positions = nn.Conv2d(8, 8, 3, padding=1)
+
+    def attend(self, tokens: Tensor, normed: Tensor) -> Tensor:
+        attended = super().attend(tokens, normed)
+        positions = self.positions(normed[:, 1:].mT.reshape(-1, 8, 4, 6)).flatten(2).mT
+        return torch.cat([attended[:, :1], attended[:, 1:] + positions], 1)
+
+
+@pytest.mark.parametrize(
+    "make", [partial(TokenNet, class_token=True), partial(TokenNet, class_token=False), PositionNet]
+)
+def test_of_tokens_those_count_that_the_logits_depend_on(make: Callable[[], TokenNet]) -> None:
     torch.manual_seed(0)
-    network = TokenNet(class_token)
+    network = make()
+    class_token = network.token.shape[1] > 0
     classifier = classifier_of(network)
     images = torch.rand(1, 3, 32, 48)
     asked = torch.tensor([[0.0, 1.0, 0.0]])
