@@ -14,6 +14,7 @@ _MOST_EXTRA_TOKENS = 16  # most class, distillation and register tokens before a
 _MOST_GUESSED = 5  # the same, where the grid is guessed from the number of tokens
 # Attention weights (B, heads, tokens, tokens) look like a map; a dropout passes them on.
 _OF_ATTENTION = (nn.Softmax, nn.Dropout)
+_BIASES = ("RelPosBias", "RelPosBiasTf", "RelPosMlp")  # timm's, which return weights with a bias
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ def may_give_maps(module: nn.Module) -> bool:
     A padded map is larger than the feature map itself.
     """
     padding = type(module).__module__ == "torch.nn.modules.padding"
-    return not (padding or isinstance(module, _OF_ATTENTION))
+    weights = isinstance(module, _OF_ATTENTION) or type(module).__name__ in _BIASES
+    return not (padding or weights)
 
 
 def as_features(

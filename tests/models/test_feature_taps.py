@@ -277,6 +277,12 @@ def test_attention_weights_are_no_map() -> None:
     assert shapes(network) == {4: (8, 16, 16), 8: (16, 8, 8), 16: (32, 4, 4), 32: (64, 2, 2)}
 
 
+def test_attention_weights_with_a_bias_are_no_map() -> None:
+    """Of the last stage, whose 4x4 tokens are as many as the rows of the map of stride 4."""
+    network: nn.Module = timm.create_model("gcvit_xxtiny", img_size=64)
+    assert shapes(network)[4] == (64, 16, 16)
+
+
 def test_heads_of_an_attention_are_no_map() -> None:
     """Each is as wide as there are tokens, so that its tokens look like the rows of a map."""
     network: nn.Module = timm.create_model(
