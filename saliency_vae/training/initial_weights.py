@@ -19,8 +19,10 @@ def start_from(explainer: Explainer, source: str) -> None:
     trained, wanted = load_explainer(source), explainer.config.encoder
     chosen = {name: wanted[name] for name in _FREE if name in wanted}
     if trained.config.encoder | chosen != wanted:
+        advice = " experiment=fine_tune has the expected one." if source == "universal" else ""
         raise ValueError(
             f"Expected the encoder of init={source}, {trained.config.encoder}. Found {wanted}."
+            f"{advice}"
         )
     for name, value in chosen.items():
         setattr(trained.encoder, name, value)

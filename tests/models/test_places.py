@@ -45,7 +45,8 @@ def test_training_starts_from_the_same_weights_with_other_copies_and_smoothing()
     for name, value in shipped.encoder.state_dict().items():
         assert torch.equal(encoder.state_dict()[name], value), name
     narrow = Explainer.from_config(replace(shipped.config, encoder={**node, "members": 1}))
-    with pytest.raises(ValueError, match=r"Expected the encoder of init=universal.*'members': 4"):
+    expected = r"Expected the encoder of init=universal.*'members': 4.*experiment=fine_tune"
+    with pytest.raises(ValueError, match=expected):
         start_from(narrow, "universal")
 
 
