@@ -1,5 +1,6 @@
 """An explainer and the built-in classifier that it explains are found wherever they lie."""
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from saliency_vae.evaluation.randomised import main_explainer
 from saliency_vae.models import Explainer, load_explainer, save_explainer
+from saliency_vae.models.serialization import find_directory
 from saliency_vae.models.universal_encoder import UniversalUNet
 from saliency_vae.training.initial_weights import start_from
 from tests.faults.made import make_explainer
@@ -32,6 +34,13 @@ def test_the_directory_of_a_run_is_as_good_as_its_explainer(run: Path) -> None:
     assert main_explainer({"explainer": str(run)}) == run / "explainer"
     start_from(own, str(run))
     assert torch.equal(own(images).mean, of_run(images).mean)
+
+
+def test_the_weights_that_come_with_the_package_are_small_and_those_of_their_card() -> None:
+    directory = find_directory("universal", {})
+    weights, card = directory / "model.safetensors", directory / "README.md"
+    assert weights.stat().st_size <= 4_000_000
+    assert f"`{hashlib.sha256(weights.read_bytes()).hexdigest()}`" in card.read_text()
 
 
 def test_training_starts_from_the_same_weights_with_other_copies_and_smoothing() -> None:
