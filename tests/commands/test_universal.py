@@ -193,6 +193,33 @@ def test_the_explainer_of_one_task_records_its_classifier_and_data(
     assert explainer.explain(torch.rand(3, 32, 32)).mean.shape == (32, 32)
 
 
+def test_fine_tuning_starts_from_the_weights_that_come_with_the_package(
+    classifiers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "saliency_vae.training.panels.explanation_figure", lambda *_, **__: Figure((1, 1))
+    )
+    for number in range(10):
+        Image.effect_noise((32, 32), 90).convert("RGB").save(tmp_path / f"{number}.png")
+    run_here(
+        monkeypatch,
+        "experiment=fine_tune",
+        "classifier=cluttered_digits",
+        f"classifier.path={classifiers}/digits.safetensors",
+        *("classifier.image_size=32", "classifier.train_size=64", "classifier.epochs=1"),
+        *(f"data.root={tmp_path}", "data.batch_size=8", "data.num_workers=0"),
+        *("optimizer.lr=1e-7", "trainer.max_epochs=-1", "+trainer.max_steps=1"),
+        *(setting for setting in TINY if "trainer" in setting or "logger" in setting),
+        f"hydra.run.dir={tmp_path}/run",
+    )
+    tuned, shipped = load_explainer(tmp_path / "run"), load_explainer("universal")
+    assert tuned.config.encoder == shipped.config.encoder
+    expected = shipped.encoder.state_dict()
+    for name, values in tuned.encoder.state_dict().items():
+        torch.testing.assert_close(values, expected[name], rtol=0, atol=1e-6)
+    assert tuned.explain(torch.rand(3, 32, 32), target=7).target == "7"
+
+
 def test_the_classifier_of_each_task_is_randomised() -> None:
     tasks = {name: {"classifier": {"_target_": name}, "data": {}} for name in ("a", "b")}
     config = {"randomise_classifier": True, "tasks": tasks, "classifier": {}, "seed": 3}
