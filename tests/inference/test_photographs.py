@@ -185,6 +185,25 @@ def test_a_score_is_reported_on_the_three_views(
         assert arrays["on_image"] == values[0]
 
 
+def test_the_value_of_a_regression_is_explained(photograph: Image.Image) -> None:
+    torch.manual_seed(0)
+    last = nn.Linear(10, 1)
+    regression = FrozenClassifier(nn.Sequential(build(), last), output="sigmoid")
+    with torch.no_grad():
+        last.bias.fill_(40)
+    explainer = load_explainer("universal", regression)
+
+    def age(outputs: Tensor) -> Tensor:
+        return outputs[:, 0]
+
+    found = explainer.explain(photograph, age)
+    assert found.target == "age"
+    expected = regression(found.original.image[None]).item()
+    assert found.measured.on_image == pytest.approx(expected, rel=1e-4)
+    assert expected > 30
+    assert found.mean.std() > 0.01
+
+
 def test_the_baseline_and_the_seed_can_be_chosen(
     explainer: Explainer, photograph: Image.Image
 ) -> None:
