@@ -224,6 +224,28 @@ def test_one_file_exactly(own: list[str], run: Run, tmp_path: Path) -> None:
         assert "objective" not in arrays
 
 
+def test_a_class_is_asked_about(own: list[str], run: Run, error_of: Fail, tmp_path: Path) -> None:
+    picture(31, 45).save(tmp_path / "photo.png")
+    asked = [f"images={tmp_path}/photo.png", "target=class 3", "fraction=0.25"]
+    message = error_of(*own, *asked)  # an explainer of the image alone
+    assert "Expected target=None: this explainer explains the decision" in message
+    assert not (tmp_path / "out/index.html").exists()
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {index}" for index in range(5)))
+    universal = [*own[1:], f"classifier.categories={names}"]
+    run("explainer=universal", *universal, *asked)
+    found = load_explanations(tmp_path / "out")["photo.png"]
+    images = torch.from_numpy(np.array(picture(31, 45))).permute(2, 0, 1)[None] / 255
+    classifier = custom_classifier(f"{__name__}.any_size", own[3].partition("=")[2])
+    explainer = load_explainer("universal", classifier)
+    mean = explainer(images.contiguous(), 3).mean[0]
+    np.testing.assert_array_equal(found["mean"], mean.half().float())
+    assert not torch.allclose(mean, explainer(images.contiguous(), 2).mean[0], atol=1e-2)
+    assert found["target"] == "class 3"
+    assert found["on_image"] == pytest.approx(classifier(images).softmax(-1)[0, 3].item())
+    assert "class 3 (" in (tmp_path / "out/index.html").read_text()
+
+
 def test_a_directory_of_odd_files(digits: list[str], run: Run, tmp_path: Path) -> None:
     root = tmp_path / "im[a]ges, 'of' mine"
     names = [
