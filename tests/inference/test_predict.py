@@ -104,6 +104,7 @@ def test_samples_are_alternatives_that_keep_the_decision() -> None:
         masks = top_pixels(drawn, 0.1)
         views = torch.where(masks[:, None], pixels, pixels.mean((-2, -1), keepdim=True))
         stays = network(views).argmax(1) == network(pixels).argmax(1)
+    assert found.samples_stay is not None
     assert found.samples_stay == pytest.approx(float(stays.float().mean()))
     assert 0 < found.samples_stay < 1
     places = [int((drawn == one.scores).all((-2, -1)).nonzero()) for one in found.drawn]
