@@ -6,6 +6,7 @@ a training step with its classifier passes, each kind in one batch, and its enco
 python benchmarks/universal.py [--quick] [--seconds SECONDS]
 """
 
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -218,15 +219,16 @@ def universal_module(classifier: FrozenClassifier, copies: int) -> VariationalSa
     )
 
 
-def trained_case(device: torch.device, *, quick: bool) -> Case:
+def trained_case(device: torch.device, *, quick: bool, size: int = 128) -> Case:
     """Classifier and images of the training step."""
     if quick:
         return Case(FrozenClassifier(DigitNet(), name="digits"), "digits", 48, 2)
     batch = 4 if device.type == "cpu" else 48
     try:
-        return Case(efficientnet_lite_classifier("lite0", 128), "EfficientNet-Lite0", 128, batch)
+        classifier = efficientnet_lite_classifier("lite0", size)
+        return Case(classifier, "EfficientNet-Lite0", size, batch)
     except ValueError:  # its packages are not installed
-        return Case(resnet("resnet18"), "ResNet-18", 128, batch)
+        return Case(resnet("resnet18"), "ResNet-18", size, batch)
 
 
 def parts_of_step(module: VariationalSaliency, images: Tensor, copies: int) -> dict[str, Call]:
@@ -283,6 +285,17 @@ def training_step(report: Report, copies: int, budget: float) -> None:
     rows.append({"": "sum of the parts", "ms": milliseconds(floor), "x the sum of the parts": 1.0})
     what = f"training step / sum of its parts, {said(copies)}; {case}"
     report.targets.append(Target(what, ratio(times["step"], floor), at_most=1.1))
+
+
+def recipe_rate(device: torch.device, *, quick: bool) -> float:
+    """Images a second of the recipe's step at 224x224, with one copy, which is the fastest."""
+    case = trained_case(device, quick=quick, size=224)
+    module = universal_module(case.classifier, 1).to(device)
+    images = torch.rand(case.batch, 3, case.size, case.size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    step = {"step": parts_of_step(module, images, 1)["step"]}
+    (times,) = interleaved(step, device, rounds=1 if quick else 5).values()
+    return case.batch / statistics.median(times)
 
 
 def main() -> None:
