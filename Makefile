@@ -35,7 +35,7 @@ docs: .venv/installed
 
 # Speed and memory, each subject in a process of its own. QUICK=--quick only checks that they run.
 bench: .venv/installed
-	for subject in topk kl encoder training_step explanation saving data ddp insertion_deletion memory training_memory startup universal; do \
+	for subject in topk kl encoder training_step explanation saving gallery data ddp insertion_deletion memory training_memory startup universal; do \
 	    $(BIN)/python benchmarks/$$subject.py $(QUICK) || exit 1; \
 	done
 	$(BIN)/python benchmarks/collect.py

@@ -18,6 +18,7 @@ ORDER = (
     "training_step",
     "explanation",
     "saving",
+    "gallery",
     "data",
     "ddp",
     "insertion_deletion",
