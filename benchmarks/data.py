@@ -10,10 +10,11 @@ import os
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -65,8 +66,8 @@ def write_cutouts(root: Path) -> None:
         cutout.save(root / f"cutouts/{i}.png")
 
 
-def images_per_second(data: SaliencyDataModule, device: torch.device, epochs: int) -> list[float]:
-    """Images per second of each epoch after the first, in which the workers start."""
+def images_per_second(data: SaliencyDataModule, device: torch.device, epochs: int) -> float:
+    """Images per second of an epoch after the first, in which the workers start; the median."""
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))
     trainer: Any = SimpleNamespace(
         world_size=1,
@@ -87,88 +88,108 @@ def images_per_second(data: SaliencyDataModule, device: torch.device, epochs: in
             batch["image"] = batch["image"].to(device)
             number += len(data.on_after_batch_transfer(batch, 0)["image"])
         rates.append(number / (time.perf_counter() - start))
-    return rates[1:]
+    return statistics.median(rates[1:])
 
 
-def pictures_modules(
-    root: Path, number: int, common: dict[str, Any], workers: tuple[int, ...]
-) -> dict[str, SaliencyDataModule]:
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of images, of epochs, and of the loaders' processes."""
+
+    images: int
+    batch: int
+    epochs: int
+    workers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, device: torch.device, *, quick: bool) -> Self:
+        """Sizes for a device, whose step takes more images a second if it is no CPU."""
+        if quick:
+            return cls(8, 4, 1, (0,))
+        if device.type == "cpu":
+            return cls(128, 16, 3, (0, WORKERS))
+        return cls(512, 16, 3, (WORKERS, os.cpu_count() or WORKERS))
+
+
+def pictures_modules(root: Path, sizes: Sizes) -> dict[str, SaliencyDataModule]:
     """Data modules of digits and of picture files; writes the files."""
-    tree, shards = root / "tree", root / "shards"
-    write_pictures(tree, number)
+    tree, shards, batch = root / "tree", root / "shards", {"batch_size": sizes.batch}
+    write_pictures(tree, sizes.images)
     modules: dict[str, SaliencyDataModule] = {
         "cluttered_digits, in memory, 48x48": ClutteredDigitsData(
-            train_size=number, val_size=2, **common
+            train_size=sizes.images, val_size=2, batch_size=sizes.batch
         )
     }
-    for count in workers:
-        settings = common | {"num_workers": count}
-        modules[f"image_folder, {count} workers"] = ImageFolderData(str(tree), **settings)
-        modules[f"imagenet, {count} workers"] = ImageNetData(str(tree), **settings)
+    for count in sizes.workers:
+        common: dict[str, Any] = batch | {"num_workers": count}
+        modules[f"image_folder, {count} workers"] = ImageFolderData(str(tree), **common)
+        modules[f"imagenet, {count} workers"] = ImageNetData(str(tree), **common)
     if find_spec("litdata") is None:
         return modules
     for split in ("train", "val"):
         files = sorted((tree / split).rglob("*.jpg"))
         write_split(files, shards / split, shard_bytes=4_000_000, num_workers=0, seed=0)
-    for count in workers:
-        settings = common | {"num_workers": count}
+    for count in sizes.workers:
         modules[f"imagenet_streaming, {count} workers"] = ImageNetStreamingData(
-            str(shards), **settings
+            str(shards), batch_size=sizes.batch, num_workers=count
         )
     return modules
 
 
-def cutouts_modules(
-    root: Path, number: int, common: dict[str, Any], workers: tuple[int, ...]
-) -> dict[int, SaliencyDataModule]:
-    """Data modules of cut-outs as the universal recipe takes them, by their number of workers."""
-    directories = str(root / "cutouts"), str(root / "backgrounds")
-    settings: dict[str, Any] = {"image_size": 224, "objects": (1, 3), "sizes": {"train": number}}
-    return {
-        count: CutoutsData(*directories, **settings, **common, num_workers=count)
-        for count in workers
-    }
+def pictures(report: Report, sizes: Sizes) -> None:
+    """Compare digits and picture files with the paper's step."""
+    with tempfile.TemporaryDirectory() as directory:
+        rates = {
+            name: images_per_second(data, report.device, sizes.epochs)
+            for name, data in pictures_modules(Path(directory), sizes).items()
+        }
+    step = rates["training step, 224x224, float32"] = training_rate(
+        report.device, quick=report.quick
+    )
+    report.tables["Images a second, 500x375 JPEG to 224x224 unless named"] = [
+        {"": name, "images/s": rate, "x the step": rate / step} for name, rate in rates.items()
+    ]
+
+
+def cutouts(report: Report, sizes: Sizes, photographs: Path | None) -> None:
+    """Compare cut-outs with the step of the universal recipe, which takes them."""
+    rates = {}
+    with tempfile.TemporaryDirectory() as directory:
+        root = photographs or Path(directory)
+        if photographs is None:
+            write_cutouts(root)
+        for count in sizes.workers:
+            data = CutoutsData(
+                str(root / "cutouts"),
+                str(root / "backgrounds"),
+                image_size=224,
+                objects=(1, 3),
+                sizes={"train": sizes.images},
+                batch_size=sizes.batch,
+                num_workers=count,
+            )
+            name = f"cutouts, {count} workers"
+            rates[name] = images_per_second(data, report.device, sizes.epochs)
+    step = recipe_rate(report.device, quick=report.quick)
+    usual = WORKERS if WORKERS in sizes.workers else 0
+    what = f"cut-outs at 224x224, {usual} workers, images/s / step"
+    report.targets.append(Target(what, rates[f"cutouts, {usual} workers"] / step, at_least=1))
+    rates["training step of the universal recipe, 1 copy, float32"] = step
+    made = "made at random" if photographs is None else "of photographs"
+    report.tables[f"Images a second, cut-outs {made} at 224x224"] = [
+        {"": name, "images/s": rate, "x the step": rate / step} for name, rate in rates.items()
+    ]
 
 
 def main() -> None:
-    """Measure."""
+    """Measure; the report is written after cut-outs, which have a target, and at the end."""
     options = parser(__doc__)
     options.add_argument("--photographs", type=Path, help="directory of cutouts and backgrounds")
     given = options.parse_args()
-    device, quick = pick_device(given.device), given.quick
-    report = Report("data", "Data", device, quick)
-    number, batch, epochs = (8, 4, 1) if quick else (128, 16, 3)
-    workers: tuple[int, ...] = (0,) if quick else (0, WORKERS)
-    if device.type != "cpu" and not quick:  # its step takes more images a second
-        number, workers = 512, (WORKERS, os.cpu_count() or WORKERS)
-    common = {"batch_size": batch}
-
-    def rate(data: SaliencyDataModule) -> float:
-        return statistics.median(images_per_second(data, device, epochs))
-
-    with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        modules = pictures_modules(root, number, common, workers)
-        rates = {name: rate(data) for name, data in modules.items()}
-        photographs = given.photographs or root
-        if given.photographs is None:
-            write_cutouts(root)
-        cutouts = cutouts_modules(photographs, number, common, workers)
-        pasted = {count: rate(data) for count, data in cutouts.items()}
-    step = rates["training step, 224x224, float32"] = training_rate(device, quick=quick)
-    report.tables["Images a second, 500x375 JPEG to 224x224 unless named"] = [
-        {"": name, "images/s": value, "x the step": value / step} for name, value in rates.items()
-    ]
-    step = recipe_rate(device, quick=quick)
-    rows = {f"cutouts, {count} workers": value for count, value in pasted.items()}
-    rows["training step of the universal recipe, 1 copy, float32"] = step
-    made = "made at random" if given.photographs is None else "of photographs"
-    report.tables[f"Images a second, cut-outs {made} at 224x224"] = [
-        {"": name, "images/s": value, "x the step": value / step} for name, value in rows.items()
-    ]
-    usual = WORKERS if WORKERS in pasted else 0
-    what = f"cut-outs at 224x224, {usual} workers, images/s / step"
-    report.targets.append(Target(what, pasted[usual] / step, at_least=1))
+    device = pick_device(given.device)
+    report, sizes = Report("data", "Data", device, given.quick), Sizes.of(device, quick=given.quick)
+    cutouts(report, sizes, given.photographs)
+    report.save(given.output)
+    pictures(report, sizes)
     report.save(given.output)
 
 
