@@ -66,11 +66,15 @@ def parts(output: Path) -> list[Part]:
     tests += ["--numprocesses=4", "--dist=worksteal"] if find_spec("xdist") else []
     rate = ["benchmarks/training_rate.py", "--device", "cuda", "--output", str(output)]
     universal = ["benchmarks/universal.py", "--device", "cuda", "--output", str(output)]
+    data = ["benchmarks/data.py", "--device", "cuda", "--output", str(output)]
+    photographs = BUNDLE / "photographs"
+    data += ["--photographs", str(photographs)] if photographs.is_dir() else []
     return [
         Part("machine", [python, "-c", MACHINE], 60),
         Part("universal", [python, *universal], 90),
         Part("tests", [python, *tests], 110),
         Part("training_rate", [python, *rate, "--profile", "--seconds", "60"], 150),
+        Part("data", [python, *data], 75),
     ]
 
 
