@@ -21,6 +21,7 @@ from saliency_vae.data import Batch
 from saliency_vae.runtime.device import pick_device
 
 GOALS = {"H200": 3100, "H100": 2200}  # images a second in bfloat16, by card
+MOONSHOT = 4400
 KERNELS = 15  # listed in a profile
 PROFILED = 3  # steps
 
@@ -194,7 +195,8 @@ def main() -> None:
             report.tables[f"{case}: kernels"] = measured.kernels
         if goal is not None:
             rate = measured.row["images/s"]
-            report.targets.append(Target(f"{case}, images/s", rate, at_least=goal))
+            what = f"{case}, images/s (moonshot: {MOONSHOT:,})"
+            report.targets.append(Target(what, rate, at_least=goal))
         report.save(given.output)
 
 
