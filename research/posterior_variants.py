@@ -221,6 +221,24 @@ def predictive(
     return torch.cat(kept_by_mean)[:, 0] == 1, joined
 
 
+@torch.no_grad()
+def print_next_in_rank(
+    batches: list[ExplainedBatch], views: list[DecisionViews], fraction: float, judged: Tensor
+) -> None:
+    """Print how often the decision stays if the pixels next to the threshold change places."""
+    kept = []
+    for batch, seen in zip(batches, views, strict=True):
+        rank = descending_rank(batch.posterior.mean)
+        number = int(top_pixels(batch.posterior.mean, fraction)[0].sum())
+        changed = [round(share * number) for share in SHARES]
+        masks = [
+            (rank < number - n) | ((rank >= number) & (rank < number + n)) for n in changed
+        ]  # the n lowest of the kept set are replaced by the n highest of the others
+        kept.append(seen.answers(torch.stack(masks, dim=1)).kept)
+    shares = torch.cat(kept)[judged].mean(0).tolist()
+    print("stays if the next in rank change places:", " ".join(f"{share:.3f}" for share in shares))
+
+
 def print_predictive(judged: Tensor, found: dict[str, dict[str, Tensor]]) -> None:
     """Print how often variants keep the decision; losses minus half the best control's."""
     kept = {name: {w: of[judged].mean(1) for w, of in by.items()} for name, by in found.items()}
@@ -318,6 +336,7 @@ def main() -> None:
         of_images = [make(batch, fraction) for batch in batches]
         judged, found = predictive(batches, views, of_images, fraction, args.only)
         print(f"{int(judged.sum())} of {len(judged)} mean maps keep their decision")
+        print_next_in_rank(batches, views, fraction, judged)
         print_predictive(judged, found)
 
 
