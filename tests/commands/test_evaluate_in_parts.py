@@ -149,7 +149,10 @@ def test_a_fault_in_a_later_batch_loses_no_other(
             np.testing.assert_allclose(known[name], wanted[name], rtol=1e-4, atol=1e-5)
 
 
-def test_wrong_partitions_are_refused(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_partitions_are_refused(
+    given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for partition, expected in (
         ("3/2", "partition=K/N with 1 <= K <= N"),
         ("1/2", "hydra.run.dir=DIR, the same of all 2 partitions. Found none."),
