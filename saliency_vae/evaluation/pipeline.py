@@ -252,7 +252,8 @@ def assess_confidence(
         return UncertaintyReport(left_out=(f"Confidence in each explanation: {how}",))
     vargrad = setup.methods.by_name.get("vargrad")
     shown = tqdm(setup.images, "Uncertainty of images", setup.images.batches, unit="batch")
-    gather_all = partial(gather_uncertainties, shown, explainer, classifier, vargrad)
+    ensemble = [run for run in setup.runs if isinstance(run, ExplainerMethod)]
+    gather_all = partial(gather_uncertainties, shown, explainer, classifier, vargrad, ensemble)
     uncertainties = progress.part("uncertainty/images", gather_all)
     if explainer.confidence is None:
         how = "it is measured on the classifier, not estimated."

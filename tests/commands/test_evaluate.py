@@ -224,6 +224,8 @@ def test_every_method_into_one_report(
         ("control", "VarGrad"),
     } <= uncertainties
 
+    assert "deep uncertainty" in said["uncertainty"]["curves"]["selective"]
+
     with np.load(out / "curves.npz") as arrays:
         assert arrays["insertion_zero/mine"].shape == (4, 4)
 

@@ -1,6 +1,6 @@
 """Whether the confidence in explanations, or their sufficiency, predicts which of them fail."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,6 +19,7 @@ from saliency_vae.evaluation.verdicts import Verdict, judge_uncertainty, too_few
 from saliency_vae.evaluation.wording import baseline_title
 from saliency_vae.metrics import (
     REJECTED,
+    descending_rank,
     expected_calibration_error,
     failure_auroc,
     selective_curve,
@@ -33,6 +34,7 @@ SUFFICIENCY = "1 - mean sufficiency"
 DISAGREEMENT = "disagreement of sampled maps"
 ENTROPY = "entropy of the prediction"
 AREA = "area of the map"
+DEEP = "deep uncertainty"
 ROLES = {
     UNCONFIDENCE: Role.EXPLAINER,
     SUFFICIENCY: Role.EXPLAINER,
@@ -40,6 +42,7 @@ ROLES = {
     ENTROPY: Role.CONTROL,
     AREA: Role.CONTROL,
     VARGRAD: Role.CONTROL,
+    DEEP: Role.RIVAL,
 }
 _KEPT = "when only 5 % of the pixels are kept"
 _LEAST = 5  # failures, and successes: with fewer, the bootstrap interval is too narrow
@@ -52,8 +55,9 @@ def gather_uncertainties(
     explainer: Explainer,
     classifier: FrozenClassifier,
     vargrad: Method | None = None,
+    ensemble: Sequence[Method] = (),
 ) -> dict[str, Tensor]:
-    """Measure the uncertainty of each explanation, by the explainer and by controls.
+    """Measure the uncertainty of each explanation, by the explainer, controls and a rival.
 
     Where the explainer has no confidence network, the sufficiency is measured instead, at the kept
     fractions :data:`FRACTIONS`.
@@ -63,6 +67,7 @@ def gather_uncertainties(
         explainer: Explainer to evaluate, with a confidence network or with its classifier.
         classifier: Classifier to explain.
         vargrad: VarGrad, as a further control.
+        ensemble: Explainers of other seeds; deep uncertainty is measured if there are any.
 
     Returns:
         Uncertainty to its values, (N,), higher where less certain, on the CPU.
@@ -87,6 +92,9 @@ def gather_uncertainties(
             }
         if vargrad is not None:
             found[VARGRAD] = vargrad(batch, classifier).mean((-2, -1))
+        if ensemble:
+            others = [other(batch, classifier) for other in ensemble]
+            found[DEEP] = deep_uncertainty(torch.stack([posterior.mean, *others]))
         for name, values in found.items():
             gathered.setdefault(name, []).append(values.cpu())
     return {name: torch.cat(values) for name, values in gathered.items()}
@@ -115,6 +123,25 @@ def area(posterior: SaliencyPosterior) -> Tensor:
     """Share of the pixels whose mean exceeds half of the largest one, (...)."""
     mean = posterior.mean
     return (mean > mean.amax((-2, -1), keepdim=True) / 2).float().mean((-2, -1))
+
+
+def deep_uncertainty(maps: Tensor) -> Tensor:
+    """Disagreement of an ensemble of explainers, after Selective Explanations (Paes et al. 2024).
+
+    Args:
+        maps: Maps of the explainers, (explainers, B, H, W), whose scales may differ.
+
+    Returns:
+        Variance over the explainers of a pixel's rank, as a share of the pixels, mean over the
+        pixels, (B,).
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 0.0]]], [[[0.0, 9.0]]]])  # ranks 0, 1/2 and 1/2, 0
+        >>> deep_uncertainty(maps)
+        tensor([0.0625])
+    """
+    ranks = torch.stack([descending_rank(of_one) for of_one in maps]) / maps[0, 0].numel()
+    return ranks.var(0, correction=0).mean((-2, -1))
 
 
 def entropy(probabilities: Tensor, *, independent: bool) -> Tensor:
@@ -188,32 +215,42 @@ def _assess_failures(
         text = f"Per image, the decision changes in {which} {_KEPT}: there is nothing to predict."
         return UncertaintyReport((Verdict("note", text),))
 
-    def auroc(name: str) -> Callable[[Tensor], Tensor]:
-        return lambda images: failure_auroc(uncertainties[name][images], failed[images])
-
     number, failures = len(failed), int(failed.sum())
-    found = {name: resampling.statistic(auroc(name), number) for name in uncertainties}
+    aurocs = {name: _auroc(values, failed) for name, values in uncertainties.items()}
+    found = {name: resampling.statistic(auroc, number) for name, auroc in aurocs.items()}
     best = max(_controls(uncertainties), key=lambda name: float(found[name].mean))
-    aurocs = f"AUROC {found[UNCONFIDENCE].mean:.3f} against {found[best].mean:.3f}"
-    if (apart := resampling.independent(number)) < LEAST_IMAGES:
-        compared = too_few("Confidence, at predicting failures per image", apart)
-    elif min(failures, number - failures) < _LEAST:
-        compared = Verdict(
-            "note",
-            f"Per image, the decision changes in {failures} of {number} images {_KEPT}: one of the "
-            f"two outcomes is too rare to judge this explainer's confidence by ({aurocs} of the "
-            f"best control, {best}).",
-        )
-    else:
-        mine, control = auroc(UNCONFIDENCE), auroc(best)
-        compared = judge_uncertainty(
-            f"Per image, this explainer's confidence {{}} the best control, {best}, at predicting "
-            f"whether the decision changes {_KEPT}: {aurocs}",
-            resampling.statistic(lambda i: mine(i) - control(i), number),
+
+    def against(name: str) -> str:
+        return f"AUROC {found[UNCONFIDENCE].mean:.3f} against {found[name].mean:.3f}"
+
+    def judge(name: str) -> Verdict:
+        mine, other = aurocs[UNCONFIDENCE], aurocs[name]
+        which = f"the best control, {name}," if name == best else name
+        return judge_uncertainty(
+            f"Per image, this explainer's confidence {{}} {which} at predicting whether the "
+            f"decision changes {_KEPT}: {against(name)}",
+            resampling.statistic(lambda i: mine(i) - other(i), number),
             above_chance=bool(found[UNCONFIDENCE].low > 0.5),
         )
+
+    if (apart := resampling.independent(number)) < LEAST_IMAGES:
+        compared = [too_few("Confidence, at predicting failures per image", apart)]
+    elif min(failures, number - failures) < _LEAST:
+        text = (
+            f"Per image, the decision changes in {failures} of {number} images {_KEPT}: one of the "
+            f"two outcomes is too rare to judge this explainer's confidence by ({against(best)} of "
+            f"the best control, {best})."
+        )
+        compared = [Verdict("note", text)]
+    else:
+        compared = [judge(name) for name in (best, DEEP) if name in uncertainties]
     calibration = _note_calibration(1 - uncertainties[UNCONFIDENCE], failed)
-    return UncertaintyReport((compared, calibration), {"auroc": found})
+    return UncertaintyReport((*compared, calibration), {"auroc": found})
+
+
+def _auroc(uncertainty: Tensor, failed: Tensor) -> Callable[[Tensor], Tensor]:
+    """AUROC of failure as a function of the indices of images."""
+    return lambda images: failure_auroc(uncertainty[images], failed[images])
 
 
 def _controls(uncertainties: Iterable[str]) -> list[str]:

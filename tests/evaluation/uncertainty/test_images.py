@@ -1,18 +1,21 @@
 """Verdicts on the confidence in explanations, where it is known what they must be."""
 
 import math
+import statistics
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
+from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data.batch import Batch
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.evaluation.resampling import Resampling
 from saliency_vae.evaluation.roles import Role
 from saliency_vae.evaluation.uncertainty.images import (
     AREA,
+    DEEP,
     DISAGREEMENT,
     ENTROPY,
     SUFFICIENCY,
@@ -20,6 +23,7 @@ from saliency_vae.evaluation.uncertainty.images import (
     area,
     assess_images,
     assess_selection,
+    deep_uncertainty,
     entropy,
     gather_uncertainties,
 )
@@ -78,6 +82,20 @@ def test_equal_ones_are_level() -> None:
     found = judged(FAILED.float(), FAILED.float(), torch.ones(30)).verdicts[0]
     assert found.judgement == "level"
     assert not found.text.endswith(AGAINST_CHANCE)
+
+
+def test_deep_uncertainty_is_judged_beside_the_best_control() -> None:
+    mine = torch.where(FAILED, 1.0, noise(30).sigmoid())
+    given = {UNCONFIDENCE: mine, ENTROPY: noise(30, seed=1), AREA: noise(30, seed=9)}
+    given[DEEP] = FAILED.float()
+    report = assess_images(given, FAILED, torch.ones(30), resampling=Resampling())
+    control, deep, *_ = report.verdicts
+    assert "confidence beats the best control, " in control.text
+    assert f"confidence is level with {DEEP} at predicting whether" in deep.text
+    assert "AUROC 1.000 against 1.000 (difference +0.000 [+0.000, +0.000])" in deep.text
+    assert report.intervals["auroc"][DEEP].mean == 1
+    assert report.roles[DEEP] is Role.RIVAL
+    assert DEEP in report.curves["selective"]
 
 
 def test_withholding_the_wrong_images_is_said() -> None:
@@ -164,6 +182,25 @@ def test_entropies() -> None:
     torch.testing.assert_close(entropy(fair, independent=True), torch.tensor([2 * math.log(2), 0]))
 
 
+def test_deep_uncertainty_by_the_textbook() -> None:
+    """The variance of each pixel's rank, pixel by pixel, whatever the scales of the maps."""
+    maps = noise(3, 2, 4, 5)
+    expected = []
+    for image in range(2):
+        places = [sorted(one[image].flatten().tolist(), reverse=True) for one in maps]
+        variances = [
+            statistics.pvariance(
+                places[run].index(float(maps[run, image].flatten()[pixel])) / 20 for run in range(3)
+            )
+            for pixel in range(20)
+        ]
+        expected.append(statistics.mean(variances))
+    scaled = maps * torch.tensor([1.0, 9.0, 0.1]).view(3, 1, 1, 1) + 2
+    torch.testing.assert_close(deep_uncertainty(maps), torch.tensor(expected))
+    torch.testing.assert_close(deep_uncertainty(scaled), torch.tensor(expected))
+    assert deep_uncertainty(maps[:1].expand(3, -1, -1, -1)).tolist() == [0, 0]
+
+
 def test_the_selection_by_measured_sufficiency_says_what_it_is_judged_over() -> None:
     insertion = torch.linspace(0.2, 0.9, 30)
     mine = {SUFFICIENCY: -insertion, ENTROPY: noise(30), AREA: noise(30, seed=9)}
@@ -180,9 +217,14 @@ def test_the_selection_by_measured_sufficiency_says_what_it_is_judged_over() -> 
 def test_gathered_over_batches() -> None:
     explainer, classifier = trained_explainer(encoder=UNET), blob_classifier()
     batches: list[Batch] = [{"image": blobs(5)[:3]}, {"image": blobs(5)[3:]}]
-    found = gather_uncertainties(
-        batches, explainer, classifier, lambda batch, _: batch["image"].mean(1)
-    )
+
+    def vargrad(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return batch["image"].mean(1)
+
+    def other(batch: Batch, classifier: FrozenClassifier) -> Tensor:
+        return batch["image"][:, 0]
+
+    found = gather_uncertainties(batches, explainer, classifier, vargrad, [vargrad, other])
     close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
     posterior = explainer(blobs(5))
     close(found[UNCONFIDENCE], 1 - posterior.confidence)
@@ -190,6 +232,8 @@ def test_gathered_over_batches() -> None:
     probabilities = classifier(blobs(5)).softmax(1)
     close(found[ENTROPY], -(probabilities * probabilities.log()).sum(1))
     close(found[VARGRAD], blobs(5).mean((1, 2, 3)))
+    maps = torch.stack([posterior.mean, blobs(5).mean(1), blobs(5)[:, 0]])
+    close(found[DEEP], deep_uncertainty(maps))
 
 
 def test_sufficiency_is_gathered_where_no_network_estimates_it() -> None:
