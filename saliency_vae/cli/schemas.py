@@ -147,6 +147,7 @@ class EvaluateConfig:
     slow_images: Annotated[int | None, _AT_LEAST_0] = 50
     slow_passes: Annotated[int, _AT_LEAST_1] = 200
     steps: int = 24
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
     baseline_images: list[str] = field(default_factory=lambda: ["blur", "mean", "inpaint"])
     tolerance: float = 0.0
     annotations: str | None = None

@@ -9,7 +9,8 @@ _AFTER = ("pointing_game", "iou", "two_objects_share", "grid_share", "eval_x")
 
 def fitting_agreement(scores: Scores) -> str | None:
     """Agreement at ``kept_percent``, which suits the classifier; None if none was measured."""
-    return f"agreement_{scores.kept_percent}" if any(map(is_agreement, scores.values)) else None
+    known = any(map(is_agreement, scores.values))
+    return f"agreement_{scores.kept_percent:g}" if known else None
 
 
 def main_metrics(scores: Scores) -> list[str]:

@@ -237,20 +237,46 @@ _METRICS |= {
 }
 
 
+# Metrics at the share of the pixels that was asked, over the first baseline image.
+_AT_FRACTION = {
+    "sufficiency": MetricInfo(
+        "Sufficiency",
+        "suff",
+        True,
+        "Probability of the decision when only the most salient pixels, this share, are kept.",
+    ),
+    "necessity": MetricInfo(
+        "Necessity",
+        "nec",
+        True,
+        "Drop in the probability of the decision when the most salient pixels, this share, are "
+        "replaced.",
+    ),
+    "lost": MetricInfo(
+        "Decision lost",
+        "lost",
+        True,
+        "Share of the images whose decision changes when the most salient pixels, this share, are "
+        "replaced.",
+        is_share=True,
+    ),
+}
 _OVER_BASELINES = ("insertion", "deletion", "srg")  # names that a baseline image may follow
 
 
 def metric_info(metric: str) -> MetricInfo:
     """Describe a metric.
 
-    ``insertion_zero`` is insertion over the baseline image ``zero``, and ``agreement_5`` is the
-    agreement when 5 % of the pixels are kept.
+    ``insertion_zero`` is insertion over the baseline image ``zero``, ``agreement_5`` is the
+    agreement when 5 % of the pixels are kept, and ``necessity_5`` the necessity of these pixels.
     """
     if metric in _METRICS:
         return _METRICS[metric]
     kind, _, rest = metric.partition("_")
     if kind == "agreement":
-        return _agreement(int(rest))
+        return _agreement(rest)
+    if kind in _AT_FRACTION:
+        return replace(_AT_FRACTION[kind], title=f"{_AT_FRACTION[kind].title} {rest} %")
     if kind == "samples":
         return _samples(*rest.split("_", 2))
     if kind == "swap":
@@ -264,7 +290,7 @@ def metric_info(metric: str) -> MetricInfo:
     )
 
 
-def _agreement(percent: int) -> MetricInfo:
+def _agreement(percent: str) -> MetricInfo:
     return MetricInfo(
         f"Agreement {percent} %",
         f"{percent}%",

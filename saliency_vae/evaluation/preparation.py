@@ -76,7 +76,11 @@ def prepare(config: Node) -> Setup:
     if not config["data"]:
         raise ValueError("Expected data=GROUP, such as data=cluttered_digits. Found none.")
     protocol = Protocol(
-        config["baseline_images"], config["steps"], config["tolerance"], config["slow_images"]
+        config["baseline_images"],
+        config["steps"],
+        config["tolerance"],
+        config["slow_images"],
+        config["fraction"],
     )
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])

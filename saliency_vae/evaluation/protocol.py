@@ -28,6 +28,7 @@ class Protocol:
         tolerance: Distance from the true object that the pointing game still counts as a hit,
             pixels.
         slow_images: Number of images that slow methods are scored on; None for all.
+        fraction: Share of the pixels, in (0, 1], for sufficiency and necessity.
 
     Raises:
         ValueError: If a name is unknown or a number out of range.
@@ -45,6 +46,7 @@ class Protocol:
     steps: int = 24
     tolerance: float = 0.0
     slow_images: int | None = None
+    fraction: float = 0.1
 
     def __post_init__(self) -> None:
         if not self.baseline_images or not set(self.baseline_images) <= BASELINE_IMAGES.keys():

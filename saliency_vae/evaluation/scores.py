@@ -149,17 +149,17 @@ class Scores:
         return values[first][:number], values[second][:number]
 
     @property
-    def kept_percent(self) -> int:
+    def kept_percent(self) -> float:
         """Smallest share of kept pixels (per cent) at which most methods keep half the decisions.
 
         Most methods means at least half of the explainers and rivals. If no measured share
         suffices, it is the largest one.
         """
-        shares = sorted(int(m.removeprefix(_AGREEMENT)) for m in self.values if is_agreement(m))
+        shares = sorted(float(m.removeprefix(_AGREEMENT)) for m in self.values if is_agreement(m))
         judged = (Role.EXPLAINER, Role.RIVAL)
         methods = [m for m in self.methods if self.roles[m] in judged] or self.methods
         for share in shares:
-            kept = [self.mean(f"{_AGREEMENT}{share}", method) >= 0.5 for method in methods]
+            kept = [self.mean(f"{_AGREEMENT}{share:g}", method) >= 0.5 for method in methods]
             if sum(kept) * 2 >= len(kept):
                 return share
         return shares[-1]

@@ -13,7 +13,6 @@ from saliency_vae.baselines.merged import merged
 from saliency_vae.classifiers import FrozenClassifier
 from saliency_vae.data import Batch
 from saliency_vae.data.batch import rows
-from saliency_vae.evaluation.baseline_images import Baseline
 from saliency_vae.evaluation.explaining import attribution_of, explain_batch
 from saliency_vae.evaluation.images import Images
 from saliency_vae.evaluation.methods import Methods
@@ -26,15 +25,17 @@ from saliency_vae.evaluation.protocol import (
 )
 from saliency_vae.evaluation.scores import Scores
 from saliency_vae.metrics import (
+    descending_rank,
     gini_index,
     insertion_deletion,
-    kept_agreement,
     mask_iou,
     pointing_game,
     relevance_mass,
     relevance_rank,
     timed,
+    view_logits,
 )
+from saliency_vae.topk import num_kept
 
 
 class _Gathered:
@@ -229,23 +230,42 @@ def score(
         values[f"insertion{suffix}"] = found.insertion_auc
         values[f"deletion{suffix}"] = found.deletion_auc
         values[f"srg{suffix}"] = found.symmetric_relevance_gain
-    values |= _agreement(batch, maps, classifier, baselines[first].baseline)
+    values |= _kept_and_left_out(batch, maps, classifier, baselines[first], protocol.fraction)
     if "mask" in batch:
         values |= _localization(maps, attribution, batch["mask"], protocol.tolerance)
     values["sparsity"] = gini_index(maps)
     return values, curves
 
 
-def _agreement(
-    batch: Batch, maps: Tensor, classifier: FrozenClassifier, baseline: Baseline
+def _kept_and_left_out(
+    batch: Batch,
+    maps: Tensor,
+    classifier: FrozenClassifier,
+    prepared: PreparedBaseline,
+    asked: float,
 ) -> dict[str, Tensor]:
-    """Whether the decision stays the same at each share of kept pixels, (B,) each."""
-    images, decision = batch["image"], batch["decision"]
-    agreement = kept_agreement(
-        classifier, images, maps, baseline, fractions=KEPT_FRACTIONS, target=decision
-    )
-    names = [f"agreement_{round(100 * fraction)}" for fraction in KEPT_FRACTIONS]
-    return dict(zip(names, agreement.float().unbind(1), strict=True))
+    """Score the kept view at each share of the pixels, and the left-out view at the asked share.
+
+    Returns:
+        Agreement at each share; sufficiency, necessity and loss of the decision at the asked one:
+        (B,) each.
+    """
+    rank = descending_rank(maps)
+    fractions = sorted({*KEPT_FRACTIONS, asked})
+    kept = [rank < num_kept(fraction, rank[0].numel()) for fraction in fractions]
+    at = fractions.index(asked)
+    masks = torch.stack([*kept, ~kept[at]], dim=1)
+    logits = view_logits(classifier, batch["image"], masks, prepared.baseline)
+    decision = batch["decision"][:, None].expand_as(logits)
+    stays = classifier.keeps_decision(logits, decision).float()
+    probability = classifier.probability(logits, decision)
+    percents = [f"{100 * fraction:g}" for fraction in fractions]
+    return {
+        **{f"agreement_{percent}": stays[:, i] for i, percent in enumerate(percents)},
+        f"sufficiency_{percents[at]}": probability[:, at],
+        f"necessity_{percents[at]}": prepared.ends.whole - probability[:, -1],
+        f"lost_{percents[at]}": 1 - stays[:, -1],
+    }
 
 
 def _localization(

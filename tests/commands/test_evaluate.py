@@ -200,6 +200,7 @@ def test_every_method_into_one_report(
         *("pointing_game", "relevance_mass", "relevance_rank", "sparsity", "own_mask"),
         *("insertion_inpaint", "deletion_road", "srg", "srg_noise", "eval_x"),
         *("infidelity", "sensitivity", "passes", "seconds", "bytes"),
+        *("sufficiency_10", "necessity_10", "lost_10"),
     }
     assert expected <= {metric for _, metric in rows}
     for (_, metric), row in rows.items():

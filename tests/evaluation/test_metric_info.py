@@ -12,8 +12,8 @@ def test_directions_and_titles() -> None:
     assert metric_info("sparsity").arrow == ""
 
 
-@pytest.mark.parametrize("percent", [5, 30, 80])
-def test_agreement_at_any_share(percent: int) -> None:
+@pytest.mark.parametrize("percent", ["5", "30", "2.5"])
+def test_agreement_at_any_share(percent: str) -> None:
     info = metric_info(f"agreement_{percent}")
     assert (info.title, info.short) == (f"Agreement {percent} %", f"{percent}%")
     assert info.higher_is_better
@@ -27,6 +27,13 @@ def test_each_metric_has_one_sentence(metric: str) -> None:
     assert len(info.short) <= 5
     assert info.explanation.endswith(".")
     assert baseline_of(metric) == ""
+
+
+def test_sufficiency_and_necessity_at_any_share() -> None:
+    titles = [metric_info(f"{kind}_2.5").title for kind in ("sufficiency", "necessity", "lost")]
+    assert titles == ["Sufficiency 2.5 %", "Necessity 2.5 %", "Decision lost 2.5 %"]
+    assert [metric_info(f"{kind}_10").is_share for kind in ("sufficiency", "lost")] == [False, True]
+    assert baseline_of("necessity_10") == ""
 
 
 def test_metrics_over_further_baselines() -> None:

@@ -157,8 +157,36 @@ def test_without_masks_their_metrics_are_missing() -> None:
         "deletion",
         "srg",
         *(f"agreement_{share}" for share in (5, 10, 20, 40, 80)),
+        *("sufficiency_10", "necessity_10", "lost_10"),
         "sparsity",
     }
+
+
+def test_sufficiency_and_necessity_by_the_textbook() -> None:
+    """Image by image: one view of the most salient pixels, and one of all others."""
+    images = torch.rand(12, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    classifier, batch = blob_classifier(), Batch(image=images)
+    protocol = Protocol(["mean"], steps=4, fraction=0.125)
+    decided = with_decision(batch, classifier)
+    prepared = protocol.prepared_baselines(decided, classifier)
+    maps = truth(batch, classifier)
+    found, _ = score(decided, maps, maps, classifier, prepared, protocol)
+    for i, image in enumerate(images):
+        order = maps[i].flatten().argsort(descending=True, stable=True)
+        kept = torch.zeros(SIZE * SIZE, dtype=torch.bool)
+        kept[order[: round(0.125 * SIZE * SIZE)]] = True
+        mean = image.mean((1, 2))[:, None, None].expand_as(image)
+        views = [torch.where(where.view(SIZE, SIZE), image, mean) for where in (kept, ~kept)]
+        logits = classifier(torch.stack([image, *views]))
+        target = classifier.decide(logits[:1]).expand_as(logits)
+        whole, on_kept, on_rest = classifier.probability(logits, target).tolist()
+        _, stays, stays_without = classifier.keeps_decision(logits, target).tolist()
+        assert float(found["sufficiency_12.5"][i]) == pytest.approx(on_kept, abs=1e-5)
+        assert float(found["necessity_12.5"][i]) == pytest.approx(whole - on_rest, abs=1e-5)
+        assert bool(found["agreement_12.5"][i]) == stays
+        assert bool(found["lost_12.5"][i]) == (not stays_without)
+    assert 0 < found["lost_12.5"].mean() < 1
+    assert 0 < found["agreement_12.5"].mean() < 1
 
 
 def test_further_baseline_images_have_their_own_columns() -> None:
