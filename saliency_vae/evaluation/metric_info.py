@@ -312,6 +312,12 @@ def _samples(measured: str, condition: str, baseline: str) -> MetricInfo:
         "probability": MetricInfo(
             f"Probability, {where}", "", True, f"Mean probability of the decision{among}"
         ),
+        "necessity": MetricInfo(
+            f"Necessity, {where}",
+            "",
+            True,
+            f"Mean drop in the probability of the decision when the kept set is replaced,{among}",
+        ),
         "changed": MetricInfo(
             f"Changed, {where}",
             "",

@@ -49,3 +49,13 @@ class DecisionViews:
             self.classifier.probability(logits, decision).cpu(),
             self.classifier.log_odds(logits, decision).cpu(),
         )
+
+    def necessity(self, masks: Tensor) -> Tensor:
+        """Drop in the decision's probability where masks (B, views, H, W) bool are replaced.
+
+        Returns:
+            Necessity, (B, views) in [-1, 1], on the CPU.
+        """
+        logits = self.classifier(self.images)
+        whole = self.classifier.probability(logits, self.decision).cpu()
+        return whole[:, None] - self.answers(~masks).probability

@@ -17,7 +17,7 @@ from saliency_vae.evaluation.uncertainty.changed_pixels import (
     scaled_to_change,
 )
 from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
-from saliency_vae.evaluation.uncertainty.deviations import deviations
+from saliency_vae.evaluation.uncertainty.deviations import SAMPLED, deviations
 from saliency_vae.evaluation.uncertainty.explained_batch import ExplainedBatch
 from saliency_vae.evaluation.uncertainty.kept_fraction import kept_fraction
 from saliency_vae.topk import hard_topk, top_pixels
@@ -49,11 +49,14 @@ class PredictiveCheck(TypedDict):
         mean: Results for the mean of each image's posterior, one map.
         drawn: Condition, ``unscaled`` or the changed share of the kept set in per cent, then name
             of sampled maps or a control, to their results.
+        necessity: Drop in the probability of the decision when the kept set of each sampled map, as
+            drawn, is replaced, (N, maps).
     """
 
     fraction: float
     mean: SeenMaps
     drawn: dict[str, dict[str, SeenMaps]]
+    necessity: Tensor
 
 
 def condition(share: float) -> str:
@@ -92,6 +95,7 @@ def check_predictions(
         return None
     generator = torch.Generator().manual_seed(seed)
     of_mean, drawn = list[SeenMaps](), list[dict[str, dict[str, SeenMaps]]]()
+    necessity = list[Tensor]()
     for batch, seen in zip(explained, views, strict=True):
         kept = top_pixels(batch.posterior.mean, fraction)[:, None]
         of_mean.append(_see(seen, kept, kept))
@@ -102,6 +106,7 @@ def check_predictions(
                 for scaling, by_name in masks.items()
             }
         )
+        necessity.append(seen.necessity(masks[UNSCALED][SAMPLED]))
     return {
         "fraction": fraction,
         "mean": _joined(of_mean),
@@ -109,6 +114,7 @@ def check_predictions(
             scaling: {name: _joined([one[scaling][name] for one in drawn]) for name in by_name}
             for scaling, by_name in drawn[0].items()
         },
+        "necessity": torch.cat(necessity),
     }
 
 

@@ -72,7 +72,7 @@ def _intervals(
 ) -> dict[str, dict[str, Interval]]:
     every = torch.ones_like(judged)
     asked = [(m, scaling, judged) for m in ("kept", "probability") for scaling in CONDITIONS]
-    return {
+    found = {
         f"samples_{measured}_{scaling}_{baseline}": {
             name: resampling.some(among).mean(
                 _of_images(check, measured, scaling, name, among), shares=measured == "kept"
@@ -81,6 +81,8 @@ def _intervals(
         }
         for measured, scaling, among in [*asked, ("changed", UNSCALED, every)]
     }
+    necessity = resampling.some(judged).mean(check["necessity"][judged].double().mean(1))
+    return found | {f"samples_necessity_{UNSCALED}_{baseline}": {SAMPLED: necessity}}
 
 
 def _judge(

@@ -8,6 +8,7 @@ import torch
 
 from saliency_vae.distributions import DiagonalNormal
 from saliency_vae.evaluation.resampling import Resampling
+from saliency_vae.evaluation.uncertainty.decision_views import DecisionViews
 from saliency_vae.evaluation.uncertainty.deviations import ROLES, SAMPLED
 from saliency_vae.evaluation.uncertainty.predictive import (
     CONDITIONS,
@@ -18,6 +19,8 @@ from saliency_vae.evaluation.uncertainty.predictive import (
 )
 from saliency_vae.evaluation.uncertainty.predictive_report import assess_predictions
 from saliency_vae.evaluation.uncertainty.report import UncertaintyReport
+from saliency_vae.perturbations import blurred
+from tests.conftest import blob_classifier, blobs
 from tests.helpers import free_pixels
 
 
@@ -89,6 +92,29 @@ def test_numbers_are_those_of_the_images_whose_mean_map_keeps_the_decision(
     assert curve["changed"] == [0.0, *SHARES]
     assert curve.keys() == {"changed", *ROLES}
     assert curve[SAMPLED][2] == float(found.intervals["samples_kept_25_blur"][SAMPLED].mean)
+
+
+def test_necessity_by_the_textbook() -> None:
+    classifier, images = blob_classifier(), blobs(5)
+    decision = classifier.decide(classifier(images))
+    masks = torch.rand(5, 3, *images.shape[2:], generator=torch.Generator().manual_seed(0)) > 0.5
+    found = DecisionViews(classifier, images, decision, blurred(images)).necessity(masks)
+    for i, image in enumerate(images):
+        label = classifier(image[None]).argmax()
+        for j, mask in enumerate(masks[i]):
+            view = torch.where(mask, blurred(image[None])[0], image)
+            whole, rest = classifier(torch.stack([image, view])).softmax(1)[:, label]
+            assert float(found[i, j]) == pytest.approx(float(whole - rest), abs=1e-5)
+    assert found.std() > 0.01
+
+
+def test_the_necessity_of_sampled_maps_is_reported(checks: Mapping[bool, PredictiveCheck]) -> None:
+    drops = torch.linspace(0, 1, 2 * free_pixels.IMAGES).view(-1, 2)
+    assert checks[True]["necessity"].shape == drops.shape
+    found = report({**checks[True], "necessity": drops})
+    interval = found.intervals["samples_necessity_unscaled_blur"]
+    assert interval.keys() == {SAMPLED}
+    assert float(interval[SAMPLED].mean) == pytest.approx(0.5)
 
 
 def test_a_posterior_of_no_variance_passes_nothing(
