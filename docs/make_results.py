@@ -76,6 +76,7 @@ ROWS: dict[str, Trained | Evaluated] = {
     "digits-no-penalty": Trained(f"{DIGITS} encoder.prior_mean_scale=0.3 mean_penalty=0"),
     "digits-zero-prior-mean": Trained(f"{DIGITS} {ZERO_PRIOR_MEAN}"),
     "digits-four-levels": Trained(f"{DIGITS} {ZERO_PRIOR_MEAN} encoder.levels=[0.25,0.5,0.75,1.0]"),
+    "digits-confidence": Trained(f"{DIGITS} confidence_width=16"),
     "image": Trained(IMAGE),
     **{f"digits-seed-{n}": Trained(f"{DIGITS} seed={n}", threads=1) for n in range(1, 6)},
     "image-one-thread": Trained(IMAGE, threads=1),
@@ -96,6 +97,10 @@ ROWS: dict[str, Trained | Evaluated] = {
         "explainer=DIGITS data=cluttered_digits methods=[explainer,random] limit=1000 "
         "reference_images=1000 reference_runs=0 "
         f"ensemble=[{','.join(f'DIGITS-SEED-{n}' for n in range(1, 6))}] corruption_images=1000"
+    ),
+    "uncertainty-confidence": Evaluated(
+        "explainer=DIGITS-CONFIDENCE data=cluttered_digits methods=[explainer,random] limit=1000 "
+        "reference_images=0 corruption_images=1000"
     ),
     "uncertainty-image": Evaluated(
         "explainer=IMAGE-ONE-THREAD data=cluttered_digits methods=[explainer,random] limit=1000 "
