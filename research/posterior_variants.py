@@ -49,6 +49,7 @@ from saliency_vae.topk import hard_topk, top_pixels
 
 BATCH, SAMPLES = 12, 4
 DIGITS = "outputs/classifiers/digits_48px_16000x5_seed0.safetensors"
+REFINE_STEPS = 20
 VIEWS = (0.05, 0.1, 0.2, 0.3, 0.5)  # kept fractions of the views whose gradient is taken
 CONTROLS = ("one, white", "one, smooth", "distance, smooth")
 
@@ -63,6 +64,7 @@ class Case:
         variances: Variance of each member, (members, H, W).
         gradient: Magnitude of the classifier's smoothed gradient, (H, W).
         view_gradient: Gradient of kept views, see :func:`view_gradients`, (H, W).
+        refined: Change of the mean by refinement, mean of 9x9 pixels, (H, W).
         prior: Prior of the maps.
         kept: Kept set of the mean, (H, W) bool.
     """
@@ -72,6 +74,7 @@ class Case:
     variances: Tensor
     gradient: Tensor
     view_gradient: Tensor
+    refined: Tensor
     prior: SaliencyPrior
     kept: Tensor
 
@@ -103,6 +106,8 @@ def scales(case: Case) -> dict[str, Tensor]:
         "small gradient x mixture": calm * mixture,
         "small gradient x near in rank 1": calm * near[1],
         "small gradient x disagreement": calm * between.sqrt(),
+        "change by refinement": case.refined,
+        "change by refinement + members' own, in logs": case.refined + in_logs,
         "small gradient of kept views": calm_view,
         "small gradient of kept views x members' own, in logs": calm_view * in_logs,
     }
@@ -168,6 +173,8 @@ def cases(
     means, log_variances = encoder.of_members(batch.images, signals).unbind(2)
     gradient, _ = signals.gradients.chunk(2, dim=1)
     kept, mean = top_pixels(batch.posterior.mean, fraction), batch.posterior.mean
+    refined = explainer.refine(batch.images, classifier, steps=REFINE_STEPS).posterior.mean
+    moved = F.avg_pool2d((refined - mean)[:, None].abs(), 9, 1, 4, count_include_pad=False)[:, 0]
     of_views = view_gradients(batch, classifier, [top_pixels(mean, share) for share in VIEWS])
     return [
         Case(
@@ -176,6 +183,7 @@ def cases(
             log_variances[:, image].exp(),
             gradient[image].abs().mean(0),
             of_views[image],
+            moved[image],
             batch.prior,
             kept[image],
         )

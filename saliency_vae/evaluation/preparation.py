@@ -75,13 +75,8 @@ def prepare(config: Node) -> Setup:
     """
     if not config["data"]:
         raise ValueError("Expected data=GROUP, such as data=cluttered_digits. Found none.")
-    protocol = Protocol(
-        config["baseline_images"],
-        config["steps"],
-        config["tolerance"],
-        config["slow_images"],
-        config["fraction"],
-    )
+    names = ("baseline_images", "steps", "tolerance", "slow_images", "fraction")
+    protocol = Protocol(*(config[name] for name in names))
     torch.manual_seed(config["seed"])
     device = pick_device(config["device"])
     if device.type == "cpu":

@@ -74,6 +74,7 @@ def settings_of(classifiers: Path) -> list[str]:
             f"tasks.{task}.classifier.image_size={size}",
             f"tasks.{task}.classifier.train_size=64",
             f"tasks.{task}.classifier.epochs=1",
+            f"tasks.{task}.classifier.seed=0",
             f"tasks.{task}.data.image_size={size}",
             f"tasks.{task}.data.train_size=32",
             f"tasks.{task}.data.val_size=16",
