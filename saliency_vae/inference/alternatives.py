@@ -6,16 +6,16 @@ from torch import Tensor
 DRAWS = 4  # maps drawn for each alternative
 
 
-def choose_alternatives(mean: Tensor, drawn: Tensor, keeps: Tensor, number: int) -> Tensor:
-    """Choose kept sets that keep the decision and overlap little, one after the other.
+def choose_alternatives(mean: Tensor, drawn: Tensor, wanted: Tensor, number: int) -> Tensor:
+    """Choose kept sets that overlap little, one after the other.
 
     Each time, it is the set whose largest overlap with the mean's and with those already chosen is
-    smallest. Sets that lose the decision are chosen only when no other is left.
+    smallest. Sets that are not wanted are chosen only when no other is left.
 
     Args:
         mean: Kept set of the mean, (B, h, w) bool.
         drawn: Kept sets of maps drawn from the posterior, all of one size, (B, draws, h, w) bool.
-        keeps: Whether each keeps the decision, (B, draws) bool.
+        wanted: Whether each is wanted, such as for keeping the decision, (B, draws) bool.
         number: Number of sets to choose, at most ``draws``.
 
     Returns:
@@ -30,10 +30,10 @@ def choose_alternatives(mean: Tensor, drawn: Tensor, keeps: Tensor, number: int)
     sets = torch.cat([mean[:, None], drawn], dim=1).flatten(2).float()
     pixels = sets @ sets.mT  # in both sets
     overlap = pixels / pixels.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
-    lost = 2.0 * ~keeps  # more than any overlap
+    unwanted = 2.0 * ~wanted  # more than any overlap
     largest, chosen = overlap[:, 0, 1:], list[Tensor]()
     for _ in range(number):
-        index = (largest + lost).argmin(1)
+        index = (largest + unwanted).argmin(1)
         chosen.append(index)
         with_chosen = overlap[torch.arange(len(index)), 1 + index, 1:]
         largest = largest.maximum(with_chosen).scatter(1, index[:, None], torch.inf)

@@ -199,6 +199,9 @@ class BatchExplainer:
     ) -> tuple[Tensor, Sequence[float | None]]:
         """Draw maps from the posterior, and choose alternatives to the mean among them.
 
+        Those that keep the decision come first, unless another target is asked about, of which
+        their views need not keep the decision.
+
         Returns:
             The alternatives, (B, samples, h, w); share of all maps drawn that keep the decision,
             for each image, None if none is drawn.
@@ -211,7 +214,8 @@ class BatchExplainer:
         kept = top_pixels(drawn, fraction)
         question = Question(self.classifier, logits, None)
         stays = question.keeps_decision(view_logits(self.classifier, images, kept, baseline))
-        chosen = choose_alternatives(posterior.topk_mask(fraction), kept, stays, number)
+        wanted = stays if self.settings.target is None else torch.ones_like(stays)
+        chosen = choose_alternatives(posterior.topk_mask(fraction), kept, wanted, number)
         rows = torch.arange(len(drawn), device=drawn.device)[:, None]
         return drawn[rows, chosen], stays.float().mean(1).tolist()
 

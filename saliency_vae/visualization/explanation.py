@@ -118,8 +118,8 @@ class Explanation:
             stays when 5 % of the pixels are kept over a blur; None without such a network.
         out_of_depth: Whether the image is unlike the training images, so that this estimate is a
             guess; None if unknown.
-        drawn: Alternatives among maps drawn from the posterior: those that keep the decision come
-            first, and each overlaps little with the mean and with those before; empty by default.
+        drawn: Alternatives among maps drawn from the posterior: each overlaps little with the mean
+            and with those before; without a target, those that keep the decision come first.
         samples_stay: Share of all maps drawn from the posterior whose kept view keeps the decision;
             None if none was drawn.
         objective: Objective before and after refinement, (2,); None without refinement.

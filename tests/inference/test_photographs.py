@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from saliency_vae import Explanation, FrozenClassifier, Preprocessing, load_explainer
 from saliency_vae.inference.alternatives import DRAWS
+from saliency_vae.inference.predict import draw_maps
 from saliency_vae.models import Explainer
 from saliency_vae.perturbations import Blur, Mean, Mixture, Noise, Other, blurred, perturb
 from saliency_vae.runtime.text import as_percent
+from saliency_vae.topk import top_pixels
 from saliency_vae.visualization import FRACTIONS
 from tests.helpers.tiny_classifier import build
 
@@ -152,6 +154,26 @@ def test_the_views_are_classified_together(
     explainer.explain(photograph, samples=3)
     views = 2 * (len(FRACTIONS) + 3)  # kept and left out; 16 at once on a CPU
     assert sizes == [1, 3 * DRAWS, 16, views - 16]
+
+
+def test_samples_about_a_target_need_not_keep_the_decision() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = FrozenClassifier(network, name="colour")
+    explainer = load_explainer("universal", classifier)
+    noise = np.random.default_rng(19).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    explanation = explainer.explain(noise, samples=2, target=1, fraction=0.1)
+    image, baseline = explanation.original.image[None], explanation.baseline[None]
+    with torch.no_grad():
+        drawn = draw_maps(explainer(image, 1), 2 * DRAWS, seed=0)[0]
+        kept, mean = top_pixels(drawn, 0.1), top_pixels(explanation.maps[:1], 0.1)
+        views = perturb(image.expand(len(kept), -1, -1, -1), kept, baseline)
+        stays = classifier(views).argmax(-1) == classifier(image).argmax(-1)
+    shared = (kept & mean).sum((-2, -1))
+    least = int(shared.argmin())
+    assert not stays[least]
+    assert stays.any()
+    assert explanation.samples_stay == pytest.approx(float(stays.float().mean()))
+    assert torch.equal(explanation.drawn[0].scores, drawn[least])
 
 
 def test_without_a_target_the_decision_is_measured(
