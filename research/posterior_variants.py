@@ -9,8 +9,7 @@ The table of all that was tried is in docs/uncertainty.md.
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -163,16 +162,15 @@ def view_gradients(
     return torch.stack(squares).mean(0).sqrt()
 
 
-def cases(
-    batch: ExplainedBatch, explainer: Explainer, classifier: FrozenClassifier, fraction: float
-) -> list[Case]:
-    """Collect the case of each image of a batch."""
+@torch.no_grad()
+def cases(batch: ExplainedBatch, explainer: Explainer, classifier: FrozenClassifier) -> list[Case]:
+    """Collect the case of each image of a batch, with the kept set at 10 %."""
     encoder = explainer.encoder
     assert isinstance(encoder, UniversalUNet)
     signals = encoder.signals(batch.images, classifier)
     means, log_variances = encoder.of_members(batch.images, signals).unbind(2)
     gradient, _ = signals.gradients.chunk(2, dim=1)
-    kept, mean = top_pixels(batch.posterior.mean, fraction), batch.posterior.mean
+    kept, mean = top_pixels(batch.posterior.mean, 0.1), batch.posterior.mean
     refined = explainer.refine(batch.images, classifier, steps=REFINE_STEPS).posterior.mean
     moved = F.avg_pool2d((refined - mean)[:, None].abs(), 9, 1, 4, count_include_pad=False)[:, 0]
     of_views = view_gradients(batch, classifier, [top_pixels(mean, share) for share in VIEWS])
@@ -283,11 +281,11 @@ def print_swaps(
     batches: list[ExplainedBatch],
     classifier: FrozenClassifier,
     baseline: str,
-    make: Callable[[ExplainedBatch, float], list[Case]],
+    of_images: list[list[Case]],
 ) -> None:
     """Print how well each standard deviation predicts where swaps hardly affect the output."""
     # The kept set affects only the nearness scales; patches have their own nearness.
-    maps = [[scales(case) for case in make(batch, 0.1)] for batch in batches]
+    maps = [[scales(case) for case in part] for part in of_images]
     further = [{f: torch.stack([of[f] for of in part]) for f in part[0]} for part in maps]
     for part, own in zip(further, swapped_gradients(batches, classifier, baseline), strict=True):
         part["small gradient of the view that is swapped"] = -own
@@ -329,20 +327,19 @@ def main() -> None:
     batches = explain_batches(
         [{"image": part} for part in images.split(BATCH)], explainer, classifier
     )
-
-    def make(batch: ExplainedBatch, fraction: float) -> list[Case]:
-        with torch.no_grad():
-            return cases(batch, explainer, classifier, fraction)
-
+    of_images = [cases(batch, explainer, classifier) for batch in batches]
     for baseline in args.baselines:
         views = [batch.views(classifier, baseline) for batch in batches]
         fraction = kept_fraction(views, [batch.posterior.mean for batch in batches])
         print(f"{baseline}: {fraction} of the pixels kept", flush=True)
-        print_swaps(batches, classifier, baseline, make)
+        print_swaps(batches, classifier, baseline, of_images)
         if fraction is None:
             continue
-        of_images = [make(batch, fraction) for batch in batches]
-        judged, found = predictive(batches, views, of_images, fraction, args.only)
+        kept_there = [
+            [replace(case, kept=top_pixels(case.mean[None], fraction)[0]) for case in part]
+            for part in of_images
+        ]
+        judged, found = predictive(batches, views, kept_there, fraction, args.only)
         print(f"{int(judged.sum())} of {len(judged)} mean maps keep their decision")
         print_next_in_rank(batches, views, fraction, judged)
         print_predictive(judged, found)
